@@ -1,0 +1,46 @@
+//! The attestation document: what a worker answers to `GET /v1/attestation?nonce=<64 hex>`.
+//!
+//! Nothing in it is believed before `chrysalis-evidence` has appraised it: the quote is signed by
+//! the platform, everything else is bound to the quote through `report_data` and RTMR3.
+
+use serde::{Deserialize, Serialize};
+
+/// Schema name of [`AttestationDocument`].
+pub const ATTESTATION_SCHEMA: &str = "chrysalis/attestation/v1";
+
+/// Evidence of one worker for one nonce. Binary fields are lower-case hex.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttestationDocument {
+    /// [`ATTESTATION_SCHEMA`].
+    pub schema: String,
+    /// Which platform made the quote: `tdx`, `sgx`, or `INSECURE-SIM`. Informational: the
+    /// verdict depends on the root that signed the quote, never on this word.
+    pub platform: String,
+    /// The quote, hex.
+    pub quote: String,
+    /// Canonical keyset bytes, hex.
+    pub keyset: String,
+    /// The exact bytes of the measured worker manifest, hex.
+    pub manifest: String,
+    /// RTMR3 extensions in order; replaying them gives the RTMR3 of the quote.
+    pub events: Vec<RuntimeEvent>,
+}
+
+/// One extension of the runtime register (RTMR3): `RTMR = SHA-384(RTMR || digest)`, where
+/// `digest = SHA-384("chrysalis/event/v1" || 0x00 || name || 0x00 || payload)`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeEvent {
+    /// Event name: `manifest`, `model-root`, ….
+    pub name: String,
+    /// The payload that was hashed, hex. Small: a digest, not the thing itself.
+    pub payload: String,
+}
+
+/// Domain separator of runtime event digests.
+pub const EVENT_DOMAIN: &[u8] = b"chrysalis/event/v1";
+/// Event naming the SHA-256 of the worker manifest.
+pub const EVENT_MANIFEST: &str = "manifest";
+/// Event naming the model root.
+pub const EVENT_MODEL_ROOT: &str = "model-root";

@@ -1,0 +1,117 @@
+//! The only thing a worker may write to its console: a closed set of events with numbers and
+//! codes, one JSON object a line. There is no field a prompt could end up in.
+
+use serde::{Deserialize, Serialize};
+
+/// Boot stages in order. The worker is ready only after [`BootStage::Ready`] is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootStage {
+    /// The measured manifest is read and the runtime register extended.
+    Manifest,
+    /// Keys are generated.
+    Keys,
+    /// The TLS listener is open; only attestation and grants are served.
+    Listen,
+    /// Waiting for the model key (sealed models only).
+    Grant,
+    /// The model is read and verified chunk by chunk, then loaded.
+    Model,
+    /// The worker appraises its own evidence as a client would.
+    Appraise,
+    /// Requests are served.
+    Ready,
+}
+
+impl BootStage {
+    /// All stages in order.
+    pub const ALL: [Self; 7] = [
+        Self::Manifest,
+        Self::Keys,
+        Self::Listen,
+        Self::Grant,
+        Self::Model,
+        Self::Appraise,
+        Self::Ready,
+    ];
+}
+
+/// State of one stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StageState {
+    /// The stage began.
+    Started,
+    /// The stage moved: see `done` and `total`.
+    Progress,
+    /// The stage is over.
+    Done,
+    /// The stage does not apply to this boot.
+    Skipped,
+    /// The worker refuses to go on; `code` says why.
+    Refused,
+}
+
+/// One console line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ConsoleEvent {
+    /// A boot stage changed.
+    Stage {
+        /// The stage.
+        stage: BootStage,
+        /// Its new state.
+        state: StageState,
+        /// Units done (bytes for the model stage), 0 if not counted.
+        #[serde(default)]
+        done: u64,
+        /// Units in all, 0 if not counted.
+        #[serde(default)]
+        total: u64,
+        /// Stable refusal code, for [`StageState::Refused`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+    },
+    /// The listener is bound.
+    Listening {
+        /// `127.0.0.1:PORT`.
+        address: String,
+        /// `true` on a simulated platform: nothing here is secret.
+        insecure_sim: bool,
+    },
+    /// Aggregate counters, at most once a minute; no per-request line exists.
+    Served {
+        /// Requests answered since boot, rounded down to a multiple of 8.
+        requests: u64,
+        /// Requests refused since boot, rounded down to a multiple of 8.
+        refused: u64,
+    },
+    /// The worker is stopping on request.
+    Stopping {},
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn console_lines_are_json_with_kebab_case_names() {
+        let line = serde_json::to_string(&ConsoleEvent::Stage {
+            stage: BootStage::Model,
+            state: StageState::Progress,
+            done: 1,
+            total: 2,
+            code: None,
+        })
+        .unwrap();
+        assert_eq!(
+            line,
+            r#"{"event":"stage","stage":"model","state":"progress","done":1,"total":2}"#
+        );
+    }
+
+    #[test]
+    fn refuses_a_console_line_with_an_unknown_field() {
+        assert!(serde_json::from_str::<ConsoleEvent>(r#"{"event":"stopping","x":1}"#).is_err());
+    }
+}

@@ -1,0 +1,31 @@
+//! Limits of everything that crosses a boundary. Each has a test one past it, in the crate that
+//! enforces it.
+
+/// Largest attestation document (JSON) accepted, in bytes. A real TDX quote is 5 KB, the keyset
+/// under 4 KB, the manifest under 64 KB; base64 adds a third.
+pub const MAX_ATTESTATION_BYTES: usize = 256 * 1024;
+
+/// Largest quote accepted, in bytes. DICE-based TDX quotes may exceed 8 KiB (kernel
+/// `configfs-tsm` ABI text), so the bound is four times that.
+pub const MAX_QUOTE_BYTES: usize = 32 * 1024;
+
+/// Largest canonical keyset, in bytes.
+pub const MAX_KEYSET_BYTES: usize = 16 * 1024;
+
+/// Most seal keys one keyset may carry: current and previous of each suite and role.
+pub const MAX_SEAL_KEYS: usize = 8;
+
+/// Largest seal public key, in bytes (X-Wing is 1216).
+pub const MAX_SEAL_PUBLIC_KEY_BYTES: usize = 2048;
+
+/// Largest worker manifest, in bytes.
+pub const MAX_MANIFEST_BYTES: usize = 64 * 1024;
+
+/// Largest sealed request, in bytes: header, recipients and frames together.
+pub const MAX_SEALED_REQUEST_BYTES: usize = 8 * 1024 * 1024;
+
+/// Largest plaintext of one seal/1 frame, in bytes, padding included.
+pub const MAX_FRAME_BYTES: usize = 64 * 1024;
+
+/// Most runtime events (RTMR3 extensions) an attestation document may list.
+pub const MAX_RUNTIME_EVENTS: usize = 64;

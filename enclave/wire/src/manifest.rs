@@ -1,0 +1,200 @@
+//! The measured worker manifest: everything that decides what a worker does, in one TOML file.
+//!
+//! Its SHA-256 is extended into RTMR3 before any secret exists and is the *policy digest* of the
+//! seal header. What is not in it (where the bundle lies, which port to bind) cannot change what
+//! the worker computes or reveals.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::ids::{Digest, NetworkId};
+use crate::limits::MAX_MANIFEST_BYTES;
+
+/// The measured worker manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerManifest {
+    /// [`MANIFEST_VERSION`].
+    pub version: u32,
+    /// TON `global_id` of the network served.
+    pub network: NetworkId,
+    /// Account id of the registry contract receipts name; zeros while there is none.
+    pub registry: Digest,
+    /// The model served.
+    pub model: ModelSection,
+    /// What one request may ask for.
+    pub limits: LimitsSection,
+    /// Prices in nanogram per 10^6 tokens.
+    pub prices: PricesSection,
+}
+
+/// The model served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// Name in the API.
+    pub name: String,
+    /// Content root of the bundle; the only bundle the worker will load.
+    pub root: Digest,
+    /// Whether the bundle is sealed and the worker must wait for a grant.
+    pub sealed: bool,
+}
+
+/// What one request may ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsSection {
+    /// Largest sealed request, in bytes; at most [`crate::limits::MAX_SEALED_REQUEST_BYTES`].
+    pub request_bytes: u32,
+    /// Most tokens of prompt and completion together.
+    pub context_tokens: u32,
+    /// Most completion tokens of one request.
+    pub completion_tokens: u32,
+    /// Most requests in progress at once; one more is answered 429.
+    pub concurrent_requests: u32,
+}
+
+/// Prices in nanogram per 10^6 tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PricesSection {
+    /// Prompt tokens.
+    pub prompt: u64,
+    /// Prompt tokens answered from a cache.
+    pub cached: u64,
+    /// Completion tokens.
+    pub completion: u64,
+    /// Reasoning tokens.
+    pub reasoning: u64,
+}
+
+/// Why a manifest was refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ManifestError {
+    /// Larger than [`MAX_MANIFEST_BYTES`].
+    #[error("manifest is {got} bytes; the limit is {MAX_MANIFEST_BYTES}")]
+    TooLarge {
+        /// Size found.
+        got: usize,
+    },
+    /// Not UTF-8, not TOML, a missing or an unknown field.
+    #[error("manifest is malformed: {0}")]
+    Malformed(String),
+    /// A version this build does not read.
+    #[error("manifest version {got} is not supported; this build reads {MANIFEST_VERSION}")]
+    UnsupportedVersion {
+        /// Version found.
+        got: u32,
+    },
+    /// A value out of its range.
+    #[error("manifest field {field} is {got}; it must be between {min} and {max}")]
+    OutOfRange {
+        /// Dotted field name.
+        field: &'static str,
+        /// Value found.
+        got: u64,
+        /// Smallest allowed value.
+        min: u64,
+        /// Largest allowed value.
+        max: u64,
+    },
+}
+
+impl WorkerManifest {
+    /// Reads and checks a manifest from untrusted bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > MAX_MANIFEST_BYTES {
+            return Err(ManifestError::TooLarge { got: bytes.len() });
+        }
+        let text = core::str::from_utf8(bytes)
+            .map_err(|e| ManifestError::Malformed(format!("not UTF-8: {e}")))?;
+        let manifest: Self =
+            toml::from_str(text).map_err(|e| ManifestError::Malformed(e.message().to_owned()))?;
+        if manifest.version != MANIFEST_VERSION {
+            return Err(ManifestError::UnsupportedVersion { got: manifest.version });
+        }
+        let max_request = crate::limits::MAX_SEALED_REQUEST_BYTES as u64;
+        let limits = &manifest.limits;
+        in_range("limits.request_bytes", limits.request_bytes.into(), 4096, max_request)?;
+        in_range("limits.context_tokens", limits.context_tokens.into(), 16, 1 << 20)?;
+        let context = limits.context_tokens.into();
+        in_range("limits.completion_tokens", limits.completion_tokens.into(), 1, context)?;
+        in_range("limits.concurrent_requests", limits.concurrent_requests.into(), 1, 4096)?;
+        in_range("model.name length", manifest.model.name.len() as u64, 1, 128)?;
+        Ok(manifest)
+    }
+}
+
+const fn in_range(field: &'static str, got: u64, min: u64, max: u64) -> Result<(), ManifestError> {
+    if got < min || got > max {
+        return Err(ManifestError::OutOfRange { field, got, min, max });
+    }
+    Ok(())
+}
+
+/// Version of the manifest this build reads.
+pub const MANIFEST_VERSION: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text() -> String {
+        format!(
+            "version = 1\nnetwork = 5458253\nregistry = \"{z}\"\n\n[model]\nname = \"m\"\n\
+             root = \"{z}\"\nsealed = false\n\n[limits]\nrequest_bytes = 65536\n\
+             context_tokens = 2048\ncompletion_tokens = 512\nconcurrent_requests = 4\n\n\
+             [prices]\nprompt = 1\ncached = 1\ncompletion = 8\nreasoning = 8\n",
+            z = "0".repeat(64)
+        )
+    }
+
+    #[test]
+    fn parses_a_whole_manifest() {
+        let m = WorkerManifest::parse(text().as_bytes()).unwrap();
+        assert_eq!(m.network, NetworkId::INSECURE_SIM);
+        assert_eq!(m.limits.context_tokens, 2048);
+    }
+
+    #[test]
+    fn refuses_an_unknown_field() {
+        let t = text().replace("sealed = false", "sealed = false\ndebug = true");
+        assert!(matches!(
+            WorkerManifest::parse(t.as_bytes()),
+            Err(ManifestError::Malformed(m)) if m.contains("debug")
+        ));
+    }
+
+    #[test]
+    fn refuses_a_missing_section() {
+        let t = text().replace("[prices]", "[price]");
+        assert!(matches!(WorkerManifest::parse(t.as_bytes()), Err(ManifestError::Malformed(_))));
+    }
+
+    #[test]
+    fn refuses_a_future_version() {
+        let t = text().replace("version = 1", "version = 2");
+        assert_eq!(
+            WorkerManifest::parse(t.as_bytes()),
+            Err(ManifestError::UnsupportedVersion { got: 2 })
+        );
+    }
+
+    #[test]
+    fn refuses_a_completion_limit_above_the_context() {
+        let t = text().replace("completion_tokens = 512", "completion_tokens = 4096");
+        assert!(matches!(
+            WorkerManifest::parse(t.as_bytes()),
+            Err(ManifestError::OutOfRange { field: "limits.completion_tokens", .. })
+        ));
+    }
+
+    #[test]
+    fn refuses_one_byte_over_the_size_limit() {
+        let mut t = text().into_bytes();
+        t.resize(MAX_MANIFEST_BYTES, b'\n');
+        assert!(WorkerManifest::parse(&t).is_ok());
+        t.push(b'\n');
+        assert!(matches!(WorkerManifest::parse(&t), Err(ManifestError::TooLarge { .. })));
+    }
+}
