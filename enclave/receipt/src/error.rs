@@ -1,0 +1,129 @@
+//! Every way a receipt or a key is refused. Messages hold numbers, names and digests; a receipt
+//! contains no prompt, so neither can they.
+
+use chrysalis_wire::NetworkId;
+use thiserror::Error;
+
+use crate::cell::CellError;
+use crate::json::MAX_RECEIPT_JSON_BYTES;
+use crate::proof::Child;
+
+/// Why a receipt, a proof or a key was refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReceiptError {
+    /// A field does not fit the cell layout.
+    #[error(transparent)]
+    Cell(#[from] CellError),
+    /// The source of randomness failed or gave zeros.
+    #[error("no randomness for a meter key; check the system's random source")]
+    NoRandomness,
+    /// A public key of small order: anybody can forge its signatures.
+    #[error("the meter key has small order, so anybody could sign for it; do not use this worker")]
+    WeakKey,
+    /// Bytes that are not the canonical encoding of a curve point.
+    #[error("the meter key is not the canonical encoding of an Ed25519 public key")]
+    KeyEncoding,
+    /// The signature does not fit the key and the receipt.
+    #[error("the signature does not fit this meter key and this receipt; it was changed or forged")]
+    Signature,
+    /// More cached than prompt tokens.
+    #[error(
+        "{cached} cached tokens of {prompt} prompt tokens; cached tokens are part of the prompt"
+    )]
+    CachedOverPrompt {
+        /// Cached tokens.
+        cached: u32,
+        /// Prompt tokens.
+        prompt: u32,
+    },
+    /// More reasoning than completion tokens.
+    #[error(
+        "{reasoning} reasoning tokens of {completion} completion tokens; they are part of them"
+    )]
+    ReasoningOverCompletion {
+        /// Reasoning tokens.
+        reasoning: u32,
+        /// Completion tokens.
+        completion: u32,
+    },
+    /// The amount is not tokens times prices.
+    #[error("the amount is {got} nanogram, tokens times prices are {expected}")]
+    Amount {
+        /// Tokens times prices, rounded down.
+        expected: u128,
+        /// The amount given.
+        got: u128,
+    },
+    /// The request ended before it started.
+    #[error("the request ended at {ended} ms, before it started at {started} ms")]
+    EndsBeforeStart {
+        /// Start, Unix milliseconds.
+        started: u64,
+        /// End, Unix milliseconds.
+        ended: u64,
+    },
+    /// The JSON is larger than a receipt can be.
+    #[error("{got} bytes of JSON; a receipt has at most {MAX_RECEIPT_JSON_BYTES}")]
+    TooLarge {
+        /// Size found.
+        got: usize,
+    },
+    /// Not JSON, a missing, unknown or repeated field, or a value in another spelling.
+    #[error("the receipt is malformed: {0}")]
+    Malformed(String),
+    /// A schema this build does not read.
+    #[error("the schema is not `{expected}`; a newer build may read it")]
+    Schema {
+        /// The schema this build reads.
+        expected: &'static str,
+    },
+    /// The tag does not belong to the network.
+    #[error("on {network} the receipt tag is `{expected}`, this one carries another")]
+    Tag {
+        /// Network the receipt names.
+        network: NetworkId,
+        /// Tag of receipts of that network.
+        expected: &'static str,
+    },
+    /// The opened child does not have the hash the signed root names.
+    #[error("the opened {child} cell is not the one the signed receipt names")]
+    ChildHash {
+        /// Which child.
+        child: Child,
+    },
+    /// A check of a verification did not pass.
+    #[error("{title}: {detail}")]
+    Check {
+        /// Stable id of the check.
+        id: &'static str,
+        /// What was checked.
+        title: &'static str,
+        /// What was expected and found.
+        detail: String,
+    },
+}
+
+impl ReceiptError {
+    /// Stable code of the refusal.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Cell(error) => error.code(),
+            Self::NoRandomness => "E-RECEIPT-RANDOMNESS",
+            Self::WeakKey => "E-RECEIPT-WEAK-KEY",
+            Self::KeyEncoding => "E-RECEIPT-KEY-ENCODING",
+            Self::Signature => "E-RECEIPT-SIGNATURE",
+            Self::CachedOverPrompt { .. } => "E-RECEIPT-CACHED",
+            Self::ReasoningOverCompletion { .. } => "E-RECEIPT-REASONING",
+            Self::Amount { .. } => "E-RECEIPT-AMOUNT",
+            Self::EndsBeforeStart { .. } => "E-RECEIPT-TIMES",
+            Self::TooLarge { .. } => "E-RECEIPT-SIZE",
+            Self::Malformed(_) => "E-RECEIPT-MALFORMED",
+            Self::Schema { .. } => "E-RECEIPT-SCHEMA",
+            Self::Tag { .. } => "E-RECEIPT-TAG",
+            Self::ChildHash { .. } => "E-RECEIPT-CHILD",
+            Self::Check { .. } => "E-RECEIPT-CHECK",
+        }
+    }
+}

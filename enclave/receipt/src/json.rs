@@ -1,0 +1,392 @@
+//! The JSON form of receipts and proofs. Input is attacker-controlled: its size is bounded,
+//! unknown and repeated fields are refused, and every value has one spelling (lower-case hex,
+//! decimal strings without leading zeros for numbers JavaScript would round).
+
+use chrysalis_wire::manifest::PricesSection;
+use chrysalis_wire::{Digest, NetworkId, RequestId, UnixMillis, UnixTime};
+use serde::{Deserialize, Serialize};
+
+use crate::commit::Blinds;
+use crate::error::ReceiptError;
+use crate::fields::{Att, Finish, Head, Io, Model, RequestReceipt, Usage, tag};
+use crate::key::MeterPublicKey;
+use crate::proof::{ChildProof, OpenedChild, PublicReceipt};
+use crate::signed::SignedReceipt;
+
+pub(crate) fn write_receipt(signed: &SignedReceipt) -> Result<String, ReceiptError> {
+    let (r, blinds) = (&signed.receipt, &signed.blinds);
+    write(&ReceiptJson {
+        schema: RECEIPT_SCHEMA.to_owned(),
+        head: HeadJson::new(&r.head(), &signed.key),
+        io: IoJson::new(&r.io, blinds.io),
+        usage: UsageJson::new(&r.usage, blinds.usage),
+        model: ModelJson::new(&r.model, blinds.model),
+        att: AttJson::new(&r.att, blinds.att),
+        hash: signed.hash,
+        signature: signed.signature,
+    })
+}
+
+pub(crate) fn read_receipt(json: &[u8]) -> Result<SignedReceipt, ReceiptError> {
+    let j: ReceiptJson = read(json, RECEIPT_SCHEMA)?;
+    let (head, key) = j.head.parse()?;
+    let blinds =
+        Blinds { io: j.io.blind, usage: j.usage.blind, model: j.model.blind, att: j.att.blind };
+    let receipt = RequestReceipt {
+        network: head.network,
+        registry: head.registry,
+        request_id: head.request_id,
+        issued_at: head.issued_at,
+        amount: head.amount,
+        io: j.io.fields(),
+        usage: j.usage.fields(),
+        model: j.model.fields(),
+        att: j.att.fields(),
+    };
+    let root = receipt.cell(&key, &blinds)?;
+    Ok(SignedReceipt { receipt, blinds, key, root, hash: j.hash, signature: j.signature })
+}
+
+pub(crate) fn write_public(public: &PublicReceipt) -> Result<String, ReceiptError> {
+    write(&PublicJson {
+        schema: PUBLIC_SCHEMA.to_owned(),
+        head: HeadJson::new(&public.head, &public.key),
+        children: public.children,
+        signature: public.signature,
+    })
+}
+
+pub(crate) fn read_public(json: &[u8]) -> Result<PublicReceipt, ReceiptError> {
+    let j: PublicJson = read(json, PUBLIC_SCHEMA)?;
+    let (head, key) = j.head.parse()?;
+    Ok(PublicReceipt { head, key, children: j.children, signature: j.signature })
+}
+
+pub(crate) fn write_proof(proof: &ChildProof) -> Result<String, ReceiptError> {
+    let (public, blind) = (&proof.public, proof.blind);
+    write(&ProofJson {
+        schema: PROOF_SCHEMA.to_owned(),
+        head: HeadJson::new(&public.head, &public.key),
+        children: public.children,
+        opened: match &proof.opened {
+            OpenedChild::Io(io) => OpenedJson::Io(IoJson::new(io, blind)),
+            OpenedChild::Usage(usage) => OpenedJson::Usage(UsageJson::new(usage, blind)),
+            OpenedChild::Model(model) => OpenedJson::Model(ModelJson::new(model, blind)),
+            OpenedChild::Att(att) => OpenedJson::Att(AttJson::new(att, blind)),
+        },
+        signature: public.signature,
+    })
+}
+
+pub(crate) fn read_proof(json: &[u8]) -> Result<ChildProof, ReceiptError> {
+    let j: ProofJson = read(json, PROOF_SCHEMA)?;
+    let (head, key) = j.head.parse()?;
+    let (opened, blind) = match j.opened {
+        OpenedJson::Io(io) => (OpenedChild::Io(io.fields()), io.blind),
+        OpenedJson::Usage(usage) => (OpenedChild::Usage(usage.fields()), usage.blind),
+        OpenedJson::Model(model) => (OpenedChild::Model(model.fields()), model.blind),
+        OpenedJson::Att(att) => (OpenedChild::Att(att.fields()), att.blind),
+    };
+    let public = PublicReceipt { head, key, children: j.children, signature: j.signature };
+    Ok(ChildProof { public, opened, blind })
+}
+
+fn write(document: &impl Serialize) -> Result<String, ReceiptError> {
+    serde_json::to_string_pretty(document).map_err(malformed)
+}
+
+fn read<'a, T: Deserialize<'a>>(json: &'a [u8], expected: &'static str) -> Result<T, ReceiptError> {
+    /// The schema is read first and alone, so that a newer document is refused by its version and
+    /// not by the first field this build does not know.
+    #[derive(Deserialize)]
+    struct SchemaOnly {
+        schema: String,
+    }
+    if json.len() > MAX_RECEIPT_JSON_BYTES {
+        return Err(ReceiptError::TooLarge { got: json.len() });
+    }
+    let found: SchemaOnly = serde_json::from_slice(json).map_err(malformed)?;
+    if found.schema != expected {
+        return Err(ReceiptError::Schema { expected });
+    }
+    serde_json::from_slice(json).map_err(malformed)
+}
+
+/// The parser's message names fields a stranger chose: it is shortened and loses its control
+/// characters, so that it is safe on a terminal.
+#[expect(clippy::needless_pass_by_value, reason = "used as a map_err function")]
+fn malformed(error: serde_json::Error) -> ReceiptError {
+    let text = error.to_string();
+    let clean = |c: char| if c.is_control() { '?' } else { c };
+    ReceiptError::Malformed(text.chars().map(clean).take(MAX_MESSAGE_CHARS).collect())
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReceiptJson {
+    schema: String,
+    head: HeadJson,
+    io: IoJson,
+    usage: UsageJson,
+    model: ModelJson,
+    att: AttJson,
+    hash: Digest,
+    #[serde(with = "hex_bytes")]
+    signature: [u8; 64],
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublicJson {
+    schema: String,
+    head: HeadJson,
+    children: [Digest; 4],
+    #[serde(with = "hex_bytes")]
+    signature: [u8; 64],
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProofJson {
+    schema: String,
+    head: HeadJson,
+    children: [Digest; 4],
+    opened: OpenedJson,
+    #[serde(with = "hex_bytes")]
+    signature: [u8; 64],
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OpenedJson {
+    Io(IoJson),
+    Usage(UsageJson),
+    Model(ModelJson),
+    Att(AttJson),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeadJson {
+    tag: String,
+    network: NetworkId,
+    registry: Digest,
+    #[serde(with = "hex_bytes")]
+    meter_key: [u8; 32],
+    request_id: RequestId,
+    issued_at: UnixTime,
+    #[serde(with = "decimal")]
+    amount: u128,
+}
+
+impl HeadJson {
+    fn new(head: &Head, key: &MeterPublicKey) -> Self {
+        Self {
+            tag: tag(head.network).to_owned(),
+            network: head.network,
+            registry: head.registry,
+            meter_key: key.to_bytes(),
+            request_id: head.request_id,
+            issued_at: head.issued_at,
+            amount: head.amount,
+        }
+    }
+
+    fn parse(self) -> Result<(Head, MeterPublicKey), ReceiptError> {
+        let expected = tag(self.network);
+        if self.tag != expected {
+            return Err(ReceiptError::Tag { network: self.network, expected });
+        }
+        let key = MeterPublicKey::parse(&self.meter_key)?;
+        let head = Head {
+            network: self.network,
+            registry: self.registry,
+            request_id: self.request_id,
+            issued_at: self.issued_at,
+            amount: self.amount,
+        };
+        Ok((head, key))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IoJson {
+    #[serde(with = "hex_bytes")]
+    blind: [u8; 16],
+    request_commit: Digest,
+    response_commit: Digest,
+}
+
+impl IoJson {
+    const fn new(io: &Io, blind: [u8; 16]) -> Self {
+        Self { blind, request_commit: io.request_commit, response_commit: io.response_commit }
+    }
+
+    const fn fields(&self) -> Io {
+        Io { request_commit: self.request_commit, response_commit: self.response_commit }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UsageJson {
+    #[serde(with = "hex_bytes")]
+    blind: [u8; 16],
+    prompt: u32,
+    cached: u32,
+    completion: u32,
+    reasoning: u32,
+    finish: Finish,
+    prices: PricesJson,
+    started_ms: UnixMillis,
+    ended_ms: UnixMillis,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PricesJson {
+    #[serde(with = "decimal")]
+    prompt: u64,
+    #[serde(with = "decimal")]
+    cached: u64,
+    #[serde(with = "decimal")]
+    completion: u64,
+    #[serde(with = "decimal")]
+    reasoning: u64,
+}
+
+impl UsageJson {
+    const fn new(usage: &Usage, blind: [u8; 16]) -> Self {
+        let PricesSection { prompt, cached, completion, reasoning } = usage.prices;
+        Self {
+            blind,
+            prompt: usage.prompt,
+            cached: usage.cached,
+            completion: usage.completion,
+            reasoning: usage.reasoning,
+            finish: usage.finish,
+            prices: PricesJson { prompt, cached, completion, reasoning },
+            started_ms: usage.started,
+            ended_ms: usage.ended,
+        }
+    }
+
+    const fn fields(&self) -> Usage {
+        let PricesJson { prompt, cached, completion, reasoning } = self.prices;
+        Usage {
+            prompt: self.prompt,
+            cached: self.cached,
+            completion: self.completion,
+            reasoning: self.reasoning,
+            finish: self.finish,
+            prices: PricesSection { prompt, cached, completion, reasoning },
+            started: self.started_ms,
+            ended: self.ended_ms,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelJson {
+    #[serde(with = "hex_bytes")]
+    blind: [u8; 16],
+    manifest_sha256: Digest,
+    engine_image_sha256: Digest,
+    sampling_hash: Digest,
+}
+
+impl ModelJson {
+    const fn new(model: &Model, blind: [u8; 16]) -> Self {
+        let Model { manifest_sha256, engine_image_sha256, sampling_hash } = *model;
+        Self { blind, manifest_sha256, engine_image_sha256, sampling_hash }
+    }
+
+    const fn fields(&self) -> Model {
+        let Self { manifest_sha256, engine_image_sha256, sampling_hash, .. } = *self;
+        Model { manifest_sha256, engine_image_sha256, sampling_hash }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AttJson {
+    #[serde(with = "hex_bytes")]
+    blind: [u8; 16],
+    evidence_sha256: Digest,
+    measurement_sha256: Digest,
+}
+
+impl AttJson {
+    const fn new(att: &Att, blind: [u8; 16]) -> Self {
+        let Att { evidence_sha256, measurement_sha256 } = *att;
+        Self { blind, evidence_sha256, measurement_sha256 }
+    }
+
+    const fn fields(&self) -> Att {
+        let Self { evidence_sha256, measurement_sha256, .. } = *self;
+        Att { evidence_sha256, measurement_sha256 }
+    }
+}
+
+/// Lower-case hex of a fixed length.
+mod hex_bytes {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<const N: usize, S: Serializer>(
+        bytes: &[u8; N],
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, const N: usize, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<[u8; N], D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        let mut out = [0u8; N];
+        let well_formed = hex::decode_to_slice(text.as_ref(), &mut out).is_ok()
+            && !text.bytes().any(|b| b.is_ascii_uppercase());
+        if well_formed {
+            Ok(out)
+        } else {
+            Err(D::Error::custom(format_args!("expected {N} bytes as lower-case hex")))
+        }
+    }
+}
+
+/// A decimal string in its only spelling: digits, no sign, no leading zero.
+mod decimal {
+    use core::fmt::Display;
+    use core::str::FromStr;
+
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T: FromStr + Display, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<T, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        text.parse::<T>()
+            .ok()
+            .filter(|value| value.to_string() == text.as_ref())
+            .ok_or_else(|| D::Error::custom("expected a whole number as a decimal string"))
+    }
+}
+
+/// Schema name of a receipt.
+pub const RECEIPT_SCHEMA: &str = "chrysalis/receipt/v1";
+/// Schema name of a receipt with every child closed.
+pub const PUBLIC_SCHEMA: &str = "chrysalis/receipt-public/v1";
+/// Schema name of a proof of one child.
+pub const PROOF_SCHEMA: &str = "chrysalis/receipt-proof/v1";
+/// Largest receipt or proof read, in bytes: eight times a real one.
+pub const MAX_RECEIPT_JSON_BYTES: usize = 16 * 1024;
+/// Longest parser message kept.
+const MAX_MESSAGE_CHARS: usize = 200;

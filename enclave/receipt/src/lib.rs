@@ -1,0 +1,84 @@
+//! Per-request receipts: what a worker did, for how much, signed by its attested meter key.
+//!
+//! A [`RequestReceipt`] becomes a tree of five TON cells whose representation hash the
+//! [`MeterKey`] signs; a [`SignedReceipt`] carries every field in the clear, so the requester can
+//! check all of it ([`verify`]), part of it without the request ([`verify_offline`]), prove one part
+//! to somebody else ([`open_child`]), or show nothing but the price ([`PublicReceipt`]).
+//!
+//! The signing side is trusted code inside the enclave. The verifying side trusts nothing in a
+//! receipt: it comes from a worker, a file or a stranger. The crate has no I/O, no clock and no
+//! randomness, and no entry point that signs a caller's digest.
+//!
+//! # Layout
+//!
+//! Big endian, one cell each; the four children are references of the root, in this order.
+//!
+//! ```text
+//! root   tag:32 | global_id:32 | registry:256 | meter_key:256 | request_id:128 | issued_at:32
+//!        | amount:Coins | ^io ^usage ^model ^att
+//! io     blind:128 | request_commit:256 | response_commit:256
+//! usage  blind:128 | prompt:32 | cached:32 | completion:32 | reasoning:32 | finish:8
+//!        | price_prompt:64 | price_cached:64 | price_completion:64 | price_reasoning:64
+//!        | started_ms:64 | ended_ms:64
+//! model  blind:128 | manifest_sha256:256 | engine_image_sha256:256 | sampling_hash:256
+//! att    blind:128 | evidence_sha256:256 | measurement_sha256:256
+//! ```
+//!
+//! `tag` is `RQR1`, or `SIM1` on network `INSECURE-SIM`: no signature over a simulated receipt
+//! is a signature over a real one. `Coins` is a 4-bit byte length and that many bytes, minimal.
+//!
+//! ```text
+//! blind_x         = HKDF-SHA256(ikm = salt, salt = "chrysalis/receipt/blind/v1",
+//!                               info = x || request_id)[..16],  x in io, usage, model, att
+//! request_commit  = SHA-256("chrysalis/req/v1"  || 0x00 || salt || len:u64 || request)
+//! response_commit = SHA-256("chrysalis/resp/v1" || 0x00 || salt || response || len:u64)
+//! amount          = floor(( (prompt - cached) * price_prompt + cached * price_cached
+//!                         + (completion - reasoning) * price_completion
+//!                         + reasoning * price_reasoning ) / 10^6)       nanogram
+//! signature       = Ed25519(meter key, representation hash of root)
+//! ```
+//!
+//! `salt` is 32 bytes the client chose and sent inside the sealed request. The length of the
+//! response stands at the end because a stream's length is known only there. Token counts follow
+//! the API: `prompt` includes `cached`, `completion` includes `reasoning`.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
+
+mod boc;
+mod cell;
+mod commit;
+mod error;
+mod fields;
+mod json;
+mod key;
+mod proof;
+mod report;
+mod signed;
+mod verify;
+
+pub use boc::boc;
+pub use cell::{Cell, CellBuilder, CellError, MAX_BITS, MAX_COINS_BITS, MAX_DEPTH, MAX_REFS};
+pub use commit::{Blinds, ResponseCommit, request_commit};
+pub use error::ReceiptError;
+pub use fields::{Att, Finish, Io, Model, RequestReceipt, TOKENS_PER_PRICE, Usage};
+pub use json::{MAX_RECEIPT_JSON_BYTES, PROOF_SCHEMA, PUBLIC_SCHEMA, RECEIPT_SCHEMA};
+pub use key::{MeterKey, MeterPublicKey, MeterRole};
+pub use proof::{Child, ChildProof, OpenedChild, PublicReceipt, open_child, verify_child};
+pub use report::{Check, Outcome, ReceiptReport};
+pub use signed::SignedReceipt;
+pub use verify::{
+    CLOCK_SKEW_SECONDS, MAX_ISSUE_DELAY_SECONDS, MAX_REQUEST_MILLIS, ReceiptExpectation,
+    TimeWindow, verify, verify_offline,
+};
