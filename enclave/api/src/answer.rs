@@ -1,0 +1,93 @@
+//! Reads a worker's answer, whole or one chunk of it, for clients that show the text or compare
+//! token counts with the receipt. The worker is attested but its bytes are still bounded and
+//! checked; fields we do not know are skipped.
+
+use thiserror::Error;
+
+use crate::json::{Object, Value};
+use crate::limits::MAX_ANSWER_BYTES;
+use crate::refusal::RequestError;
+use crate::response::{FinishReason, TokenUsage};
+use crate::secret::Completion;
+
+/// Why an answer cannot be read. It quotes nothing of the answer.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("the answer does not have the API's shape: {0}")]
+pub struct AnswerError(#[from] RequestError);
+
+impl AnswerError {
+    /// Stable code of the refusal.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        "E-ANSWER-SHAPE"
+    }
+}
+
+/// What an answer, or one chunk of it, says.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Text of the first choice.
+    pub text: Option<Completion>,
+    /// Why it ended; `None` in chunks before the end, and for reasons we do not know.
+    pub finish: Option<FinishReason>,
+    /// Token counts.
+    pub usage: Option<TokenUsage>,
+}
+
+impl Answer {
+    /// Reads a chat completion, a text completion, or a chunk of either.
+    ///
+    /// # Errors
+    /// [`AnswerError`] for JSON of another shape, or over [`MAX_ANSWER_BYTES`].
+    pub fn parse(json: &[u8]) -> Result<Self, AnswerError> {
+        let object = Object::parse_lenient(json, MAX_ANSWER_BYTES)?;
+        let choices = object.required("choices")?.elements(MAX_CHOICES)?;
+        let mut answer = match choices.first() {
+            Some(choice) => Self::choice(choice)?,
+            None => Self::default(),
+        };
+        answer.usage = object.optional("usage").map(|v| usage(&v)).transpose()?;
+        Ok(answer)
+    }
+
+    fn choice(value: &Value<'_>) -> Result<Self, RequestError> {
+        let choice = value.object_lenient()?;
+        let text = match choice.optional("message").or_else(|| choice.optional("delta")) {
+            Some(message) => message.object_lenient()?.optional("content"),
+            None => choice.optional("text"),
+        };
+        let text = text.map(|v| v.prompt()).transpose()?;
+        let finish = choice.optional("finish_reason").map(|v| v.prompt()).transpose()?;
+        Ok(Self {
+            text: text.map(Completion::from),
+            finish: finish.and_then(|reason| match reason.expose() {
+                "stop" => Some(FinishReason::Stop),
+                "length" => Some(FinishReason::Length),
+                _ => None,
+            }),
+            usage: None,
+        })
+    }
+}
+
+fn usage(value: &Value<'_>) -> Result<TokenUsage, RequestError> {
+    let usage = value.object_lenient()?;
+    let detail = |group: &str, name: &str| match usage.optional(group) {
+        None => Ok(0),
+        Some(details) => details.object_lenient()?.optional(name).map_or(Ok(0), |v| tokens(&v)),
+    };
+    Ok(TokenUsage {
+        prompt: tokens(&usage.required("prompt_tokens")?)?,
+        cached: detail("prompt_tokens_details", "cached_tokens")?,
+        completion: tokens(&usage.required("completion_tokens")?)?,
+        reasoning: detail("completion_tokens_details", "reasoning_tokens")?,
+    })
+}
+
+fn tokens(value: &Value<'_>) -> Result<u32, RequestError> {
+    let tokens = value.integer(0, u32::MAX.into())?;
+    Ok(u32::try_from(tokens).unwrap_or(u32::MAX))
+}
+
+/// Most choices of an answer; this server gives one.
+const MAX_CHOICES: usize = 1;

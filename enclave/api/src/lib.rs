@@ -1,0 +1,59 @@
+//! The OpenAI-compatible API: requests are parsed into types that cannot be wrong, answers and
+//! errors are written in the shapes the official SDKs read.
+//!
+//! The input is attacker-controlled, and it is also a secret: prompts live in wiped buffers that
+//! do not print ([`Prompt`], [`Completion`]), and no error quotes a value. The crate has no I/O, no
+//! clock and no randomness, and runs on both sides: in the worker, and in the client's gateway,
+//! which refuses a request before anything is sealed.
+//!
+//! # What is accepted
+//!
+//! Every object is checked against a list: a field that is not on it is refused by name, and so
+//! is one that OpenAI defines and this server does not support, unless it is `null`. A repeated
+//! field is refused. Sizes and counts are bounded by the constants of [`limits`]. Nesting is bounded
+//! by the shape: nothing deeper than `messages[..].content[..].text` is ever looked into, and
+//! everything else is skipped without recursion, so `serde_json`'s own recursion limit of 128 is
+//! never what stops an input.
+//!
+//! Many text parts of one message are joined with a line break. `max_tokens` of a completion
+//! defaults to 16, as OpenAI's does; that of a chat to what the worker allows.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
+
+mod answer;
+mod chat;
+mod completions;
+mod encode;
+mod error;
+mod json;
+pub mod limits;
+mod models;
+mod options;
+mod refusal;
+mod request;
+mod response;
+mod secret;
+pub mod sse;
+
+pub use answer::{Answer, AnswerError};
+pub use chat::ChatRequest;
+pub use completions::CompletionRequest;
+pub use error::{ApiError, ErrorKind, split_error_frame};
+pub use limits::Limits;
+pub use models::{ModelCard, models_json};
+pub use refusal::RequestError;
+pub use request::{Endpoint, InferenceRequest, Input, Message, Role, Sampling};
+pub use response::{FinishReason, Responder, TokenUsage};
+pub use secret::{Completion, Prompt};

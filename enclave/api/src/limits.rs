@@ -1,0 +1,62 @@
+//! Limits of a request. Each has a test one past it.
+
+use chrysalis_wire::limits::MAX_SEALED_REQUEST_BYTES;
+use chrysalis_wire::manifest::LimitsSection;
+
+/// Limits a server chooses; the others below are fixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest request body, in bytes.
+    pub request_bytes: usize,
+    /// Most messages of a chat.
+    pub messages: usize,
+    /// Most completion tokens one request may ask for.
+    pub completion_tokens: u32,
+}
+
+impl Limits {
+    /// The limits of a measured manifest: client and worker refuse the same requests.
+    #[must_use]
+    pub fn from_manifest(limits: &LimitsSection) -> Self {
+        Self {
+            request_bytes: usize::try_from(limits.request_bytes).unwrap_or(usize::MAX),
+            completion_tokens: limits.completion_tokens,
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes: MAX_SEALED_REQUEST_BYTES,
+            messages: MAX_MESSAGES,
+            completion_tokens: u32::MAX,
+        }
+    }
+}
+
+/// Most messages of a chat, unless [`Limits`] say otherwise.
+pub const MAX_MESSAGES: usize = 2048;
+/// Most content parts of one message.
+pub const MAX_CONTENT_PARTS: usize = 256;
+/// Most stop strings.
+pub const MAX_STOPS: usize = 4;
+/// Longest stop string, in bytes.
+pub const MAX_STOP_BYTES: usize = 64;
+/// Longest model name, in bytes; the manifest allows as much.
+pub const MAX_MODEL_BYTES: usize = 128;
+/// Longest `user` value, in bytes. It is accepted and ignored.
+pub const MAX_USER_BYTES: usize = 256;
+/// Most fields of any object.
+pub const MAX_FIELDS: usize = 64;
+/// Longest field name an error repeats.
+pub const MAX_NAME_CHARS: usize = 64;
+/// Highest temperature.
+pub const MAX_TEMPERATURE: f64 = 2.0;
+/// Highest `top_k`: more than any vocabulary.
+pub const MAX_TOP_K: u32 = 1 << 24;
+/// `max_tokens` of a completion that does not say; OpenAI's default.
+pub const DEFAULT_COMPLETION_TOKENS: u32 = 16;
+/// Largest answer a client reads, in bytes: a million tokens of text, escaped.
+pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;

@@ -1,0 +1,214 @@
+//! The neutral request every endpoint becomes. Its texts are secrets; the rest is numbers within
+//! their ranges.
+
+use chrysalis_wire::SecretBytes;
+
+use crate::chat::ChatRequest;
+use crate::completions::CompletionRequest;
+use crate::error::ApiError;
+use crate::limits::Limits;
+use crate::secret::Prompt;
+
+/// Which API a request is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `POST /v1/chat/completions`.
+    Chat,
+    /// `POST /v1/completions`.
+    Completions,
+}
+
+/// One inference request, whatever endpoint it came from.
+#[derive(Debug)]
+pub struct InferenceRequest {
+    /// The model asked for.
+    pub model: String,
+    /// What the model is to answer or continue.
+    pub input: Input,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Strings that end the answer; at most [`crate::limits::MAX_STOPS`].
+    pub stop: Vec<Prompt>,
+    /// Most tokens to generate; `None` leaves it to the worker.
+    pub max_tokens: Option<u32>,
+    /// Whether to answer in pieces.
+    pub stream: bool,
+    /// Whether a stream ends with token counts.
+    pub include_usage: bool,
+    /// Whether pieces of a stream carry a field of random length.
+    pub include_obfuscation: bool,
+}
+
+/// What the model is to answer or continue.
+#[derive(Debug)]
+pub enum Input {
+    /// A conversation; never empty.
+    Chat(Vec<Message>),
+    /// Text to continue.
+    Text(Prompt),
+}
+
+/// One message of a conversation.
+#[derive(Debug)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: Prompt,
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The application.
+    System,
+    /// The application, in the word newer SDKs use for it.
+    Developer,
+    /// The user.
+    User,
+    /// The model.
+    Assistant,
+}
+
+impl Role {
+    /// The role's name in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Developer => "developer",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// How tokens are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// From 0, which is greedy, to [`crate::limits::MAX_TEMPERATURE`].
+    pub temperature: f32,
+    /// Above 0, up to 1.
+    pub top_p: f32,
+    /// At least 1.
+    pub top_k: Option<u32>,
+    /// The API's signed seed, as its two's complement.
+    pub seed: Option<u64>,
+}
+
+impl InferenceRequest {
+    /// Reads the request of an endpoint.
+    ///
+    /// # Errors
+    /// As [`ChatRequest::parse`] and [`CompletionRequest::parse`].
+    pub fn parse(endpoint: Endpoint, body: &[u8], limits: &Limits) -> Result<Self, ApiError> {
+        match endpoint {
+            Endpoint::Chat => ChatRequest::parse(body, limits).map(Self::from),
+            Endpoint::Completions => CompletionRequest::parse(body, limits).map(Self::from),
+        }
+    }
+
+    /// The sampling parameters in their one encoding; a receipt's `sampling_hash` is its SHA-256.
+    /// It depends on the request alone, so that its sender computes the same:
+    ///
+    /// ```text
+    /// "chrysalis/sampling/v1" | temperature f32 | top_p f32 | top_k opt u32 | seed opt u64
+    /// | max_tokens opt u32 | stops u8 | stops x (len u32 | bytes)
+    /// ```
+    ///
+    /// Big endian, floats by their IEEE 754 bits; `opt` is `00`, or `01` and the value. The stop
+    /// strings in it may be secrets.
+    #[must_use]
+    pub fn canonical_sampling_bytes(&self) -> SecretBytes {
+        let size = |stop: &Prompt| stop.len().saturating_add(4);
+        let stops = self.stop.iter().map(size).fold(0, usize::saturating_add);
+        let mut out = Vec::with_capacity(stops.saturating_add(SAMPLING_FIXED_BYTES));
+        out.extend_from_slice(SAMPLING_DOMAIN);
+        out.extend_from_slice(&self.sampling.temperature.to_bits().to_be_bytes());
+        out.extend_from_slice(&self.sampling.top_p.to_bits().to_be_bytes());
+        optional(&mut out, self.sampling.top_k.map(u32::to_be_bytes));
+        optional(&mut out, self.sampling.seed.map(u64::to_be_bytes));
+        optional(&mut out, self.max_tokens.map(u32::to_be_bytes));
+        out.push(u8::try_from(self.stop.len()).unwrap_or(u8::MAX));
+        for stop in &self.stop {
+            out.extend_from_slice(&u32::try_from(stop.len()).unwrap_or(u32::MAX).to_be_bytes());
+            out.extend_from_slice(stop.expose().as_bytes());
+        }
+        SecretBytes::new(out)
+    }
+}
+
+fn optional<const N: usize>(out: &mut Vec<u8>, value: Option<[u8; N]>) {
+    out.push(u8::from(value.is_some()));
+    if let Some(value) = value {
+        out.extend_from_slice(&value);
+    }
+}
+
+const SAMPLING_DOMAIN: &[u8] = b"chrysalis/sampling/v1";
+/// Domain 21, two floats, three optional numbers and a count.
+const SAMPLING_FIXED_BYTES: usize = 21 + 8 + 5 + 9 + 5 + 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(body: &str) -> InferenceRequest {
+        InferenceRequest::parse(Endpoint::Completions, body.as_bytes(), &Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn sampling_has_one_documented_encoding() {
+        let r = request(
+            r#"{"model":"m","prompt":"p","temperature":0.5,"top_k":7,"seed":-1,"max_tokens":9,"stop":["a","bc"]}"#,
+        );
+        let mut expected = b"chrysalis/sampling/v1".to_vec();
+        expected.extend_from_slice(&[0x3f, 0, 0, 0, 0x3f, 0x80, 0, 0]);
+        expected.extend_from_slice(&[1, 0, 0, 0, 7]);
+        expected.extend_from_slice(&[1, 255, 255, 255, 255, 255, 255, 255, 255]);
+        expected.extend_from_slice(&[1, 0, 0, 0, 9]);
+        expected.extend_from_slice(b"\x02\0\0\0\x01a\0\0\0\x02bc");
+        assert_eq!(r.canonical_sampling_bytes().expose(), expected);
+    }
+
+    #[test]
+    fn every_sampling_parameter_changes_the_encoding() {
+        let all = [
+            "",
+            r#","temperature":0"#,
+            r#","top_p":0.5"#,
+            r#","top_k":1"#,
+            r#","seed":1"#,
+            r#","max_tokens":1"#,
+            r#","stop":"a""#,
+            r#","stop":["a","b"]"#,
+            r#","stop":"ab""#,
+        ];
+        let bytes = all.map(|s| {
+            request(&format!(r#"{{"model":"m","prompt":"p"{s}}}"#))
+                .canonical_sampling_bytes()
+                .expose()
+                .to_vec()
+        });
+        assert!((0..all.len()).all(|i| (0..i).all(|j| bytes[i] != bytes[j])));
+    }
+
+    #[test]
+    fn the_encoding_does_not_depend_on_how_a_number_was_written() {
+        let bytes = |t: &str| {
+            request(&format!(r#"{{"model":"m","prompt":"p","temperature":{t}}}"#))
+                .canonical_sampling_bytes()
+                .expose()
+                .to_vec()
+        };
+        assert_eq!(bytes("1"), bytes("1.0"));
+        assert_eq!(bytes("0"), bytes("-0.0"));
+        assert_eq!(bytes("1e0"), bytes("1"));
+    }
+
+    #[test]
+    fn debug_of_a_request_shows_no_text() {
+        let r = request(r#"{"model":"m","prompt":"canary","stop":"canary"}"#);
+        assert!(!format!("{r:?}").contains("canary"));
+    }
+}

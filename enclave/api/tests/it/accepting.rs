@@ -1,0 +1,105 @@
+//! What the official SDKs send, and what becomes of it.
+
+use chrysalis_api::{InferenceRequest, Input, Limits, Role, Sampling};
+use chrysalis_wire::manifest::LimitsSection;
+
+use crate::{chat, chat_of, chat_with, completion_with};
+
+fn messages(request: InferenceRequest) -> Vec<(Role, String)> {
+    let Input::Chat(messages) = request.input else { panic!("not a chat") };
+    messages.iter().map(|m| (m.role, m.content.expose().to_owned())).collect()
+}
+
+#[test]
+fn reads_a_chat_with_every_supported_field() {
+    let r = chat(
+        r#"{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":"u"}],
+        "temperature":0.7,"top_p":0.9,"top_k":40,"max_tokens":128,"stop":["\n\n","END"],"seed":42,
+        "stream":true,"stream_options":{"include_usage":true,"include_obfuscation":true},"n":1,
+        "user":"someone","logprobs":false,"response_format":{"type":"text"},
+        "frequency_penalty":0,"presence_penalty":0.0,"store":false}"#,
+    )
+    .unwrap();
+    assert_eq!(r.model, "m");
+    let sampling = Sampling { temperature: 0.7, top_p: 0.9, top_k: Some(40), seed: Some(42) };
+    assert_eq!(r.sampling, sampling);
+    assert_eq!(r.stop.iter().map(|s| s.expose()).collect::<Vec<_>>(), ["\n\n", "END"]);
+    assert_eq!(r.max_tokens, Some(128));
+    assert!(r.stream && r.include_usage && r.include_obfuscation);
+    assert_eq!(messages(r), [(Role::System, "s".into()), (Role::User, "u".into())]);
+}
+
+#[test]
+fn what_is_left_out_has_openais_defaults() {
+    let r = chat_with("").unwrap();
+    let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: None, seed: None };
+    assert_eq!(r.sampling, sampling);
+    assert_eq!((r.max_tokens, r.stop.len()), (None, 0));
+    assert!(!r.stream && !r.include_usage && !r.include_obfuscation);
+    assert_eq!(completion_with("").unwrap().max_tokens, Some(16));
+}
+
+#[test]
+fn null_means_left_out_even_for_what_is_not_supported() {
+    let r = chat_with(
+        r#","temperature":null,"stop":null,"stream":null,"stream_options":null,"n":null,
+        "tools":null,"logit_bias":null,"max_tokens":null,"response_format":null,"user":null"#,
+    );
+    assert!(r.is_ok(), "{r:?}");
+}
+
+#[test]
+fn the_message_of_an_answer_can_be_sent_back() {
+    let r = chat_of(
+        r#"[{"role":"user","content":"hi"},
+        {"role":"assistant","content":"hello","refusal":null,"tool_calls":null,"audio":null},
+        {"role":"developer","content":"d"}]"#,
+    )
+    .unwrap();
+    let roles: Vec<_> = messages(r).into_iter().map(|m| m.0).collect();
+    assert_eq!(roles, [Role::User, Role::Assistant, Role::Developer]);
+}
+
+#[test]
+fn text_parts_are_joined_with_a_line_break() {
+    let r = chat_of(
+        r#"[{"role":"user","content":[{"type":"text","text":"a"},{"text":"b","type":"text"}]}]"#,
+    );
+    assert_eq!(messages(r.unwrap()), [(Role::User, "a\nb".into())]);
+}
+
+#[test]
+fn content_is_exactly_what_was_escaped() {
+    let r = chat_of(r#"[{"role":"user","content":"\"\\\/\n\u00e4\ud83d\ude00 ä😀"}]"#);
+    assert_eq!(messages(r.unwrap())[0].1, "\"\\/\nä😀 ä😀");
+}
+
+#[test]
+fn both_names_of_max_tokens_are_read() {
+    assert_eq!(chat_with(r#","max_tokens":5"#).unwrap().max_tokens, Some(5));
+    assert_eq!(chat_with(r#","max_completion_tokens":6"#).unwrap().max_tokens, Some(6));
+}
+
+#[test]
+fn one_stop_string_needs_no_list() {
+    assert_eq!(chat_with(r#","stop":"x""#).unwrap().stop[0].expose(), "x");
+    assert!(chat_with(r#","stop":[]"#).unwrap().stop.is_empty());
+}
+
+#[test]
+fn a_negative_seed_is_its_twos_complement() {
+    assert_eq!(chat_with(r#","seed":-1"#).unwrap().sampling.seed, Some(u64::MAX));
+    assert_eq!(chat_with(r#","seed":9223372036854775807"#).unwrap().sampling.seed, Some(!0 >> 1));
+}
+
+#[test]
+fn limits_of_a_manifest_are_the_limits_of_a_request() {
+    let manifest = LimitsSection {
+        request_bytes: 4096,
+        context_tokens: 2048,
+        completion_tokens: 7,
+        concurrent_requests: 1,
+    };
+    let limits = Limits::from_manifest(&manifest);
+    assert_eq!((limits.request_bytes, limits.completion_tokens), (4096, 7));
+}

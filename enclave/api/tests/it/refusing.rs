@@ -1,0 +1,346 @@
+//! What is refused, with which code and about which field.
+
+use chrysalis_api::limits::{
+    MAX_CONTENT_PARTS, MAX_FIELDS, MAX_MODEL_BYTES, MAX_STOP_BYTES, MAX_USER_BYTES,
+};
+use chrysalis_api::{ApiError, Endpoint, InferenceRequest};
+
+use crate::{LIMITS, chat, chat_of, chat_with, completion, completion_with};
+
+/// Code and field of a refusal; the status must be 400.
+fn refusal(result: Result<InferenceRequest, ApiError>) -> (&'static str, String) {
+    let error = result.expect_err("accepted");
+    assert_eq!(error.status(), 400, "{error}");
+    (error.code(), error.param().unwrap_or_default().to_owned())
+}
+
+#[track_caller]
+fn refused(result: Result<InferenceRequest, ApiError>, code: &str, param: &str) {
+    let (got_code, got_param) = refusal(result);
+    assert_eq!((got_code, &*got_param), (code, param));
+}
+
+#[test]
+fn refuses_an_unknown_field_by_name() {
+    refused(chat_with(r#","temprature":0.1"#), "unknown_parameter", "temprature");
+    refused(completion_with(r#","messages":[]"#), "unknown_parameter", "messages");
+    refused(
+        chat_of(r#"[{"role":"user","content":"x","weight":1}]"#),
+        "unknown_parameter",
+        "messages[0].weight",
+    );
+    refused(
+        chat_with(r#","stream":true,"stream_options":{"include_usag":true}"#),
+        "unknown_parameter",
+        "stream_options.include_usag",
+    );
+    refused(
+        chat_of(r#"[{"role":"user","content":[{"type":"text","text":"a","x":1}]}]"#),
+        "unknown_parameter",
+        "messages[0].content[0].x",
+    );
+}
+
+#[test]
+fn refuses_what_is_not_supported_yet_by_name() {
+    for name in ["tools", "tool_choice", "functions", "logit_bias", "metadata", "service_tier"] {
+        refused(chat_with(&format!(r#","{name}":{{}}"#)), "unsupported_parameter", name);
+    }
+    refused(completion_with(r#","suffix":"x""#), "unsupported_parameter", "suffix");
+    refused(
+        chat_of(r#"[{"role":"user","content":"x","name":"n"}]"#),
+        "unsupported_parameter",
+        "messages[0].name",
+    );
+    refused(
+        chat_of(r#"[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]"#),
+        "unsupported_parameter",
+        "messages[0].content[0].image_url",
+    );
+}
+
+#[test]
+fn refuses_values_that_are_not_supported_yet() {
+    for (extra, param) in [
+        (r#","n":2"#, "n"),
+        (r#","n":0"#, "n"),
+        (r#","logprobs":true"#, "logprobs"),
+        (r#","store":true"#, "store"),
+        (r#","frequency_penalty":0.5"#, "frequency_penalty"),
+        (r#","presence_penalty":-1"#, "presence_penalty"),
+        (r#","response_format":{"type":"json_object"}"#, "response_format.type"),
+    ] {
+        refused(chat_with(extra), "unsupported_value", param);
+    }
+    // In completions even 0 asks for log probabilities.
+    refused(completion_with(r#","logprobs":0"#), "unsupported_value", "logprobs");
+    refused(completion_with(r#","echo":true"#), "unsupported_value", "echo");
+    refused(completion_with(r#","best_of":3"#), "unsupported_value", "best_of");
+}
+
+#[test]
+fn refuses_a_role_it_does_not_know() {
+    for role in ["tool", "function", "User", ""] {
+        refused(
+            chat_of(&format!(r#"[{{"role":"{role}","content":"x"}}]"#)),
+            "unsupported_value",
+            "messages[0].role",
+        );
+    }
+}
+
+#[test]
+fn refuses_a_content_part_that_is_not_text() {
+    refused(
+        chat_of(r#"[{"role":"user","content":[{"type":"audio","text":"x"}]}]"#),
+        "unsupported_value",
+        "messages[0].content[0].type",
+    );
+}
+
+#[test]
+fn refuses_a_repeated_field_wherever_it_is() {
+    refused(chat_with(r#","model":"m""#), "duplicate_parameter", "model");
+    refused(chat_with(r#","seed":1,"seed":1"#), "duplicate_parameter", "seed");
+    refused(
+        chat_of(r#"[{"role":"user","content":"a","content":"b"}]"#),
+        "duplicate_parameter",
+        "messages[0].content",
+    );
+}
+
+/// `"\u006dodel"` is `"model"` in a second spelling.
+#[test]
+fn refuses_a_field_name_written_with_escapes() {
+    let (code, _) = refusal(chat_with(r#","\u0073eed":1"#));
+    assert_eq!(code, "unknown_parameter");
+}
+
+#[test]
+fn refuses_a_missing_field_by_name() {
+    let missing = "missing_required_parameter";
+    refused(chat("{}"), missing, "model");
+    refused(chat(r#"{"model":"m"}"#), missing, "messages");
+    refused(completion(r#"{"model":"m"}"#), missing, "prompt");
+    refused(chat_of(r#"[{"content":"x"}]"#), missing, "messages[0].role");
+    refused(chat_of(r#"[{"role":"user"}]"#), missing, "messages[0].content");
+    refused(chat_of(r#"[{"role":"user","content":null}]"#), missing, "messages[0].content");
+    refused(chat(r#"{"model":null,"messages":[]}"#), missing, "model");
+}
+
+#[test]
+fn refuses_values_of_the_wrong_type() {
+    for (extra, param) in [
+        (r#","temperature":"1""#, "temperature"),
+        (r#","top_p":true"#, "top_p"),
+        (r#","top_k":1.5"#, "top_k"),
+        (r#","top_k":1e2"#, "top_k"),
+        (r#","seed":"7""#, "seed"),
+        (r#","max_tokens":10.0"#, "max_tokens"),
+        (r#","stream":1"#, "stream"),
+        (r#","stop":7"#, "stop"),
+        (r#","stop":["a",7]"#, "stop[1]"),
+        (r#","user":7"#, "user"),
+        (r#","response_format":"text""#, "response_format"),
+        (r#","stream":true,"stream_options":[]"#, "stream_options"),
+        (r#","n":"1""#, "n"),
+    ] {
+        refused(chat_with(extra), "invalid_type", param);
+    }
+    refused(chat_of("{}"), "invalid_type", "messages");
+    refused(chat_of("[1]"), "invalid_type", "messages[0]");
+    refused(chat_of(r#"[{"role":"user","content":1}]"#), "invalid_type", "messages[0].content");
+    refused(chat_of(r#"[{"role":1,"content":"x"}]"#), "invalid_type", "messages[0].role");
+    refused(completion(r#"{"model":"m","prompt":["p"]}"#), "invalid_type", "prompt");
+    refused(chat("[]"), "invalid_type", "");
+}
+
+#[test]
+fn refuses_numbers_outside_their_range() {
+    for (extra, param) in [
+        (r#","temperature":-0.1"#, "temperature"),
+        (r#","temperature":2.0001"#, "temperature"),
+        (r#","temperature":1e999"#, "temperature"),
+        (r#","top_p":0"#, "top_p"),
+        (r#","top_p":1e-60"#, "top_p"),
+        (r#","top_p":1.1"#, "top_p"),
+        (r#","top_k":0"#, "top_k"),
+        (r#","top_k":16777217"#, "top_k"),
+        (r#","seed":9223372036854775808"#, "seed"),
+        (r#","max_tokens":0"#, "max_tokens"),
+        (r#","max_tokens":-1"#, "max_tokens"),
+        (r#","max_tokens":99999999999999999999999999"#, "max_tokens"),
+    ] {
+        refused(chat_with(extra), "invalid_value", param);
+    }
+}
+
+#[test]
+fn refuses_one_token_more_than_the_worker_allows() {
+    assert!(chat_with(r#","max_tokens":512"#).is_ok());
+    let error = chat_with(r#","max_tokens":513"#).unwrap_err();
+    assert_eq!(error.code(), "invalid_value");
+    assert!(error.message().contains("between 1 and 512"), "{error}");
+    refused(chat_with(r#","max_completion_tokens":513"#), "invalid_value", "max_completion_tokens");
+}
+
+#[test]
+fn refuses_both_names_of_max_tokens_at_once() {
+    refused(
+        chat_with(r#","max_tokens":5,"max_completion_tokens":5"#),
+        "invalid_parameter_combination",
+        "max_tokens",
+    );
+}
+
+#[test]
+fn refuses_stream_options_without_a_stream() {
+    let conflict = "invalid_parameter_combination";
+    refused(chat_with(r#","stream_options":{}"#), conflict, "stream_options");
+    refused(chat_with(r#","stream":false,"stream_options":{}"#), conflict, "stream_options");
+}
+
+#[test]
+fn refuses_one_message_too_many() {
+    let of = |n| chat_of(&format!("[{}]", vec![r#"{"role":"user","content":""}"#; n].join(",")));
+    assert!(of(LIMITS.messages).is_ok());
+    refused(of(LIMITS.messages + 1), "array_above_max_length", "messages");
+}
+
+#[test]
+fn refuses_one_content_part_too_many() {
+    let of = |n| {
+        let parts = vec![r#"{"type":"text","text":""}"#; n].join(",");
+        chat_of(&format!(r#"[{{"role":"user","content":[{parts}]}}]"#))
+    };
+    assert!(of(MAX_CONTENT_PARTS).is_ok());
+    refused(of(MAX_CONTENT_PARTS + 1), "array_above_max_length", "messages[0].content");
+}
+
+#[test]
+fn refuses_a_fifth_stop_string() {
+    assert!(chat_with(r#","stop":["a","b","c","d"]"#).is_ok());
+    refused(chat_with(r#","stop":["a","b","c","d","e"]"#), "array_above_max_length", "stop");
+}
+
+#[test]
+fn refuses_a_stop_string_one_byte_too_long() {
+    let of = |n| chat_with(&format!(r#","stop":["{}"]"#, "x".repeat(n)));
+    assert!(of(MAX_STOP_BYTES).is_ok());
+    refused(of(MAX_STOP_BYTES + 1), "string_above_max_length", "stop[0]");
+}
+
+#[test]
+fn refuses_a_model_name_one_byte_too_long() {
+    let of = |n| completion(&format!(r#"{{"model":"{}","prompt":"p"}}"#, "m".repeat(n)));
+    assert!(of(MAX_MODEL_BYTES).is_ok());
+    refused(of(MAX_MODEL_BYTES + 1), "string_above_max_length", "model");
+}
+
+#[test]
+fn refuses_a_user_value_one_byte_too_long() {
+    let of = |n| chat_with(&format!(r#","user":"{}""#, "u".repeat(n)));
+    assert!(of(MAX_USER_BYTES).is_ok());
+    refused(of(MAX_USER_BYTES + 1), "string_above_max_length", "user");
+}
+
+#[test]
+fn refuses_what_must_not_be_empty() {
+    refused(chat_of("[]"), "empty_value", "messages");
+    refused(chat_of(r#"[{"role":"user","content":[]}]"#), "empty_value", "messages[0].content");
+    refused(chat_with(r#","stop":"""#), "empty_value", "stop");
+    refused(completion(r#"{"model":"","prompt":"p"}"#), "empty_value", "model");
+}
+
+#[test]
+fn refuses_an_object_with_one_field_too_many() {
+    let of = |n| {
+        let fields: Vec<_> = (0..n).map(|i| format!(r#""f{i}":1"#)).collect();
+        chat(&format!("{{{}}}", fields.join(",")))
+    };
+    refused(of(MAX_FIELDS), "unknown_parameter", "f0");
+    refused(of(MAX_FIELDS + 1), "array_above_max_length", "");
+}
+
+#[test]
+fn refuses_a_body_one_byte_over_its_limit() {
+    let mut body = r#"{"model":"m","prompt":"p"}"#.to_owned();
+    body.push_str(&" ".repeat(LIMITS.request_bytes - body.len()));
+    assert!(completion(&body).is_ok());
+    body.push(' ');
+    let error = completion(&body).unwrap_err();
+    assert_eq!((error.status(), error.code()), (413, "request_too_large"));
+}
+
+#[test]
+fn refuses_a_body_that_is_not_json() {
+    for body in ["", "{", "{\"model\":}", "{} {}", "{\"a\":1,}", "nul", "{\"a\":\"\n\"}"] {
+        refused(chat(body), "invalid_json", "");
+    }
+    let body = r#"{"model":"m","prompt":"p"}"#;
+    for len in 0..body.len() {
+        assert!(completion(&body[..len]).is_err(), "accepted {len} bytes");
+    }
+}
+
+#[test]
+fn refuses_a_body_that_is_not_utf8() {
+    let body = b"{\"model\":\"m\",\"prompt\":\"\xff\"}";
+    let error = InferenceRequest::parse(Endpoint::Completions, body, &LIMITS).unwrap_err();
+    assert_eq!(error.code(), "invalid_json");
+}
+
+#[test]
+fn refuses_half_a_surrogate_pair() {
+    refused(
+        chat_of(r#"[{"role":"user","content":"\ud83d"}]"#),
+        "invalid_unicode",
+        "messages[0].content",
+    );
+}
+
+/// Deep nesting is skipped, not followed: the stack of this test is 64 KiB.
+#[test]
+fn refuses_deep_nesting_without_recursion() {
+    let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+    let inside = move || {
+        refused(chat_with(&format!(r#","x":{deep}"#)), "unknown_parameter", "x");
+        refused(chat_of(&deep), "invalid_type", "messages[0]");
+        refused(chat_with(&format!(r#","stop":{deep}"#)), "invalid_type", "stop[0]");
+        refused(chat(&"{\"a\":".repeat(100_000)), "invalid_json", "");
+    };
+    std::thread::Builder::new().stack_size(64 * 1024).spawn(inside).unwrap().join().unwrap();
+}
+
+/// A text from the request stands wherever a text can stand; no refusal repeats it.
+#[test]
+fn no_refusal_quotes_the_request() {
+    let canary = "my secret canary";
+    let bodies = [
+        format!(r#"{{"{canary}":1}}"#),
+        format!(r#"{{"model":"m","messages":[{{"role":"{canary}","content":"x"}}]}}"#),
+        format!(r#"{{"model":"m","messages":"{canary}"}}"#),
+        format!(r#"{{"model":"m","messages":["{canary}"]}}"#),
+        format!(r#"{{"model":"m","messages":[{{"role":"user","{canary}":"x"}}]}}"#),
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":{{"{canary}":1}}}}]}}"#),
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{canary}\ud800"}}]}}"#),
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{canary}"}}],"x":1}}"#),
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{canary}"}}]"#),
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{canary}" "#),
+        format!(r#"{{"model":"m","temperature":"{canary}"}}"#),
+        format!(r#"{{"model":"m","stop":["{canary}{}"]}}"#, "x".repeat(64)),
+        format!(r#"{{"model":"m","stream":"{canary}"}}"#),
+        format!(r#"{{"model":"m","response_format":{{"type":"{canary}"}}}}"#),
+        format!(r#"{{"model":"m","user":"{}"}}"#, canary.repeat(100)),
+        format!(r#"{{"model":"{}","messages":[]}}"#, canary.repeat(100)),
+        canary.to_owned(),
+        format!(r#""{canary}""#),
+    ];
+    for body in bodies {
+        for endpoint in [Endpoint::Chat, Endpoint::Completions] {
+            let error = crate::parse(endpoint, &body).expect_err(&body);
+            let told = format!("{error} {error:?} {}", String::from_utf8_lossy(&error.to_json()));
+            assert!(!told.contains("canary"), "{told}");
+        }
+    }
+}
