@@ -1,0 +1,134 @@
+//! Applies pins to evidence. The evidence is the peer's; pins, session, collateral source and clock
+//! are the verifier's own. There is one path: form, cryptography, then every rule in order.
+
+use chrysalis_wire::{AttestationDocument, UnixTime};
+
+use crate::binding::Session;
+use crate::collateral::Collateral;
+use crate::dcap::VerifiedQuote;
+use crate::document::Document;
+use crate::measurement::Measurement;
+use crate::pins::Pins;
+use crate::quote::CutQuote;
+use crate::rules::{self, RuleId};
+use crate::transcript::Transcript;
+use crate::verdict::{Refusal, Verdict, VerifiedWorker};
+
+/// Decides whether a worker may be used.
+#[derive(Clone, Debug)]
+pub struct Appraiser {
+    pins: Pins,
+}
+
+impl Appraiser {
+    /// An appraiser for one policy.
+    #[must_use]
+    pub const fn new(pins: Pins) -> Self {
+        Self { pins }
+    }
+
+    /// The policy.
+    #[must_use]
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Appraises a worker's answer to one challenge.
+    ///
+    /// `session` is the verifier's own view of the connection, `collateral` comes from anywhere but
+    /// the peer, `now` from a clock the host of the peer does not set. Every rule of
+    /// `POLICY.md` is in the verdict; those after the first refusal are skipped.
+    #[must_use]
+    pub fn appraise(
+        &self,
+        doc: &AttestationDocument,
+        session: &Session,
+        collateral: &Collateral,
+        now: UnixTime,
+    ) -> Verdict {
+        let mut log = Transcript::default();
+        let result = self
+            .verify(&mut log, doc, collateral, now)
+            .and_then(|evidence| self.judge(&mut log, &evidence, session, now));
+        log.finish(result, self.pins.insecure_sim())
+    }
+
+    /// From claims to signed facts.
+    pub(crate) fn verify<'a>(
+        &self,
+        log: &mut Transcript,
+        doc: &'a AttestationDocument,
+        collateral: &Collateral,
+        now: UnixTime,
+    ) -> Result<Evidence<'a>, Refusal> {
+        let document = log.rule(RuleId::Document, rules::document(doc))?;
+        let quote = log.rule(RuleId::QuoteForm, rules::quote_form(&document.quote))?;
+        log.rule(RuleId::Debug, rules::debug(&quote))?;
+        let dcap = rules::verify_dcap(&quote, collateral, &self.pins, now);
+        let verified = log.rule(RuleId::Dcap, dcap)?;
+        Ok(Evidence { document, quote, verified })
+    }
+
+    /// Signed facts against the pins and the session.
+    pub(crate) fn judge(
+        &self,
+        log: &mut Transcript,
+        evidence: &Evidence<'_>,
+        session: &Session,
+        now: UnixTime,
+    ) -> Result<VerifiedWorker, Refusal> {
+        let Evidence { document, quote, verified } = evidence;
+        let platform = self.pins.platform();
+        log.rule(RuleId::TcbStatus, rules::tcb_status(verified))?;
+        log.rule(RuleId::EvalNumber, rules::eval_number(verified, platform))?;
+        log.rule(RuleId::CollateralAge, rules::collateral_age(verified, platform, now))?;
+        log.rule(RuleId::PlatformFlags, rules::platform_flags(verified, platform))?;
+        log.rule(RuleId::PlatformId, rules::platform_id(verified))?;
+        log.rule(RuleId::TdAttributes, rules::td_attributes(verified, platform))?;
+        log.rule(RuleId::Xfam, rules::xfam(verified, platform))?;
+        log.rule(RuleId::Seam, rules::seam(verified, platform))?;
+        log.rule(RuleId::ConfigId, rules::config_id(verified, platform))?;
+
+        let td = verified.td();
+        let rtmr = [td.rt_mr0, td.rt_mr1, td.rt_mr2, td.rt_mr3];
+        let measurement = Measurement { mrtd: td.mr_td, rtmr };
+        let pins = log.rule(RuleId::Image, rules::image(&self.pins, &measurement))?;
+        // Freshness comes before anything else the peer wrote is read.
+        let bound = rules::report_data(&td.report_data, session, &document.keyset);
+        let keyset_digest = log.rule(RuleId::ReportData, bound)?;
+
+        let events = rules::event_log(document.events, &td.rt_mr3);
+        let (manifest_event, model_event) = log.rule(RuleId::EventLog, events)?;
+        let measured = rules::manifest(&document.manifest, &manifest_event, &pins);
+        let (manifest, manifest_digest, pins) = log.rule(RuleId::Manifest, measured)?;
+        let model = rules::model_root(&manifest, &model_event, &pins);
+        let pin = log.rule(RuleId::ModelRoot, model)?;
+        let keys = rules::keyset(&document.keyset, now);
+        let keyset = log.rule(RuleId::Keyset, keys)?;
+        log.rule(RuleId::Network, rules::network(&self.pins, &manifest, &keyset))?;
+        log.rule(RuleId::TlsKey, rules::tls_key(&keyset, session))?;
+        log.rule(RuleId::Device, rules::device())?;
+
+        Ok(VerifiedWorker {
+            pin_name: pin.name.clone(),
+            insecure_sim: self.pins.insecure_sim(),
+            keyset,
+            keyset_digest,
+            measurement,
+            measurement_digest: measurement.digest(),
+            model_root: manifest.model.root,
+            manifest,
+            manifest_digest,
+            evidence_digest: quote.digest(),
+            collateral_expires: verified.collateral_expires(),
+        })
+    }
+}
+
+/// Evidence whose quote is verified and whose other parts are still the peer's words.
+#[derive(Debug)]
+pub(crate) struct Evidence<'a> {
+    pub(crate) document: Document<'a>,
+    pub(crate) quote: CutQuote,
+    pub(crate) verified: VerifiedQuote,
+}

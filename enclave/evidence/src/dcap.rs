@@ -1,0 +1,132 @@
+//! The only way from claimed to verified: Intel's DCAP verification of quote and collateral under
+//! the pinned root. Quote and collateral are attacker-controlled; what leaves here is signed.
+
+use chrysalis_wire::UnixTime;
+use dcap_qvl::quote::TDReport10;
+use dcap_qvl::verify::QuoteVerifier;
+use dcap_qvl::{QuoteClaims, QuotePolicy};
+use thiserror::Error;
+
+use crate::backend::AwsLcConfig;
+use crate::collateral::{Collateral, CollateralError};
+use crate::quote::CutQuote;
+use crate::roots::TrustRoot;
+use crate::text::printable;
+
+/// Why DCAP verification refused a quote.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub(crate) enum DcapError {
+    /// The quote carries another root certificate than the pinned one.
+    #[error("the quote's certificate chain ends in another root")]
+    Root,
+    /// The collateral's own dates or fields cannot be read.
+    #[error(transparent)]
+    Collateral(#[from] CollateralError),
+    /// The collateral is from the future of the given clock.
+    #[error("collateral is issued at {issued}, the clock says {now}")]
+    NotYetValid { issued: u64, now: u64 },
+    /// The collateral's window is over.
+    #[error("collateral expired at {expired}, the clock says {now}")]
+    Expired { expired: u64, now: u64 },
+    /// The collateral is about another platform family.
+    #[error("collateral is for FMSPC {collateral}, the quote's platform is {quote}")]
+    Fmspc { collateral: String, quote: String },
+    /// Any other refusal, in the words of the verification library.
+    #[error("{0}")]
+    Refused(String),
+    /// Verified, but not the report of a trust domain.
+    #[error("the quote is not a TDX quote")]
+    NotTdx,
+}
+
+/// A quote whose every signature was verified under the pinned root. Made by [`verify`] only.
+#[derive(Clone, Debug)]
+pub(crate) struct VerifiedQuote {
+    claims: QuoteClaims,
+    td: TDReport10,
+    collateral_issued: UnixTime,
+}
+
+impl VerifiedQuote {
+    pub(crate) const fn claims(&self) -> &QuoteClaims {
+        &self.claims
+    }
+
+    /// The TD report; body types 1.5 and 1.5 extended begin with it.
+    pub(crate) const fn td(&self) -> &TDReport10 {
+        &self.td
+    }
+
+    /// The older of the issue dates of TCB info and QE identity, both covered by signatures.
+    pub(crate) const fn collateral_issued(&self) -> UnixTime {
+        self.collateral_issued
+    }
+
+    /// First second at which some part of the collateral is no longer valid.
+    pub(crate) const fn collateral_expires(&self) -> UnixTime {
+        UnixTime(self.claims.earliest_expiration_date)
+    }
+
+    /// Puts changed claims in the place of verified ones, so that tests reach the rules behind
+    /// cryptography with real quotes.
+    #[cfg(test)]
+    pub(crate) fn forge(mut self, change: impl FnOnce(&mut QuoteClaims, &mut TDReport10)) -> Self {
+        change(&mut self.claims, &mut self.td);
+        self
+    }
+}
+
+/// Verifies a TDX quote.
+pub(crate) fn verify(
+    quote: &CutQuote,
+    collateral: &Collateral,
+    root: &TrustRoot,
+    now: UnixTime,
+) -> Result<VerifiedQuote, DcapError> {
+    let claims = verify_claims(quote, collateral, root, now)?;
+    let td = *claims.report.as_td10().ok_or(DcapError::NotTdx)?;
+    let collateral_issued = collateral.stated()?.oldest_issue;
+    Ok(VerifiedQuote { claims, td, collateral_issued })
+}
+
+/// Verifies any quote and gives the library's claims, which are facts and no judgement.
+pub(crate) fn verify_claims(
+    quote: &CutQuote,
+    collateral: &Collateral,
+    root: &TrustRoot,
+    now: UnixTime,
+) -> Result<QuoteClaims, DcapError> {
+    // The library would refuse all of these too; asking first gives the refusal a name.
+    if quote.carried_root().is_some_and(|der| der != root.der()) {
+        return Err(DcapError::Root);
+    }
+    let stated = collateral.stated()?;
+    if now < stated.newest_issue {
+        return Err(DcapError::NotYetValid { issued: stated.newest_issue.0, now: now.0 });
+    }
+    if now > stated.expires {
+        return Err(DcapError::Expired { expired: stated.expires.0, now: now.0 });
+    }
+    // `claims_only` leaves judgement to our own rules; the library's defaults that refuse debug
+    // and service TDs stay on.
+    QuoteVerifier::<AwsLcConfig>::new_with_config(root.der().to_vec())
+        .verify_with_policy(
+            quote.bytes(),
+            collateral.dcap(),
+            now.0,
+            &QuotePolicy::claims_only(now.0),
+        )
+        .map_err(|error| match quote_fmspc(quote) {
+            Some(fmspc) if fmspc != stated.fmspc => {
+                DcapError::Fmspc { collateral: printable(&stated.fmspc), quote: fmspc }
+            }
+            _ => DcapError::Refused(printable(&format!("{error:#}"))),
+        })
+}
+
+/// Platform family the quote's own leaf certificate names, lower-case hex. Unverified.
+fn quote_fmspc(quote: &CutQuote) -> Option<String> {
+    let parsed = dcap_qvl::quote::Quote::parse(quote.bytes()).ok()?;
+    let fmspc = dcap_qvl::intel::quote_fmspc_with::<AwsLcConfig>(&parsed).ok()?;
+    Some(hex::encode(fmspc))
+}

@@ -1,0 +1,299 @@
+//! Rules about the platform: is the quote genuine, is the machine up to date, is the trust domain
+//! configured as pinned. The quote is the peer's; everything after `verify_dcap` is signed.
+
+use chrysalis_wire::UnixTime;
+use dcap_qvl::{PckCertFlag, TcbStatus};
+
+use super::{Decision, Passed, Refused};
+use crate::collateral::Collateral;
+use crate::dcap::{self, DcapError, VerifiedQuote};
+use crate::pins::{Pins, PlatformPins};
+use crate::quote::{CutQuote, TeeKind};
+use crate::text::printable;
+
+pub(crate) fn quote_form(raw: &[u8]) -> Decision<CutQuote> {
+    let quote = match CutQuote::parse(raw) {
+        Ok(quote) => quote,
+        Err(e) => {
+            return Refused::new(
+                e.code(),
+                "a TDX quote of version 4 or 5",
+                e.to_string(),
+                "ask the worker's operator which platform made this; do not use the worker",
+            );
+        }
+    };
+    if quote.tee() != TeeKind::Tdx {
+        return Refused::new(
+            "E-QUOTE-TEE",
+            "a TDX quote",
+            format!("a {} (version {})", quote.body(), quote.version()),
+            "this build appraises TDX workers only",
+        );
+    }
+    let detail = format!(
+        "version {}, {}, {} bytes, {} after its end ignored, SHA-256 {}",
+        quote.version(),
+        quote.body(),
+        quote.bytes().len(),
+        quote.ignored(),
+        quote.digest()
+    );
+    Ok(Passed::new(quote, detail))
+}
+
+/// Judges the claimed bits before any signature is checked, so that a debug TD is named as one;
+/// the DCAP verification refuses them again on verified bytes.
+pub(crate) fn debug(quote: &CutQuote) -> Decision<()> {
+    let tud = quote.tud();
+    if tud == 0 {
+        return Ok(Passed::new((), "TUD byte of td_attributes is 00".to_owned()));
+    }
+    Refused::new(
+        "E-DEBUG",
+        "TUD byte of td_attributes 00",
+        format!("{tud:02x}: the host can read and change this TD's memory"),
+        "never send anything to this worker; its operator must start it without debug",
+    )
+}
+
+pub(crate) fn verify_dcap(
+    quote: &CutQuote,
+    collateral: &Collateral,
+    pins: &Pins,
+    now: UnixTime,
+) -> Decision<VerifiedQuote> {
+    let root = pins.root();
+    let error = match dcap::verify(quote, collateral, root, now) {
+        Ok(verified) => {
+            let platform = &verified.claims().platform;
+            let detail = format!(
+                "{root}; key id {}; PCK CRL {}, root CRL {}",
+                short(&platform.root_key_id),
+                platform.pck_crl_num,
+                platform.root_ca_crl_num
+            );
+            return Ok(Passed::new(verified, detail));
+        }
+        Err(e) => e,
+    };
+    let genuine = "a quote and collateral that verify under the pinned root";
+    let found = error.to_string();
+    match error {
+        DcapError::Root => Refused::new(
+            "E-ROOT",
+            root.to_string(),
+            match quote.carried_root() {
+                Some(der) => format!("a root certificate of {} bytes, {}", der.len(), {
+                    crate::roots::TrustRoot::InsecureSim(der.to_vec()).fingerprint()
+                }),
+                None => found,
+            },
+            "a simulated worker needs INSECURE-SIM pins; a hardware worker needs production pins",
+        ),
+        DcapError::NotYetValid { .. } => Refused::new(
+            "E-COLLATERAL-EARLY",
+            "collateral that is valid now",
+            found,
+            "check this machine's clock",
+        ),
+        DcapError::Expired { .. } => Refused::new(
+            "E-COLLATERAL-EXPIRED",
+            "collateral that is valid now",
+            found,
+            "fetch new collateral for this platform family, and check this machine's clock",
+        ),
+        DcapError::Fmspc { .. } => Refused::new(
+            "E-COLLATERAL-FMSPC",
+            "collateral for the platform family of the quote",
+            found,
+            "fetch collateral for the FMSPC of the quote",
+        ),
+        DcapError::Collateral(ref e) => Refused::new(
+            e.code(),
+            "collateral with TCB info and QE identity of known form",
+            found,
+            "fetch the collateral again",
+        ),
+        DcapError::Refused(_) | DcapError::NotTdx => Refused::new(
+            "E-DCAP",
+            genuine,
+            found,
+            "do not use this worker; if the platform is new, fetch new collateral and try again",
+        ),
+    }
+}
+
+/// Every level on its own must be up to date. The library's merged status is not enough: it hides
+/// a quoting enclave that needs configuration, and a TD whose module was current at launch but has
+/// been replaced by an older one since.
+pub(crate) fn tcb_status(quote: &VerifiedQuote) -> Decision<()> {
+    let claims = quote.claims();
+    let current = claims.platform.current_tcb_level.as_ref();
+    let mut levels = vec![
+        ("merged", claims.tcb.status),
+        ("platform at launch", claims.platform.tcb_level.tcb_status),
+        ("quoting enclave", claims.qe.tcb_level.tcb_status),
+    ];
+    levels.extend(current.map(|level| ("platform now", level.tcb_status)));
+    let advisories = if claims.tcb.advisory_ids.is_empty() {
+        "no advisories".to_owned()
+    } else {
+        printable(&claims.tcb.advisory_ids.join(" "))
+    };
+    let bad: Vec<String> = levels
+        .iter()
+        .filter(|(_, status)| *status != TcbStatus::UpToDate)
+        .map(|(what, status)| format!("{what} {status}"))
+        .collect();
+    if bad.is_empty() {
+        return Ok(Passed::new((), format!("UpToDate at {} levels; {advisories}", levels.len())));
+    }
+    Refused::new(
+        "E-TCB-STATUS",
+        "UpToDate at every level",
+        format!("{}; {advisories}", bad.join(", ")),
+        "the operator must update BIOS, microcode or TDX module as the advisories say",
+    )
+}
+
+pub(crate) fn eval_number(quote: &VerifiedQuote, pins: &PlatformPins) -> Decision<()> {
+    let (min, got) = (pins.min_tcb_evaluation_number, quote.claims().tcb.eval_data_number);
+    if got >= min {
+        return Ok(Passed::new((), format!("{got}, at least {min}")));
+    }
+    Refused::new(
+        "E-EVAL-NUMBER",
+        format!("TCB evaluation number {min} or more"),
+        got.to_string(),
+        "fetch newer collateral; an old one hides vulnerabilities found since",
+    )
+}
+
+pub(crate) fn collateral_age(
+    quote: &VerifiedQuote,
+    pins: &PlatformPins,
+    now: UnixTime,
+) -> Decision<()> {
+    let age = now.0.saturating_sub(quote.collateral_issued().0);
+    let limit = u64::from(pins.max_collateral_age_days).saturating_mul(SECONDS_PER_DAY);
+    let days = age / SECONDS_PER_DAY;
+    if age <= limit {
+        let detail = format!("issued {days} days ago, at most {}", pins.max_collateral_age_days);
+        return Ok(Passed::new((), detail));
+    }
+    Refused::new(
+        "E-COLLATERAL-AGE",
+        format!("collateral issued at most {} days ago", pins.max_collateral_age_days),
+        format!("{days} days and {} seconds", age % SECONDS_PER_DAY),
+        "fetch new collateral",
+    )
+}
+
+/// A flag the certificate does not state counts as set: unknown is not "no".
+pub(crate) fn platform_flags(quote: &VerifiedQuote, pins: &PlatformPins) -> Decision<()> {
+    let pck = &quote.claims().platform.pck;
+    let flags = [
+        ("dynamic_platform", pck.dynamic_platform, pins.allow_dynamic_platform, "E-DYNAMIC"),
+        ("cached_keys", pck.cached_keys, pins.allow_cached_keys, "E-CACHED-KEYS"),
+        ("smt", pck.smt_enabled, pins.allow_smt, "E-SMT"),
+    ];
+    for (name, flag, allowed, code) in flags {
+        if flag != PckCertFlag::False && !allowed {
+            return Refused::new(
+                code,
+                format!("{name} False in the platform certificate"),
+                format!("{flag:?}"),
+                "use another platform, or accept the property in [platform] of the pins",
+            );
+        }
+    }
+    let shown: Vec<String> = flags.iter().map(|(n, flag, ..)| format!("{n} {flag:?}")).collect();
+    Ok(Passed::new((), format!("{}; sgx_type {}", shown.join(", "), pck.sgx_type)))
+}
+
+pub(crate) fn platform_id(quote: &VerifiedQuote) -> Decision<()> {
+    let pck = &quote.claims().platform.pck;
+    let instance = pck.platform_instance_id.map_or_else(|| "none".to_owned(), hex::encode);
+    let detail = format!(
+        "not checked: FMSPC {}, platform instance {instance}, PPID {}",
+        hex::encode(pck.fmspc),
+        short(&pck.ppid)
+    );
+    Ok(Passed::info((), detail))
+}
+
+pub(crate) fn td_attributes(quote: &VerifiedQuote, pins: &PlatformPins) -> Decision<()> {
+    listed("E-TD-ATTRIBUTES", "td_attributes", &quote.td().td_attributes, &pins.td_attributes)
+}
+
+pub(crate) fn xfam(quote: &VerifiedQuote, pins: &PlatformPins) -> Decision<()> {
+    listed("E-XFAM", "xfam", &quote.td().xfam, &pins.xfam)
+}
+
+pub(crate) fn seam(quote: &VerifiedQuote, pins: &PlatformPins) -> Decision<()> {
+    let td = quote.td();
+    if td.mr_signer_seam != [0; 48] || td.seam_attributes != [0; 8] {
+        return Refused::new(
+            "E-SEAM-SIGNER",
+            "mr_signer_seam and seam_attributes zero (a module signed by Intel)",
+            format!(
+                "mr_signer_seam {}, seam_attributes {}",
+                hex::encode(td.mr_signer_seam),
+                hex::encode(td.seam_attributes)
+            ),
+            "do not use this worker: its TDX module is not Intel's production module",
+        );
+    }
+    listed("E-SEAM", "mr_seam", &td.mr_seam, &pins.mr_seam)
+}
+
+pub(crate) fn config_id(quote: &VerifiedQuote, pins: &PlatformPins) -> Decision<()> {
+    let td = quote.td();
+    for (name, value) in [("mr_owner", td.mr_owner), ("mr_owner_config", td.mr_owner_config)] {
+        if value != [0; 48] {
+            return Refused::new(
+                "E-OWNER",
+                format!("{name} zero"),
+                hex::encode(value),
+                "start the worker without owner fields; nothing here gives them a meaning",
+            );
+        }
+    }
+    listed("E-CONFIG-ID", "mr_config_id", &td.mr_config_id, &pins.mr_config_id)
+}
+
+/// Exact membership; an empty list denies.
+fn listed<const N: usize>(
+    code: &'static str,
+    name: &str,
+    found: &[u8; N],
+    list: &[[u8; N]],
+) -> Decision<()> {
+    if list.contains(found) {
+        let detail = format!("{name} {}, one of {}", hex::encode(found), list.len());
+        return Ok(Passed::new((), detail));
+    }
+    let expected = match list {
+        [] => format!("{name} from the pins; the list is empty, which denies"),
+        [one] => format!("{name} {}", hex::encode(one)),
+        many => format!("{name} from the {} values in the pins", many.len()),
+    };
+    Refused::new(
+        code,
+        expected,
+        hex::encode(found),
+        "if this platform is meant to be accepted, add the value to [platform] of the pins",
+    )
+}
+
+fn short(bytes: &[u8]) -> String {
+    let text = hex::encode(bytes);
+    match text.get(..SHORT_CHARS) {
+        Some(head) if text.len() > SHORT_CHARS => format!("{head}..."),
+        _ => text,
+    }
+}
+
+const SECONDS_PER_DAY: u64 = 86_400;
+const SHORT_CHARS: usize = 16;

@@ -1,0 +1,322 @@
+//! Rules about the worker: which image, bound to which session, with which manifest, model and
+//! keys. The register values are verified; document, keyset, manifest and event log are the peer's
+//! words until a rule here ties them to a register or to `report_data`.
+
+use std::collections::BTreeSet;
+
+use chrysalis_wire::attest::{EVENT_MANIFEST, EVENT_MODEL_ROOT};
+use chrysalis_wire::{
+    AttestationDocument, Digest, KeyId, KeyRole, Keyset, RuntimeEvent, SealKeyEntry, SuiteId,
+    UnixTime, WorkerManifest,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{Decision, Passed, Refused};
+use crate::binding::{Binding, Role, Session, keyset_digest};
+use crate::document::Document;
+use crate::events::replay_rtmr;
+use crate::measurement::Measurement;
+use crate::pins::{Pins, WorkerPin};
+use crate::text::printable;
+
+pub(crate) fn document(doc: &AttestationDocument) -> Decision<Document<'_>> {
+    match Document::parse(doc) {
+        Ok(document) => {
+            let detail = format!(
+                "says platform {:?}; keyset {} bytes, manifest {} bytes, {} events",
+                printable(&doc.platform),
+                document.keyset.len(),
+                document.manifest.len(),
+                document.events.len()
+            );
+            Ok(Passed::new(document, detail))
+        }
+        Err((expected, found)) => Refused::new(
+            "E-DOCUMENT",
+            expected,
+            found,
+            "the peer does not speak this version of the protocol; update one of the two",
+        ),
+    }
+}
+
+/// Pins whose image registers all match, never a mix of several pins.
+pub(crate) fn image<'a>(pins: &'a Pins, found: &Measurement) -> Decision<Vec<&'a WorkerPin>> {
+    let [rtmr0, rtmr1, rtmr2, _] = &found.rtmr;
+    let registers = [&found.mrtd, rtmr0, rtmr1, rtmr2];
+    let matching: Vec<&WorkerPin> =
+        pins.workers().iter().filter(|pin| pin.registers() == registers).collect();
+    if !matching.is_empty() {
+        let names: Vec<&str> = matching.iter().map(|pin| pin.name.as_str()).collect();
+        return Ok(Passed::new(matching, format!("pinned as {}", printable(&names.join(", ")))));
+    }
+    let equal =
+        |pin: &&WorkerPin| pin.registers().iter().zip(registers).filter(|(a, b)| **a == *b).count();
+    let Some(nearest) = pins.workers().iter().max_by_key(equal) else {
+        return Refused::new(
+            "E-NO-WORKERS",
+            "a pinned worker; the list is empty, which denies",
+            format!("mrtd {}", hex::encode(found.mrtd)),
+            "measure the worker from its files and add a [[worker]] entry to the pins",
+        );
+    };
+    let named = REGISTERS.iter().zip(nearest.registers().into_iter().zip(registers));
+    let differing: Vec<_> = named.filter(|(_, (pinned, got))| pinned != got).collect();
+    let all: Vec<&str> = differing.iter().map(|((_, name), _)| *name).collect();
+    let Some(((code, name), (pinned, got))) = differing.first() else {
+        // Not reachable: a pin without a difference was in `matching`.
+        return Refused::new("E-MRTD", "registers of one pin", "none that match", "see the pins");
+    };
+    Refused::new(
+        code,
+        format!("{name} {} (nearest pin {:?})", hex::encode(pinned), nearest.name),
+        format!("{name} {}; registers that differ: {}", hex::encode(got), all.join(", ")),
+        "if this worker is meant to be accepted, measure it from its files and pin the result",
+    )
+}
+
+/// Recomputes the expected value from the verifier's own session; there is no way to leave it out.
+pub(crate) fn report_data(
+    found: &[u8; 64],
+    session: &Session,
+    keyset_bytes: &[u8],
+) -> Decision<Digest> {
+    let keyset_digest = keyset_digest(keyset_bytes);
+    let expected = Binding {
+        role: Role::Server,
+        tls_spki: session.tls_spki,
+        nonce: session.nonce,
+        exporter: session.exporter,
+        keyset_digest,
+        device_digest: NO_DEVICE,
+    }
+    .report_data();
+    if expected.matches(found) {
+        let detail = format!("nonce {}, keyset {keyset_digest}", hex::encode(session.nonce));
+        return Ok(Passed::new(keyset_digest, detail));
+    }
+    Refused::new(
+        "E-REPORT-DATA",
+        hex::encode(expected.0),
+        hex::encode(found),
+        "the evidence was made for another connection, nonce or keyset: it is old, relayed or \
+         changed on the way; do not use this connection",
+    )
+}
+
+/// The log must be exactly the boot events: one more extension would be code nobody pinned.
+pub(crate) fn event_log(events: &[RuntimeEvent], rtmr3: &[u8; 48]) -> Decision<(String, String)> {
+    let next = "the log does not belong to this quote; do not use this worker";
+    let replayed = match replay_rtmr(events) {
+        Ok(register) => register,
+        Err(e) => return Refused::new(e.code(), "a well formed event log", e.to_string(), next),
+    };
+    if replayed != *rtmr3 {
+        return Refused::new(
+            "E-RTMR3",
+            format!("RTMR3 {} (replay of {} events)", hex::encode(replayed), events.len()),
+            format!("RTMR3 {}", hex::encode(rtmr3)),
+            next,
+        );
+    }
+    match events {
+        [manifest, model] if manifest.name == EVENT_MANIFEST && model.name == EVENT_MODEL_ROOT => {
+            let payloads = (manifest.payload.clone(), model.payload.clone());
+            Ok(Passed::new(payloads, format!("2 events give {}", hex::encode(rtmr3))))
+        }
+        other => {
+            let names: Vec<&str> = other.iter().map(|e| e.name.as_str()).collect();
+            Refused::new(
+                "E-EVENT-ORDER",
+                format!("exactly the events {EVENT_MANIFEST}, {EVENT_MODEL_ROOT}"),
+                format!("{} events: {}", other.len(), printable(&names.join(", "))),
+                next,
+            )
+        }
+    }
+}
+
+/// A manifest that is measured, readable, and pinned together with the image.
+pub(crate) fn manifest<'a>(
+    bytes: &[u8],
+    measured: &str,
+    candidates: &[&'a WorkerPin],
+) -> Decision<(WorkerManifest, Digest, Vec<&'a WorkerPin>)> {
+    let digest = Digest(Sha256::digest(bytes).into());
+    if digest.to_string() != measured {
+        return Refused::new(
+            "E-MANIFEST-EVENT",
+            format!("SHA-256 {} as extended into RTMR3", printable(measured)),
+            format!("SHA-256 {digest}"),
+            "the manifest was replaced after measurement; do not use this worker",
+        );
+    }
+    let manifest = match WorkerManifest::parse(bytes) {
+        Ok(manifest) => manifest,
+        Err(e) => {
+            return Refused::new(
+                "E-MANIFEST-FORM",
+                "a manifest this build reads",
+                printable(&e.to_string()),
+                "update this verifier or the worker; both must know the manifest version",
+            );
+        }
+    };
+    let matching: Vec<&WorkerPin> =
+        candidates.iter().copied().filter(|pin| pin.manifest_sha256 == digest).collect();
+    let Some(first) = matching.first() else {
+        return Refused::new(
+            "E-MANIFEST-PIN",
+            match candidates {
+                [one] => format!("SHA-256 {} (pin {:?})", one.manifest_sha256, one.name),
+                many => format!("the manifest of one of {} pins of this image", many.len()),
+            },
+            format!("SHA-256 {digest}, model {:?}", printable(&manifest.model.name)),
+            "read the manifest; if its limits and prices are acceptable, pin its digest",
+        );
+    };
+    let detail = format!(
+        "{digest}, pinned as {:?}, model {:?}",
+        first.name,
+        printable(&manifest.model.name)
+    );
+    Ok(Passed::new((manifest, digest, matching), detail))
+}
+
+pub(crate) fn model_root<'a>(
+    manifest: &WorkerManifest,
+    measured: &str,
+    candidates: &[&'a WorkerPin],
+) -> Decision<&'a WorkerPin> {
+    let root = manifest.model.root;
+    if root.to_string() != measured {
+        return Refused::new(
+            "E-MODEL-ROOT-EVENT",
+            format!("model root {root} as in the manifest"),
+            format!("model root {} extended into RTMR3", printable(measured)),
+            "the worker measured another model than its manifest names; do not use it",
+        );
+    }
+    match candidates.iter().copied().find(|pin| pin.model_root == root) {
+        Some(pin) => Ok(Passed::new(pin, format!("{root}, pinned as {:?}", pin.name))),
+        None => Refused::new(
+            "E-MODEL-ROOT-PIN",
+            candidates.first().map_or_else(String::new, |pin| {
+                format!("model root {} (pin {:?})", pin.model_root, pin.name)
+            }),
+            format!("model root {root}"),
+            "the pins contradict themselves: the pinned manifest names another model",
+        ),
+    }
+}
+
+pub(crate) fn keyset(keyset_bytes: &[u8], now: UnixTime) -> Decision<Keyset> {
+    let keyset = match Keyset::decode(keyset_bytes) {
+        Ok(keyset) => keyset,
+        Err(e) => return keyset_form(printable(&e.to_string())),
+    };
+    if keyset.encode() != keyset_bytes {
+        return keyset_form("bytes that are not the canonical encoding".to_owned());
+    }
+    let mut ids = BTreeSet::new();
+    for (index, entry) in keyset.seal_keys.iter().enumerate() {
+        if let Err(found) = check_entry(entry) {
+            return keyset_form(format!("key {index}: {found}"));
+        }
+        if !ids.insert(entry.id) {
+            return keyset_form(format!("key {index}: id {} appears twice", entry.id));
+        }
+    }
+    let Some(key) = keyset.seal_key(KeyRole::Worker, now) else {
+        return Refused::new(
+            "E-KEYSET-EXPIRED",
+            format!("a worker key valid at {}", now.0),
+            format!("{} keys, none of them valid", keyset.seal_keys.len()),
+            "ask for fresh evidence; if it stays so, check the clocks of both machines",
+        );
+    };
+    let detail = format!(
+        "{} keys; {:?} key {} valid until {}",
+        keyset.seal_keys.len(),
+        key.suite,
+        key.id,
+        key.not_after.0
+    );
+    Ok(Passed::new(keyset, detail))
+}
+
+fn check_entry(entry: &SealKeyEntry) -> Result<(), String> {
+    let length = match entry.suite {
+        SuiteId::XWing => X_WING_PUBLIC_BYTES,
+        SuiteId::X25519 => X25519_PUBLIC_BYTES,
+    };
+    if entry.public.len() != length {
+        return Err(format!("{} bytes, {length} expected", entry.public.len()));
+    }
+    if entry.id != key_id(entry.suite, &entry.public) {
+        return Err(format!("id {} is not the hash of the key", entry.id));
+    }
+    if entry.not_before > entry.not_after {
+        return Err("its validity ends before it begins".to_owned());
+    }
+    Ok(())
+}
+
+/// First 16 bytes of `SHA-256(suite u16 big-endian || public key)`.
+fn key_id(suite: SuiteId, public: &[u8]) -> KeyId {
+    let mut hash = Sha256::new();
+    hash.update((suite as u16).to_be_bytes());
+    hash.update(public);
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut id = [0u8; KeyId::LEN];
+    id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    KeyId(id)
+}
+
+fn keyset_form(found: String) -> Decision<Keyset> {
+    Refused::new(
+        "E-KEYSET-FORM",
+        "a canonical keyset whose key ids are hashes of the keys",
+        found,
+        "the worker is faulty or of another version; do not use it",
+    )
+}
+
+pub(crate) fn network(pins: &Pins, manifest: &WorkerManifest, keyset: &Keyset) -> Decision<()> {
+    let wanted = pins.network();
+    for (what, got) in [("manifest", manifest.network), ("keyset", keyset.network)] {
+        if got != wanted {
+            return Refused::new(
+                "E-NETWORK",
+                wanted.to_string(),
+                format!("{got} in the {what}"),
+                "use pins of the network this worker serves",
+            );
+        }
+    }
+    Ok(Passed::new((), wanted.to_string()))
+}
+
+pub(crate) fn tls_key(keyset: &Keyset, session: &Session) -> Decision<()> {
+    if keyset.tls_spki == session.tls_spki {
+        return Ok(Passed::new((), format!("SPKI SHA-256 {}", session.tls_spki)));
+    }
+    Refused::new(
+        "E-TLS-KEY",
+        format!("SPKI SHA-256 {} (this connection)", session.tls_spki),
+        format!("SPKI SHA-256 {} in the keyset", keyset.tls_spki),
+        "somebody terminates TLS between you and the worker; do not use this connection",
+    )
+}
+
+pub(crate) fn device() -> Decision<()> {
+    Ok(Passed::info((), "not checked: the quote states that there is no device".to_owned()))
+}
+
+/// The pinned registers, with the code of a refusal because of each.
+const REGISTERS: [(&str, &str); 4] =
+    [("E-MRTD", "mrtd"), ("E-RTMR0", "rtmr0"), ("E-RTMR1", "rtmr1"), ("E-RTMR2", "rtmr2")];
+/// The device digest of a worker without a GPU.
+const NO_DEVICE: Digest = Digest([0; 32]);
+const X_WING_PUBLIC_BYTES: usize = 1216;
+const X25519_PUBLIC_BYTES: usize = 32;
