@@ -1,0 +1,162 @@
+//! INSECURE-SIM FAKE collateral: what Intel's PCS would say about the simulated platform, signed
+//! by the FAKE TCB signer. Time is an argument.
+
+use std::time::Duration;
+
+use chrysalis_evidence::{Collateral, QuoteCollateralV3, sim};
+use chrysalis_wire::UnixTime;
+use rcgen::date_time_ymd;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::facts::{
+    CPU_SVN, FMSPC, OLD_TEE_TCB_SVN, PCE_ID, PCE_SVN, QE_PROD_ID, QE_SVN, TDX_MODULE_ISV_SVN,
+    TEE_TCB_SVN,
+};
+use crate::keys::{FakeKey, Signer};
+use crate::pki::{Ca, empty_crl, platform_ca_chain, tcb_signing_chain};
+
+/// How long collateral is valid, as Intel's.
+pub const COLLATERAL_DAYS: u64 = 30;
+
+/// A collateral bundle for simulated quotes, issued `now`, valid [`COLLATERAL_DAYS`]: the JSON
+/// that `chrysalis_evidence::Collateral::parse` reads.
+///
+/// Outside 2024 to 2043 the FAKE certificates are not valid, and verifiers refuse the bundle.
+#[must_use]
+pub fn collateral(now: UnixTime) -> String {
+    // A clock beyond any certificate would overflow calendar arithmetic, not just be refused.
+    let issued = UnixTime(now.0.min(LAST_SECOND));
+    let expires = UnixTime(issued.0.saturating_add(COLLATERAL_DAYS.saturating_mul(86_400)));
+    let signer = FakeKey::of(Signer::TcbSigning);
+    let tcb_info = tcb_info(issued, expires).to_string();
+    let qe_identity = qe_identity(issued, expires).to_string();
+    Collateral::new(QuoteCollateralV3 {
+        pck_crl_issuer_chain: platform_ca_chain(),
+        root_ca_crl: empty_crl(Ca::Root, issued, expires),
+        pck_crl: empty_crl(Ca::Platform, issued, expires),
+        tcb_info_issuer_chain: tcb_signing_chain(),
+        tcb_info_signature: signer.sign_raw(tcb_info.as_bytes()).to_vec(),
+        tcb_info,
+        qe_identity_issuer_chain: tcb_signing_chain(),
+        qe_identity_signature: signer.sign_raw(qe_identity.as_bytes()).to_vec(),
+        qe_identity,
+        pck_certificate_chain: None,
+    })
+    .to_json()
+}
+
+/// MRSIGNER of the FAKE quoting enclave.
+pub(crate) fn qe_mr_signer() -> [u8; 32] {
+    Sha256::digest(b"INSECURE-SIM FAKE TD_QE signer").into()
+}
+
+/// TCB info v3 (Intel PCS API v4) with one level the platform meets and an older one.
+fn tcb_info(issued: UnixTime, expires: UnixTime) -> Value {
+    let components = |svns: [u8; 16]| svns.map(|svn| json!({ "svn": svn }));
+    let level = |tdx, date, status, advisories: &[&str]| {
+        json!({
+            "tcb": {
+                "sgxtcbcomponents": components(CPU_SVN),
+                "pcesvn": PCE_SVN,
+                "tdxtcbcomponents": components(tdx),
+            },
+            "tcbDate": date,
+            "tcbStatus": status,
+            "advisoryIDs": advisories,
+        })
+    };
+    let module = json!({
+        "mrsigner": hex::encode_upper([0; 48]),
+        "attributes": "0000000000000000",
+        "attributesMask": "FFFFFFFFFFFFFFFF",
+    });
+    let mut module_identity = module.clone();
+    if let Some(identity) = module_identity.as_object_mut() {
+        identity.insert("id".into(), "TDX_01".into());
+        identity.insert(
+            "tcbLevels".into(),
+            json!([{
+                "tcb": { "isvsvn": TDX_MODULE_ISV_SVN },
+                "tcbDate": TCB_DATE,
+                "tcbStatus": "UpToDate",
+            }]),
+        );
+    }
+    json!({
+        "id": "TDX",
+        "version": 3,
+        "issueDate": rfc3339(issued),
+        "nextUpdate": rfc3339(expires),
+        "fmspc": hex::encode_upper(FMSPC),
+        "pceId": hex::encode_upper(PCE_ID),
+        "tcbType": 0,
+        "tcbEvaluationDataNumber": sim::TCB_EVALUATION_NUMBER,
+        "tdxModule": module,
+        "tdxModuleIdentities": [module_identity],
+        "tcbLevels": [
+            level(TEE_TCB_SVN, TCB_DATE, "UpToDate", &[]),
+            level(OLD_TEE_TCB_SVN, OLD_TCB_DATE, "OutOfDate", &["INSECURE-SIM-SA-00001"]),
+        ],
+    })
+}
+
+/// `TD_QE` identity v2 (Intel PCS API v4).
+fn qe_identity(issued: UnixTime, expires: UnixTime) -> Value {
+    json!({
+        "id": "TD_QE",
+        "version": 2,
+        "issueDate": rfc3339(issued),
+        "nextUpdate": rfc3339(expires),
+        "tcbEvaluationDataNumber": sim::TCB_EVALUATION_NUMBER,
+        "miscselect": "00000000",
+        "miscselectMask": "FFFFFFFF",
+        "attributes": "11000000000000000000000000000000",
+        "attributesMask": "FBFFFFFFFFFFFFFF0000000000000000",
+        "mrsigner": hex::encode_upper(qe_mr_signer()),
+        "isvprodid": QE_PROD_ID,
+        "tcbLevels": [{
+            "tcb": { "isvsvn": QE_SVN },
+            "tcbDate": TCB_DATE,
+            "tcbStatus": "UpToDate",
+        }],
+    })
+}
+
+fn rfc3339(time: UnixTime) -> String {
+    let at = date_time_ymd(1970, 1, 1)
+        .saturating_add(Duration::from_secs(time.0).try_into().unwrap_or_default());
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second()
+    )
+}
+
+const TCB_DATE: &str = "2024-03-13T00:00:00Z";
+const OLD_TCB_DATE: &str = "2023-08-09T00:00:00Z";
+/// 2100-01-01, long after the FAKE certificates end.
+const LAST_SECOND: u64 = 4_102_444_800;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_dates_as_intel_does() {
+        assert_eq!(rfc3339(UnixTime(0)), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(UnixTime(951_825_600)), "2000-02-29T12:00:00Z");
+        assert_eq!(rfc3339(UnixTime(1_772_323_199)), "2026-02-28T23:59:59Z");
+    }
+
+    #[test]
+    fn survives_a_broken_clock() {
+        for now in [0, u64::MAX] {
+            assert!(Collateral::parse(collateral(UnixTime(now)).as_bytes()).is_ok());
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Builds INSECURE-SIM FAKE quotes in the genuine format: version 4, TD 1.0 body, ECDSA P-256,
+//! certification data type 6 (QE report) around type 5 (PCK chain). Little-endian throughout
+//! (Intel TDX DCAP Quoting Library API, "Quote format").
+
+use chrysalis_evidence::sim;
+use sha2::{Digest as _, Sha256};
+
+use crate::collateral::qe_mr_signer;
+use crate::facts::{CPU_SVN, QE_ATTRIBUTES, QE_ID, QE_PROD_ID, QE_SVN};
+use crate::keys::{FakeKey, Signer};
+use crate::pki::pck_chain;
+
+/// What a quote says about a simulated TD.
+pub(crate) struct TdReport {
+    pub(crate) tee_tcb_svn: [u8; 16],
+    pub(crate) mr_seam: [u8; 48],
+    pub(crate) td_attributes: [u8; 8],
+    pub(crate) mrtd: [u8; 48],
+    pub(crate) rtmr: [[u8; 48]; 4],
+    pub(crate) report_data: [u8; 64],
+}
+
+impl TdReport {
+    /// The quote over this report, signed by `signer` as the attestation key. The quoting enclave
+    /// vouches for [`Signer::Attestation`] only.
+    pub(crate) fn quote(&self, signer: Signer) -> Vec<u8> {
+        let attestation = FakeKey::of(signer);
+        let mut quote = header();
+        self.write_body(&mut quote);
+        let signature = attestation.sign_raw(&quote);
+
+        let certification = qe_certification();
+        let mut signed = Vec::new();
+        signed.extend_from_slice(&signature);
+        signed.extend_from_slice(&attestation.raw_public());
+        typed(&mut signed, CERT_TYPE_QE_REPORT, &certification);
+        sized(&mut quote, &signed);
+        quote
+    }
+
+    fn write_body(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.tee_tcb_svn);
+        out.extend_from_slice(&self.mr_seam);
+        out.extend_from_slice(&[0; 48]); // mr_signer_seam: zero for Intel's module
+        out.extend_from_slice(&[0; 8]); // seam_attributes
+        out.extend_from_slice(&self.td_attributes);
+        out.extend_from_slice(&sim::XFAM);
+        out.extend_from_slice(&self.mrtd);
+        out.extend_from_slice(&[0; 3 * 48]); // mr_config_id, mr_owner, mr_owner_config
+        out.extend_from_slice(self.rtmr.as_flattened());
+        out.extend_from_slice(&self.report_data);
+    }
+}
+
+fn header() -> Vec<u8> {
+    let mut out = Vec::with_capacity(QUOTE_BYTES);
+    out.extend_from_slice(&4u16.to_le_bytes()); // version
+    out.extend_from_slice(&2u16.to_le_bytes()); // attestation key type: ECDSA P-256
+    out.extend_from_slice(&0x81u32.to_le_bytes()); // TEE type: TDX
+    out.extend_from_slice(&[0; 4]); // reserved
+    out.extend_from_slice(&QE_VENDOR_ID);
+    out.extend_from_slice(&QE_ID);
+    out
+}
+
+/// The FAKE quoting enclave's report over the attestation key, signed by the PCK key, with the
+/// certificate chain of the latter.
+fn qe_certification() -> Vec<u8> {
+    let vouched = FakeKey::of(Signer::Attestation).raw_public();
+    let report = qe_report(&vouched);
+    let mut out = report.clone();
+    out.extend_from_slice(&FakeKey::of(Signer::Pck).sign_raw(&report));
+    out.extend_from_slice(&AUTHENTICATION_DATA_BYTES.to_le_bytes());
+    out.extend_from_slice(&AUTHENTICATION_DATA);
+    typed(&mut out, CERT_TYPE_PCK_CHAIN, pck_chain().as_bytes());
+    out
+}
+
+/// An SGX report body of 384 bytes whose report data commits to the attestation key.
+fn qe_report(attestation_key: &[u8; 64]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(384);
+    out.extend_from_slice(&CPU_SVN);
+    out.extend_from_slice(&[0; 4 + 28]); // miscselect, reserved
+    out.extend_from_slice(&QE_ATTRIBUTES);
+    out.extend_from_slice(&Sha256::digest(b"INSECURE-SIM FAKE TD_QE enclave")); // MRENCLAVE
+    out.extend_from_slice(&[0; 32]);
+    out.extend_from_slice(&qe_mr_signer());
+    out.extend_from_slice(&[0; 96]);
+    out.extend_from_slice(&QE_PROD_ID.to_le_bytes());
+    out.extend_from_slice(&QE_SVN.to_le_bytes());
+    out.extend_from_slice(&[0; 60]);
+    let commitment =
+        Sha256::new().chain_update(attestation_key).chain_update(AUTHENTICATION_DATA).finalize();
+    out.extend_from_slice(&commitment);
+    out.extend_from_slice(&[0; 32]);
+    out
+}
+
+fn typed(out: &mut Vec<u8>, kind: u16, data: &[u8]) {
+    out.extend_from_slice(&kind.to_le_bytes());
+    sized(out, data);
+}
+
+fn sized(out: &mut Vec<u8>, data: &[u8]) {
+    // Nothing here comes near 4 GiB; a wrong length would fail every test.
+    out.extend_from_slice(&u32::try_from(data.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(data);
+}
+
+/// Room for a whole quote.
+const QUOTE_BYTES: usize = 5 * 1024;
+/// Verifiers insist on Intel's id here, so the simulator must claim it too.
+const QE_VENDOR_ID: [u8; 16] = [
+    0x93, 0x9A, 0x72, 0x33, 0xF7, 0x9C, 0x4C, 0xA9, 0x94, 0x0A, 0x0D, 0xB3, 0x95, 0x7F, 0x06, 0x07,
+];
+const CERT_TYPE_PCK_CHAIN: u16 = 5;
+const CERT_TYPE_QE_REPORT: u16 = 6;
+const AUTHENTICATION_DATA: [u8; 32] = *b"INSECURE-SIM FAKE QE auth data..";
+const AUTHENTICATION_DATA_BYTES: u16 = 32;

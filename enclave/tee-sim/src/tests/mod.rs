@@ -1,0 +1,4 @@
+//! The simulator against the verifiers it is made for.
+
+mod appraisal;
+mod dcap;
