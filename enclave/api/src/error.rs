@@ -165,19 +165,11 @@ impl ApiError {
         })
     }
 
-    /// Payload of a sealed error frame: status as a big-endian `u16`, then [`Self::to_json`].
+    /// Payload of a sealed error frame ([`chrysalis_wire::inner`]).
     #[must_use]
     pub fn frame_payload(&self) -> Vec<u8> {
-        let mut payload = self.status.to_be_bytes().to_vec();
-        payload.extend_from_slice(&self.to_json());
-        payload
+        chrysalis_wire::inner::encode_error(self.status, &self.to_json())
     }
-}
-
-/// Splits the payload of an error frame into status and JSON; `None` if it is too short.
-#[must_use]
-pub fn split_error_frame(payload: &[u8]) -> Option<(u16, &[u8])> {
-    payload.split_first_chunk().map(|(status, json)| (u16::from_be_bytes(*status), json))
 }
 
 #[cfg(test)]
@@ -201,11 +193,7 @@ mod tests {
     fn an_error_frame_is_status_and_json() {
         let error = ApiError::overloaded();
         let frame = error.frame_payload();
-        assert_eq!(split_error_frame(&frame), Some((429, &error.to_json()[..])));
-    }
-
-    #[test]
-    fn refuses_an_error_frame_without_a_whole_status() {
-        assert_eq!(split_error_frame(&[1]), None);
+        let split = chrysalis_wire::inner::decode_error(&frame).unwrap();
+        assert_eq!(split, (429, &error.to_json()[..]));
     }
 }

@@ -50,7 +50,7 @@ pub mod sse;
 pub use answer::{Answer, AnswerError};
 pub use chat::ChatRequest;
 pub use completions::CompletionRequest;
-pub use error::{ApiError, ErrorKind, split_error_frame};
+pub use error::{ApiError, ErrorKind};
 pub use limits::Limits;
 pub use models::{ModelCard, models_json};
 pub use refusal::RequestError;
