@@ -1,0 +1,211 @@
+//! The CPU engine: checks and tokenises requests on the caller's thread, computes on its own.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc as jobs;
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use crate::defuse;
+use crate::error::{EngineError, ModelError, TemplateError};
+use crate::gguf::Gguf;
+use crate::model::Model;
+use crate::request::{ChatMessage, Control, GenerateRequest, Generation, Input, Role};
+use crate::sampler::Sampler;
+use crate::scheduler::{Scheduler, Slot};
+use crate::sequence::Job;
+use crate::stop::StopMatcher;
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+use crate::{Engine, ModelInfo};
+
+/// How an engine serves.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Requests computed in turn; at least one.
+    pub max_concurrent: usize,
+    /// Requests that may wait behind them. One more is refused with [`EngineError::Busy`].
+    pub max_waiting: usize,
+    /// Draws the seed of a request that brings none.
+    pub entropy: fn() -> u64,
+}
+
+impl EngineOptions {
+    /// Four requests in turn, sixteen waiting.
+    #[must_use]
+    pub const fn new(entropy: fn() -> u64) -> Self {
+        Self { max_concurrent: 4, max_waiting: 16, entropy }
+    }
+}
+
+/// A GGUF model on the CPU, computed by Candle.
+pub struct CandleEngine {
+    info: ModelInfo,
+    text: TextSide,
+    slots: Arc<AtomicUsize>,
+    limit: usize,
+    entropy: fn() -> u64,
+    /// `None` only while dropping.
+    jobs: Option<jobs::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Everything between text and token ids.
+pub(crate) struct TextSide {
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    template: Option<ChatTemplate>,
+    context: u32,
+}
+
+impl CandleEngine {
+    /// Loads the model in `gguf`, the whole verified file, and starts the engine thread. The weights
+    /// are copied; the buffer may be freed afterwards.
+    ///
+    /// # Errors
+    /// [`EngineError::Model`] or [`EngineError::Template`] for a file this build does not run.
+    pub fn load(gguf: &[u8], options: EngineOptions) -> Result<Self, EngineError> {
+        let (model, text) = load(gguf)?;
+        let info = model.info().clone();
+        let max_concurrent = options.max_concurrent.max(1);
+        let (sender, receiver) = jobs::channel();
+        let tokenizer = Arc::clone(&text.tokenizer);
+        let scheduler = Scheduler { model, tokenizer, jobs: receiver, max_concurrent };
+        let thread = std::thread::Builder::new()
+            .name("chrysalis-engine".to_owned())
+            .spawn(move || scheduler.run())
+            .map_err(|_| ModelError::Thread)?;
+        Ok(Self {
+            info,
+            text,
+            slots: Arc::new(AtomicUsize::new(0)),
+            limit: max_concurrent.saturating_add(options.max_waiting),
+            entropy: options.entropy,
+            jobs: Some(sender),
+            thread: Some(thread),
+        })
+    }
+}
+
+/// Both halves of a model file.
+pub(crate) fn load(file: &[u8]) -> Result<(Model, TextSide), EngineError> {
+    let gguf = Gguf::parse(file)?;
+    let tokenizer = Tokenizer::read(&gguf)?;
+    let template = gguf
+        .string_opt("tokenizer.chat_template")?
+        .map(|source| ChatTemplate::compile(source, tokenizer.bos_text(), tokenizer.eos_text()))
+        .transpose()?;
+    let model = Model::load(gguf, file)?;
+    if usize::try_from(model.info().vocab).unwrap_or(usize::MAX) < tokenizer.len() {
+        let what = "it has more tokens than the embedding has rows";
+        return Err(ModelError::TokenizerInvalid { what }.into());
+    }
+    let context = model.info().context_tokens;
+    Ok((model, TextSide { tokenizer: Arc::new(tokenizer), template, context }))
+}
+
+impl Engine for CandleEngine {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
+        request.check()?;
+        let slot = Slot::take(&self.slots, self.limit)?;
+        let GenerateRequest { input, sampling, stop, max_tokens } = request;
+        let prompt = self.text.prompt(&input)?;
+        let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        let max_tokens = max_tokens.min(self.info.context_tokens.saturating_sub(prompt_tokens));
+        let stops = stop
+            .iter()
+            .enumerate()
+            .map(|(index, stop)| {
+                core::str::from_utf8(stop.expose())
+                    .map(|s| Zeroizing::new(s.to_owned()))
+                    .map_err(|_| EngineError::StopNotUtf8 { index })
+            })
+            .collect::<Result<_, _>>()?;
+        let seed = sampling.seed.unwrap_or_else(self.entropy);
+        let (events, receiver) = mpsc::channel(Job::event_capacity(max_tokens));
+        let control = Control::new(prompt_tokens);
+        let job = Job {
+            prompt,
+            sampler: Sampler::new(&sampling, seed),
+            stops: StopMatcher::new(stops),
+            max_tokens,
+            events,
+            control: control.clone(),
+            slot: Some(slot),
+        };
+        let jobs = self.jobs.as_ref().ok_or(EngineError::Stopped)?;
+        jobs.send(job).map_err(|_| EngineError::Stopped)?;
+        Ok(Generation { prompt_tokens, events: receiver, control })
+    }
+}
+
+impl Drop for CandleEngine {
+    /// Ends the thread. Requests in progress get [`EngineError::Stopped`] within one turn.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+impl TextSide {
+    /// Token ids of a checked input, at least one, leaving room for at least one more.
+    pub(crate) fn prompt(&self, input: &Input) -> Result<Zeroizing<Vec<u32>>, EngineError> {
+        let ids = match input {
+            Input::Text(text) => {
+                let text = utf8(text.expose(), 0)?;
+                self.refuse_hopeless(text.len())?;
+                self.tokenizer.encode_text(text)?
+            }
+            Input::Chat(messages) => {
+                let rendered = self.render(messages)?;
+                self.refuse_hopeless(defuse::plain_len(&rendered))?;
+                self.tokenizer.encode_rendered(&rendered)?
+            }
+        };
+        if ids.is_empty() {
+            return Err(EngineError::PromptEmpty);
+        }
+        let got = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        if got >= self.context {
+            return Err(EngineError::PromptTooLong { got, limit: self.context });
+        }
+        Ok(ids)
+    }
+
+    /// The rendered conversation, its content defused.
+    pub(crate) fn render(
+        &self,
+        messages: &[ChatMessage],
+    ) -> Result<Zeroizing<String>, EngineError> {
+        let template = self.template.as_ref().ok_or(TemplateError::Missing)?;
+        let mut defused: Vec<(Role, Zeroizing<String>)> = Vec::with_capacity(messages.len());
+        for (index, message) in messages.iter().enumerate() {
+            let content = utf8(message.content.expose(), index)?;
+            defused.push((message.role, self.tokenizer.defuse(content)));
+        }
+        let views: Vec<(Role, &str)> =
+            defused.iter().map(|(role, c)| (*role, c.as_str())).collect();
+        Ok(template.render(&views)?)
+    }
+
+    /// Refuses before tokenising what cannot fit even if every token were the longest.
+    fn refuse_hopeless(&self, bytes: usize) -> Result<(), EngineError> {
+        let least = bytes.checked_div(self.tokenizer.longest()).unwrap_or(0);
+        let got = u32::try_from(least).unwrap_or(u32::MAX);
+        if got >= self.context {
+            return Err(EngineError::PromptTooLong { got, limit: self.context });
+        }
+        Ok(())
+    }
+}
+
+fn utf8(bytes: &[u8], index: usize) -> Result<&str, EngineError> {
+    core::str::from_utf8(bytes).map_err(|_| EngineError::NotUtf8 { index })
+}

@@ -1,0 +1,345 @@
+//! Every refusal of the engine. Messages name keys, tensors, limits and counts of the verified model
+//! file or of the request's parameters; no variant can hold a byte of a prompt or of a completion.
+
+use thiserror::Error;
+
+use crate::request::{MAX_MESSAGES, MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE};
+use crate::template::{MAX_RENDERED_BYTES, MAX_TEMPLATE_BYTES, TEMPLATE_FUEL};
+
+/// Why a model file was refused. The next step is always the same: pack a model this build runs.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ModelError {
+    /// The file ends inside a field or a tensor.
+    #[error("GGUF ends early: {what} needs {needed} bytes at offset {at}; fetch the file again")]
+    Truncated {
+        /// The field or tensor being read.
+        what: String,
+        /// Where it starts.
+        at: u64,
+        /// Bytes it needs.
+        needed: u64,
+    },
+    /// Not a GGUF file.
+    #[error("not a GGUF file: it starts with {got:02x?}, a GGUF file starts with \"GGUF\"")]
+    NotGguf {
+        /// First four bytes.
+        got: [u8; 4],
+    },
+    /// A GGUF version this build does not read.
+    #[error("GGUF version {got} is not supported; convert the model to version 2 or 3")]
+    Version {
+        /// Version found.
+        got: u32,
+    },
+    /// A count or length over its limit.
+    #[error("GGUF {what} is {got}, over the limit of {limit}; this file is not a model we run")]
+    Limit {
+        /// The count or length.
+        what: &'static str,
+        /// The named limit.
+        limit: u64,
+        /// Value found.
+        got: u64,
+    },
+    /// A metadata key or tensor name occurs twice.
+    #[error("GGUF names {name:?} twice; which one is meant cannot be known")]
+    Duplicate {
+        /// The name.
+        name: String,
+    },
+    /// A field without a meaning: unknown value type, tensor type, invalid UTF-8, bad offset.
+    #[error("GGUF {what} is malformed: {detail}")]
+    Malformed {
+        /// The field.
+        what: String,
+        /// What was found.
+        detail: String,
+    },
+    /// A metadata key this engine needs is absent.
+    #[error("GGUF metadata key {key} is missing; convert the model again with its tokenizer")]
+    MetadataMissing {
+        /// The key.
+        key: String,
+    },
+    /// A metadata value of the wrong type or out of range.
+    #[error("GGUF metadata key {key} must be {expected}, got {got}")]
+    MetadataInvalid {
+        /// The key.
+        key: String,
+        /// What would be accepted.
+        expected: &'static str,
+        /// What was found.
+        got: String,
+    },
+    /// An architecture this build does not run.
+    #[error("model architecture {got:?} is not supported; this build runs: {supported}")]
+    UnknownArchitecture {
+        /// `general.architecture`.
+        got: String,
+        /// Architectures this build runs.
+        supported: &'static str,
+    },
+    /// The architecture is known, but the model uses a part of it that would be computed wrongly.
+    #[error("the model uses {feature}, which this build does not compute; choose another model")]
+    UnsupportedFeature {
+        /// The metadata key or tensor name.
+        feature: String,
+    },
+    /// A tensor the architecture needs is absent.
+    #[error("tensor {name} is missing from the GGUF")]
+    TensorMissing {
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor has another shape than the metadata says.
+    #[error("tensor {name} has shape {got:?}; the metadata says {expected:?}")]
+    TensorShape {
+        /// The tensor.
+        name: String,
+        /// Shape from the metadata.
+        expected: Vec<usize>,
+        /// Shape found.
+        got: Vec<usize>,
+    },
+    /// A tokenizer family or pre-tokenizer this build does not know.
+    #[error("tokenizer {got:?} is not supported; this build knows: {supported}")]
+    TokenizerUnsupported {
+        /// `tokenizer.ggml.model` or `tokenizer.ggml.pre`.
+        got: String,
+        /// What this build knows.
+        supported: &'static str,
+    },
+    /// The tokenizer's tables contradict each other.
+    #[error("the tokenizer in the GGUF is inconsistent: {what}")]
+    TokenizerInvalid {
+        /// What contradicts.
+        what: &'static str,
+    },
+    /// Candle refused the weights.
+    #[error("the weights could not be loaded: {detail}")]
+    Weights {
+        /// Candle's reason. About the model file only.
+        detail: String,
+    },
+    /// The engine thread could not be started.
+    #[error("the engine thread could not be started; the system has no thread to give")]
+    Thread,
+}
+
+/// Why a chat template was refused, at load or for one conversation.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum TemplateError {
+    /// The model has no chat template.
+    #[error("the model has no chat template; send a plain completion, or pack a chat model")]
+    Missing,
+    /// Larger than [`MAX_TEMPLATE_BYTES`].
+    #[error("the chat template is {got} bytes; the limit is {MAX_TEMPLATE_BYTES}")]
+    TooLarge {
+        /// Size found.
+        got: usize,
+    },
+    /// It does not compile.
+    #[error("the chat template does not compile (line {line}); pack a model with a valid one")]
+    Syntax {
+        /// Line, 0 if unknown.
+        line: usize,
+    },
+    /// It ran longer than [`TEMPLATE_FUEL`] instructions, or nested too deep: a loop.
+    #[error("the chat template did not end within {TEMPLATE_FUEL} instructions; it loops")]
+    OutOfFuel,
+    /// It wrote more than [`MAX_RENDERED_BYTES`].
+    #[error("the chat template wrote more than {MAX_RENDERED_BYTES} bytes; shorten the messages")]
+    OutputTooLarge,
+    /// It called `raise_exception`.
+    #[error(
+        "the chat template refuses this conversation (line {line}); usual reasons: roles that do \
+         not alternate, or a system message the model does not know"
+    )]
+    Raised {
+        /// Line, 0 if unknown.
+        line: usize,
+    },
+    /// It used an undefined function, filter or method, or an impossible operation.
+    #[error("the chat template failed at line {line}: {kind}")]
+    Failed {
+        /// Kind of failure, a constant word: never text of the conversation.
+        kind: &'static str,
+        /// Line, 0 if unknown.
+        line: usize,
+    },
+}
+
+/// Why the engine refused or failed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum EngineError {
+    /// The model file was refused.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The chat template was refused.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// A chat without messages.
+    #[error("messages is empty; send at least one")]
+    MessagesEmpty,
+    /// More messages than [`MAX_MESSAGES`].
+    #[error("{got} messages; the limit is {MAX_MESSAGES}")]
+    TooManyMessages {
+        /// Number of messages.
+        got: usize,
+    },
+    /// A prompt of no tokens.
+    #[error("the prompt is empty; send at least one character")]
+    PromptEmpty,
+    /// More prompt bytes than [`MAX_PROMPT_BYTES`].
+    #[error("the prompt is {got} bytes; the limit is {MAX_PROMPT_BYTES}")]
+    PromptTooLarge {
+        /// Bytes over all messages.
+        got: usize,
+    },
+    /// The prompt leaves no room for one completion token.
+    #[error("the prompt has at least {got} tokens; the context holds {limit} with the completion")]
+    PromptTooLong {
+        /// Tokens of the prompt, or a lower bound of them.
+        got: u32,
+        /// Tokens of the context.
+        limit: u32,
+    },
+    /// Prompt bytes are not UTF-8.
+    #[error("message {index} is not UTF-8")]
+    NotUtf8 {
+        /// Index of the message; 0 for a plain prompt.
+        index: usize,
+    },
+    /// The vocabulary cannot spell the prompt.
+    #[error("the model's vocabulary cannot spell this prompt; remove unusual control characters")]
+    Unencodable,
+    /// `max_tokens` is zero.
+    #[error("max_tokens is 0; ask for at least one")]
+    MaxTokensZero,
+    /// `temperature` is not a number of its range.
+    #[error("temperature is {got}; it must be between 0 and {MAX_TEMPERATURE}")]
+    Temperature {
+        /// Value found, printed.
+        got: String,
+    },
+    /// `top_p` is not a number of its range.
+    #[error("top_p is {got}; it must be above 0 and at most 1")]
+    TopP {
+        /// Value found, printed.
+        got: String,
+    },
+    /// `top_k` is zero.
+    #[error("top_k is 0; leave it out to consider every token")]
+    TopKZero,
+    /// More stop strings than [`MAX_STOPS`].
+    #[error("{got} stop strings; the limit is {MAX_STOPS}")]
+    TooManyStops {
+        /// Number of stop strings.
+        got: usize,
+    },
+    /// An empty stop string.
+    #[error("stop string {index} is empty; it would stop before the first character")]
+    StopEmpty {
+        /// Index of the stop string.
+        index: usize,
+    },
+    /// A stop string longer than [`MAX_STOP_BYTES`].
+    #[error("stop string {index} is {got} bytes; the limit is {MAX_STOP_BYTES}")]
+    StopTooLong {
+        /// Index of the stop string.
+        index: usize,
+        /// Bytes found.
+        got: usize,
+    },
+    /// A stop string is not UTF-8.
+    #[error("stop string {index} is not UTF-8")]
+    StopNotUtf8 {
+        /// Index of the stop string.
+        index: usize,
+    },
+    /// Every slot is taken.
+    #[error("{limit} requests are in progress; try again shortly")]
+    Busy {
+        /// Most requests in progress and waiting.
+        limit: usize,
+    },
+    /// The engine was stopped.
+    #[error("the engine was stopped; send the request to another worker")]
+    Stopped,
+    /// The computation of this request failed. Other requests go on.
+    #[error("computing {stage} failed; try again, and report it if it happens twice")]
+    Compute {
+        /// What was being computed.
+        stage: &'static str,
+    },
+}
+
+impl ModelError {
+    /// Stable code for scripts and support.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Truncated { .. } => "E-MODEL-TRUNCATED",
+            Self::NotGguf { .. } => "E-MODEL-NOT-GGUF",
+            Self::Version { .. } => "E-MODEL-VERSION",
+            Self::Limit { .. } => "E-MODEL-LIMIT",
+            Self::Duplicate { .. } => "E-MODEL-DUPLICATE",
+            Self::Malformed { .. } => "E-MODEL-MALFORMED",
+            Self::MetadataMissing { .. } => "E-MODEL-METADATA-MISSING",
+            Self::MetadataInvalid { .. } => "E-MODEL-METADATA-INVALID",
+            Self::UnknownArchitecture { .. } => "E-MODEL-ARCHITECTURE",
+            Self::UnsupportedFeature { .. } => "E-MODEL-FEATURE",
+            Self::TensorMissing { .. } => "E-MODEL-TENSOR-MISSING",
+            Self::TensorShape { .. } => "E-MODEL-TENSOR-SHAPE",
+            Self::TokenizerUnsupported { .. } => "E-MODEL-TOKENIZER",
+            Self::TokenizerInvalid { .. } => "E-MODEL-TOKENIZER-INVALID",
+            Self::Weights { .. } => "E-MODEL-WEIGHTS",
+            Self::Thread => "E-ENGINE-THREAD",
+        }
+    }
+}
+
+impl TemplateError {
+    /// Stable code for scripts and support.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Missing => "E-TEMPLATE-MISSING",
+            Self::TooLarge { .. } => "E-TEMPLATE-TOO-LARGE",
+            Self::Syntax { .. } => "E-TEMPLATE-SYNTAX",
+            Self::OutOfFuel => "E-TEMPLATE-LOOP",
+            Self::OutputTooLarge => "E-TEMPLATE-OUTPUT",
+            Self::Raised { .. } => "E-TEMPLATE-RAISED",
+            Self::Failed { .. } => "E-TEMPLATE-FAILED",
+        }
+    }
+}
+
+impl EngineError {
+    /// Stable code for scripts and support.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Model(e) => e.code(),
+            Self::Template(e) => e.code(),
+            Self::MessagesEmpty => "E-MESSAGES-EMPTY",
+            Self::TooManyMessages { .. } => "E-MESSAGES-COUNT",
+            Self::PromptEmpty => "E-PROMPT-EMPTY",
+            Self::PromptTooLarge { .. } => "E-PROMPT-BYTES",
+            Self::PromptTooLong { .. } => "E-PROMPT-TOKENS",
+            Self::NotUtf8 { .. } => "E-PROMPT-UTF8",
+            Self::Unencodable => "E-PROMPT-UNENCODABLE",
+            Self::MaxTokensZero => "E-MAX-TOKENS",
+            Self::Temperature { .. } => "E-TEMPERATURE",
+            Self::TopP { .. } => "E-TOP-P",
+            Self::TopKZero => "E-TOP-K",
+            Self::TooManyStops { .. } => "E-STOP-COUNT",
+            Self::StopEmpty { .. } => "E-STOP-EMPTY",
+            Self::StopTooLong { .. } => "E-STOP-BYTES",
+            Self::StopNotUtf8 { .. } => "E-STOP-UTF8",
+            Self::Busy { .. } => "E-ENGINE-BUSY",
+            Self::Stopped => "E-ENGINE-STOPPED",
+            Self::Compute { .. } => "E-ENGINE-COMPUTE",
+        }
+    }
+}

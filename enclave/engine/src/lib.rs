@@ -1,0 +1,98 @@
+//! The inference engine: text in, tokens out, behind one trait.
+//!
+//! It trusts the model file, whose bytes the caller has verified against the model root, to be the
+//! file the operator pinned, but not to be well formed: every length, shape and template in it is
+//! checked and refused with a typed error. It trusts nothing in a request. It never prints, logs or
+//! reads the clock, the environment or a file; an error never carries a byte of a prompt or of a
+//! completion.
+//!
+//! Prompt text, token ids, probabilities and completions held by this crate are wiped when dropped.
+//! What it cannot wipe: the tensors of Candle (activations and the key/value cache), and the scratch
+//! strings of `minijinja` and `tokenizers`. They live in the memory of the trust domain only, and
+//! are freed with the request.
+//!
+//! # Control tokens
+//!
+//! A control token (`<|im_end|>`) is produced by the chat template only. The same characters inside
+//! the content of a message, or anywhere in a raw completion prompt, are tokenised as plain text.
+//! `defuse.rs` says how, and what remains.
+//!
+//! # Limits of this version
+//!
+//! One CPU thread of scheduling over Candle's own worker threads (one per physical core; Candle
+//! offers no setting but environment variables, and the worker has no environment). Llama-family
+//! models without rope scaling, experts or biases; [`MAX_CONTEXT_TOKENS`] of context. No batching:
+//! concurrent requests take turns, token by token.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
+
+mod defuse;
+mod engine;
+mod error;
+mod gguf;
+mod model;
+mod request;
+mod sampler;
+mod scheduler;
+mod sequence;
+mod stop;
+mod template;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod tokenizer;
+mod utf8;
+
+pub use engine::{CandleEngine, EngineOptions};
+pub use error::{EngineError, ModelError, TemplateError};
+pub use model::MAX_CONTEXT_TOKENS;
+pub use request::{
+    ChatMessage, Control, Event, FinishReason, GenerateRequest, Generation, Input, MAX_MESSAGES,
+    MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE, Role, Sampling, TokenUsage,
+};
+pub use scheduler::PREFILL_CHUNK_TOKENS;
+pub use template::{MAX_RENDERED_BYTES, MAX_TEMPLATE_BYTES, TEMPLATE_FUEL};
+
+/// A model ready to answer. Callers hold `Arc<dyn Engine>`; a batching or CUDA engine replaces
+/// [`CandleEngine`] without changing them.
+pub trait Engine: Send + Sync {
+    /// What is loaded.
+    fn info(&self) -> &ModelInfo;
+
+    /// Checks, renders and tokenises `request`, and queues it. Returns at once with the number of
+    /// prompt tokens and the stream of events; the work happens on the engine's own thread.
+    ///
+    /// Dropping the receiver stops the work within one token (or one prefill chunk).
+    ///
+    /// # Errors
+    /// Every refusal that can be known before the first token: see [`EngineError`]. Later failures
+    /// arrive as [`Event::Failed`].
+    fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError>;
+}
+
+/// What is loaded. Everything here comes from the verified model file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// `general.name`, or empty.
+    pub name: String,
+    /// `general.architecture`.
+    pub architecture: String,
+    /// Type of most of the weights, as Candle names it: `Q4_1`, `Q8_0`, `Q4K`, ….
+    pub quantisation: String,
+    /// Most tokens of prompt and completion together.
+    pub context_tokens: u32,
+    /// Number of token ids.
+    pub vocab: u32,
+}

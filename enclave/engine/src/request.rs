@@ -1,0 +1,229 @@
+//! What a caller asks and what it gets back. Requests are untrusted: [`GenerateRequest::check`] is
+//! called before anything else reads one. Text lives in [`SecretBytes`], which do not print.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use chrysalis_wire::SecretBytes;
+use tokio::sync::mpsc;
+
+use crate::error::EngineError;
+
+/// One request.
+#[derive(Debug)]
+pub struct GenerateRequest {
+    /// The prompt.
+    pub input: Input,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Strings that end the answer; they are not part of it. UTF-8.
+    pub stop: Vec<SecretBytes>,
+    /// Most tokens to generate. Cut to what the context leaves.
+    pub max_tokens: u32,
+}
+
+/// The prompt.
+#[derive(Debug)]
+pub enum Input {
+    /// A conversation, rendered by the model's chat template.
+    Chat(Vec<ChatMessage>),
+    /// Plain text to continue. Control tokens in it are plain text.
+    Text(SecretBytes),
+}
+
+/// One message of a conversation.
+#[derive(Debug)]
+pub struct ChatMessage {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said. UTF-8.
+    pub content: SecretBytes,
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The application. OpenAI's `developer` is this role.
+    System,
+    /// The user.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// How tokens are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// 0 is greedy: always the most likely token.
+    pub temperature: f32,
+    /// Nucleus: the most likely tokens that together reach this probability.
+    pub top_p: f32,
+    /// Only this many of the most likely tokens.
+    pub top_k: Option<u32>,
+    /// The same seed, model and request give the same answer. `None` draws one from
+    /// [`crate::EngineOptions::entropy`].
+    pub seed: Option<u64>,
+}
+
+impl Sampling {
+    /// Always the most likely token.
+    #[must_use]
+    pub const fn greedy() -> Self {
+        Self { temperature: 0.0, top_p: 1.0, top_k: None, seed: None }
+    }
+}
+
+/// A request in progress.
+#[derive(Debug)]
+pub struct Generation {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Text as it comes, then exactly one [`Event::Finished`] or [`Event::Failed`]. Closing without
+    /// either means the engine is gone: the answer is not complete. The channel has room for every
+    /// event of the request, so a slow reader never stops the others.
+    pub events: mpsc::Receiver<Event>,
+    /// Cancels, and counts tokens even after the receiver is gone.
+    pub control: Control,
+}
+
+/// A handle to a request in progress.
+#[derive(Clone, Debug)]
+pub struct Control {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    prompt: u32,
+    completion: AtomicU32,
+    cancelled: AtomicBool,
+}
+
+impl Control {
+    pub(crate) fn new(prompt: u32) -> Self {
+        let (completion, cancelled) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { prompt, completion, cancelled }) }
+    }
+
+    /// Stops the request within one token or one prefill chunk. Unlike dropping the receiver, the
+    /// stream still ends with [`Event::Finished`] and [`FinishReason::Cancelled`].
+    pub fn cancel(&self) {
+        self.shared.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Tokens so far.
+    #[must_use]
+    pub fn usage(&self) -> TokenUsage {
+        let completion = self.shared.completion.load(Ordering::Relaxed);
+        TokenUsage { prompt: self.shared.prompt, cached: 0, completion }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.shared.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Counts one token; returns the new number.
+    pub(crate) fn count_token(&self) -> u32 {
+        self.shared.completion.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+}
+
+/// One event of a stream.
+#[derive(Debug)]
+pub enum Event {
+    /// More text: whole characters, valid UTF-8, never empty.
+    Delta(SecretBytes),
+    /// The answer is complete.
+    Finished {
+        /// Why it ended.
+        reason: FinishReason,
+        /// Tokens spent.
+        usage: TokenUsage,
+    },
+    /// The answer is not complete and never will be.
+    Failed(EngineError),
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended its turn, or a stop string was reached.
+    Stop,
+    /// `max_tokens` or the end of the context was reached.
+    Length,
+    /// [`Control::cancel`] was called.
+    Cancelled,
+}
+
+/// Tokens of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenUsage {
+    /// Tokens of the prompt, template included.
+    pub prompt: u32,
+    /// Prompt tokens answered from a cache; this engine has none.
+    pub cached: u32,
+    /// Tokens drawn, the one that ended the turn included.
+    pub completion: u32,
+}
+
+impl GenerateRequest {
+    /// Refuses every parameter out of range. NaN is out of every range.
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
+        let Sampling { temperature, top_p, top_k, .. } = self.sampling;
+        if !(0.0..=MAX_TEMPERATURE).contains(&temperature) {
+            return Err(EngineError::Temperature { got: temperature.to_string() });
+        }
+        if !(top_p > 0.0 && top_p <= 1.0) {
+            return Err(EngineError::TopP { got: top_p.to_string() });
+        }
+        if top_k == Some(0) {
+            return Err(EngineError::TopKZero);
+        }
+        if self.max_tokens == 0 {
+            return Err(EngineError::MaxTokensZero);
+        }
+        if self.stop.len() > MAX_STOPS {
+            return Err(EngineError::TooManyStops { got: self.stop.len() });
+        }
+        for (index, stop) in self.stop.iter().enumerate() {
+            if stop.is_empty() {
+                return Err(EngineError::StopEmpty { index });
+            }
+            if core::str::from_utf8(stop.expose()).is_err() {
+                return Err(EngineError::StopNotUtf8 { index });
+            }
+            if stop.len() > MAX_STOP_BYTES {
+                return Err(EngineError::StopTooLong { index, got: stop.len() });
+            }
+        }
+        let bytes = match &self.input {
+            Input::Text(text) => text.len(),
+            Input::Chat(messages) if messages.is_empty() => {
+                return Err(EngineError::MessagesEmpty);
+            }
+            Input::Chat(messages) if messages.len() > MAX_MESSAGES => {
+                return Err(EngineError::TooManyMessages { got: messages.len() });
+            }
+            Input::Chat(messages) => {
+                messages.iter().fold(0usize, |sum, m| sum.saturating_add(m.content.len()))
+            }
+        };
+        if bytes > MAX_PROMPT_BYTES {
+            return Err(EngineError::PromptTooLarge { got: bytes });
+        }
+        Ok(())
+    }
+}
+
+/// Highest temperature, as in the OpenAI API.
+pub const MAX_TEMPERATURE: f32 = 2.0;
+/// Most stop strings, as in the OpenAI API.
+pub const MAX_STOPS: usize = 4;
+/// Longest stop string, in bytes. Text of this length is held back while it may still match.
+pub const MAX_STOP_BYTES: usize = 1024;
+/// Most messages of one conversation; bounds the work of a chat template.
+pub const MAX_MESSAGES: usize = 1024;
+/// Most bytes of prompt text, over all messages: sixteen times what fills the context in English.
+/// Also keeps the pre-tokenizer's regex engine below the million steps after which it silently stops
+/// cutting words; see `tokenizer.rs`.
+pub const MAX_PROMPT_BYTES: usize = 1 << 18;

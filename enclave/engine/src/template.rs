@@ -1,0 +1,175 @@
+//! The model's own chat template, run in a sandbox. A template is a program from the model's author:
+//! it gets the messages and nothing else, no clock, no file, no include, and is stopped after a fixed
+//! number of instructions and of output bytes.
+//!
+//! `strftime_now` is not defined. Templates that print the date fall back to the constant they carry
+//! if they test for the function, and are refused if they do not: an answer must depend on the
+//! request and the model only.
+//!
+//! Fuel counts instructions, not bytes, so a hostile template can still make intermediate strings
+//! large (`minijinja` bounds a single repetition, not repeated doubling). The template is part of the
+//! measured model; such a model harms its own operator's worker only.
+
+use std::io;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja_contrib::pycompat::unknown_method_callback;
+use zeroize::Zeroizing;
+
+use crate::error::TemplateError;
+use crate::request::Role;
+
+/// A compiled chat template.
+pub(crate) struct ChatTemplate {
+    env: Environment<'static>,
+    bos: String,
+    eos: String,
+}
+
+impl ChatTemplate {
+    /// Compiles `source` and renders one trial conversation, so that a template that always loops or
+    /// fails is refused when the model is loaded.
+    pub(crate) fn compile(source: &str, bos: &str, eos: &str) -> Result<Self, TemplateError> {
+        let template = Self::compile_untried(source, bos, eos)?;
+        template.render(&[(Role::User, "Hello")])?;
+        Ok(template)
+    }
+
+    fn compile_untried(source: &str, bos: &str, eos: &str) -> Result<Self, TemplateError> {
+        if source.len() > MAX_TEMPLATE_BYTES {
+            return Err(TemplateError::TooLarge { got: source.len() });
+        }
+        let mut env = Environment::new();
+        // What `transformers` sets for chat templates.
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+            .map_err(|_| TemplateError::Syntax { line: 0 })?;
+        env.set_syntax(syntax);
+        env.set_fuel(Some(TEMPLATE_FUEL));
+        env.set_recursion_limit(RECURSION_LIMIT);
+        env.set_unknown_method_callback(unknown_method_callback);
+        env.add_function("raise_exception", raise_exception);
+        env.add_template_owned(NAME, source.to_owned())
+            .map_err(|e| TemplateError::Syntax { line: e.line().unwrap_or(0) })?;
+        Ok(Self { env, bos: bos.to_owned(), eos: eos.to_owned() })
+    }
+
+    /// The conversation as the model was trained to read it, ready for the assistant's answer.
+    pub(crate) fn render(
+        &self,
+        messages: &[(Role, &str)],
+    ) -> Result<Zeroizing<String>, TemplateError> {
+        let messages: Vec<Value> = messages
+            .iter()
+            .map(|(role, content)| context! { role => role_name(*role), content => *content })
+            .collect();
+        let context = context! {
+            messages => messages,
+            add_generation_prompt => true,
+            bos_token => self.bos.as_str(),
+            eos_token => self.eos.as_str(),
+        };
+        let mut out = Bounded { bytes: Zeroizing::new(Vec::new()), full: false };
+        let rendered = self
+            .env
+            .get_template(NAME)
+            .and_then(|template| template.render_captured_to(context, &mut out).map(drop));
+        if out.full {
+            return Err(TemplateError::OutputTooLarge);
+        }
+        rendered.map_err(|e| refusal(&e))?;
+        // The template engine writes `str`s only.
+        String::from_utf8(core::mem::take(&mut *out.bytes))
+            .map(Zeroizing::new)
+            .map_err(|_| TemplateError::Failed { kind: "output is not UTF-8", line: 0 })
+    }
+}
+
+/// Maps the error without its message: that may quote the conversation.
+fn refusal(error: &Error) -> TemplateError {
+    let line = error.line().unwrap_or(0);
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(e) = cause {
+        if let Some(e) = e.downcast_ref::<Error>() {
+            if e.kind() == ErrorKind::OutOfFuel || e.detail() == Some(RECURSION_DETAIL) {
+                return TemplateError::OutOfFuel;
+            }
+            if e.detail() == Some(RAISED) {
+                return TemplateError::Raised { line };
+            }
+        }
+        cause = e.source();
+    }
+    let kind = match error.kind() {
+        ErrorKind::UndefinedError => "an undefined value is used",
+        ErrorKind::UnknownFilter => "a filter does not exist",
+        ErrorKind::UnknownFunction => "a function does not exist",
+        ErrorKind::UnknownMethod => "a method does not exist",
+        ErrorKind::UnknownTest => "a test does not exist",
+        ErrorKind::InvalidOperation => "an operation is not possible",
+        _ => "it cannot be run",
+    };
+    TemplateError::Failed { kind, line }
+}
+
+/// The message of the template is dropped: templates may put content into it.
+fn raise_exception(_message: &str) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, RAISED))
+}
+
+const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::System => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    }
+}
+
+struct Bounded {
+    bytes: Zeroizing<Vec<u8>>,
+    full: bool,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let needed = self.bytes.len().saturating_add(data.len());
+        if needed > MAX_RENDERED_BYTES {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if needed > self.bytes.capacity() {
+            // Grow by hand: `Vec` would free the old buffer without wiping it.
+            let mut grown = Zeroizing::new(Vec::with_capacity(needed.saturating_mul(2)));
+            grown.extend_from_slice(&self.bytes);
+            self.bytes = grown;
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+const NAME: &str = "chat";
+const RAISED: &str = "raise_exception";
+/// What `minijinja` 3 says when the recursion limit is reached.
+const RECURSION_DETAIL: &str = "recursion limit exceeded";
+
+/// Instructions one rendering may run: ten times what a conversation of [`crate::MAX_MESSAGES`]
+/// needs in an ordinary template.
+pub const TEMPLATE_FUEL: u64 = 250_000;
+/// Deepest nesting of macros and recursive loops (a macro call counts ten).
+const RECURSION_LIMIT: usize = 200;
+/// Largest template source; the longest published ones have about 20 000 bytes.
+pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
+/// Most bytes one rendering may write: twice the largest prompt.
+pub const MAX_RENDERED_BYTES: usize = 2 * crate::request::MAX_PROMPT_BYTES;
+
+#[cfg(test)]
+#[path = "template_tests.rs"]
+mod tests;

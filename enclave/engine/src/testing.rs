@@ -1,0 +1,441 @@
+//! Tiny generated models and a direct view of the logits, for tests. Not part of any binary: compiled
+//! for this crate's own tests and under the feature `testing` only. Panics on misuse, as a test should.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::arithmetic_side_effects, clippy::missing_panics_doc)]
+
+use std::collections::HashMap;
+use std::io::Cursor;
+
+use candle_core::quantized::gguf_file::{self, Value};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
+
+use crate::engine::{TextSide, load};
+use crate::error::EngineError;
+use crate::model::{Model, Session};
+use crate::request::{ChatMessage, Event, FinishReason, Generation, Input, Role, TokenUsage};
+use crate::tokenizer::byte_alphabet;
+
+/// A chat template in the form ChatML models ship.
+pub const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + \
+    message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}\
+    {{ '<|im_start|>assistant\n' }}{% endif %}";
+
+/// `<|im_end|>` of every [`TinyModel`]: ends a turn.
+pub const IM_END: u32 = 2;
+const CONTROLS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+const USER_DEFINED: &str = "<think>";
+/// Id of the token of byte 0.
+const FIRST_BYTE: usize = 4;
+const MERGES: [(&str, &str); 4] = [("h", "e"), ("l", "l"), ("he", "ll"), ("hell", "o")];
+
+/// Builds a Llama GGUF of a few hundred kilobytes with a byte-level tokenizer.
+///
+/// ```
+/// use chrysalis_engine::testing::TinyModel;
+/// let gguf = TinyModel::scripted(&["Hello", " world"]).build();
+/// ```
+pub struct TinyModel {
+    brain: Brain,
+    context: u32,
+    edits: Vec<(String, Option<Value>)>,
+    poison: Option<u8>,
+}
+
+enum Brain {
+    /// Random weights: fluent nonsense, with bytes that are no UTF-8.
+    Random(u64),
+    /// Says these pieces in order after any prompt, then ends its turn or begins again.
+    Script { pieces: Vec<Vec<u8>>, endless: bool },
+}
+
+impl TinyModel {
+    /// Random weights from `seed`.
+    #[must_use]
+    pub const fn random(seed: u64) -> Self {
+        Self { brain: Brain::Random(seed), context: 512, edits: Vec::new(), poison: None }
+    }
+
+    /// Answers every prompt with `pieces`, one token each, then ends its turn. Pieces are distinct,
+    /// and no byte of a prompt's end is one of them.
+    #[must_use]
+    pub fn scripted<P: AsRef<[u8]>>(pieces: &[P]) -> Self {
+        let pieces = pieces.iter().map(|p| p.as_ref().to_vec()).collect();
+        Self { brain: Brain::Script { pieces, endless: false }, ..Self::random(0) }
+    }
+
+    /// Answers every prompt with `pieces`, again and again.
+    #[must_use]
+    pub fn endless<P: AsRef<[u8]>>(pieces: &[P]) -> Self {
+        let mut model = Self::scripted(pieces);
+        if let Brain::Script { endless, .. } = &mut model.brain {
+            *endless = true;
+        }
+        model
+    }
+
+    /// Sets `llama.context_length` (512 otherwise).
+    #[must_use]
+    pub const fn context(mut self, tokens: u32) -> Self {
+        self.context = tokens;
+        self
+    }
+
+    /// Sets the chat template ([`CHATML`] otherwise).
+    #[must_use]
+    pub fn template(self, source: &str) -> Self {
+        self.with_text("tokenizer.chat_template", source)
+    }
+
+    /// Leaves a metadata key out.
+    #[must_use]
+    pub fn without(mut self, key: &str) -> Self {
+        self.edits.push((key.to_owned(), None));
+        self
+    }
+
+    /// Sets a metadata key to a string.
+    #[must_use]
+    pub fn with_text(mut self, key: &str, value: &str) -> Self {
+        self.edits.push((key.to_owned(), Some(Value::String(value.to_owned()))));
+        self
+    }
+
+    /// Sets a metadata key to a number.
+    #[must_use]
+    pub fn with_number(mut self, key: &str, value: u32) -> Self {
+        self.edits.push((key.to_owned(), Some(Value::U32(value))));
+        self
+    }
+
+    /// Sets a metadata key to an array of strings.
+    #[must_use]
+    pub fn with_texts(mut self, key: &str, values: &[&str]) -> Self {
+        let values = values.iter().map(|v| Value::String((*v).to_owned())).collect();
+        self.edits.push((key.to_owned(), Some(Value::Array(values))));
+        self
+    }
+
+    /// Makes every prompt with `byte` in it fail: its embedding is infinite.
+    #[must_use]
+    pub const fn poisoned(mut self, byte: u8) -> Self {
+        self.poison = Some(byte);
+        self
+    }
+
+    /// The GGUF file.
+    #[must_use]
+    pub fn build(&self) -> Vec<u8> {
+        self.build_with(&[])
+    }
+
+    /// The GGUF file with some tensors replaced, added, or (empty shape) left out.
+    #[must_use]
+    pub fn build_with(&self, tensors: &[(&str, &[usize])]) -> Vec<u8> {
+        let vocab = Vocabulary::new(&self.brain);
+        let (shape, mut weights) = match &self.brain {
+            Brain::Random(seed) => random_weights(*seed, vocab.tokens.len()),
+            Brain::Script { pieces, endless } => vocab.script_weights(pieces, *endless),
+        };
+        for (name, dims) in tensors {
+            weights.retain(|(n, _, _)| n != name);
+            if !dims.is_empty() {
+                weights.push(((*name).to_owned(), dims.to_vec(), vec![0.0; dims.iter().product()]));
+            }
+        }
+        if let Some(byte) = self.poison {
+            let (_, dims, data) = weights.iter_mut().find(|w| w.0 == "token_embd.weight").unwrap();
+            let row = FIRST_BYTE + usize::from(byte);
+            data[row * dims[1]..(row + 1) * dims[1]].fill(f32::INFINITY);
+        }
+        let mut metadata = vocab.metadata();
+        metadata.extend(shape.metadata(self.context));
+        for (key, value) in &self.edits {
+            metadata.retain(|(k, _)| k != key);
+            metadata.extend(value.clone().map(|v| (key.clone(), v)));
+        }
+        write(&metadata, weights)
+    }
+}
+
+type Weights = Vec<(String, Vec<usize>, Vec<f32>)>;
+
+fn write(metadata: &[(String, Value)], weights: Weights) -> Vec<u8> {
+    let tensors: Vec<(String, QTensor)> = weights
+        .into_iter()
+        .map(|(name, dims, data)| {
+            let tensor = Tensor::from_vec(data, dims, &Device::Cpu).unwrap();
+            (name, QTensor::quantize(&tensor, GgmlDType::F32).unwrap())
+        })
+        .collect();
+    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(k, v)| (k.as_str(), v)).collect();
+    let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    let mut out = Cursor::new(Vec::new());
+    gguf_file::write(&mut out, &metadata, &tensors).unwrap();
+    out.into_inner()
+}
+
+struct Vocabulary {
+    tokens: Vec<String>,
+    types: Vec<u32>,
+}
+
+impl Vocabulary {
+    fn new(brain: &Brain) -> Self {
+        let mut tokens: Vec<String> = CONTROLS.iter().map(|t| (*t).to_owned()).collect();
+        tokens.push(USER_DEFINED.to_owned());
+        tokens.extend((0..=u8::MAX).map(|b| spell(&[b])));
+        tokens.extend(MERGES.iter().map(|(a, b)| format!("{a}{b}")));
+        if let Brain::Script { pieces, .. } = brain {
+            for piece in pieces.iter().map(|p| spell(p)) {
+                if !tokens.contains(&piece) {
+                    tokens.push(piece);
+                }
+            }
+        }
+        let mut types = vec![1; tokens.len()];
+        types[..4].copy_from_slice(&[3, 3, 3, 4]);
+        Self { tokens, types }
+    }
+
+    fn metadata(&self) -> Vec<(String, Value)> {
+        let text = |s: &str| Value::String(s.to_owned());
+        let merges = MERGES.iter().map(|(a, b)| text(&format!("{a} {b}"))).collect();
+        [
+            ("general.architecture", text("llama")),
+            ("general.name", text("tiny test model")),
+            ("tokenizer.ggml.model", text("gpt2")),
+            ("tokenizer.ggml.pre", text("smollm")),
+            ("tokenizer.ggml.tokens", Value::Array(self.tokens.iter().map(|t| text(t)).collect())),
+            (
+                "tokenizer.ggml.token_type",
+                Value::Array(self.types.iter().map(|t| Value::U32(*t)).collect()),
+            ),
+            ("tokenizer.ggml.merges", Value::Array(merges)),
+            ("tokenizer.ggml.bos_token_id", Value::U32(1)),
+            ("tokenizer.ggml.eos_token_id", Value::U32(IM_END)),
+            ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
+            ("tokenizer.chat_template", text(CHATML)),
+        ]
+        .map(|(k, v)| (k.to_owned(), v))
+        .into()
+    }
+
+    /// One-hot embeddings through an idle block: the output matrix is a table of successors.
+    fn script_weights(&self, pieces: &[Vec<u8>], endless: bool) -> (Shape, Weights) {
+        let id = |piece: &Vec<u8>| self.tokens.iter().position(|t| *t == spell(piece)).unwrap();
+        let script: Vec<usize> = pieces.iter().map(id).collect();
+        let distinct: std::collections::HashSet<_> = script.iter().collect();
+        assert_eq!(distinct.len(), script.len(), "pieces of a script are distinct");
+        let last = if endless { script[0] } else { IM_END as usize };
+        let next: HashMap<usize, usize> =
+            script.iter().copied().zip(script.iter().skip(1).copied().chain([last])).collect();
+        let vocab = self.tokens.len();
+        let hidden = vocab.next_multiple_of(4);
+        let shape = Shape { hidden, heads: 2, kv_heads: 1, ffn: 4, blocks: 1, vocab };
+        let mut weights = shape.weights(|_, _| 0.0);
+        for (name, _, data) in &mut weights {
+            for token in 0..vocab {
+                match name.as_str() {
+                    "token_embd.weight" => data[token * hidden + token] = 1.0,
+                    "output.weight" => {
+                        let successor = next.get(&token).copied().unwrap_or(script[0]);
+                        data[successor * hidden + token] = 1.0;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        (shape, weights)
+    }
+}
+
+/// Byte-level spelling of `bytes`.
+fn spell(bytes: &[u8]) -> String {
+    let chars: HashMap<u8, char> = byte_alphabet().into_iter().map(|(c, b)| (b, c)).collect();
+    bytes.iter().map(|b| chars[b]).collect()
+}
+
+struct Shape {
+    hidden: usize,
+    heads: usize,
+    kv_heads: usize,
+    ffn: usize,
+    blocks: usize,
+    vocab: usize,
+}
+
+impl Shape {
+    #[allow(clippy::cast_possible_truncation)]
+    fn metadata(&self, context: u32) -> Vec<(String, Value)> {
+        let mut out: Vec<(String, Value)> = [
+            ("block_count", self.blocks),
+            ("embedding_length", self.hidden),
+            ("feed_forward_length", self.ffn),
+            ("attention.head_count", self.heads),
+            ("attention.head_count_kv", self.kv_heads),
+            ("rope.dimension_count", self.hidden / self.heads),
+        ]
+        .map(|(k, v)| (format!("llama.{k}"), Value::U32(v as u32)))
+        .into();
+        out.push(("llama.context_length".to_owned(), Value::U32(context)));
+        let eps = "llama.attention.layer_norm_rms_epsilon".to_owned();
+        out.push((eps, Value::F32(1e-5)));
+        out
+    }
+
+    /// Every tensor; norms are ones, the rest is `fill(tensor, index)`.
+    fn weights(&self, mut fill: impl FnMut(usize, usize) -> f32) -> Weights {
+        let (h, kv) = (self.hidden, self.hidden / self.heads * self.kv_heads);
+        let mut shapes = vec![
+            ("token_embd".to_owned(), vec![self.vocab, h]),
+            ("output".to_owned(), vec![self.vocab, h]),
+            ("output_norm".to_owned(), vec![h]),
+        ];
+        for block in 0..self.blocks {
+            for (name, dims) in [
+                ("attn_norm", vec![h]),
+                ("attn_q", vec![h, h]),
+                ("attn_k", vec![kv, h]),
+                ("attn_v", vec![kv, h]),
+                ("attn_output", vec![h, h]),
+                ("ffn_norm", vec![h]),
+                ("ffn_gate", vec![self.ffn, h]),
+                ("ffn_up", vec![self.ffn, h]),
+                ("ffn_down", vec![h, self.ffn]),
+            ] {
+                shapes.push((format!("blk.{block}.{name}"), dims));
+            }
+        }
+        let tensor = |(n, (name, dims)): (usize, (String, Vec<usize>))| {
+            let len = dims.iter().product();
+            let data = match dims.len() {
+                1 => vec![1.0; len],
+                _ => (0..len).map(|i| fill(n, i)).collect(),
+            };
+            (format!("{name}.weight"), dims, data)
+        };
+        shapes.into_iter().enumerate().map(tensor).collect()
+    }
+}
+
+fn random_weights(seed: u64, vocab: usize) -> (Shape, Weights) {
+    let shape = Shape { hidden: 32, heads: 4, kv_heads: 2, ffn: 48, blocks: 2, vocab };
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let weights = shape.weights(|_, _| {
+        // 64-bit LCG (Knuth, MMIX); the high bits are good enough for weights.
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        #[allow(clippy::cast_precision_loss)]
+        let unit = (state >> 40) as f32 / (1u64 << 24) as f32;
+        (unit - 0.5) * 0.8
+    });
+    (shape, weights)
+}
+
+/// A chat of `messages`.
+#[must_use]
+pub fn chat(messages: &[(Role, &str)]) -> Input {
+    let message = |(role, content): &(Role, &str)| ChatMessage {
+        role: *role,
+        content: content.as_bytes().to_vec().into(),
+    };
+    Input::Chat(messages.iter().map(message).collect())
+}
+
+/// A plain prompt.
+#[must_use]
+pub fn text(prompt: &str) -> Input {
+    Input::Text(prompt.as_bytes().to_vec().into())
+}
+
+/// A whole stream.
+#[derive(Debug, PartialEq)]
+pub struct Collected {
+    /// The pieces of text as they came.
+    pub deltas: Vec<String>,
+    /// How it ended; `None` if the engine went away.
+    pub end: Option<Result<(FinishReason, TokenUsage), EngineError>>,
+}
+
+impl Collected {
+    /// The whole text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.deltas.concat()
+    }
+}
+
+/// Reads a stream to its end, blocking this thread.
+#[must_use]
+pub fn collect(mut generation: Generation) -> Collected {
+    let mut deltas = Vec::new();
+    while let Some(event) = generation.events.blocking_recv() {
+        let end = match event {
+            Event::Delta(text) => {
+                deltas.push(String::from_utf8(text.expose().to_vec()).unwrap());
+                continue;
+            }
+            Event::Finished { reason, usage } => Ok((reason, usage)),
+            Event::Failed(error) => Err(error),
+        };
+        assert!(generation.events.blocking_recv().is_none(), "an event after the last one");
+        return Collected { deltas, end: Some(end) };
+    }
+    Collected { deltas, end: None }
+}
+
+/// A model without the engine around it: ids and logits.
+pub struct Probe {
+    model: Model,
+    text: TextSide,
+}
+
+impl Probe {
+    /// Loads a model as the engine does.
+    ///
+    /// # Errors
+    /// As [`crate::CandleEngine::load`].
+    pub fn load(gguf: &[u8]) -> Result<Self, EngineError> {
+        let (model, text) = load(gguf)?;
+        Ok(Self { model, text })
+    }
+
+    /// The prompt's token ids, as the engine computes them.
+    ///
+    /// # Errors
+    /// As [`crate::Engine::generate`].
+    pub fn ids(&self, input: &Input) -> Result<Vec<u32>, EngineError> {
+        self.text.prompt(input).map(|ids| ids.to_vec())
+    }
+
+    /// Bytes the ids decode to.
+    #[must_use]
+    pub fn decode(&self, ids: &[u32]) -> Vec<u8> {
+        ids.iter().flat_map(|id| self.text.tokenizer.bytes(*id)).copied().collect()
+    }
+
+    /// A new sequence with an empty cache.
+    #[must_use]
+    pub fn session(&self) -> ProbeSession {
+        ProbeSession(self.model.session())
+    }
+}
+
+/// One sequence, fed by hand.
+pub struct ProbeSession(Session);
+
+impl ProbeSession {
+    /// Appends `tokens` in chunks of `chunk`; the logits after the last.
+    ///
+    /// # Errors
+    /// [`EngineError::Compute`] past the end of the context.
+    pub fn feed(&mut self, tokens: &[u32], chunk: usize) -> Result<Vec<f32>, EngineError> {
+        let mut logits = Vec::new();
+        for part in tokens.chunks(chunk) {
+            logits = self.0.feed(part)?.to_vec();
+        }
+        Ok(logits)
+    }
+}

@@ -1,0 +1,311 @@
+//! The byte-level BPE tokenizer described by the GGUF metadata. Text to encode is untrusted; tables are
+//! checked when the model is loaded.
+//!
+//! Merging is done by the `tokenizers` crate with its cache switched off: the cache is a process-wide
+//! map from words of past prompts. Splitting at control tokens and decoding are done here, because
+//! who may write a control token is a question of trust (see `defuse.rs`).
+
+use std::collections::{HashMap, HashSet};
+
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::tokenizer::{
+    Model as _, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _,
+    SplitDelimiterBehavior,
+};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::defuse::{self, TokenTable};
+use crate::error::{EngineError, ModelError};
+use crate::gguf::Gguf;
+
+/// Vocabulary, merges and token classes of one model.
+pub(crate) struct Tokenizer {
+    bpe: BPE,
+    splitter: PreTokenizerWrapper,
+    pieces: Vec<Piece>,
+    longest: usize,
+    controls: TokenTable,
+    defined: TokenTable,
+    ends: HashSet<u32>,
+    bos: Option<u32>,
+    bos_text: String,
+    eos_text: String,
+}
+
+/// What a token id decodes to.
+enum Piece {
+    /// Bytes of text.
+    Text(Box<[u8]>),
+    /// A control token: no text.
+    Control,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of `gguf`.
+    pub(crate) fn read(gguf: &Gguf) -> Result<Self, ModelError> {
+        let family = gguf.string("tokenizer.ggml.model")?;
+        if family != "gpt2" {
+            return Err(unsupported(family));
+        }
+        let pre = gguf.string("tokenizer.ggml.pre")?;
+        let Some((splitter, defaults)) = splitter(pre)? else {
+            return Err(unsupported(&format!("gpt2/{pre}")));
+        };
+        let tokens = gguf.strings("tokenizer.ggml.tokens")?;
+        let types = gguf.u32s("tokenizer.ggml.token_type")?;
+        if types.len() != tokens.len() || tokens.is_empty() {
+            return Err(inconsistent("token_type does not have one entry per token"));
+        }
+        let bpe = merges(gguf, &tokens, defaults.ignore_merges)?;
+
+        let bytes_of = byte_alphabet();
+        let mut pieces = Vec::with_capacity(tokens.len());
+        let (mut controls, mut defined) = (Vec::new(), Vec::new());
+        for (id, (token, kind)) in (0u32..).zip(tokens.iter().zip(types)) {
+            pieces.push(match kind {
+                UNKNOWN | CONTROL => {
+                    controls.push(((*token).to_owned(), id));
+                    Piece::Control
+                }
+                USER_DEFINED => {
+                    defined.push(((*token).to_owned(), id));
+                    Piece::Text(token.as_bytes().into())
+                }
+                _ => Piece::Text(decode_piece(token, &bytes_of)),
+            });
+        }
+        let text_of = |id: Option<u32>| {
+            id.and_then(|id| tokens.get(usize::try_from(id).ok()?)).copied().unwrap_or_default()
+        };
+        let bos = gguf.u32_opt("tokenizer.ggml.bos_token_id")?;
+        let eos = gguf.u32_opt("tokenizer.ggml.eos_token_id")?;
+        let mut ends: HashSet<u32> = controls
+            .iter()
+            .filter(|(text, _)| END_TOKENS.contains(&text.as_str()))
+            .map(|(_, id)| *id)
+            .collect();
+        for key in ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
+            ends.extend(gguf.u32_opt(key)?);
+        }
+        ends.extend(eos);
+        let known = |id: u32| usize::try_from(id).is_ok_and(|id| id < tokens.len());
+        if !bos.into_iter().chain(ends.iter().copied()).all(known) {
+            return Err(inconsistent("a special token id is outside the vocabulary"));
+        }
+        let add_bos = gguf.bool_opt("tokenizer.ggml.add_bos_token")?.unwrap_or(defaults.add_bos);
+        Ok(Self {
+            bpe,
+            splitter,
+            longest: tokens.iter().map(|t| t.len()).max().unwrap_or(0),
+            bos_text: text_of(bos).to_owned(),
+            eos_text: text_of(eos).to_owned(),
+            pieces,
+            controls: TokenTable::new(controls),
+            defined: TokenTable::new(defined),
+            ends,
+            bos: bos.filter(|_| add_bos),
+        })
+    }
+
+    /// Number of token ids.
+    pub(crate) const fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// A bound of the bytes of text one token covers: text of `n` bytes has at least `n / longest()`
+    /// tokens. Byte-level spelling is never shorter than the bytes it spells.
+    pub(crate) const fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// Text of the token that begins a text, for the chat template.
+    pub(crate) fn bos_text(&self) -> &str {
+        &self.bos_text
+    }
+
+    /// Text of the token that ends a text, for the chat template.
+    pub(crate) fn eos_text(&self) -> &str {
+        &self.eos_text
+    }
+
+    /// Whether the model ends its turn with `id`.
+    pub(crate) fn ends_turn(&self, id: u32) -> bool {
+        self.ends.contains(&id)
+    }
+
+    /// Bytes of `id`; none for a control token.
+    pub(crate) fn bytes(&self, id: u32) -> &[u8] {
+        match usize::try_from(id).ok().and_then(|id| self.pieces.get(id)) {
+            Some(Piece::Text(bytes)) => bytes,
+            _ => &[],
+        }
+    }
+
+    /// Content of a message, made safe to put into the chat template.
+    pub(crate) fn defuse(&self, content: &str) -> Zeroizing<String> {
+        defuse::defuse(content, &self.controls)
+    }
+
+    /// Ids of plain text: control tokens in it are text.
+    pub(crate) fn encode_text(&self, text: &str) -> Result<Zeroizing<Vec<u32>>, EngineError> {
+        let mut ids = self.ids_for(text);
+        ids.extend(self.bos);
+        self.encode_plain(text, &mut ids)?;
+        Ok(ids)
+    }
+
+    /// Ids of a rendered chat template: the control tokens it spells are control tokens, and
+    /// defused content is restored.
+    pub(crate) fn encode_rendered(&self, text: &str) -> Result<Zeroizing<Vec<u32>>, EngineError> {
+        let mut ids = self.ids_for(text);
+        let mut at = 0;
+        if self.bos.is_some() && !text.starts_with(&self.bos_text) {
+            ids.extend(self.bos);
+        }
+        while let Some((found, id)) = self.controls.find(text, at) {
+            let before = defuse::restore(text.get(at..found.start).unwrap_or_default());
+            self.encode_plain(&before, &mut ids)?;
+            ids.push(id);
+            at = found.end;
+        }
+        self.encode_plain(&defuse::restore(text.get(at..).unwrap_or_default()), &mut ids)?;
+        Ok(ids)
+    }
+
+    /// A token has at least one byte, so this never grows and leaves no copy behind.
+    fn ids_for(&self, text: &str) -> Zeroizing<Vec<u32>> {
+        Zeroizing::new(Vec::with_capacity(text.len().saturating_add(1)))
+    }
+
+    fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EngineError> {
+        let mut at = 0;
+        while let Some((found, id)) = self.defined.find(text, at) {
+            self.encode_words(text.get(at..found.start).unwrap_or_default(), ids)?;
+            ids.push(id);
+            at = found.end;
+        }
+        self.encode_words(text.get(at..).unwrap_or_default(), ids)
+    }
+
+    fn encode_words(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EngineError> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let mut split = PreTokenizedString::from(text);
+        self.splitter.pre_tokenize(&mut split).map_err(|_| EngineError::Unencodable)?;
+        let mut spelled = 0usize;
+        for (word, _, _) in split.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
+            for mut token in self.bpe.tokenize(word).map_err(|_| EngineError::Unencodable)? {
+                ids.push(token.id);
+                spelled = spelled.saturating_add(self.bytes(token.id).len());
+                token.value.zeroize();
+            }
+        }
+        // The merger drops characters the vocabulary does not have. Ids that do not spell the whole
+        // text would answer another prompt than the user's.
+        if spelled == text.len() { Ok(()) } else { Err(EngineError::Unencodable) }
+    }
+}
+
+/// Builds the merger. Every merge must join two tokens to a third; `tokenizers` panics otherwise.
+fn merges(gguf: &Gguf, tokens: &[&str], ignore_merges: bool) -> Result<BPE, ModelError> {
+    let known: HashSet<&str> = tokens.iter().copied().collect();
+    let mut merges = Vec::new();
+    let mut joined = String::new();
+    for merge in gguf.strings("tokenizer.ggml.merges")? {
+        let Some((a, b)) = merge.split_once(' ') else {
+            return Err(inconsistent("a merge is not two tokens"));
+        };
+        joined.clear();
+        joined.extend([a, b]);
+        if ![a, b, joined.as_str()].iter().all(|t| known.contains(t)) {
+            return Err(inconsistent("a merge names a token the vocabulary does not have"));
+        }
+        merges.push((a.to_owned(), b.to_owned()));
+    }
+    let vocab: Vocab = (0u32..).zip(tokens).map(|(id, t)| ((*t).to_owned(), id)).collect();
+    BPE::builder()
+        .vocab_and_merges(vocab, merges)
+        .cache_capacity(0)
+        .ignore_merges(ignore_merges)
+        .build()
+        .map_err(|_| inconsistent("the merges cannot be built"))
+}
+
+struct Defaults {
+    add_bos: bool,
+    ignore_merges: bool,
+}
+
+/// How text is cut into words before merging, by `tokenizer.ggml.pre`.
+///
+/// The patterns take steps in proportion to one run of white space, and the regex engine gives up after
+/// a million, which `tokenizers` hides: the rest becomes one word. A prompt of
+/// [`crate::MAX_PROMPT_BYTES`] stays far below (one of 2^20 spaces does not).
+fn splitter(pre: &str) -> Result<Option<(PreTokenizerWrapper, Defaults)>, ModelError> {
+    let byte_level = |use_regex| PreTokenizerWrapper::from(ByteLevel::new(false, false, use_regex));
+    let sequence =
+        |parts: Vec<PreTokenizerWrapper>| PreTokenizerWrapper::from(Sequence::new(parts));
+    let plain = Defaults { add_bos: false, ignore_merges: false };
+    Ok(Some(match pre {
+        "gpt-2" => (byte_level(true), plain),
+        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" => {
+            (sequence(vec![Digits::new(true).into(), byte_level(true)]), plain)
+        }
+        "llama-bpe" | "llama3" | "llama-v3" => {
+            let pattern = SplitPattern::Regex(LLAMA3_PATTERN.to_owned());
+            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
+                .map_err(|_| inconsistent("the word pattern does not compile"))?;
+            let defaults = Defaults { add_bos: true, ignore_merges: true };
+            (sequence(vec![split.into(), byte_level(false)]), defaults)
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// Bytes of a byte-level token; a token written with other characters is its own text.
+fn decode_piece(token: &str, alphabet: &HashMap<char, u8>) -> Box<[u8]> {
+    let bytes: Option<Vec<u8>> = token.chars().map(|c| alphabet.get(&c).copied()).collect();
+    bytes.unwrap_or_else(|| token.as_bytes().to_vec()).into()
+}
+
+/// The printable stand-ins of GPT-2's byte-level alphabet: printable Latin-1 stands for itself, the
+/// other bytes in order for the characters from U+0100.
+pub(crate) fn byte_alphabet() -> HashMap<char, u8> {
+    let printable = |b: &u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let own = (0..=u8::MAX).filter(printable).map(|b| (char::from(b), b));
+    let shifted = ('\u{100}'..).zip((0..=u8::MAX).filter(|b| !printable(b)));
+    own.chain(shifted).collect()
+}
+
+fn unsupported(got: &str) -> ModelError {
+    ModelError::TokenizerUnsupported { got: got.to_owned(), supported: SUPPORTED }
+}
+
+const fn inconsistent(what: &'static str) -> ModelError {
+    ModelError::TokenizerInvalid { what }
+}
+
+// `enum llama_token_type`.
+const UNKNOWN: u32 = 2;
+const CONTROL: u32 = 3;
+const USER_DEFINED: u32 = 4;
+
+/// Control tokens that end a turn even where the metadata names only one of them.
+const END_TOKENS: [&str; 6] =
+    ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>"];
+
+const SUPPORTED: &str = "gpt2 with pre-tokenizer smollm, starcoder, refact, command-r, codeshell, \
+                         gpt-2, llama-bpe";
+
+/// Word pattern of Llama 3, from its published tokenizer.
+const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+#[cfg(test)]
+#[path = "tokenizer_tests.rs"]
+mod tests;
