@@ -1,0 +1,62 @@
+//! INSECURE-SIM: the worker on the simulated platform, signed by a root whose key is public.
+//!
+//! The code that runs is `chrysalis-worker`, unchanged; only the platform and the root differ.
+//! Whoever accepts this worker's evidence has been told so by name: in the pins file, on the
+//! command line and in every verdict and receipt.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Write, stderr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use chrysalis_tee_sim::{SimPlatform, collateral, sim_root_der};
+use chrysalis_wire::UnixMillis;
+use chrysalis_worker::{PlatformChoice, WorkerError, start};
+
+fn main() -> ExitCode {
+    let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if args.first().is_some_and(|first| first == "sim") {
+        return write_for_verifiers(&args.split_off(1));
+    }
+    start(args, Arc::new(now), || {
+        let executable = fs::read("/proc/self/exe")
+            .map_err(|e| WorkerError::Unreadable { what: "own executable", kind: e.kind() })?;
+        Ok(PlatformChoice {
+            platform: Arc::new(SimPlatform::new(&executable)),
+            sim_root: Some(sim_root_der()),
+        })
+    })
+}
+
+/// `sim root --out FILE` and `sim collateral --out FILE`: what a verifier of simulated evidence
+/// needs, as files, so that no verifier has to link this crate.
+fn write_for_verifiers(args: &[OsString]) -> ExitCode {
+    let [what, flag, path] = args else { return usage() };
+    if flag != "--out" {
+        return usage();
+    }
+    let text = match what.to_str() {
+        Some("root") => format!("{}\n", hex::encode(sim_root_der())),
+        Some("collateral") => collateral(now().seconds()),
+        _ => return usage(),
+    };
+    match fs::write(path, text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(writeln!(stderr(), "error: cannot write {}: {error}", path.display()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    drop(writeln!(stderr(), "usage: chrysalis-worker-sim sim root|collateral --out FILE"));
+    ExitCode::from(64)
+}
+
+fn now() -> UnixMillis {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}

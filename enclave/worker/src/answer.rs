@@ -1,0 +1,185 @@
+//! One answer on its way out: frames in order, the commitment over what they carried, and the
+//! receipt that ends them.
+
+use bytes::Bytes;
+use chrysalis_channel::{FrameKind, Header, MAX_PAYLOAD_BYTES, ResponseSealer};
+use chrysalis_engine::{FinishReason, TokenUsage};
+use chrysalis_receipt::{
+    Att, Blinds, Finish, Io, Model, ReceiptError, RequestReceipt, ResponseCommit, SignedReceipt,
+    Usage, request_commit,
+};
+use chrysalis_wire::{Digest, RequestId, SecretBytes, UnixMillis};
+use tokio::sync::mpsc;
+
+use crate::worker::Worker;
+
+/// The requester went away, or the answer can no longer be sealed; nothing more can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// One answer on its way out.
+pub struct Answer {
+    frames: mpsc::Sender<Bytes>,
+    sealer: ResponseSealer,
+    prefix: Option<Vec<u8>>,
+    commit: Option<ResponseCommit>,
+}
+
+impl Answer {
+    /// An answer that has sent nothing.
+    #[must_use]
+    pub fn new(frames: mpsc::Sender<Bytes>, sealer: ResponseSealer) -> Self {
+        let prefix = Some(sealer.prefix());
+        Self { frames, sealer, prefix, commit: None }
+    }
+
+    /// Which of the request's recipients this worker is.
+    #[must_use]
+    pub fn recipient(&self) -> usize {
+        self.prefix.as_ref().and_then(|p| p.first()).map_or(0, |index| usize::from(*index))
+    }
+
+    /// Starts committing to the content frames that follow.
+    pub fn commit_with(&mut self, commit: ResponseCommit) {
+        self.commit = Some(commit);
+    }
+
+    /// Resolves when the requester has gone.
+    pub async fn closed(&self) {
+        self.frames.closed().await;
+    }
+
+    /// Seals and sends one frame; waits while the requester reads slowly.
+    ///
+    /// # Errors
+    /// [`Gone`] if nobody reads any more.
+    pub async fn send(&mut self, kind: FrameKind, payload: &[u8], last: bool) -> Result<(), Gone> {
+        let frame = self.sealer.frame(kind, payload, last).map_err(|_| Gone)?;
+        let mut bytes = self.prefix.take().unwrap_or_default();
+        bytes.extend_from_slice(&frame);
+        self.frames.send(bytes.into()).await.map_err(|_| Gone)?;
+        // Committed only after it was handed over: the receipt never covers bytes that were
+        // certainly not sent.
+        if matches!(kind, FrameKind::Chunk | FrameKind::Body)
+            && let Some(commit) = &mut self.commit
+        {
+            commit.update(payload);
+        }
+        Ok(())
+    }
+
+    /// Sends content, cut into frames where it is larger than one.
+    ///
+    /// # Errors
+    /// [`Gone`] if nobody reads any more.
+    pub async fn send_content(
+        &mut self,
+        pieces: Vec<(FrameKind, SecretBytes)>,
+    ) -> Result<(), Gone> {
+        for (kind, content) in pieces {
+            for payload in content.expose().chunks(MAX_PAYLOAD_BYTES) {
+                self.send(kind, payload, false).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commitment over the content sent.
+    pub fn take_commit(&mut self) -> Option<ResponseCommit> {
+        self.commit.take()
+    }
+}
+
+/// What a receipt will say about its request, known before the first token.
+pub struct ReceiptFacts {
+    /// The request's id, chosen by the client.
+    pub request_id: RequestId,
+    request_commit: Digest,
+    blinds: Blinds,
+    sampling_hash: Digest,
+    evidence: Digest,
+    started: UnixMillis,
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens spent.
+    pub tokens: TokenUsage,
+}
+
+impl ReceiptFacts {
+    /// Collects the facts of one request.
+    #[must_use]
+    pub fn new(
+        header: &Header,
+        salt: &[u8; 32],
+        request: &[u8],
+        sampling_hash: Digest,
+        evidence: Digest,
+        started: UnixMillis,
+    ) -> Self {
+        Self {
+            request_id: header.request_id,
+            request_commit: request_commit(salt, request),
+            blinds: Blinds::derive(salt, header.request_id),
+            sampling_hash,
+            evidence,
+            started,
+        }
+    }
+
+    /// Signs the receipt.
+    ///
+    /// # Errors
+    /// [`ReceiptError`] if the clock ran backwards during the request, or a field is out of range.
+    pub fn sign(
+        self,
+        worker: &Worker,
+        response_commit: Digest,
+        outcome: Outcome,
+        ended: UnixMillis,
+    ) -> Result<SignedReceipt, ReceiptError> {
+        let usage = Usage {
+            prompt: outcome.tokens.prompt,
+            cached: outcome.tokens.cached,
+            completion: outcome.tokens.completion,
+            reasoning: 0,
+            finish: outcome.finish,
+            prices: worker.manifest.prices,
+            started: self.started,
+            ended,
+        };
+        let receipt = RequestReceipt {
+            network: worker.manifest.network,
+            registry: worker.manifest.registry,
+            request_id: self.request_id,
+            issued_at: ended.seconds(),
+            amount: usage.amount()?,
+            io: Io { request_commit: self.request_commit, response_commit },
+            usage,
+            model: Model {
+                manifest_sha256: worker.manifest.model.root,
+                engine_image_sha256: worker.measurement_digest,
+                sampling_hash: self.sampling_hash,
+            },
+            att: Att {
+                evidence_sha256: self.evidence,
+                measurement_sha256: worker.measurement_digest,
+            },
+        };
+        worker.session.meter.sign(&receipt, self.blinds)
+    }
+}
+
+/// The receipt's word for why generation ended.
+#[must_use]
+pub const fn finish_of(reason: FinishReason) -> Finish {
+    match reason {
+        FinishReason::Stop => Finish::Stop,
+        FinishReason::Length => Finish::Length,
+        FinishReason::Cancelled => Finish::Aborted,
+    }
+}

@@ -1,0 +1,107 @@
+//! Self-appraisal: before it says ready, the worker appraises its own evidence with the same code
+//! and the same collateral a client will use, over a nonce of its own.
+//!
+//! The pins are made from the registers the platform reports, so what this proves is that the
+//! evidence is genuine, complete and about this boot's keys. Whether the platform is *acceptable*
+//! is for the verifier's policy, not for the worker's.
+
+use std::path::Path;
+
+use chrysalis_evidence::{
+    AllowSim, Appraiser, Collateral, CutQuote, MAX_COLLATERAL_BYTES, Measurement, Pins, Session,
+};
+use chrysalis_wire::AttestationDocument;
+
+use crate::attestation::document;
+use crate::boot::read_bounded;
+use crate::error::WorkerError;
+use crate::worker::Worker;
+
+/// Makes evidence for a fresh nonce and appraises it.
+///
+/// # Errors
+/// [`WorkerError::SelfAppraisal`] with the code of the rule that refused.
+pub async fn self_appraise(
+    worker: &Worker,
+    collateral: &Path,
+    sim_root: Option<&[u8]>,
+) -> Result<(), WorkerError> {
+    let bytes = read_bounded(collateral, "collateral", MAX_COLLATERAL_BYTES)?;
+    let collateral = Collateral::parse(&bytes).map_err(|e| refused(e.code(), &e))?;
+    let mut nonce = [0u8; 32];
+    let mut exporter = [0u8; 32];
+    getrandom::fill(&mut nonce)
+        .and_then(|()| getrandom::fill(&mut exporter))
+        .map_err(|_| WorkerError::Keys("a nonce"))?;
+    let document =
+        document(worker, exporter, nonce).await.map_err(|_| WorkerError::SelfAppraisal {
+            code: "E-QUOTE".into(),
+            message: "the platform made no quote".into(),
+        })?;
+    let pins = own_pins(worker, &document, sim_root)?;
+    let session = Session { nonce, tls_spki: worker.session.tls.spki, exporter };
+    let now = (worker.clock)().seconds();
+    let verdict = Appraiser::new(pins).appraise(&document, &session, &collateral, now);
+    match verdict.result {
+        Ok(verified) if verified.measurement().digest() == worker.measurement_digest => Ok(()),
+        Ok(_) => Err(refused("E-SELF-MEASUREMENT", &"the quote carries other registers")),
+        Err(refusal) => Err(refused(refusal.code, &refusal.message())),
+    }
+}
+
+/// Pins that accept exactly this worker.
+fn own_pins(
+    worker: &Worker,
+    document: &AttestationDocument,
+    sim_root: Option<&[u8]>,
+) -> Result<Pins, WorkerError> {
+    let quote = hex::decode(&document.quote).map_err(|e| refused("E-QUOTE", &e))?;
+    let cut = CutQuote::parse(&quote).map_err(|e| refused(e.code(), &e))?;
+    let body = td_body(&cut).ok_or_else(|| refused("E-QUOTE", &"no TD report in the quote"))?;
+    let field = |at: usize, len: usize| {
+        body.get(at..at.saturating_add(len)).map(hex::encode).unwrap_or_default()
+    };
+    let Measurement { mrtd, rtmr: [rtmr0, rtmr1, rtmr2, _] } = &worker.measurement;
+    let tier = sim_root.map_or_else(
+        || "tier = \"production\"".to_owned(),
+        |root| format!("tier = \"INSECURE-SIM\"\nsim_root = \"{}\"", hex::encode(root)),
+    );
+    let text = format!(
+        "version = 1\nnetwork = {}\n{tier}\n\n[[worker]]\nname = \"self\"\nmrtd = \"{}\"\n\
+         rtmr0 = \"{}\"\nrtmr1 = \"{}\"\nrtmr2 = \"{}\"\nmanifest_sha256 = \"{}\"\n\
+         model_root = \"{}\"\n\n[platform]\ntd_attributes = [\"{}\"]\nxfam = [\"{}\"]\n\
+         mr_seam = [\"{}\"]\nmax_collateral_age_days = 30\nmin_tcb_evaluation_number = 1\n\
+         allow_dynamic_platform = true\nallow_cached_keys = true\nallow_smt = true\n",
+        worker.manifest.network.0,
+        hex::encode(mrtd),
+        hex::encode(rtmr0),
+        hex::encode(rtmr1),
+        hex::encode(rtmr2),
+        worker.policy_digest,
+        worker.manifest.model.root,
+        field(TD_ATTRIBUTES_AT, 8),
+        field(XFAM_AT, 8),
+        field(MR_SEAM_AT, 48),
+    );
+    let allow = if sim_root.is_some() { AllowSim::Yes } else { AllowSim::No };
+    Pins::parse(&text, allow).map_err(|e| refused(e.code(), &e))
+}
+
+/// The TD report of a quote: after the 48-byte header in version 4, after 6 more bytes (body type
+/// and size) in version 5.
+fn td_body<'a>(cut: &'a CutQuote) -> Option<&'a [u8]> {
+    match cut.version() {
+        4 => cut.bytes().get(48..),
+        5 => cut.bytes().get(54..),
+        _ => None,
+    }
+}
+
+fn refused(code: &str, message: &dyn core::fmt::Display) -> WorkerError {
+    WorkerError::SelfAppraisal { code: code.to_owned(), message: message.to_string() }
+}
+
+/// Offsets in the TD report (Intel TDX DCAP quoting library, quote format v4).
+const MR_SEAM_AT: usize = 16;
+const TD_ATTRIBUTES_AT: usize = 120;
+const XFAM_AT: usize = 128;

@@ -1,0 +1,107 @@
+//! The worker's four arguments. They are chosen by the host and therefore say only *where*
+//! things are; what the worker does is decided by the measured manifest.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::error::WorkerError;
+
+/// Where the host put things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Args {
+    /// The measured manifest.
+    pub manifest: PathBuf,
+    /// The model bundle, on an untrusted disk.
+    pub bundle: PathBuf,
+    /// Loopback address to listen on; port 0 picks one.
+    pub listen: SocketAddr,
+    /// Collateral for the self-appraisal. Self-authenticating, so the host may supply it.
+    pub collateral: PathBuf,
+}
+
+impl Args {
+    /// Reads `--manifest FILE --bundle FILE --collateral FILE --listen ADDR`, each exactly once.
+    ///
+    /// # Errors
+    /// [`WorkerError::Usage`] for a missing, repeated, unknown or unreadable argument, and for a
+    /// listen address that is not loopback: the relay is the only way in.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, WorkerError> {
+        let mut values: [Option<OsString>; FLAGS.len()] = Default::default();
+        let mut args = args.into_iter();
+        while let Some(flag) = args.next() {
+            let slot = FLAGS
+                .iter()
+                .position(|known| flag == *known)
+                .and_then(|index| values.get_mut(index))
+                .ok_or(WorkerError::Usage("an argument is unknown"))?;
+            if slot.is_some() {
+                return Err(WorkerError::Usage("an argument is given twice"));
+            }
+            *slot = Some(args.next().ok_or(WorkerError::Usage("an argument has no value"))?);
+        }
+        let [Some(manifest), Some(bundle), Some(collateral), Some(listen)] = values else {
+            return Err(WorkerError::Usage("an argument is missing"));
+        };
+        let listen: SocketAddr = listen
+            .to_str()
+            .and_then(|text| text.parse().ok())
+            .ok_or(WorkerError::Usage("--listen is not an ADDRESS:PORT"))?;
+        if !listen.ip().is_loopback() {
+            return Err(WorkerError::Usage("--listen is not a loopback address"));
+        }
+        Ok(Self {
+            manifest: manifest.into(),
+            bundle: bundle.into(),
+            collateral: collateral.into(),
+            listen,
+        })
+    }
+}
+
+const FLAGS: [&str; 4] = ["--manifest", "--bundle", "--collateral", "--listen"];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, WorkerError> {
+        Args::parse(line.split_whitespace().map(OsString::from))
+    }
+
+    const GOOD: &str = "--manifest m --bundle b --collateral c --listen 127.0.0.1:0";
+
+    #[test]
+    fn reads_four_arguments_in_any_order() {
+        let a = parse(GOOD).unwrap();
+        let b = parse("--listen 127.0.0.1:0 --collateral c --bundle b --manifest m").unwrap();
+        assert_eq!(a, b);
+        assert_eq!(a.bundle, PathBuf::from("b"));
+    }
+
+    #[test]
+    fn refuses_a_missing_argument() {
+        assert!(parse("--manifest m --bundle b --collateral c").is_err());
+    }
+
+    #[test]
+    fn refuses_an_argument_given_twice() {
+        assert!(parse(&format!("{GOOD} --bundle other")).is_err());
+    }
+
+    #[test]
+    fn refuses_an_unknown_argument() {
+        assert!(parse(&format!("{GOOD} --debug 1")).is_err());
+    }
+
+    #[test]
+    fn refuses_an_argument_without_value() {
+        assert!(parse("--manifest m --bundle b --collateral c --listen").is_err());
+    }
+
+    #[test]
+    fn refuses_to_listen_on_anything_but_loopback() {
+        assert!(parse("--manifest m --bundle b --collateral c --listen 0.0.0.0:1").is_err());
+    }
+}

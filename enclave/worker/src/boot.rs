@@ -1,0 +1,256 @@
+//! From a manifest to a worker that is ready: measure, make keys, listen, load, appraise itself.
+//!
+//! The order is the security argument. What decides the worker's behaviour is extended into the
+//! runtime register before any key exists; the listener answers attestation before the model is
+//! there, so that a model key can be granted to attested keys; requests are served only after the
+//! worker has appraised its own evidence the way a client will.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use chrysalis_channel::ReplayCache;
+use chrysalis_engine::{CandleEngine, Engine, EngineOptions};
+use chrysalis_evidence::{Measurement, boot_events, event_digest};
+use chrysalis_tee::Platform;
+use chrysalis_vault::{Bundle, ModelKey};
+use chrysalis_wire::limits::MAX_MANIFEST_BYTES;
+use chrysalis_wire::{BootStage, ConsoleEvent, Digest, NetworkId, StageState, WorkerManifest};
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::spawn_blocking;
+
+use crate::appraise::self_appraise;
+use crate::args::Args;
+use crate::error::WorkerError;
+use crate::limits::{COUNTER_INTERVAL, KEY_MAINTENANCE, MAX_CONCURRENT_QUOTES, REPLAY_CAPACITY};
+use crate::receipts::Receipts;
+use crate::server::serve;
+use crate::session::Session;
+use crate::stages::Stages;
+use crate::worker::{Clock, Counters, Worker};
+
+/// What `main.rs` supplies: the platform, the clock and, in the simulator, its FAKE root.
+pub struct Setting {
+    /// The hardware edge.
+    pub platform: Arc<dyn Platform>,
+    /// The time.
+    pub clock: Clock,
+    /// DER of the simulator's root certificate; `None` in every release worker.
+    pub sim_root: Option<Vec<u8>>,
+    /// Where console events go.
+    pub stages: Arc<Stages>,
+}
+
+/// Boots and serves until `stop` turns true.
+///
+/// # Errors
+/// [`WorkerError`] for the first stage that refuses; its code was written to the console.
+pub async fn run(
+    args: Args,
+    setting: Setting,
+    stop: watch::Receiver<bool>,
+) -> Result<(), WorkerError> {
+    let stages = Arc::clone(&setting.stages);
+    let result = boot_and_serve(args, setting, stop).await;
+    match &result {
+        Ok(()) => stages.console().event(&ConsoleEvent::Stopping {}),
+        Err(error) => stages.refused(&error.code()),
+    }
+    result
+}
+
+async fn boot_and_serve(
+    args: Args,
+    setting: Setting,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), WorkerError> {
+    let (worker, grant) = assemble(&args, &setting)?;
+    let worker = Arc::new(worker);
+    let listener = listen(&worker, args.listen).await?;
+    let server = tokio::spawn(serve(Arc::clone(&worker), listener, stop.clone()));
+    let upkeep = tokio::spawn(maintain(Arc::clone(&worker)));
+    tokio::select! {
+        finished = finish_boot(&worker, &args, &setting, grant) => finished?,
+        _ = stop.wait_for(|stopped| *stopped) => {}
+    }
+    server.await.map_err(|_| WorkerError::Stopped("listener"))?;
+    upkeep.abort();
+    Ok(())
+}
+
+/// Destroys expired keys in time, whether or not anybody attests, and reports the counters.
+async fn maintain(worker: Arc<Worker>) {
+    let mut keys = tokio::time::interval(KEY_MAINTENANCE);
+    let mut report = tokio::time::interval(COUNTER_INTERVAL);
+    let mut told = (0, 0);
+    loop {
+        tokio::select! {
+            // A ring that refuses a rotation keeps its keys until they expire; then clients are
+            // told so by type, and the next attestation tries again.
+            _ = keys.tick() => drop(worker.session.maintain((worker.clock)().seconds())),
+            _ = report.tick() => {
+                let counts = worker.counters.coarse();
+                if counts != told {
+                    told = counts;
+                    let (requests, refused) = counts;
+                    worker.stages.console().event(&ConsoleEvent::Served { requests, refused });
+                }
+            }
+        }
+    }
+}
+
+/// Stages `manifest` and `keys`: everything up to a worker that can attest.
+fn assemble(
+    args: &Args,
+    setting: &Setting,
+) -> Result<(Worker, Option<oneshot::Receiver<ModelKey>>), WorkerError> {
+    let stages = &setting.stages;
+    stages.set(BootStage::Manifest, StageState::Started);
+    let manifest_bytes = read_bounded(&args.manifest, "manifest", MAX_MANIFEST_BYTES)?;
+    let manifest = WorkerManifest::parse(&manifest_bytes)?;
+    let simulated = setting.platform.insecure_sim();
+    if simulated != (manifest.network == NetworkId::INSECURE_SIM) {
+        return Err(WorkerError::Network);
+    }
+    let policy_digest = Digest(Sha256::digest(&manifest_bytes).into());
+    // In this order, and before any key exists.
+    let events = boot_events(&policy_digest, &manifest.model.root).to_vec();
+    for event in &events {
+        let digest = event_digest(event).map_err(|_| WorkerError::Stopped("runtime register"))?;
+        setting.platform.extend_runtime(&digest)?;
+    }
+    // Refused under Gramine: SGX identities join the rules with the evidence issue, and until
+    // then a worker there would serve evidence its clients cannot appraise.
+    let registers = setting.platform.measurements()?;
+    let measurement = Measurement { mrtd: registers.mrtd, rtmr: registers.rtmr };
+    stages.set(BootStage::Manifest, StageState::Done);
+
+    stages.set(BootStage::Keys, StageState::Started);
+    let session = Session::generate(manifest.network, (setting.clock)().seconds())?;
+    stages.set(BootStage::Keys, StageState::Done);
+
+    let (sender, receiver) = if manifest.model.sealed {
+        let (sender, receiver) = oneshot::channel();
+        (Some(sender), Some(receiver))
+    } else {
+        (None, None)
+    };
+    let worker = Worker {
+        platform: Arc::clone(&setting.platform),
+        clock: Arc::clone(&setting.clock),
+        policy_digest,
+        measurement,
+        measurement_digest: measurement.digest(),
+        events,
+        session,
+        replay_window: Mutex::new(ReplayCache::new(REPLAY_CAPACITY)),
+        stages: Arc::clone(stages),
+        engine: OnceLock::new(),
+        requests: Arc::new(Semaphore::new(manifest.limits.concurrent_requests as usize)),
+        quotes: Semaphore::new(MAX_CONCURRENT_QUOTES),
+        receipts: Receipts::default(),
+        counters: Counters::default(),
+        grant: Mutex::new(sender),
+        manifest,
+        manifest_bytes,
+    };
+    Ok((worker, receiver))
+}
+
+/// Stage `listen`.
+async fn listen(worker: &Worker, address: SocketAddr) -> Result<TcpListener, WorkerError> {
+    worker.stages.set(BootStage::Listen, StageState::Started);
+    let refused = |error: std::io::Error| WorkerError::Listen(error.kind());
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?.to_string();
+    let insecure_sim = worker.platform.insecure_sim();
+    worker.stages.console().event(&ConsoleEvent::Listening { address, insecure_sim });
+    worker.stages.set(BootStage::Listen, StageState::Done);
+    Ok(listener)
+}
+
+/// Stages `grant`, `model`, `appraise` and `ready`.
+async fn finish_boot(
+    worker: &Arc<Worker>,
+    args: &Args,
+    setting: &Setting,
+    grant: Option<oneshot::Receiver<ModelKey>>,
+) -> Result<(), WorkerError> {
+    let stages = &worker.stages;
+    let key = match grant {
+        None => {
+            stages.set(BootStage::Grant, StageState::Skipped);
+            None
+        }
+        Some(grant) => {
+            stages.set(BootStage::Grant, StageState::Started);
+            let key = grant.await.map_err(|_| WorkerError::Stopped("grant stage"))?;
+            stages.set(BootStage::Grant, StageState::Done);
+            Some(key)
+        }
+    };
+
+    stages.set(BootStage::Model, StageState::Started);
+    let (loading, bundle) = (Arc::clone(worker), args.bundle.clone());
+    let engine = spawn_blocking(move || load_model(&loading, &bundle, key.as_ref()))
+        .await
+        .map_err(|_| WorkerError::Stopped("model loader"))??;
+    stages.set(BootStage::Model, StageState::Done);
+
+    stages.set(BootStage::Appraise, StageState::Started);
+    self_appraise(worker, &args.collateral, setting.sim_root.as_deref()).await?;
+    stages.set(BootStage::Appraise, StageState::Done);
+
+    stages.set(BootStage::Ready, StageState::Started);
+    worker.engine.set(engine).map_err(|_| WorkerError::Stopped("engine slot"))?;
+    stages.set(BootStage::Ready, StageState::Done);
+    Ok(())
+}
+
+fn load_model(
+    worker: &Worker,
+    bundle: &Path,
+    key: Option<&ModelKey>,
+) -> Result<Arc<dyn Engine>, WorkerError> {
+    let file = File::open(bundle)
+        .map_err(|e| WorkerError::Unreadable { what: "model bundle", kind: e.kind() })?;
+    let bundle = Bundle::open(file)?;
+    let weights = bundle.load(&worker.manifest.model.root, key, &|done, total| {
+        worker.stages.progress(BootStage::Model, done, total);
+    })?;
+    let gguf = weights
+        .files()
+        .find(|(path, _)| Path::new(path).extension().is_some_and(|e| e == "gguf"))
+        .map(|(_, bytes)| bytes)
+        .ok_or(WorkerError::NoModelFile)?;
+    let options = EngineOptions {
+        max_concurrent: worker.manifest.limits.concurrent_requests as usize,
+        ..EngineOptions::new(entropy)
+    };
+    Ok(Arc::new(CandleEngine::load(gguf, options)?))
+}
+
+/// The seed of a request that brings none. Without randomness there would be no keys either.
+fn entropy() -> u64 {
+    let mut bytes = [0u8; 8];
+    // Zero if the system has none: a fixed seed is no worse than what the caller could ask for.
+    getrandom::fill(&mut bytes).map_or(0, |()| u64::from_be_bytes(bytes))
+}
+
+/// Reads a file of the host, refusing more than `limit` bytes before holding them.
+pub fn read_bounded(path: &Path, what: &'static str, limit: usize) -> Result<Vec<u8>, WorkerError> {
+    use std::io::Read;
+    let unreadable = |e: std::io::Error| WorkerError::Unreadable { what, kind: e.kind() };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    let past_limit = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(past_limit).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > limit {
+        return Err(WorkerError::Unreadable { what, kind: std::io::ErrorKind::FileTooLarge });
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,57 @@
+//! The console: JSON lines of [`ConsoleEvent`] on standard output, and nothing else, ever.
+//! The host reads it, so the type is a closed set without a free-form field.
+
+use std::io::Write;
+use std::sync::Mutex;
+
+use chrysalis_wire::{BootStage, ConsoleEvent, StageState};
+
+/// Writes console events, one line each, in order.
+pub struct Console {
+    out: Mutex<Box<dyn Write + Send>>,
+}
+
+impl Console {
+    /// A console that writes to `out`.
+    #[must_use]
+    pub fn new(out: Box<dyn Write + Send>) -> Self {
+        Self { out: Mutex::new(out) }
+    }
+
+    /// Writes one event. A host that stopped reading loses the line; the worker goes on.
+    pub fn event(&self, event: &ConsoleEvent) {
+        let Ok(mut line) = serde_json::to_vec(event) else { return };
+        line.push(b'\n');
+        if let Ok(mut out) = self.out.lock() {
+            // A broken pipe is the host's loss (see above): there is nobody else to tell.
+            drop(out.write_all(&line).and_then(|()| out.flush()));
+        }
+    }
+
+    /// Writes a stage change without counts.
+    pub fn stage(&self, stage: BootStage, state: StageState) {
+        self.event(&ConsoleEvent::Stage { stage, state, done: 0, total: 0, code: None });
+    }
+
+    /// Writes the progress of a counted stage.
+    pub fn progress(&self, stage: BootStage, done: u64, total: u64) {
+        self.event(&ConsoleEvent::Stage {
+            stage,
+            state: StageState::Progress,
+            done,
+            total,
+            code: None,
+        });
+    }
+
+    /// Writes why the worker refuses to go on.
+    pub fn refused(&self, stage: BootStage, code: &str) {
+        self.event(&ConsoleEvent::Stage {
+            stage,
+            state: StageState::Refused,
+            done: 0,
+            total: 0,
+            code: Some(code.to_owned()),
+        });
+    }
+}

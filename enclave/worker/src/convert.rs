@@ -1,0 +1,133 @@
+//! Between the API's types, the engine's types and the manifest's limits.
+
+use chrysalis_api::{ApiError, Endpoint, ErrorKind, InferenceRequest, Input, Limits, Role};
+use chrysalis_channel::PathId;
+use chrysalis_engine as engine;
+use chrysalis_wire::{Digest, InnerRequest, WorkerManifest};
+use sha2::{Digest as _, Sha256};
+
+use crate::session::Session;
+
+/// Reads the plaintext of a sealed request.
+///
+/// # Errors
+/// 400 if the plaintext has no head; 409 if it relies on evidence this boot did not produce.
+pub fn inner<'a>(
+    plaintext: &'a [u8],
+    recipient: usize,
+    session: &Session,
+) -> Result<(InnerRequest<'a>, Digest), ApiError> {
+    let inner = InnerRequest::decode(plaintext).map_err(|error| {
+        ApiError::new(400, ErrorKind::InvalidRequest, "E-INNER", error.to_string())
+    })?;
+    let evidence = inner
+        .evidence
+        .get(recipient)
+        .copied()
+        .filter(|digest| session.produced_evidence(digest))
+        .ok_or_else(|| {
+            let message = "The request relies on evidence this worker did not produce in this \
+                           boot, or has forgotten. Attest again and seal a fresh request.";
+            ApiError::new(409, ErrorKind::InvalidRequest, "E-EVIDENCE-UNKNOWN", message)
+        })?;
+    Ok((inner, evidence))
+}
+
+/// The endpoint a sealed header names.
+#[must_use]
+pub const fn endpoint(path: PathId) -> Endpoint {
+    match path {
+        PathId::ChatCompletions => Endpoint::Chat,
+        PathId::Completions => Endpoint::Completions,
+    }
+}
+
+/// Parses the OpenAI request and checks that it asks for the model served.
+///
+/// # Errors
+/// The API's own refusals, which name the field; 404 for another model.
+pub fn parse(
+    path: PathId,
+    json: &[u8],
+    manifest: &WorkerManifest,
+) -> Result<InferenceRequest, ApiError> {
+    let limits = Limits::from_manifest(&manifest.limits);
+    let parsed = InferenceRequest::parse(endpoint(path), json, &limits)?;
+    if parsed.model != manifest.model.name {
+        return Err(ApiError::model_not_found(&manifest.model.name));
+    }
+    Ok(parsed)
+}
+
+/// SHA-256 of the canonical sampling parameters, for the receipt.
+#[must_use]
+pub fn sampling_hash(request: &InferenceRequest) -> Digest {
+    Digest(Sha256::digest(request.canonical_sampling_bytes().expose()).into())
+}
+
+/// Makes the engine's request; the texts move out of `request`.
+///
+/// # Errors
+/// 400 if the request wants more tokens than its authenticated header pays for.
+pub fn job(
+    request: &mut InferenceRequest,
+    paid_tokens: u32,
+    manifest: &WorkerManifest,
+) -> Result<engine::GenerateRequest, ApiError> {
+    let allowed = paid_tokens.min(manifest.limits.completion_tokens);
+    let max_tokens = request.max_tokens.unwrap_or(allowed);
+    if max_tokens > allowed {
+        let message = format!(
+            "The sealed header allows {paid_tokens} completion tokens and the worker {}.",
+            manifest.limits.completion_tokens
+        );
+        let error = ApiError::new(400, ErrorKind::InvalidRequest, "max_tokens_exceeded", message);
+        return Err(error.with_param("max_tokens"));
+    }
+    let nothing = Input::Chat(Vec::new());
+    let input = match std::mem::replace(&mut request.input, nothing) {
+        Input::Text(text) => engine::Input::Text(text.into_secret()),
+        Input::Chat(messages) => engine::Input::Chat(
+            messages
+                .into_iter()
+                .map(|m| engine::ChatMessage {
+                    role: role(m.role),
+                    content: m.content.into_secret(),
+                })
+                .collect(),
+        ),
+    };
+    let s = request.sampling;
+    Ok(engine::GenerateRequest {
+        input,
+        sampling: engine::Sampling {
+            temperature: s.temperature,
+            top_p: s.top_p,
+            top_k: s.top_k,
+            seed: s.seed,
+        },
+        stop: std::mem::take(&mut request.stop).into_iter().map(|s| s.into_secret()).collect(),
+        max_tokens,
+    })
+}
+
+const fn role(role: Role) -> engine::Role {
+    match role {
+        Role::System | Role::Developer => engine::Role::System,
+        Role::User => engine::Role::User,
+        Role::Assistant => engine::Role::Assistant,
+    }
+}
+
+/// The API's words for what the engine refused.
+#[must_use]
+pub fn engine_error(error: &engine::EngineError) -> ApiError {
+    use engine::EngineError as E;
+    match error {
+        E::Busy { .. } => ApiError::overloaded(),
+        E::PromptTooLong { got, limit } => ApiError::context_length_exceeded(*limit, *got),
+        E::Stopped | E::Compute { .. } | E::Model(_) => ApiError::internal(),
+        // What is left is about the request; these messages hold numbers, never text of it.
+        other => ApiError::new(400, ErrorKind::InvalidRequest, other.code(), other.to_string()),
+    }
+}

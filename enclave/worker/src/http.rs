@@ -1,0 +1,238 @@
+//! The six routes of the worker, over HTTP/1.1 inside TLS 1.3. Everything that arrives here is
+//! attacker-controlled, the relay's host included; bodies, headers, times and counts are bounded.
+//!
+//! Errors outside the sealed channel are a closed set of codes. None of them is computed from a
+//! request's content, because the host reads them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::body::ReplyBody;
+use crate::limits::{BODY_READ_TIMEOUT, MAX_GRANT_BYTES, RETRY_AFTER_SECONDS};
+use crate::worker::Worker;
+use crate::{attestation, inference};
+
+/// What one TLS connection contributes to its requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    /// RFC 8446 §7.5 exporter of this connection; binds attestation to it.
+    pub exporter: [u8; 32],
+}
+
+/// Answers one request.
+pub async fn route(
+    worker: Arc<Worker>,
+    connection: Connection,
+    request: Request<Incoming>,
+) -> Response<ReplyBody> {
+    let path = request.uri().path().to_owned();
+    let answer = match (request.method(), path.as_str()) {
+        (&Method::GET, "/livez") => Ok(json(StatusCode::OK, &Live { live: true })),
+        (&Method::GET, "/readyz") => Ok(readyz(&worker)),
+        (&Method::GET, "/v1/attestation") => {
+            attestation::answer(&worker, connection, request.uri().query()).await
+        }
+        (&Method::POST, "/v1/sealed") => sealed(worker, request).await,
+        (&Method::POST, "/v1/grant") => grant(&worker, request).await,
+        (&Method::GET, other) => receipt(&worker, other),
+        _ => Err(Refused::NotFound),
+    };
+    answer.unwrap_or_else(Refused::into_response)
+}
+
+fn readyz(worker: &Worker) -> Response<ReplyBody> {
+    let readiness = worker.stages.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, &readiness)
+}
+
+async fn sealed(
+    worker: Arc<Worker>,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Refused> {
+    let limit = worker.manifest.limits.request_bytes as usize;
+    let engine = worker.engine.get().ok_or(Refused::NotReady)?;
+    let body = read_body(request, limit).await?;
+    inference::answer(Arc::clone(&worker), Arc::clone(engine), &body)
+}
+
+async fn grant(
+    worker: &Worker,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Refused> {
+    let body = read_body(request, MAX_GRANT_BYTES).await?;
+    worker.accept_grant(&body)?;
+    Ok(json(StatusCode::OK, &Accepted { accepted: true }))
+}
+
+fn receipt(worker: &Worker, path: &str) -> Result<Response<ReplyBody>, Refused> {
+    let id = path.strip_prefix("/v1/receipts/").ok_or(Refused::NotFound)?;
+    let id = id.parse().map_err(|_| Refused::BadReceiptId)?;
+    let found = worker.receipts.get(&id).ok_or(Refused::NoSuchReceipt)?;
+    Ok(with_type(StatusCode::OK, "application/json", ReplyBody::whole(found)))
+}
+
+async fn read_body(request: Request<Incoming>, limit: usize) -> Result<Bytes, Refused> {
+    let collected = timeout(BODY_READ_TIMEOUT, Limited::new(request.into_body(), limit).collect())
+        .await
+        .map_err(|_| Refused::Slow)?;
+    match collected {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refused::TooLarge { limit }),
+        Err(_) => Err(Refused::Broken),
+    }
+}
+
+/// Why a request is refused before or outside the sealed channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each variant is described by its message in `parts`")]
+pub enum Refused {
+    NotFound,
+    NotReady,
+    Busy,
+    TooLarge { limit: usize },
+    Slow,
+    Broken,
+    BadNonce,
+    BadReceiptId,
+    NoSuchReceipt,
+    NoGrantExpected,
+    Quote { code: &'static str },
+    Channel { code: &'static str, message: String },
+}
+
+impl Refused {
+    fn parts(&self) -> (StatusCode, &str, String, &'static str) {
+        match self {
+            Self::NotFound => (
+                StatusCode::NOT_FOUND,
+                "E-NOT-FOUND",
+                "there is no such route".into(),
+                "routes: /livez /readyz /v1/attestation /v1/sealed /v1/grant /v1/receipts/{id}",
+            ),
+            Self::NotReady => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "E-NOT-READY",
+                "the worker has not finished booting".into(),
+                "see /readyz for the stage it is in, then try again",
+            ),
+            Self::Busy => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "E-BUSY",
+                "as many requests as the manifest allows are in progress".into(),
+                "try again after the time in Retry-After",
+            ),
+            Self::TooLarge { limit } => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "E-REQUEST-SIZE",
+                format!("the body is over the limit of {limit} bytes"),
+                "send less context; the limit is in the attested manifest",
+            ),
+            Self::Slow => (
+                StatusCode::REQUEST_TIMEOUT,
+                "E-REQUEST-SLOW",
+                "the body did not arrive in time".into(),
+                "send the request again",
+            ),
+            Self::Broken => (
+                StatusCode::BAD_REQUEST,
+                "E-REQUEST-BROKEN",
+                "the body ended early or is not valid HTTP".into(),
+                "send the request again",
+            ),
+            Self::BadNonce => (
+                StatusCode::BAD_REQUEST,
+                "E-NONCE",
+                "the query must be exactly nonce= and 64 lower-case hexadecimal digits".into(),
+                "send 32 fresh random bytes; evidence without a nonce of yours proves nothing",
+            ),
+            Self::BadReceiptId => (
+                StatusCode::BAD_REQUEST,
+                "E-RECEIPT-ID",
+                "a receipt id is 32 lower-case hexadecimal digits".into(),
+                "use the request id of the sealed header",
+            ),
+            Self::NoSuchReceipt => (
+                StatusCode::NOT_FOUND,
+                "E-NO-RECEIPT",
+                "no receipt with this id is held; receipts live until the worker restarts".into(),
+                "use the copy that ended the response stream",
+            ),
+            Self::NoGrantExpected => (
+                StatusCode::CONFLICT,
+                "E-NO-GRANT-EXPECTED",
+                "the worker is not waiting for a model key".into(),
+                "grants are for sealed models, once per boot; see /readyz",
+            ),
+            Self::Quote { code } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                code,
+                "the platform did not produce a quote".into(),
+                "try again; if it persists, check the quote service of the host",
+            ),
+            Self::Channel { code, message } => (
+                StatusCode::BAD_REQUEST,
+                code,
+                message.clone(),
+                "attest again for current keys, check the clock, and seal a fresh request",
+            ),
+        }
+    }
+
+    /// The response of this refusal.
+    #[must_use]
+    pub fn into_response(self) -> Response<ReplyBody> {
+        let (status, code, message, next_step) = self.parts();
+        let mut response =
+            json(status, &ErrorBody { error: ErrorParts { code, message, next_step } });
+        if matches!(self, Self::Busy | Self::NotReady) {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        response
+    }
+}
+
+#[derive(Serialize)]
+struct Live {
+    live: bool,
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    accepted: bool,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: ErrorParts<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorParts<'a> {
+    code: &'a str,
+    message: String,
+    next_step: &'static str,
+}
+
+/// A JSON response. Serialising our own types does not fail; if it did, the body would be empty.
+pub fn json(status: StatusCode, value: &impl Serialize) -> Response<ReplyBody> {
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    with_type(status, "application/json", ReplyBody::whole(body))
+}
+
+/// A response with a content type.
+pub fn with_type(status: StatusCode, kind: &'static str, body: ReplyBody) -> Response<ReplyBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,164 @@
+//! `POST /v1/sealed`: open, generate, seal, sign.
+//!
+//! The plaintext of a request exists between [`open_request`] and the engine, the plaintext of
+//! an answer between the engine and the frame sealer, both in types that are wiped and do not
+//! print. Whatever happens after a request is open is told *inside* the channel.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use chrysalis_api::{ApiError, InferenceRequest};
+use chrysalis_channel::{FrameKind, Header, OpenedRequest, OsRandom, open_request};
+use chrysalis_engine::{Engine, Event, Generation};
+use chrysalis_receipt::{Finish, PublicReceipt, ResponseCommit};
+use chrysalis_wire::{SecretBytes, UnixMillis};
+use hyper::{Response, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::answer::{Answer, Gone, Outcome, ReceiptFacts, finish_of};
+use crate::body::ReplyBody;
+use crate::convert;
+use crate::http::{Refused, with_type};
+use crate::limits::FRAMES_IN_FLIGHT;
+use crate::worker::Worker;
+use crate::writer::Writer;
+
+/// Opens a sealed request and answers it as a stream of sealed frames.
+///
+/// # Errors
+/// [`Refused::Busy`] if the manifest's number of requests is in progress, [`Refused::Channel`] if
+/// the request does not open.
+pub fn answer(
+    worker: Arc<Worker>,
+    engine: Arc<dyn Engine>,
+    sealed: &[u8],
+) -> Result<Response<ReplyBody>, Refused> {
+    let counters = Arc::clone(&worker);
+    let answered = begin(worker, engine, sealed);
+    let counter =
+        if answered.is_ok() { &counters.counters.answered } else { &counters.counters.refused };
+    counter.fetch_add(1, Ordering::Relaxed);
+    answered
+}
+
+fn begin(
+    worker: Arc<Worker>,
+    engine: Arc<dyn Engine>,
+    sealed: &[u8],
+) -> Result<Response<ReplyBody>, Refused> {
+    let permit = Arc::clone(&worker.requests).try_acquire_owned().map_err(|_| Refused::Busy)?;
+    let started = (worker.clock)();
+    let opened = open(&worker, started, sealed)?;
+    let (frames, body) = mpsc::channel(FRAMES_IN_FLIGHT);
+    let task = async move {
+        // A requester that went away has nothing left to be told; its receipt is stored.
+        let (Ok(()) | Err(Gone)) = run(&worker, &*engine, opened, started, frames).await;
+        // The place is free once the engine let go of the request.
+        drop::<OwnedSemaphorePermit>(permit);
+    };
+    tokio::spawn(task);
+    Ok(with_type(StatusCode::OK, "application/octet-stream", ReplyBody::Streamed(body)))
+}
+
+fn open(worker: &Worker, now: UnixMillis, sealed: &[u8]) -> Result<OpenedRequest, Refused> {
+    let mut replay = worker.replay();
+    let ring = worker.session.ring();
+    open_request(&ring, &mut replay, &worker.expectation(), now, sealed, &mut OsRandom)
+        .map_err(|error| Refused::Channel { code: error.code(), message: error.to_string() })
+}
+
+async fn run(
+    worker: &Worker,
+    engine: &dyn Engine,
+    opened: OpenedRequest,
+    started: UnixMillis,
+    frames: mpsc::Sender<Bytes>,
+) -> Result<(), Gone> {
+    let OpenedRequest { header, body, sealer } = opened;
+    let mut answer = Answer::new(frames, sealer);
+    match prepare(worker, engine, &header, body, answer.recipient(), started) {
+        Err(error) => answer.send(FrameKind::Error, &error.frame_payload(), true).await,
+        Ok(prepared) => generate(worker, &header, &mut answer, prepared, started).await,
+    }
+}
+
+/// A request that was parsed and handed to the engine.
+struct Prepared {
+    parsed: InferenceRequest,
+    commit: ResponseCommit,
+    facts: ReceiptFacts,
+    generation: Generation,
+}
+
+/// Parses the opened body and hands it to the engine. The body is wiped on return.
+fn prepare(
+    worker: &Worker,
+    engine: &dyn Engine,
+    header: &Header,
+    body: SecretBytes,
+    recipient: usize,
+    started: UnixMillis,
+) -> Result<Prepared, ApiError> {
+    let (inner, evidence) = convert::inner(body.expose(), recipient, &worker.session)?;
+    let mut parsed = convert::parse(header.path, inner.json, &worker.manifest)?;
+    let sampling = convert::sampling_hash(&parsed);
+    let job = convert::job(&mut parsed, header.max_tokens, &worker.manifest)?;
+    let generation = engine.generate(job).map_err(|error| convert::engine_error(&error))?;
+    let facts = ReceiptFacts::new(header, &inner.salt, inner.json, sampling, evidence, started);
+    Ok(Prepared { parsed, commit: ResponseCommit::new(&inner.salt), facts, generation })
+}
+
+/// Forwards the engine's events as frames and ends with the receipt, also when the requester has
+/// gone or the engine has failed: what was produced is billed and provable.
+async fn generate(
+    worker: &Worker,
+    header: &Header,
+    answer: &mut Answer,
+    prepared: Prepared,
+    started: UnixMillis,
+) -> Result<(), Gone> {
+    let Prepared { parsed, commit, facts, mut generation } = prepared;
+    answer.commit_with(commit);
+    let fingerprint = worker.fingerprint();
+    let endpoint = convert::endpoint(header.path);
+    let mut writer =
+        Writer::new(endpoint, &parsed, header.request_id, started.seconds(), &fingerprint);
+    let mut sent = answer.send_content(writer.open()).await;
+    let mut finish = Finish::Aborted;
+    while sent.is_ok() {
+        let event = tokio::select! {
+            event = generation.events.recv() => event,
+            () = answer.closed() => None,
+        };
+        match event {
+            Some(Event::Delta(text)) => sent = answer.send_content(writer.delta(text)).await,
+            Some(Event::Finished { reason, usage }) => {
+                sent = answer.send_content(writer.finish(reason, &usage)).await;
+                if sent.is_ok() {
+                    finish = finish_of(reason);
+                }
+                break;
+            }
+            Some(Event::Failed(error)) => {
+                let error = convert::engine_error(&error);
+                sent = answer.send(FrameKind::Error, &error.frame_payload(), false).await;
+                finish = Finish::Failed;
+                break;
+            }
+            None => sent = Err(Gone),
+        }
+    }
+    // Dropping the receiver stops the engine; the counts stay readable.
+    let control = generation.control.clone();
+    drop(generation);
+    let outcome = Outcome { finish, tokens: control.usage() };
+    let commit = answer.take_commit().ok_or(Gone)?;
+    let ended = (worker.clock)().max(started);
+    let receipt = facts.sign(worker, commit.finish(), outcome, ended).map_err(|_| Gone)?;
+    if let Ok(public) = PublicReceipt::from(&receipt).to_json() {
+        worker.receipts.put(header.request_id, Bytes::from(public));
+    }
+    let json = receipt.to_json().map_err(|_| Gone)?;
+    sent.and(answer.send(FrameKind::Receipt, json.as_bytes(), true).await)
+}

@@ -1,0 +1,55 @@
+//! Limits of the worker's network side. What one request may ask for is in the measured manifest.
+
+use std::time::Duration;
+
+/// Most TCP connections open at once; one more waits in the kernel's backlog.
+pub const MAX_CONNECTIONS: usize = 256;
+
+/// Longest a TLS handshake may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest the head of a request may take, idle keep-alive time included.
+pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest the body of a request may take.
+pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest head of a request, in bytes.
+pub const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Most header fields of a request.
+pub const MAX_HEADERS: usize = 32;
+
+/// Largest grant, in bytes: an X-Wing encapsulation is 1120, the rest under 300.
+pub const MAX_GRANT_BYTES: usize = 4096;
+
+/// Quotes made at the same time; platforms serialise them anyway.
+pub const MAX_CONCURRENT_QUOTES: usize = 4;
+
+/// What a 429 or 503 asks the client to wait, in seconds.
+pub const RETRY_AFTER_SECONDS: &str = "1";
+
+/// Requests remembered against replay: at most this many within one key's lifetime, then new
+/// ones are refused until keys rotate (never: the oldest is forgotten).
+pub const REPLAY_CAPACITY: usize = 65_536;
+
+/// Receipts kept for `/v1/receipts/{id}`; the oldest goes first.
+pub const MAX_RECEIPTS: usize = 4096;
+
+/// How many sealed frames may wait for a slow reader before generation pauses.
+pub const FRAMES_IN_FLIGHT: usize = 16;
+
+/// How long requests in progress may go on after SIGTERM.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Keysets a grant may name: the current one and those before a rotation or an expiry.
+pub const MAX_ATTESTED_KEYSETS: usize = 8;
+
+/// Quotes a request may rely on; a client whose quote was forgotten attests again.
+pub const MAX_EVIDENCE_DIGESTS: usize = 4096;
+
+/// How often keys are looked after; expired ones are destroyed within this time.
+pub const KEY_MAINTENANCE: Duration = Duration::from_secs(15);
+
+/// How often the console may show the counters.
+pub const COUNTER_INTERVAL: Duration = Duration::from_secs(60);

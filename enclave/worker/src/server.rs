@@ -1,0 +1,85 @@
+//! The listener: TCP on loopback, TLS 1.3, HTTP/1.1. Bounds time and number of connections.
+
+use std::sync::Arc;
+
+use chrysalis_evidence::EXPORTER_LABEL;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::http::{Connection, route};
+use crate::limits::{
+    DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_READ_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES,
+    MAX_HEADERS,
+};
+use crate::worker::Worker;
+
+/// Serves until `stop` turns true, then lets requests in progress end within a bounded time.
+pub async fn serve(worker: Arc<Worker>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    let acceptor = TlsAcceptor::from(Arc::clone(&worker.session.tls.config));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            () = stopped(&mut stop) => break,
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        // An accept error concerns one connection (reset, descriptor limit), never the listener.
+        let Ok((stream, _)) = accepted else { continue };
+        let (worker, acceptor, stop) = (Arc::clone(&worker), acceptor.clone(), stop.clone());
+        connections.spawn(async move {
+            connection(worker, acceptor, stream, stop).await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    // What has not ended by now is cut: the requester sees a stream without its final frame.
+    drop(timeout(DRAIN_TIMEOUT, drained).await);
+}
+
+async fn connection(
+    worker: Arc<Worker>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    mut stop: watch::Receiver<bool>,
+) {
+    // Frames are small and each one matters to a waiting reader.
+    drop(stream.set_nodelay(true));
+    let Ok(Ok(tls)) = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
+    let exported = tls.get_ref().1.export_keying_material([0u8; 32], EXPORTER_LABEL, None);
+    let Ok(exporter) = exported else { return };
+    let connection = Connection { exporter };
+    let service = service_fn(move |request| {
+        let worker = Arc::clone(&worker);
+        async move { Ok::<_, std::convert::Infallible>(route(worker, connection, request).await) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_READ_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(tls), service);
+    tokio::pin!(serving);
+    tokio::select! {
+        // The peer's faults end here; there is nobody to report them to.
+        served = serving.as_mut() => drop(served),
+        () = stopped(&mut stop) => {
+            serving.as_mut().graceful_shutdown();
+            drop(serving.await);
+        }
+    }
+}
+
+/// Resolves when the worker is told to stop, or nobody is left to tell it.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // The guard in the result must not live across an await of the caller.
+    drop(stop.wait_for(|stopped| *stopped).await);
+}

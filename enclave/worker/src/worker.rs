@@ -1,0 +1,130 @@
+//! The state every route shares. Built during boot, immutable afterwards but for keys that
+//! rotate, the replay window and the receipts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use chrysalis_channel::{Expectation, ReplayCache, open_grant};
+use chrysalis_engine::Engine;
+use chrysalis_evidence::Measurement;
+use chrysalis_tee::Platform;
+use chrysalis_vault::ModelKey;
+use chrysalis_wire::{Digest, RuntimeEvent, UnixMillis, WorkerManifest};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::http::Refused;
+use crate::receipts::Receipts;
+use crate::session::Session;
+use crate::stages::Stages;
+
+/// Reads the time. The only clock is in `main.rs`.
+pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
+
+/// What every route shares.
+pub struct Worker {
+    /// The hardware edge.
+    pub platform: Arc<dyn Platform>,
+    /// The time.
+    pub clock: Clock,
+    /// The measured manifest.
+    pub manifest: WorkerManifest,
+    /// Its exact bytes.
+    pub manifest_bytes: Vec<u8>,
+    /// SHA-256 of the exact bytes: the policy a sealed header must name.
+    pub policy_digest: Digest,
+    /// The registers the platform reports after boot's extensions.
+    pub measurement: Measurement,
+    /// Digest of the registers, as receipts name them.
+    pub measurement_digest: Digest,
+    /// Runtime events in the order they were extended.
+    pub events: Vec<RuntimeEvent>,
+    /// Keys of this boot.
+    pub session: Session,
+    /// Requests already seen.
+    pub replay_window: Mutex<ReplayCache>,
+    /// Boot stages.
+    pub stages: Arc<Stages>,
+    /// The engine, once the worker is ready.
+    pub engine: OnceLock<Arc<dyn Engine>>,
+    /// One permit per request in progress.
+    pub requests: Arc<Semaphore>,
+    /// One permit per quote in progress.
+    pub quotes: Semaphore,
+    /// Receipts of this boot.
+    pub receipts: Receipts,
+    /// What the console counts.
+    pub counters: Counters,
+    /// Where a grant goes while the boot waits for one.
+    pub grant: Mutex<Option<oneshot::Sender<ModelKey>>>,
+}
+
+/// Aggregate counters; there is no per-request line anywhere.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Sealed requests that opened.
+    pub answered: AtomicU64,
+    /// Sealed requests that did not open, or found no free place.
+    pub refused: AtomicU64,
+}
+
+impl Counters {
+    /// Both counts, rounded down so that single requests do not show.
+    #[must_use]
+    pub fn coarse(&self) -> (u64, u64) {
+        let coarse = |count: &AtomicU64| count.load(Ordering::Relaxed) & !COUNTER_GRAIN_MASK;
+        (coarse(&self.answered), coarse(&self.refused))
+    }
+}
+
+/// Counters are shown in steps of 8.
+const COUNTER_GRAIN_MASK: u64 = 7;
+
+impl Worker {
+    /// What a sealed header must name.
+    #[must_use]
+    pub const fn expectation(&self) -> Expectation {
+        Expectation {
+            network: self.manifest.network,
+            model_root: self.manifest.model.root,
+            policy_digest: self.policy_digest,
+        }
+    }
+
+    /// The replay window.
+    pub fn replay(&self) -> MutexGuard<'_, ReplayCache> {
+        // An entry is added in one step; a panic elsewhere cannot leave half of one.
+        self.replay_window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `system_fingerprint` of every answer: which code and which weights, in short.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let short = |digest: &Digest| digest.to_string().chars().take(8).collect::<String>();
+        format!("{}-{}", short(&self.measurement_digest), short(&self.manifest.model.root))
+    }
+
+    /// Opens a model-key grant and hands it to the boot that waits for it.
+    ///
+    /// # Errors
+    /// [`Refused::NoGrantExpected`] outside the grant stage, [`Refused::Channel`] for a grant that
+    /// does not open or names another model. A refused grant leaves the worker waiting.
+    pub fn accept_grant(&self, body: &[u8]) -> Result<(), Refused> {
+        let mut waiting = self.grant.lock().map_err(|_| Refused::NoGrantExpected)?;
+        if waiting.is_none() {
+            return Err(Refused::NoGrantExpected);
+        }
+        let grant = open_grant(
+            &self.session.ring(),
+            &self.manifest.model.root,
+            &self.session.attested_keysets(),
+            (self.clock)().seconds(),
+            body,
+        )
+        .map_err(|error| Refused::Channel { code: error.code(), message: error.to_string() })?;
+        let key = ModelKey::from_bytes(grant.key.expose()).map_err(|_| Refused::NoGrantExpected)?;
+        match waiting.take().map(|sender| sender.send(key)) {
+            Some(Ok(())) => Ok(()),
+            _ => Err(Refused::NoGrantExpected),
+        }
+    }
+}
