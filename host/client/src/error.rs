@@ -1,0 +1,337 @@
+//! Why the client refuses. Messages name what was expected, what was found and what to do; none
+//! of them contains a byte of a prompt or of an answer, and text of a peer is repeated only after
+//! [`sanitise`].
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use chrysalis_api::{AnswerError, ApiError};
+use chrysalis_channel::ChannelError;
+use chrysalis_evidence::Refusal;
+use chrysalis_wire::{Digest, RequestId};
+use thiserror::Error;
+
+use crate::limits::MAX_PEER_TEXT_CHARS;
+
+/// Why the client refuses.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// No TCP connection.
+    #[error("cannot reach the worker at {address}: {kind}")]
+    Unreachable {
+        /// The address tried.
+        address: String,
+        /// The system's reason.
+        kind: ErrorKind,
+    },
+    /// A step took longer than its limit.
+    #[error("{what} took longer than {limit:?}")]
+    TimedOut {
+        /// The step.
+        what: &'static str,
+        /// Its limit.
+        limit: Duration,
+    },
+    /// The TLS handshake did not complete.
+    #[error("the TLS 1.3 handshake did not complete: {0}")]
+    Handshake(String),
+    /// The peer sent more than the one certificate that carries its key.
+    #[error("the worker sent {got} certificates beyond the first; a chain proves nothing here")]
+    CertificateChain {
+        /// Certificates beyond the first.
+        got: usize,
+    },
+    /// A further connection presented another key than the attested one.
+    #[error("TLS key {got} is not the attested key {expected}")]
+    TlsKeyChanged {
+        /// SPKI digest in the attested keyset.
+        expected: Digest,
+        /// SPKI digest of this connection.
+        got: Digest,
+    },
+    /// The attested keyset names another TLS key than the connection it was fetched over.
+    #[error("the keyset names TLS key {keyset}, this connection has {connection}")]
+    KeysetOfAnotherConnection {
+        /// SPKI digest in the keyset.
+        keyset: Digest,
+        /// SPKI digest of the connection.
+        connection: Digest,
+    },
+    /// Not the HTTP that was expected.
+    #[error("the worker's {what} is not valid: {reason}")]
+    Protocol {
+        /// What was being read.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A length of the peer is over its limit.
+    #[error("the worker's {what} is over the limit of {limit} bytes")]
+    TooLarge {
+        /// What was being read.
+        what: &'static str,
+        /// The named limit.
+        limit: usize,
+    },
+    /// The connection ended before there was an answer.
+    #[error("the worker closed the connection before it answered")]
+    Disconnected,
+    /// The worker refused outside the sealed channel.
+    #[error("the worker refused with HTTP {status} {code}: {message}")]
+    WorkerRefused {
+        /// HTTP status.
+        status: u16,
+        /// The worker's stable code.
+        code: String,
+        /// Its message, sanitised.
+        message: String,
+        /// Its next step, sanitised.
+        next_step: String,
+        /// Seconds it asks to wait.
+        retry_after: Option<u32>,
+    },
+    /// The worker refused inside the sealed channel. Its message may quote the request, so only
+    /// its code is here.
+    #[error("the worker refused the request with {status} {code}")]
+    AnswerRefused {
+        /// HTTP status.
+        status: u16,
+        /// OpenAI error code, sanitised.
+        code: String,
+    },
+    /// The evidence does not satisfy the pins.
+    #[error("the worker's evidence is refused: {} by {}: {}", .0.code, .0.rule, .0.message())]
+    Appraisal(Box<Refusal>),
+    /// The attested keyset has no key to seal to.
+    #[error("the attested keyset has no {role} key that is valid now")]
+    NoSealKey {
+        /// `request` or `grant`.
+        role: &'static str,
+    },
+    /// The sealed channel refused.
+    #[error("the sealed channel refused: {0}")]
+    Channel(ChannelError),
+    /// The answer ended without its final frame.
+    #[error("the answer ended after {chunks} pieces without its final frame: it is incomplete")]
+    Truncated {
+        /// Pieces that arrived.
+        chunks: u64,
+    },
+    /// The sealed request would be larger than the worker takes.
+    #[error("the sealed request would have {got} bytes; this worker takes {limit}")]
+    RequestTooLarge {
+        /// Limit in the measured manifest.
+        limit: u32,
+        /// Size it would have.
+        got: usize,
+    },
+    /// A frame where the protocol does not allow it.
+    #[error("the sealed answer is out of order: {0}")]
+    FrameOrder(&'static str),
+    /// The answer has no receipt.
+    #[error("the answer ended without a receipt")]
+    ReceiptMissing,
+    /// The receipt cannot be read.
+    #[error("the receipt cannot be read: {0}")]
+    ReceiptMalformed(String),
+    /// The receipt does not match what was sent and received.
+    #[error("the receipt does not hold: {}", failed.join("; "))]
+    ReceiptRefused {
+        /// The checks that did not hold, in words.
+        failed: Vec<String>,
+    },
+    /// A file of the receipt store cannot be used.
+    #[error("cannot {what} the receipt store: {kind}")]
+    Store {
+        /// What was tried.
+        what: &'static str,
+        /// The system's reason.
+        kind: ErrorKind,
+    },
+    /// No receipt of this id is stored.
+    #[error("no receipt {0} is stored here")]
+    NoSuchReceipt(RequestId),
+    /// A stored receipt cannot be read.
+    #[error("the stored receipt is malformed: {0}")]
+    StoredMalformed(String),
+    /// The request is not one this API takes; nothing was sealed.
+    #[error("the request is refused: {0}")]
+    Api(ApiError),
+    /// A piece of the answer does not have the API's shape.
+    #[error(transparent)]
+    Answer(AnswerError),
+    /// The gateway was told to listen on an address others can reach.
+    #[error("{0} is not a loopback address")]
+    NotLoopback(SocketAddr),
+    /// The gateway cannot listen.
+    #[error("cannot listen on {address}: {kind}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        kind: ErrorKind,
+    },
+    /// The operating system gives no randomness.
+    #[error("the operating system gives no randomness")]
+    Randomness,
+}
+
+/// What kind of refusal it is; the CLI maps this to its exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// Refused by policy or by a failed check.
+    Refused,
+    /// Input that cannot be read.
+    Malformed,
+    /// The machine or the network does not cooperate.
+    Unavailable,
+}
+
+impl ClientError {
+    /// Stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "E-UNREACHABLE",
+            Self::TimedOut { .. } => "E-TIMEOUT",
+            Self::Handshake(_) => "E-TLS",
+            Self::CertificateChain { .. } => "E-TLS-CHAIN",
+            Self::TlsKeyChanged { .. } => "E-TLS-KEY-CHANGED",
+            Self::KeysetOfAnotherConnection { .. } => "E-KEYSET-TLS",
+            Self::Protocol { .. } => "E-PROTOCOL",
+            Self::TooLarge { .. } => "E-RESPONSE-SIZE",
+            Self::Disconnected => "E-DISCONNECTED",
+            Self::WorkerRefused { .. } => "E-WORKER-REFUSED",
+            Self::AnswerRefused { .. } => "E-ANSWER-REFUSED",
+            Self::Appraisal(refusal) => refusal.code,
+            Self::NoSealKey { .. } => "E-NO-SEAL-KEY",
+            Self::Channel(error) => error.code(),
+            Self::Truncated { .. } => "E-TRUNCATED",
+            Self::RequestTooLarge { .. } => "E-REQUEST-SIZE",
+            Self::FrameOrder(_) => "E-FRAME-ORDER",
+            Self::ReceiptMissing => "E-RECEIPT-MISSING",
+            Self::ReceiptMalformed(_) => "E-RECEIPT-MALFORMED",
+            Self::ReceiptRefused { .. } => "E-RECEIPT",
+            Self::Store { .. } => "E-STORE",
+            Self::NoSuchReceipt(_) => "E-NO-RECEIPT",
+            Self::StoredMalformed(_) => "E-STORED-RECEIPT",
+            Self::Api(_) => "E-REQUEST",
+            Self::Answer(error) => error.code(),
+            Self::NotLoopback(_) => "E-NOT-LOOPBACK",
+            Self::Listen { .. } => "E-LISTEN",
+            Self::Randomness => "E-RANDOMNESS",
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn next_step(&self) -> &str {
+        match self {
+            Self::Unreachable { .. } => "check the address and `chrysalis status` on the host",
+            Self::TimedOut { .. } => "try again; if it persists, the worker is overloaded or gone",
+            Self::Handshake(_) => "check that the address is a Chrysalis worker speaking TLS 1.3",
+            Self::CertificateChain { .. } | Self::KeysetOfAnotherConnection { .. } => {
+                "something terminates TLS between you and the worker; connect to it directly"
+            }
+            Self::TlsKeyChanged { .. } => {
+                "the worker restarted or another machine answers; appraise it again"
+            }
+            Self::Protocol { .. }
+            | Self::TooLarge { .. }
+            | Self::FrameOrder(_)
+            | Self::Answer(_) => {
+                "the worker does not follow the protocol; check that both sides are one release"
+            }
+            Self::Disconnected => "send the request again",
+            Self::WorkerRefused { next_step, .. } => next_step,
+            Self::AnswerRefused { .. } => "correct the request, or try again if the status is 5xx",
+            Self::Appraisal(refusal) => refusal.next_step,
+            Self::NoSealKey { .. } => "check this machine's clock, then appraise the worker again",
+            Self::Channel(_) => "discard what arrived and send the request again",
+            Self::Truncated { .. } => {
+                "discard what arrived; the worker or the path to it died, send the request again"
+            }
+            Self::RequestTooLarge { .. } => "shorten the prompt",
+            Self::ReceiptMissing | Self::ReceiptMalformed(_) | Self::ReceiptRefused { .. } => {
+                "do not rely on this answer; report the worker by its measurement"
+            }
+            Self::Store { .. } => "check the state directory's permissions and free space",
+            Self::NoSuchReceipt(_) => "list what is stored with `chrysalis receipt show`",
+            Self::StoredMalformed(_) => "use the file as it was stored; it was edited or damaged",
+            Self::Api(_) => "correct the request",
+            Self::NotLoopback(_) => {
+                "listen on 127.0.0.1, or allow others to read your prompts explicitly"
+            }
+            Self::Listen { .. } => "choose another port",
+            Self::Randomness => "check the operating system",
+        }
+    }
+
+    /// Which kind of refusal this is.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Disconnected
+            | Self::Store { .. }
+            | Self::Listen { .. }
+            | Self::Randomness
+            | Self::WorkerRefused { status: 408 | 429 | 500.., .. } => ErrorClass::Unavailable,
+            Self::Protocol { .. }
+            | Self::ReceiptMalformed(_)
+            | Self::StoredMalformed(_)
+            | Self::NoSuchReceipt(_)
+            | Self::RequestTooLarge { .. }
+            | Self::Answer(_)
+            | Self::Api(_) => ErrorClass::Malformed,
+            _ => ErrorClass::Refused,
+        }
+    }
+
+    /// Seconds the worker asks to wait before the request is repeated.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::WorkerRefused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether fresh evidence may help: the keys this client holds are not the worker's any more.
+    #[must_use]
+    pub fn wants_new_evidence(&self) -> bool {
+        match self {
+            Self::TlsKeyChanged { .. } => true,
+            Self::WorkerRefused { code, .. } => STALE_KEY_CODES.contains(&code.as_str()),
+            _ => false,
+        }
+    }
+}
+
+/// Codes of the sealed channel that say: not sealed to what this worker is now. A request that
+/// was refused with one of them was not opened, so it may be sealed again.
+const STALE_KEY_CODES: [&str; 4] =
+    ["E-SEAL-NO-RECIPIENT", "E-SEAL-KEY-EXPIRED", "E-SEAL-POLICY", "E-SEAL-MODEL-ROOT"];
+
+/// Text of a peer made safe to repeat: printable ASCII, bounded, everything else a `?`.
+#[must_use]
+pub(crate) fn sanitise(text: &str) -> String {
+    text.chars()
+        .take(MAX_PEER_TEXT_CHARS)
+        .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peer_text_loses_control_characters_and_everything_past_its_limit() {
+        assert_eq!(sanitise("a\x1b[2Jb\nc é"), "a?[2Jb?c ?");
+        assert_eq!(sanitise(&"x".repeat(MAX_PEER_TEXT_CHARS + 1)).len(), MAX_PEER_TEXT_CHARS);
+    }
+}

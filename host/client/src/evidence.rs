@@ -1,0 +1,29 @@
+//! Evidence this process accepted, with everything needed to judge it again later. A value of
+//! [`Appraised`] exists only behind an accepting verdict.
+
+use chrysalis_evidence::{Session, VerifiedWorker};
+use chrysalis_wire::{AttestationDocument, KeyRole, UnixTime};
+
+/// Accepted evidence.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Appraised {
+    /// What the evidence proves.
+    pub verified: VerifiedWorker,
+    /// The document as it was received.
+    pub document: AttestationDocument,
+    /// The session it was bound to, from this side of the connection.
+    pub session: Session,
+    /// When it was appraised.
+    pub at: UnixTime,
+}
+
+impl Appraised {
+    /// Whether requests may be sealed under this evidence at `now`: a seal key is valid and the
+    /// collateral has not expired.
+    #[must_use]
+    pub fn is_usable(&self, now: UnixTime) -> bool {
+        now <= self.verified.collateral_expires()
+            && self.verified.keyset().seal_key(KeyRole::Worker, now).is_some()
+    }
+}

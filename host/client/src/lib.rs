@@ -1,0 +1,54 @@
+//! The verifying client of Chrysalis workers, and the OpenAI gateway on top of it. It runs on the
+//! user's machine and protects the user: host, network and an unappraised worker are hostile, and
+//! an appraised one is held to its receipts.
+//!
+//! * [`Worker::attest`] connects, challenges and judges; [`AttestedWorker`] exists only behind an
+//!   accepting verdict.
+//! * [`AttestedWorker::request`] seals, streams and verifies; [`ClientEvent::Done`] is the only
+//!   sign of a complete answer.
+//! * [`StoredReceipt`] keeps what a receipt proves; [`ReceiptStore`] keeps them on disk.
+//! * [`Gateway`] speaks the OpenAI API on loopback, so that unmodified SDKs work.
+//!
+//! No prompt and no answer reaches a log, an error or a file of this crate.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod ask;
+mod attest;
+mod clock;
+mod connection;
+mod error;
+mod evidence;
+mod gateway;
+mod io;
+pub mod limits;
+mod observed;
+mod plain;
+mod random;
+mod report;
+mod request;
+mod response;
+mod settle;
+mod store;
+mod stored;
+mod tls;
+mod worker;
+
+pub use ask::{Question, ask};
+pub use attest::Attestation;
+pub use chrysalis_channel::PathId;
+pub use clock::Clock;
+pub use error::{ClientError, ErrorClass};
+pub use evidence::Appraised;
+pub use gateway::{Exposure, Gateway};
+pub use limits::Bounds;
+pub use report::{STORED_REPORT_SCHEMA, StoredReport, receipt_in_words};
+pub use response::{ClientEvent, Completed, ResponseStream};
+pub use store::{ReceiptStore, read_stored_receipt};
+pub use stored::{STORED_RECEIPT_SCHEMA, Spoken, StoredReceipt};
+pub use worker::{AttestedWorker, Worker};

@@ -1,0 +1,95 @@
+//! Limits of the client: every length and every wait a peer could stretch has a name here.
+//!
+//! Limits shared with the worker are in [`chrysalis_wire::limits`].
+
+use std::time::Duration;
+
+/// Longest the TCP connection may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest the TLS handshake may take; a full post-quantum handshake is about 2 ms of CPU.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest one attestation may take. A quote through the stock TDX driver is about one second
+/// and quotes are serialised, so this allows for a short queue.
+pub const ATTESTATION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest the worker may be silent while it answers. Prefill of a long prompt on a CPU is the
+/// slowest honest silence.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Longest a finished answer may keep its connection before the connection is dropped.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Largest head of a response, in bytes.
+pub const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Most header fields of a response.
+pub const MAX_HEADERS: usize = 64;
+
+/// Largest JSON of a refusal outside the sealed channel, in bytes.
+pub const MAX_PLAIN_ERROR_BYTES: usize = 16 * 1024;
+
+/// Longest text of a peer that is repeated in one of our messages, in characters.
+pub const MAX_PEER_TEXT_CHARS: usize = 240;
+
+/// Longest wait a worker may ask for in `Retry-After`, in seconds.
+pub const MAX_RETRY_AFTER_SECONDS: u32 = 3600;
+
+/// Largest sealed answer, in bytes. A token travels in a frame of about half a KiB, and the
+/// largest context a manifest may name is 2^20 tokens. None of it is held but a body.
+pub const MAX_RESPONSE_BYTES: usize = 1024 * 1024 * 1024;
+
+/// Largest answer that is not streamed, in bytes; the gateway holds it until its receipt is
+/// verified.
+pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// Idle connections kept to one worker.
+pub const MAX_IDLE_CONNECTIONS: usize = 4;
+
+/// Longest an idle connection is kept. Workers close theirs after a minute; half of it leaves no
+/// request on a connection that is being closed.
+pub const MAX_IDLE_TIME: Duration = Duration::from_secs(30);
+
+/// Largest request the gateway reads, in bytes.
+pub const MAX_GATEWAY_REQUEST_BYTES: usize = chrysalis_wire::limits::MAX_SEALED_REQUEST_BYTES;
+
+/// Longest the gateway waits for the body of a local request.
+pub const GATEWAY_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest stored receipt, in bytes: the attestation document and less than 16 KiB.
+pub const MAX_STORED_RECEIPT_BYTES: usize =
+    chrysalis_wire::limits::MAX_ATTESTATION_BYTES + 16 * 1024;
+
+/// Most receipts one listing returns.
+pub const MAX_LISTED_RECEIPTS: usize = 10_000;
+
+/// The bounds of one client, changed only by tests and by users on slow links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// See [`CONNECT_TIMEOUT`].
+    pub connect: Duration,
+    /// See [`HANDSHAKE_TIMEOUT`].
+    pub handshake: Duration,
+    /// See [`ATTESTATION_TIMEOUT`].
+    pub attestation: Duration,
+    /// See [`IDLE_TIMEOUT`].
+    pub idle: Duration,
+    /// See [`MAX_RESPONSE_BYTES`].
+    pub response_bytes: usize,
+    /// See [`MAX_BODY_BYTES`].
+    pub body_bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connect: CONNECT_TIMEOUT,
+            handshake: HANDSHAKE_TIMEOUT,
+            attestation: ATTESTATION_TIMEOUT,
+            idle: IDLE_TIMEOUT,
+            response_bytes: MAX_RESPONSE_BYTES,
+            body_bytes: MAX_BODY_BYTES,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Seals one request to a worker whose evidence was accepted. The plaintext is the caller's; this
+//! module keeps only commitments to it.
+
+use std::sync::Arc;
+
+use chrysalis_api::{ApiError, Endpoint, InferenceRequest, Limits};
+use chrysalis_channel::{
+    Header, OsRandom, PathId, ResponseOpener, seal_request, sealed_request_bytes,
+};
+use chrysalis_receipt::request_commit;
+use chrysalis_wire::{Digest, InnerRequest, KeyRole, RequestId, UnixMillis, WorkerManifest};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::ClientError;
+use crate::evidence::Appraised;
+use crate::random::fresh;
+
+/// A request ready to be sent.
+pub(crate) struct SealedCall {
+    /// The bytes to post.
+    pub(crate) sealed: Vec<u8>,
+    /// What the answer is checked against.
+    pub(crate) pending: Pending,
+}
+
+/// What an answer is checked against.
+pub(crate) struct Pending {
+    pub(crate) appraised: Arc<Appraised>,
+    pub(crate) request_id: RequestId,
+    pub(crate) salt: [u8; 32],
+    pub(crate) request_commit: Digest,
+    pub(crate) sampling_hash: Digest,
+    pub(crate) streamed: bool,
+    pub(crate) sent: UnixMillis,
+    pub(crate) opener: ResponseOpener,
+}
+
+impl SealedCall {
+    /// Seals `json` to the newest attested key, naming the evidence that was accepted. The
+    /// request is parsed as the worker will parse it: what it would refuse is not sealed.
+    ///
+    /// # Errors
+    /// [`ClientError::Api`] for a request this API does not take,
+    /// [`ClientError::NoSealKey`], [`ClientError::RequestTooLarge`], [`ClientError::Channel`].
+    pub(crate) fn seal(
+        appraised: &Arc<Appraised>,
+        path: PathId,
+        json: &[u8],
+        now: UnixMillis,
+    ) -> Result<Self, ClientError> {
+        let verified = &appraised.verified;
+        let parsed = parse(path, json, verified.manifest())?;
+        let limit_tokens = verified.manifest().limits.completion_tokens;
+        let key = verified
+            .keyset()
+            .seal_key(KeyRole::Worker, now.seconds())
+            .ok_or(ClientError::NoSealKey { role: "request" })?;
+        let salt: [u8; 32] = fresh()?;
+        let inner = InnerRequest { salt, evidence: vec![verified.evidence_digest()], json };
+        let body = inner.encode();
+        let got = sealed_request_bytes(key.suite, 1, body.len());
+        let limit = verified.manifest().limits.request_bytes;
+        if got > limit as usize {
+            return Err(ClientError::RequestTooLarge { limit, got });
+        }
+        let header = Header {
+            suite: key.suite,
+            role: key.role,
+            network: verified.keyset().network,
+            request_id: RequestId(fresh()?),
+            time: now,
+            path,
+            model_root: verified.model_root(),
+            policy_digest: verified.manifest_digest(),
+            max_tokens: parsed.max_tokens.unwrap_or(limit_tokens).min(limit_tokens),
+        };
+        let (sealed, opener) = seal_request(&header, &[key], body.expose(), &mut OsRandom)
+            .map_err(ClientError::Channel)?;
+        let pending = Pending {
+            appraised: Arc::clone(appraised),
+            request_id: header.request_id,
+            salt,
+            request_commit: request_commit(&salt, json),
+            sampling_hash: sha256(parsed.canonical_sampling_bytes().expose()),
+            streamed: parsed.stream,
+            sent: now,
+            opener,
+        };
+        Ok(Self { sealed, pending })
+    }
+}
+
+/// Reads a request within the limits of the measured manifest.
+///
+/// # Errors
+/// [`ClientError::Api`], also for another model than the one served.
+fn parse(
+    path: PathId,
+    json: &[u8],
+    manifest: &WorkerManifest,
+) -> Result<InferenceRequest, ClientError> {
+    let endpoint = match path {
+        PathId::ChatCompletions => Endpoint::Chat,
+        PathId::Completions => Endpoint::Completions,
+    };
+    let limits = Limits::from_manifest(&manifest.limits);
+    let parsed = InferenceRequest::parse(endpoint, json, &limits).map_err(ClientError::Api)?;
+    if parsed.model != manifest.model.name {
+        return Err(ClientError::Api(ApiError::model_not_found(&manifest.model.name)));
+    }
+    Ok(parsed)
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
+}

@@ -1,0 +1,338 @@
+//! The answer to a sealed request, piece by piece. The carrier of the bytes is hostile; the
+//! worker is attested but its receipt is still checked against what was sent and received.
+//!
+//! Nothing partial is presented as complete: [`ClientEvent::Done`] comes only after the final
+//! frame and a receipt that holds, and every other end is an error. Dropping the stream closes
+//! the connection, which makes the worker stop within one token.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use chrysalis_channel::{Frame, FrameKind, ResponseOpener};
+use chrysalis_receipt::{ReceiptReport, ResponseCommit};
+use chrysalis_wire::inner::decode_error;
+use chrysalis_wire::{RequestId, SecretBytes};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::connection::Connection;
+use crate::error::ClientError;
+use crate::io::next_piece;
+use crate::limits::{Bounds, DRAIN_TIMEOUT};
+use crate::observed::Observed;
+use crate::request::Pending;
+use crate::settle::{Settled, settle};
+use crate::stored::StoredReceipt;
+use crate::worker::Shared;
+
+/// One event of an answer.
+#[derive(Debug)]
+pub enum ClientEvent {
+    /// The JSON of one streamed chunk.
+    Chunk(SecretBytes),
+    /// A piece of the JSON of a whole answer.
+    Body(SecretBytes),
+    /// The worker refused or failed inside the channel; pieces that came before are void.
+    Error {
+        /// HTTP status.
+        status: u16,
+        /// OpenAI error JSON. It may name parts of the request.
+        json: SecretBytes,
+    },
+    /// The answer is complete and its receipt holds.
+    Done(Box<Completed>),
+}
+
+/// A complete answer's receipt.
+#[derive(Debug)]
+pub struct Completed {
+    /// The receipt with what is needed to verify it again.
+    pub stored: StoredReceipt,
+    /// Every check of the receipt; none failed.
+    pub report: ReceiptReport,
+}
+
+/// The answer to one request.
+pub struct ResponseStream {
+    shared: Arc<Shared>,
+    wire: Option<Wire>,
+    opener: ResponseOpener,
+    asked: Settled,
+    streamed: bool,
+    frames: VecDeque<Frame>,
+    commit: Option<ResponseCommit>,
+    observed: Observed,
+    body: Vec<SecretBytes>,
+    body_bytes: usize,
+    received: usize,
+    chunks: u64,
+    phase: Phase,
+    /// The first event, read before the stream was handed out.
+    first: Option<ClientEvent>,
+}
+
+/// The connection while it carries this answer.
+struct Wire {
+    connection: Connection,
+    incoming: Incoming,
+}
+
+/// What may come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing has come: anything may.
+    Start,
+    /// Chunks of a stream.
+    Chunks,
+    /// Pieces of a whole body.
+    Body,
+    /// An error; only a receipt may follow.
+    Error,
+    /// Nothing may follow.
+    End,
+}
+
+impl ResponseStream {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        connection: Connection,
+        incoming: Incoming,
+        pending: Pending,
+    ) -> Self {
+        let Pending { appraised, request_id, salt, request_commit, sampling_hash, .. } = pending;
+        let Pending { streamed, sent, opener, .. } = pending;
+        Self {
+            shared,
+            wire: Some(Wire { connection, incoming }),
+            opener,
+            commit: Some(ResponseCommit::new(&salt)),
+            streamed,
+            asked: Settled { appraised, request_id, salt, request_commit, sampling_hash, sent },
+            frames: VecDeque::new(),
+            observed: Observed::default(),
+            body: Vec::new(),
+            body_bytes: 0,
+            received: 0,
+            chunks: 0,
+            phase: Phase::Start,
+            first: None,
+        }
+    }
+
+    /// Id of the request, and of the receipt that will come.
+    #[must_use]
+    pub const fn request_id(&self) -> RequestId {
+        self.asked.request_id
+    }
+
+    /// Whether the request asked for a stream: its answer comes in chunks, else as one body.
+    #[must_use]
+    pub const fn is_streamed(&self) -> bool {
+        self.streamed
+    }
+
+    /// Whether the worker's platform is simulated.
+    #[must_use]
+    pub fn insecure_sim(&self) -> bool {
+        self.asked.appraised.verified.insecure_sim()
+    }
+
+    /// The next event; `None` after the end. After an error there are no more events, and
+    /// everything before it is void.
+    ///
+    /// # Errors
+    /// [`ClientError::Truncated`] for an answer that ends early, [`ClientError::Channel`] for
+    /// bytes that do not open, [`ClientError::FrameOrder`], [`ClientError::ReceiptMissing`],
+    /// [`ClientError::ReceiptRefused`], [`ClientError::TimedOut`], [`ClientError::TooLarge`].
+    pub async fn next(&mut self) -> Result<Option<ClientEvent>, ClientError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        let outcome = self.advance().await;
+        if outcome.is_err() {
+            self.phase = Phase::End;
+            self.frames.clear();
+            // Closes the socket: whatever the peer still sends is not wanted.
+            self.wire = None;
+        }
+        outcome
+    }
+
+    /// Waits for the first event and keeps it.
+    ///
+    /// # Errors
+    /// As [`ResponseStream::next`].
+    pub(crate) async fn prefetch(&mut self) -> Result<(), ClientError> {
+        self.first = self.next().await?;
+        Ok(())
+    }
+
+    /// Whether the answer is that the worker does not know the evidence it was shown.
+    pub(crate) fn wants_new_evidence(&self) -> bool {
+        let Some(ClientEvent::Error { status: CONFLICT, json }) = &self.first else { return false };
+        serde_json::from_slice::<OpenAiError>(json.expose())
+            .is_ok_and(|e| e.error.code.as_deref() == Some(EVIDENCE_UNKNOWN))
+    }
+
+    async fn advance(&mut self) -> Result<Option<ClientEvent>, ClientError> {
+        loop {
+            if let Some(frame) = self.frames.pop_front() {
+                if let Some(event) = self.accept(frame)? {
+                    return Ok(Some(event));
+                }
+            } else if self.phase == Phase::End {
+                return Ok(None);
+            } else {
+                self.receive().await?;
+            }
+        }
+    }
+
+    /// Reads bytes until they complete at least one frame.
+    async fn receive(&mut self) -> Result<(), ClientError> {
+        let truncated = ClientError::Truncated { chunks: self.chunks };
+        let Bounds { idle, response_bytes: limit, .. } = *self.shared.worker().bounds();
+        let wire = self.wire.as_mut().ok_or_else(|| truncated.clone())?;
+        let piece = match next_piece(&mut wire.incoming, idle).await {
+            Ok(Some(piece)) => piece,
+            Ok(None) | Err(ClientError::Disconnected) => return Err(truncated),
+            Err(other) => return Err(other),
+        };
+        self.received = self.received.saturating_add(piece.len());
+        if self.received > limit {
+            return Err(ClientError::TooLarge { what: "answer", limit });
+        }
+        self.frames.extend(self.opener.push(&piece).map_err(ClientError::Channel)?);
+        Ok(())
+    }
+
+    /// Checks one frame against what may come and turns it into an event.
+    fn accept(&mut self, frame: Frame) -> Result<Option<ClientEvent>, ClientError> {
+        let Frame { kind, payload, last } = frame;
+        match kind {
+            FrameKind::KeepAlive if last => Err(ClientError::ReceiptMissing),
+            FrameKind::KeepAlive => Ok(None),
+            FrameKind::Chunk => {
+                self.enter(Phase::Chunks, last)?;
+                self.observed.note(payload.expose())?;
+                self.commit_to(&payload);
+                Ok(Some(ClientEvent::Chunk(payload)))
+            }
+            FrameKind::Body => {
+                self.enter(Phase::Body, last)?;
+                self.keep(&payload)?;
+                self.commit_to(&payload);
+                Ok(Some(ClientEvent::Body(payload)))
+            }
+            FrameKind::Error => self.error(&payload, last).map(Some),
+            FrameKind::Receipt if last => self.receipt(&payload).map(Some),
+            FrameKind::Receipt => Err(ClientError::FrameOrder("the receipt is not the last frame")),
+        }
+    }
+
+    /// Moves to `phase`, which pieces of an answer share.
+    fn enter(&mut self, phase: Phase, last: bool) -> Result<(), ClientError> {
+        if last {
+            return Err(ClientError::ReceiptMissing);
+        }
+        let asked = if self.streamed { Phase::Chunks } else { Phase::Body };
+        if phase != asked {
+            return Err(ClientError::FrameOrder("not the form of answer that was asked for"));
+        }
+        if self.phase != Phase::Start && self.phase != phase {
+            return Err(ClientError::FrameOrder("an answer goes on after its error"));
+        }
+        self.phase = phase;
+        self.chunks = self.chunks.saturating_add(1);
+        Ok(())
+    }
+
+    fn commit_to(&mut self, payload: &SecretBytes) {
+        if let Some(commit) = &mut self.commit {
+            commit.update(payload.expose());
+        }
+    }
+
+    /// Collects a whole body, to read its usage once it is complete.
+    fn keep(&mut self, payload: &SecretBytes) -> Result<(), ClientError> {
+        self.body_bytes = self.body_bytes.saturating_add(payload.len());
+        let limit = self.shared.worker().bounds().body_bytes;
+        if self.body_bytes > limit {
+            return Err(ClientError::TooLarge { what: "answer body", limit });
+        }
+        self.body.push(SecretBytes::new(payload.expose().to_vec()));
+        Ok(())
+    }
+
+    /// The whole body, in one buffer of its final size.
+    fn whole_body(&mut self) -> Zeroizing<Vec<u8>> {
+        let mut whole = Zeroizing::new(Vec::with_capacity(self.body_bytes));
+        for piece in self.body.drain(..) {
+            whole.extend_from_slice(piece.expose());
+        }
+        whole
+    }
+
+    fn error(&mut self, payload: &SecretBytes, last: bool) -> Result<ClientEvent, ClientError> {
+        if self.phase == Phase::Error {
+            return Err(ClientError::FrameOrder("a second error follows the first"));
+        }
+        let (status, json) = decode_error(payload.expose())
+            .ok()
+            .filter(|(status, _)| (400..600).contains(status))
+            .ok_or(ClientError::FrameOrder("the error has no HTTP error status"))?;
+        let json = SecretBytes::new(json.to_vec());
+        if last {
+            self.end();
+        } else {
+            self.phase = Phase::Error;
+        }
+        Ok(ClientEvent::Error { status, json })
+    }
+
+    fn receipt(&mut self, payload: &SecretBytes) -> Result<ClientEvent, ClientError> {
+        let failed = self.phase == Phase::Error;
+        if self.phase == Phase::Start {
+            return Err(ClientError::FrameOrder("a receipt for no answer"));
+        }
+        if self.phase == Phase::Body {
+            let body = self.whole_body();
+            self.observed.note(&body)?;
+        }
+        let commit = self.commit.take().ok_or(ClientError::FrameOrder("a second receipt"))?;
+        let now = self.shared.worker().clock().now();
+        let completed =
+            settle(&self.asked, payload.expose(), commit.finish(), &self.observed, failed, now)?;
+        self.end();
+        Ok(ClientEvent::Done(Box::new(completed)))
+    }
+
+    /// The final frame was read. The connection serves the next request if HTTP agrees that this
+    /// response is over.
+    fn end(&mut self) {
+        self.phase = Phase::End;
+        let Some(Wire { connection, mut incoming }) = self.wire.take() else { return };
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            if let Ok(None) = next_piece(&mut incoming, DRAIN_TIMEOUT).await {
+                shared.put_idle(connection);
+            }
+        });
+    }
+}
+
+#[derive(Deserialize)]
+struct OpenAiError {
+    error: OpenAiErrorParts,
+}
+
+#[derive(Deserialize)]
+struct OpenAiErrorParts {
+    code: Option<String>,
+}
+
+/// Status of [`EVIDENCE_UNKNOWN`].
+const CONFLICT: u16 = 409;
+/// Code of a worker that did not produce the evidence a request names, or has forgotten it.
+const EVIDENCE_UNKNOWN: &str = "E-EVIDENCE-UNKNOWN";

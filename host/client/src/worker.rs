@@ -1,0 +1,303 @@
+//! A worker as a client sees it: where it is, how it is judged, and, once judged, what may be
+//! sent to it. Nothing is sealed to a worker whose evidence was not appraised by this process.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use chrysalis_channel::{GrantRequest, OsRandom, PathId, seal_grant};
+use chrysalis_evidence::{Appraiser, Collateral};
+use chrysalis_vault::ModelKey;
+use chrysalis_wire::{Digest, KeyRole, SecretBytes};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response};
+use tokio::sync::RwLock;
+
+use crate::attest::{Attestation, attest};
+use crate::clock::Clock;
+use crate::connection::{Connection, SendError};
+use crate::error::ClientError;
+use crate::evidence::Appraised;
+use crate::io::{read_whole, within};
+use crate::limits::{Bounds, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME, MAX_PLAIN_ERROR_BYTES};
+use crate::plain::expect_ok;
+use crate::request::SealedCall;
+use crate::response::ResponseStream;
+
+/// Where a worker is and how it is judged.
+#[derive(Clone)]
+pub struct Worker {
+    address: Arc<str>,
+    appraiser: Arc<Appraiser>,
+    collateral: Arc<Collateral>,
+    clock: Clock,
+    bounds: Bounds,
+}
+
+impl Worker {
+    /// A worker at `address` (`host:port`), to be judged by `appraiser` with `collateral`, which
+    /// must not come from the worker.
+    #[must_use]
+    pub fn new(
+        address: &str,
+        appraiser: Arc<Appraiser>,
+        collateral: Arc<Collateral>,
+        clock: Clock,
+    ) -> Self {
+        let bounds = Bounds::default();
+        Self { address: address.into(), appraiser, collateral, clock, bounds }
+    }
+
+    /// The same worker with other bounds.
+    #[must_use]
+    pub fn with_bounds(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The time by this client's clock.
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The bounds.
+    pub(crate) const fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// Connects, asks for evidence over a fresh nonce and appraises it. The transcript is in the
+    /// result whether or not the worker is accepted.
+    ///
+    /// # Errors
+    /// [`ClientError`] if no evidence could be fetched; evidence that was fetched and refused is
+    /// not an error here but in [`Attestation::accept`].
+    pub async fn attest(&self) -> Result<Attestation, ClientError> {
+        let limit = self.bounds.attestation;
+        let connection = Connection::open(&self.address, None, &self.bounds).await?;
+        within("the attestation", limit, attest(self, connection)).await?
+    }
+
+    /// [`Worker::attest`] and [`Attestation::accept`] in one.
+    ///
+    /// # Errors
+    /// [`ClientError`] if evidence cannot be fetched or is refused.
+    pub async fn appraise(&self) -> Result<AttestedWorker, ClientError> {
+        self.attest().await?.accept()
+    }
+
+    /// Judges `document` for `session` now.
+    pub(crate) fn judge(
+        &self,
+        document: &chrysalis_wire::AttestationDocument,
+        session: &chrysalis_evidence::Session,
+    ) -> chrysalis_evidence::Verdict {
+        let now = self.clock.now().seconds();
+        self.appraiser.appraise(document, session, &self.collateral, now)
+    }
+}
+
+/// A worker whose evidence was accepted. Clones share connections and evidence.
+#[derive(Clone)]
+pub struct AttestedWorker {
+    shared: Arc<Shared>,
+}
+
+/// What clones of one [`AttestedWorker`] share.
+pub(crate) struct Shared {
+    worker: Worker,
+    current: RwLock<Arc<Appraised>>,
+    /// Held while evidence is fetched: one request re-attests, the others wait for it.
+    renewal: tokio::sync::Mutex<()>,
+    idle: Mutex<Vec<Idle>>,
+}
+
+/// A connection whose last answer is complete.
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+impl AttestedWorker {
+    pub(crate) fn new(worker: Worker, appraised: Appraised, connection: Connection) -> Self {
+        let shared = Shared {
+            worker,
+            current: RwLock::new(Arc::new(appraised)),
+            renewal: tokio::sync::Mutex::default(),
+            idle: Mutex::default(),
+        };
+        shared.put_idle(connection);
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The evidence accepted last.
+    pub async fn evidence(&self) -> Arc<Appraised> {
+        self.shared.current().await
+    }
+
+    /// Seals `json`, the exact bytes of an OpenAI request, and sends it. The request's own token
+    /// limit, or else the measured manifest's, is the most that is paid for.
+    ///
+    /// Returns once the worker has begun to answer. Evidence is fetched anew when no attested
+    /// seal key is valid any more, and once when the worker turns out to have other keys or
+    /// evidence than those accepted (it restarted, or forgot); it must pass the same pins.
+    ///
+    /// # Errors
+    /// [`ClientError`], in particular [`ClientError::Api`] for a request this API does not take,
+    /// which is refused before anything is sealed, and [`ClientError::WorkerRefused`] for a refusal outside the
+    /// channel. Refusals inside it are events of the stream.
+    pub async fn request(&self, path: PathId, json: &[u8]) -> Result<ResponseStream, ClientError> {
+        let appraised = self.shared.usable().await?;
+        let outcome = self.try_request(&appraised, path, json).await;
+        let stale = match &outcome {
+            Ok(stream) => stream.wants_new_evidence(),
+            Err(error) => error.wants_new_evidence(),
+        };
+        if !stale {
+            return outcome;
+        }
+        // Nothing was generated for the first attempt, so it is not billed either.
+        let renewed = self.shared.renew(&appraised).await?;
+        self.try_request(&renewed, path, json).await
+    }
+
+    async fn try_request(
+        &self,
+        appraised: &Arc<Appraised>,
+        path: PathId,
+        json: &[u8],
+    ) -> Result<ResponseStream, ClientError> {
+        let now = self.shared.worker.clock.now();
+        let call = SealedCall::seal(appraised, path, json, now)?;
+        let (connection, response) = self.shared.post(appraised, SEALED, call.sealed).await?;
+        let wait = self.shared.worker.bounds.idle;
+        let body = expect_ok(response, "application/octet-stream", wait).await?;
+        let shared = Arc::clone(&self.shared);
+        let mut stream = ResponseStream::new(shared, connection, body, call.pending);
+        stream.prefetch().await?;
+        Ok(stream)
+    }
+
+    /// Seals the key of a sealed model to the worker's attested grant key and sends it.
+    ///
+    /// # Errors
+    /// [`ClientError::NoSealKey`] if the keyset has no grant key, [`ClientError::WorkerRefused`] if
+    /// the worker does not wait for this model's key.
+    pub async fn grant(&self, model_root: Digest, key: &ModelKey) -> Result<(), ClientError> {
+        let appraised = self.evidence().await;
+        let now = self.shared.worker.clock.now().seconds();
+        let recipient = appraised
+            .verified
+            .keyset()
+            .seal_key(KeyRole::Grant, now)
+            .ok_or(ClientError::NoSealKey { role: "grant" })?;
+        let grant = GrantRequest { model_root, key: SecretBytes::new(key.expose().to_vec()) };
+        let digest = &appraised.verified.keyset_digest();
+        let sealed = seal_grant(recipient, digest, &grant, now, &mut OsRandom)
+            .map_err(ClientError::Channel)?;
+        let (_connection, response) = self.shared.post(&appraised, GRANT, sealed).await?;
+        let wait = self.shared.worker.bounds.idle;
+        let body = expect_ok(response, "application/json", wait).await?;
+        read_whole(body, "answer to the grant", MAX_PLAIN_ERROR_BYTES, wait).await.map(drop)
+    }
+}
+
+impl Shared {
+    pub(crate) const fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// Keeps a connection whose answer is complete for the next request.
+    pub(crate) fn put_idle(&self, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE_CONNECTIONS && connection.is_usable() {
+            idle.push(Idle { connection, since: Instant::now() });
+        }
+    }
+
+    /// An idle connection to the holder of `pin`; others are dropped on the way.
+    fn take_idle(&self, pin: Digest) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(Idle { connection, since }) = idle.pop() {
+            let young = since.elapsed() < MAX_IDLE_TIME;
+            if young && connection.tls_spki == pin && connection.is_usable() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    async fn current(&self) -> Arc<Appraised> {
+        Arc::clone(&*self.current.read().await)
+    }
+
+    /// The accepted evidence, renewed if it may not be used any more.
+    async fn usable(&self) -> Result<Arc<Appraised>, ClientError> {
+        let now = self.worker.clock.now().seconds();
+        let current = self.current().await;
+        if current.is_usable(now) { Ok(current) } else { self.renew(&current).await }
+    }
+
+    /// Fresh evidence in place of `stale`, unless another request already fetched it.
+    async fn renew(&self, stale: &Arc<Appraised>) -> Result<Arc<Appraised>, ClientError> {
+        let _turn = self.renewal.lock().await;
+        let current = self.current().await;
+        if !Arc::ptr_eq(&current, stale) {
+            return Ok(current);
+        }
+        let fresh = self.attest_again().await?;
+        *self.current.write().await = Arc::clone(&fresh);
+        Ok(fresh)
+    }
+
+    async fn attest_again(&self) -> Result<Arc<Appraised>, ClientError> {
+        let (appraised, connection) = self.worker.attest().await?.into_accepted()?;
+        self.put_idle(connection);
+        Ok(Arc::new(appraised))
+    }
+
+    /// Posts sealed bytes to the holder of the attested TLS key. An idle connection that turns
+    /// out to be closed before anything was written is replaced by a new one.
+    async fn post(
+        &self,
+        appraised: &Appraised,
+        path: &'static str,
+        sealed: Vec<u8>,
+    ) -> Result<(Connection, Response<Incoming>), ClientError> {
+        let pin = appraised.verified.keyset().tls_spki;
+        let wait = self.worker.bounds.idle;
+        let mut request = post(path, sealed)?;
+        if let Some(mut connection) = self.take_idle(pin) {
+            match connection.send(request, wait).await {
+                Ok(response) => return Ok((connection, response)),
+                Err(SendError::Unsent(unsent)) => request = unsent,
+                Err(SendError::Failed(error)) => return Err(error),
+            }
+        }
+        let (address, bounds) = (&self.worker.address, &self.worker.bounds);
+        let mut connection = Connection::open(address, Some(pin), bounds).await?;
+        let response = connection.send(request, wait).await?;
+        Ok((connection, response))
+    }
+}
+
+fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, ClientError> {
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|e| ClientError::Protocol { what: "request", reason: e.to_string() })?;
+    let binary = HeaderValue::from_static("application/octet-stream");
+    request.headers_mut().insert(CONTENT_TYPE, binary);
+    Ok(request)
+}
+
+const SEALED: &str = "/v1/sealed";
+const GRANT: &str = "/v1/grant";

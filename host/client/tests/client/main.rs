@@ -1,0 +1,14 @@
+//! The client against a scripted worker that lies in one way at a time. The worker is in this
+//! process, its TLS, quotes, sealed frames and receipts are real.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod answers;
+mod attestation;
+mod bench;
+mod fake;
+mod gateway;
+mod grants;
+mod local;
+mod receipts;
+mod renewal;

@@ -1,0 +1,248 @@
+//! Receipts on disk: written whole, read as untrusted, verified again without any worker.
+
+use std::fs;
+
+use chrysalis_client::limits::MAX_STORED_RECEIPT_BYTES;
+use chrysalis_client::{
+    ClientError, PathId, ReceiptStore, Spoken, StoredReceipt, StoredReport, read_stored_receipt,
+};
+use chrysalis_evidence::{AllowSim, Appraiser, Pins};
+use chrysalis_receipt::Outcome;
+use chrysalis_wire::RequestId;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::bench::{Bench, WHOLE, collect, pins, pins_for, stream};
+
+/// A receipt with the answer it is about.
+struct Kept {
+    bench: Bench,
+    stored: StoredReceipt,
+    answer: Vec<u8>,
+}
+
+impl Kept {
+    async fn new() -> Self {
+        let bench = Bench::start().await;
+        let worker = bench.attested().await;
+        let (pieces, completed) = collect(&worker, PathId::ChatCompletions, WHOLE).await;
+        Self { bench, stored: completed.stored, answer: pieces.concat() }
+    }
+
+    /// The stored document, changed.
+    fn edited(&self, edit: impl FnOnce(&mut Value)) -> Result<StoredReceipt, ClientError> {
+        let mut value: Value = serde_json::from_slice(&self.stored.to_json().unwrap()).unwrap();
+        edit(&mut value);
+        StoredReceipt::parse(&serde_json::to_vec(&value).unwrap())
+    }
+
+    /// Verifies a receipt under pins.
+    fn verify(&self, stored: &StoredReceipt, pins: &str) -> StoredReport {
+        let appraiser = Appraiser::new(Pins::parse(pins, AllowSim::Yes).unwrap());
+        stored.verify(Some((&appraiser, &self.bench.collateral)), None)
+    }
+}
+
+/// Ids of the receipt checks with this outcome.
+fn checks(report: &StoredReport, outcome: Outcome) -> Vec<&'static str> {
+    report.receipt.checks.iter().filter(|c| c.outcome == outcome).map(|c| c.id).collect()
+}
+
+#[tokio::test]
+async fn a_stored_receipt_holds_again_offline() {
+    let kept = Kept::new().await;
+    let read = StoredReceipt::parse(&kept.stored.to_json().unwrap()).unwrap();
+    assert!(read == kept.stored);
+    let report = kept.verify(&read, &pins());
+    assert!(report.holds && report.insecure_sim);
+    let text = report.to_string();
+    assert!(text.contains("PASS  R-REPORT-DATA") && text.contains("PASS  signature"), "{text}");
+    assert!(text.contains("HOLDS (INSECURE-SIM"), "{text}");
+    assert!(text.contains("not checked: request, response"), "{text}");
+}
+
+#[tokio::test]
+async fn whoever_kept_the_words_can_prove_them() {
+    let kept = Kept::new().await;
+    let appraiser = Appraiser::new(Pins::parse(&pins(), AllowSim::Yes).unwrap());
+    let judge = Some((&appraiser, &*kept.bench.collateral));
+    let spoken = Spoken { request: WHOLE.as_bytes(), response: &kept.answer };
+    let report = kept.stored.verify(judge, Some(&spoken));
+    assert!(report.holds);
+    let passed = checks(&report, Outcome::Pass);
+    assert!(passed.contains(&"request") && passed.contains(&"response"));
+
+    let other = Spoken { request: b"other words", response: &kept.answer };
+    let report = kept.stored.verify(judge, Some(&other));
+    assert!(report.failed());
+    assert_eq!(checks(&report, Outcome::Fail), ["request"]);
+    assert!(format!("{other:?}").starts_with("<redacted"));
+}
+
+#[tokio::test]
+async fn without_pins_a_receipt_is_not_proven_and_says_so() {
+    let kept = Kept::new().await;
+    let report = kept.stored.verify(None, None);
+    assert!(!report.holds && !report.failed());
+    assert!(report.conclusion().starts_with("UNPROVEN"), "{}", report.conclusion());
+}
+
+#[tokio::test]
+async fn a_receipt_of_a_worker_that_is_not_pinned_does_not_hold() {
+    let kept = Kept::new().await;
+    let report = kept.verify(&kept.stored, &pins_for(b"another executable"));
+    assert!(report.failed() && !report.holds);
+    assert!(report.conclusion().starts_with("REFUSED"));
+}
+
+#[tokio::test]
+async fn a_changed_amount_does_not_hold() {
+    let kept = Kept::new().await;
+    let edited = kept.edited(|v| v["receipt"]["head"]["amount"] = "1".into()).unwrap();
+    let report = kept.verify(&edited, &pins());
+    assert!(report.failed());
+    assert!(checks(&report, Outcome::Fail).contains(&"signature"));
+}
+
+#[tokio::test]
+async fn another_salt_does_not_hold() {
+    let kept = Kept::new().await;
+    let edited = kept.edited(|v| v["salt"] = "00".repeat(32).into()).unwrap();
+    assert_eq!(checks(&kept.verify(&edited, &pins()), Outcome::Fail), ["blinds"]);
+}
+
+#[tokio::test]
+async fn evidence_of_another_session_does_not_hold() {
+    let kept = Kept::new().await;
+    let edited = kept.edited(|v| v["session"]["nonce"] = "00".repeat(32).into()).unwrap();
+    let report = kept.verify(&edited, &pins());
+    let refusal = report.evidence.as_ref().unwrap().result.as_ref().unwrap_err();
+    assert_eq!(refusal.code, "E-REPORT-DATA");
+    assert!(report.failed());
+}
+
+#[tokio::test]
+async fn evidence_of_another_worker_does_not_hold() {
+    let kept = Kept::new().await;
+    let other = Kept::new().await;
+    let theirs: Value = serde_json::from_slice(&other.stored.to_json().unwrap()).unwrap();
+    let edited = kept
+        .edited(|v| {
+            v["evidence"] = theirs["evidence"].clone();
+            v["session"] = theirs["session"].clone();
+        })
+        .unwrap();
+    let report = kept.verify(&edited, &pins());
+    assert!(report.evidence.as_ref().unwrap().accepted());
+    let failed = checks(&report, Outcome::Fail);
+    assert!(failed.contains(&"meter-key") && failed.contains(&"evidence"), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_mark_that_denies_simulation_changes_nothing() {
+    let kept = Kept::new().await;
+    let edited = kept.edited(|v| v["insecure_sim"] = false.into()).unwrap();
+    assert!(kept.verify(&edited, &pins()).insecure_sim);
+    assert!(edited.verify(None, None).insecure_sim);
+}
+
+#[tokio::test]
+async fn refuses_a_stored_receipt_with_an_unknown_field() {
+    let refused = Kept::new().await.edited(|v| v["note"] = "x".into());
+    assert!(matches!(refused, Err(ClientError::StoredMalformed(text)) if text.contains("note")));
+}
+
+#[tokio::test]
+async fn refuses_a_stored_receipt_of_a_future_schema() {
+    let refused = Kept::new().await.edited(|v| v["schema"] = "chrysalis/stored-receipt/v2".into());
+    assert!(matches!(refused, Err(ClientError::StoredMalformed(text)) if text.contains("v2")));
+}
+
+#[tokio::test]
+async fn refuses_a_stored_receipt_one_byte_over_its_limit() {
+    let kept = Kept::new().await;
+    let mut bytes = kept.stored.to_json().unwrap();
+    bytes.resize(MAX_STORED_RECEIPT_BYTES, b' ');
+    assert!(StoredReceipt::parse(&bytes).is_ok());
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("receipt.json");
+    fs::write(&path, &bytes).unwrap();
+    assert!(read_stored_receipt(&path).is_ok());
+    bytes.push(b' ');
+    assert!(matches!(StoredReceipt::parse(&bytes), Err(ClientError::StoredMalformed(_))));
+    fs::write(&path, &bytes).unwrap();
+    assert!(matches!(read_stored_receipt(&path), Err(ClientError::StoredMalformed(_))));
+}
+
+#[tokio::test]
+async fn nothing_of_the_words_is_in_the_file_or_in_debug_output() {
+    let kept = Kept::new().await;
+    let text = String::from_utf8(kept.stored.to_json().unwrap()).unwrap();
+    let debug = format!("{:?}", kept.stored);
+    assert!(!text.contains("canary") && !text.contains("wörd"));
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert!(!debug.contains(value["salt"].as_str().unwrap()));
+}
+
+#[tokio::test]
+async fn saves_lists_and_loads_receipts_newest_first() {
+    let bench = Bench::start().await;
+    let worker = bench.attested().await;
+    let directory = TempDir::new().unwrap();
+    let store = ReceiptStore::open(directory.path().join("deep/receipts")).unwrap();
+    let mut saved = Vec::new();
+    for _ in 0..3 {
+        let (_, completed) = stream(&worker).await;
+        let path = store.save(&completed.stored).unwrap();
+        assert!(read_stored_receipt(&path).unwrap() == completed.stored);
+        saved.insert(0, completed.stored.request_id());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(store.list().unwrap(), saved);
+    assert_eq!(store.load(saved[0]).unwrap().request_id(), saved[0]);
+}
+
+#[tokio::test]
+async fn a_receipt_is_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let kept = Kept::new().await;
+    let directory = TempDir::new().unwrap();
+    let store = ReceiptStore::open(directory.path().join("receipts")).unwrap();
+    let path = store.save(&kept.stored).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let parent = fs::metadata(path.parent().unwrap()).unwrap();
+    assert_eq!(parent.permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn what_a_crash_left_behind_is_not_a_receipt() {
+    let kept = Kept::new().await;
+    let directory = TempDir::new().unwrap();
+    let store = ReceiptStore::open(directory.path()).unwrap();
+    let id = kept.stored.request_id();
+    fs::write(store.path(id).with_extension("partial"), b"{\"schema\":").unwrap();
+    assert!(store.list().unwrap().is_empty());
+    assert_eq!(store.load(id).unwrap_err(), ClientError::NoSuchReceipt(id));
+    store.save(&kept.stored).unwrap();
+    assert_eq!(store.list().unwrap(), [id]);
+}
+
+#[tokio::test]
+async fn refuses_a_receipt_under_the_name_of_another() {
+    let kept = Kept::new().await;
+    let directory = TempDir::new().unwrap();
+    let store = ReceiptStore::open(directory.path()).unwrap();
+    let other = RequestId([1; 16]);
+    fs::write(store.path(other), kept.stored.to_json().unwrap()).unwrap();
+    assert!(matches!(store.load(other), Err(ClientError::StoredMalformed(_))));
+}
+
+#[tokio::test]
+async fn says_when_the_store_cannot_be_written() {
+    let kept = Kept::new().await;
+    let directory = TempDir::new().unwrap();
+    let store = ReceiptStore::open(directory.path().join("receipts")).unwrap();
+    fs::remove_dir(directory.path().join("receipts")).unwrap();
+    let refused = store.save(&kept.stored).unwrap_err();
+    assert!(matches!(refused, ClientError::Store { kind: std::io::ErrorKind::NotFound, .. }));
+}
