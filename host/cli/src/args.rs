@@ -1,0 +1,72 @@
+//! The command line. Every subcommand's arguments live beside its code in [`crate::commands`].
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    appraise::Appraise, ask::Ask, manifest::ManifestCommand, measure::MeasureCommand,
+    model::ModelCommand, receipt::ReceiptCommand, serve::Serve, worker::Logs, worker::State,
+    worker::Up,
+};
+use crate::report::Format;
+
+/// Confidential AI inference: run a worker you cannot look into, or use one you can check.
+#[derive(Debug, Parser)]
+#[command(name = "chrysalis", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// How results are written; progress and errors follow on standard error.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Pack, inspect, verify and unlock model bundles.
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Write the measured manifest of a worker.
+    #[command(subcommand)]
+    Manifest(ManifestCommand),
+    /// Predict measurements from files alone, and pin them.
+    #[command(subcommand)]
+    Measure(MeasureCommand),
+    /// Start a worker and keep it running.
+    Up(Up),
+    /// Stop the worker.
+    Down(State),
+    /// Say how the worker is.
+    Status(State),
+    /// Show the worker's boot stages and counters.
+    Logs(Logs),
+    /// Check a worker's evidence and show every rule.
+    Appraise(Appraise),
+    /// Ask a worker one question over a sealed channel, and verify its receipt.
+    Ask(Ask),
+    /// Serve the OpenAI API on this machine, with every answer verified.
+    Serve(Serve),
+    /// Show and verify receipts.
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
+    /// The supervisor behind `up`; reads its launch from standard input.
+    #[command(name = "__supervise", hide = true)]
+    Supervise,
+}
+
+/// The state directory: `--state`, else `$XDG_STATE_HOME/chrysalis`, else
+/// `~/.local/state/chrysalis`.
+pub(crate) fn state_dir(given: Option<&PathBuf>) -> Result<PathBuf, crate::exit::Failure> {
+    let from = |name: &str| std::env::var_os(name);
+    let default = || {
+        let (xdg, home) = (from("XDG_STATE_HOME"), from("HOME"));
+        chrysalis_loader::default_state_dir(xdg.as_deref(), home.as_deref())
+    };
+    given.cloned().or_else(default).ok_or_else(|| {
+        let message = "there is no home directory to keep state in";
+        crate::exit::Failure::new(crate::exit::Class::Usage, "E-NO-STATE", message)
+            .next("give --state DIR")
+    })
+}

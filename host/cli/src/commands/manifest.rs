@@ -1,0 +1,184 @@
+//! `chrysalis manifest init`: writes the measured manifest of a worker for a bundle. What it
+//! writes is policy; every later change of a byte is another worker to a verifier.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use chrysalis_wire::limits::MAX_SEALED_REQUEST_BYTES;
+use chrysalis_wire::manifest::{LimitsSection, MANIFEST_VERSION, ModelSection, PricesSection};
+use chrysalis_wire::{Digest, NetworkId, WorkerManifest};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::commands::model::open;
+use crate::context::Context;
+use crate::exit::{Class, Failure};
+use crate::files::{self, Existing};
+
+/// What to do with a manifest.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ManifestCommand {
+    /// Write the manifest of a worker that serves one bundle.
+    Init(Init),
+}
+
+/// `manifest init`.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The bundle the worker will serve.
+    #[arg(long, value_name = "FILE")]
+    bundle: PathBuf,
+    /// The network it will serve: `sim`, `testnet`, `mainnet`, or a TON global id.
+    #[arg(long, value_name = "NETWORK", allow_hyphen_values = true)]
+    network: Network,
+    /// The manifest to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Name of the model in the API; by default the bundle's, in API spelling.
+    #[arg(long)]
+    name: Option<String>,
+    /// Most tokens of prompt and completion together.
+    #[arg(long, default_value_t = 4096)]
+    context_tokens: u32,
+    /// Most completion tokens of one request.
+    #[arg(long, default_value_t = 2048)]
+    completion_tokens: u32,
+    /// Most requests in progress at once.
+    #[arg(long, default_value_t = 4)]
+    concurrent_requests: u32,
+    /// Price of 10^6 prompt tokens, in nanogram.
+    #[arg(long, default_value_t = 20_000_000)]
+    price_prompt: u64,
+    /// Price of 10^6 prompt tokens that were cached, in nanogram.
+    #[arg(long, default_value_t = 5_000_000)]
+    price_cached: u64,
+    /// Price of 10^6 completion tokens, in nanogram.
+    #[arg(long, default_value_t = 80_000_000)]
+    price_completion: u64,
+    /// Replace the file if it is there.
+    #[arg(long)]
+    force: bool,
+}
+
+/// A network by name or number.
+#[derive(Clone, Copy, Debug)]
+struct Network(NetworkId);
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(match text {
+            "sim" => NetworkId::INSECURE_SIM,
+            "testnet" => NetworkId::TESTNET,
+            "mainnet" => NetworkId::MAINNET,
+            number => NetworkId(
+                number
+                    .parse()
+                    .map_err(|_| "expected sim, testnet, mainnet or a TON global id".to_owned())?,
+            ),
+        }))
+    }
+}
+
+pub(crate) fn run(command: &ManifestCommand, context: &Context) -> Result<ExitCode, Failure> {
+    let ManifestCommand::Init(arguments) = command;
+    init(arguments, context)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
+    let bundle = open(&arguments.bundle)?;
+    let name = arguments.name.clone().unwrap_or_else(|| api_name(&bundle.manifest().name));
+    let manifest = WorkerManifest {
+        version: MANIFEST_VERSION,
+        network: arguments.network.0,
+        registry: Digest([0; 32]),
+        model: ModelSection { name, root: bundle.root(), sealed: bundle.is_sealed() },
+        limits: LimitsSection {
+            request_bytes: REQUEST_BYTES,
+            context_tokens: arguments.context_tokens,
+            completion_tokens: arguments.completion_tokens.min(arguments.context_tokens),
+            concurrent_requests: arguments.concurrent_requests,
+        },
+        prices: PricesSection {
+            prompt: arguments.price_prompt,
+            cached: arguments.price_cached,
+            completion: arguments.price_completion,
+            reasoning: arguments.price_completion,
+        },
+    };
+    let text = write(&manifest)?;
+    // The worker's own parser has the last word, now and not at its boot.
+    WorkerManifest::parse(text.as_bytes())?;
+    let existing = if arguments.force { Existing::Replace } else { Existing::Refuse };
+    files::write(&arguments.out, text.as_bytes(), existing)?;
+    let written = Written { path: arguments.out.display().to_string(), manifest };
+    context.report.result("chrysalis/manifest-written/v1", &written, |out| {
+        let manifest = &written.manifest;
+        out.field("manifest", &written.path)?;
+        out.field("network", manifest.network)?;
+        out.field("model", &manifest.model.name)?;
+        out.field("model root", manifest.model.root)?;
+        out.field("sealed", if manifest.model.sealed { "yes" } else { "no" })?;
+        out.line("Next: `chrysalis measure worker` predicts what a worker with it will measure.")
+    })
+}
+
+/// The manifest as TOML, with a comment for whoever reads it before it is pinned.
+fn write(manifest: &WorkerManifest) -> Result<String, Failure> {
+    let body = toml::to_string(manifest)
+        .map_err(|e| Failure::new(Class::Internal, "E-OUTPUT", e.to_string()))?;
+    Ok(format!("{HEAD}{body}"))
+}
+
+/// A name as OpenAI clients write them: lower case, dashes for everything else.
+fn api_name(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    let parts: Vec<&str> = lower
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '.'))
+        .filter(|part| !part.is_empty())
+        .collect();
+    let joined: String = parts.join("-").chars().take(MAX_NAME_CHARS).collect();
+    if joined.is_empty() { "model".to_owned() } else { joined }
+}
+
+#[derive(Serialize)]
+struct Written {
+    path: String,
+    manifest: WorkerManifest,
+}
+
+/// Largest sealed request a new manifest allows: a quarter of what the format does, which is a
+/// prompt of some 500 000 tokens.
+const REQUEST_BYTES: u32 = (MAX_SEALED_REQUEST_BYTES / 4) as u32;
+
+const MAX_NAME_CHARS: usize = 64;
+
+const HEAD: &str = "\
+# The measured manifest of a worker: everything that decides what it does. Its SHA-256 is in
+# RTMR3, in the pins and in every receipt; change one byte and it is another worker.
+# `network` is a TON global id (5458253 is INSECURE-SIM), `registry` the account that receipts
+# name (zeros: none yet), prices are in nanogram per 10^6 tokens.
+
+";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_model_name_becomes_an_api_name() {
+        assert_eq!(api_name("Qwen3 0.6B Instruct (GGUF)"), "qwen3-0.6b-instruct-gguf");
+        assert_eq!(api_name("***"), "model");
+    }
+
+    #[test]
+    fn reads_networks_by_name_and_number() {
+        assert_eq!("sim".parse::<Network>().unwrap().0, NetworkId::INSECURE_SIM);
+        assert_eq!("-3".parse::<Network>().unwrap().0, NetworkId::TESTNET);
+        assert!("moon".parse::<Network>().is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! `chrysalis measure worker`: predicts a worker's registers from files alone. It asks nobody and
+//! runs nothing.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use chrysalis_measure::{MAX_SIM_ROOT_BYTES, Prediction, pins_for, predict_process};
+use chrysalis_wire::limits::MAX_MANIFEST_BYTES;
+use chrysalis_wire::{Digest, NetworkId};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::files::{self, Existing};
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MeasureCommand {
+    /// Predict the registers of a simulated worker process and, if asked, pin them.
+    Worker(Worker),
+}
+
+/// `measure worker`.
+#[derive(Debug, Args)]
+pub(crate) struct Worker {
+    /// The worker program, as you built it.
+    #[arg(long, value_name = "FILE")]
+    worker: PathBuf,
+    /// Its measured manifest.
+    #[arg(long, value_name = "FILE")]
+    manifest: PathBuf,
+    /// Root certificate of the simulator: hex as `chrysalis-worker-sim sim root` writes it, or
+    /// DER.
+    #[arg(long, value_name = "FILE", requires = "pins_out")]
+    sim_root: Option<PathBuf>,
+    /// Write a pins file that accepts exactly this worker.
+    #[arg(long, value_name = "FILE", requires = "sim_root")]
+    pins_out: Option<PathBuf>,
+    /// Name of the pin.
+    #[arg(long, default_value = "simulated worker")]
+    name: String,
+}
+
+pub(crate) fn run(command: &MeasureCommand, context: &Context) -> Result<ExitCode, Failure> {
+    let MeasureCommand::Worker(arguments) = command;
+    worker(arguments, context)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn worker(arguments: &Worker, context: &Context) -> Result<(), Failure> {
+    let executable = files::read(&arguments.worker, MAX_WORKER_BYTES)?;
+    let manifest = files::read(&arguments.manifest, MAX_MANIFEST_BYTES)?;
+    let prediction = predict_process(&executable, &manifest)?;
+    if let (Some(root), Some(out)) = (&arguments.sim_root, &arguments.pins_out) {
+        let root = der(files::read(root, MAX_SIM_ROOT_BYTES.saturating_mul(3))?);
+        let pins = pins_for(&prediction, &arguments.name, &root)?;
+        files::write(out, pins.as_bytes(), Existing::Replace)?;
+    }
+    let shown = Shown::new(&prediction);
+    context.report.result("chrysalis/prediction/v1", &shown, |out| {
+        out.warning("INSECURE-SIM  registers of a simulated platform; they prove nothing")?;
+        out.field("mrtd", &shown.mrtd)?;
+        for (index, register) in shown.rtmr.iter().enumerate() {
+            out.field(&format!("rtmr{index}"), register)?;
+        }
+        out.field("manifest sha256", shown.manifest_sha256)?;
+        out.field("model root", shown.model_root)?;
+        out.field("measurement", shown.measurement)?;
+        if let Some(path) = &arguments.pins_out {
+            out.field("pins", path.display())?;
+        }
+        Ok(())
+    })
+}
+
+/// The certificate's bytes, whichever of its two spellings the file has.
+fn der(bytes: Vec<u8>) -> Vec<u8> {
+    let hex = core::str::from_utf8(&bytes).ok().and_then(|text| hex::decode(text.trim()).ok());
+    hex.filter(|der| !der.is_empty()).unwrap_or(bytes)
+}
+
+#[derive(Serialize)]
+struct Shown {
+    platform: &'static str,
+    mrtd: String,
+    rtmr: [String; 4],
+    manifest_sha256: Digest,
+    model_root: Digest,
+    measurement: Digest,
+    network: NetworkId,
+}
+
+impl Shown {
+    fn new(prediction: &Prediction) -> Self {
+        Self {
+            platform: chrysalis_evidence::sim::PLATFORM,
+            mrtd: hex::encode(prediction.registers.mrtd),
+            rtmr: prediction.registers.rtmr.map(hex::encode),
+            manifest_sha256: prediction.manifest_sha256,
+            model_root: prediction.model_root,
+            measurement: prediction.digest(),
+            network: prediction.network,
+        }
+    }
+}
+
+/// Largest worker program read, in bytes: a debug build is some 200 MiB.
+const MAX_WORKER_BYTES: usize = 1 << 30;

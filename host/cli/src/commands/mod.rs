@@ -1,0 +1,36 @@
+//! One file a noun. A command reads its arguments, calls a library and reports; it decides
+//! nothing about trust itself.
+
+pub(crate) mod appraise;
+pub(crate) mod ask;
+pub(crate) mod manifest;
+pub(crate) mod measure;
+pub(crate) mod model;
+pub(crate) mod receipt;
+pub(crate) mod serve;
+pub(crate) mod supervise;
+pub(crate) mod worker;
+
+use std::process::ExitCode;
+
+use crate::args::Command;
+use crate::context::Context;
+use crate::exit::Failure;
+
+/// Runs one command.
+pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Model(command) => model::run(command, context),
+        Command::Manifest(command) => manifest::run(&command, context),
+        Command::Measure(command) => measure::run(&command, context),
+        Command::Up(arguments) => worker::up(arguments, context),
+        Command::Down(arguments) => worker::down(&arguments, context),
+        Command::Status(arguments) => worker::status(&arguments, context),
+        Command::Logs(arguments) => worker::logs(&arguments, context),
+        Command::Appraise(arguments) => appraise::run(&arguments, context),
+        Command::Ask(arguments) => ask::run(&arguments, context),
+        Command::Serve(arguments) => serve::run(&arguments, context),
+        Command::Receipt(command) => receipt::run(&command, context),
+        Command::Supervise => supervise::run(context),
+    }
+}

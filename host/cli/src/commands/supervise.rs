@@ -1,0 +1,32 @@
+//! `chrysalis __supervise`: the process behind `up`. It runs on the attacker's side of the
+//! boundary like everything in the loader.
+
+use std::process::ExitCode;
+
+use chrysalis_loader::{
+    Launch, ProcessBackend, Reporter, SupervisorEvent, Timing, stop_signal, supervise, up::detach,
+};
+
+use crate::context::Context;
+use crate::exit::{Class, Failure};
+
+pub(crate) fn run(context: &Context) -> Result<ExitCode, Failure> {
+    let mut reporter = Reporter::to(std::io::stdout());
+    let launch = match Launch::read(std::io::stdin()) {
+        Ok(launch) => launch,
+        Err(error) => {
+            reporter.send(SupervisorEvent::Failed { error: error.clone() });
+            return Err(error.into());
+        }
+    };
+    // Only fails for a process that leads a group, which one started by `up` does not.
+    let _ = detach();
+    let clock = context.clock;
+    context.block_on(async move {
+        let stop =
+            stop_signal().map_err(|e| Failure::new(Class::Internal, "E-RUNTIME", e.to_string()))?;
+        let timing = Timing::default();
+        supervise(&launch, &ProcessBackend, &timing, clock, reporter, stop).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
