@@ -1,0 +1,197 @@
+//! The engine against llama.cpp: the same file, text, tokens and number of threads, in turn.
+
+use std::io::BufRead as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use chrysalis_engine::{
+    CandleEngine, Engine as _, EngineOptions, Event, GenerateRequest, Input, Sampling,
+};
+use chrysalis_tests::{model, root};
+
+use crate::contest::{Contestant, Hello, Task, Timed, say};
+use crate::machine::Machine;
+use crate::report::{Better, Comparison};
+
+/// Prefill and decode rates, for each number of threads. Unless `full`, the task is halved until
+/// all of it fits into [`BUDGET`]; the titles say what was done.
+pub(crate) fn measure(rounds: usize, full: bool, machine: &mut Machine) -> Result<Vec<Comparison>> {
+    let mut out = Vec::new();
+    let mut size = None;
+    for threads in THREADS {
+        let label = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+        crate::progress(&format!("engine against llama.cpp, {label}"));
+        let (ours, _) = Contestant::start(&mut our_engine(threads)?)?;
+        let (theirs, hello) = Contestant::start(&mut llama(threads)?)?;
+        machine.reference = Some(hello.about);
+        let mut contest = Contest { ours, theirs };
+        let warm = contest.round(&WARM_UP.task())?;
+        let size = *size.get_or_insert_with(|| if full { FULL } else { fitting(rounds, &warm) });
+        let task = size.task();
+        let results = (1..=rounds)
+            .map(|round| {
+                crate::progress(&format!("  round {round} of {rounds}"));
+                contest.round(&task)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        out.extend(compare(&results, size, &label));
+    }
+    Ok(out)
+}
+
+/// Both rates of every round.
+fn compare(rounds: &[[Timed; 2]], size: Size, label: &str) -> [Comparison; 2] {
+    let comparison = |title: String, note: &str| {
+        Comparison::new(title, "tokens/s", Better::More, ["chrysalis", "llama.cpp"])
+            .ratio(0, 1)
+            .note(note)
+    };
+    let tokens = rounds.first().map_or(0, |[ours, _]| ours.prompt_tokens);
+    let title = format!("Engine: prefill of {tokens} tokens, {label}");
+    let mut prefill = comparison(title, "from text to the first token");
+    let title = format!("Engine: decode of {} tokens, {label}", size.decode);
+    let mut decode = comparison(title, "greedy, after that prompt, one request at a time");
+    for both in rounds {
+        let rate = |tokens: u32, seconds: f64| f64::from(tokens) / seconds;
+        prefill.round(&both.each_ref().map(|t| rate(t.prompt_tokens, t.prefill_seconds)));
+        decode.round(&both.each_ref().map(|t| rate(size.decode, t.decode_seconds)));
+    }
+    [prefill, decode]
+}
+
+/// The two programs.
+struct Contest {
+    ours: Contestant,
+    theirs: Contestant,
+}
+
+impl Contest {
+    /// Lets both do `task`, in turn. That the tokenizers agree id by id is a test of the engine
+    /// (`greedy_parity`).
+    fn round(&mut self, task: &Task) -> Result<[Timed; 2]> {
+        let both = [self.ours.time(task)?, self.theirs.time(task)?];
+        let [a, b] = both.each_ref().map(|t| t.prompt_tokens);
+        ensure!(a == b, "the prompt has {a} tokens here and {b} in llama.cpp");
+        Ok(both)
+    }
+}
+
+/// How much work one task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Size {
+    /// Lines of the prompt, of 28 tokens each.
+    lines: u32,
+    /// Tokens after the first.
+    decode: u32,
+}
+
+impl Size {
+    fn task(self) -> Task {
+        let line = |day: u32| {
+            format!(
+                "On day {day} of the voyage the captain wrote down the wind, the depth of the \
+                 water and what the crew had seen.\n"
+            )
+        };
+        let mut prompt: String = (1..=self.lines).map(line).collect();
+        prompt.push_str("On the next day of the voyage the captain wrote");
+        Task { prompt, decode: self.decode }
+    }
+}
+
+/// The largest task that fits, by what the warm-up took on one thread.
+fn fitting(rounds: usize, warm: &[Timed; 2]) -> Size {
+    let seconds = |size: Size| -> f64 {
+        let grown = |now: u32, then: u32| f64::from(now) / f64::from(then);
+        let once = warm.iter().map(|t| {
+            t.prefill_seconds * grown(size.lines, WARM_UP.lines)
+                + t.decode_seconds * grown(size.decode, WARM_UP.decode)
+        });
+        once.sum::<f64>() * rounds as f64
+    };
+    let mut size = FULL;
+    while seconds(size) > BUDGET.as_secs_f64() && size.lines > WARM_UP.lines {
+        size = Size { lines: size.lines / 2, decode: size.decode / 2 };
+    }
+    size
+}
+
+/// This program again: Candle takes its number of threads from the environment only.
+fn our_engine(threads: u32) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    for variable in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
+        command.env(variable, threads.to_string());
+    }
+    command.arg("__engine");
+    Ok(command)
+}
+
+fn llama(threads: u32) -> Result<Command> {
+    let python = std::env::var_os("CHRYSALIS_LLAMA_PYTHON").context(
+        "CHRYSALIS_LLAMA_PYTHON names no Python with llama-cpp-python; run scripts/bench",
+    )?;
+    let mut command = Command::new(python);
+    command.arg(root().join("scripts/bench-llama.py")).arg(gguf()?).arg(threads.to_string());
+    Ok(command)
+}
+
+fn gguf() -> Result<std::path::PathBuf> {
+    model().context("the default model is not here; run scripts/fetch-model")
+}
+
+/// Our side: loads the model, then does tasks until standard input ends.
+pub(crate) fn serve() -> Result<()> {
+    let engine = load(&std::fs::read(gguf()?)?)?;
+    let mut out = std::io::stdout().lock();
+    say(&mut out, &Hello { about: "chrysalis".to_owned() })?;
+    for line in std::io::stdin().lock().lines() {
+        let task: Task = serde_json::from_str(&line?)?;
+        say(&mut out, &time(&engine, &task)?)?;
+    }
+    Ok(())
+}
+
+/// The engine as the worker loads it.
+pub(crate) fn load(gguf: &[u8]) -> Result<CandleEngine> {
+    Ok(CandleEngine::load(gguf, EngineOptions::new(|| 0))?)
+}
+
+/// A greedy continuation of plain text by at most `max_tokens`.
+pub(crate) fn request(prompt: &str, max_tokens: u32) -> GenerateRequest {
+    let input = Input::Text(prompt.as_bytes().to_vec().into());
+    GenerateRequest { input, sampling: Sampling::greedy(), stop: Vec::new(), max_tokens }
+}
+
+fn time(engine: &CandleEngine, task: &Task) -> Result<Timed> {
+    let asked = task.decode.saturating_add(1);
+    let request = request(&task.prompt, asked);
+    let started = Instant::now();
+    let mut generation = engine.generate(request)?;
+    let mut first = None;
+    let usage = loop {
+        match generation.events.blocking_recv().context("the engine is gone")? {
+            Event::Delta(_) => {
+                first.get_or_insert_with(Instant::now);
+            }
+            Event::Finished { usage, .. } => break usage,
+            Event::Failed(error) => bail!(error),
+        }
+    };
+    let ended = Instant::now();
+    let got = usage.completion;
+    ensure!(got == asked, "the model ended its turn after {got} tokens; use another prompt");
+    let first = first.context("the answer has no text")?;
+    Ok(Timed {
+        prompt_tokens: usage.prompt,
+        prefill_seconds: (first - started).as_secs_f64(),
+        decode_seconds: (ended - first).as_secs_f64(),
+    })
+}
+
+const THREADS: [u32; 2] = [1, 2];
+/// 504 tokens of the default model: just under the 512 that llama.cpp computes at a time.
+const FULL: Size = Size { lines: 18, decode: 128 };
+const WARM_UP: Size = Size { lines: 2, decode: 8 };
+/// Longest the rounds on one thread may take; more threads take less.
+const BUDGET: Duration = Duration::from_secs(150);

@@ -1,0 +1,125 @@
+//! `chrysalis-bench`, run by `scripts/bench`: what Chrysalis costs on this machine, as ratios
+//! between candidates that took turns within one run. It trusts nothing and decides nothing; speed
+//! is never asserted by a test.
+
+mod contest;
+mod engine;
+mod handshake;
+mod machine;
+mod report;
+mod request;
+mod seal;
+mod start;
+mod vault;
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result};
+use chrysalis_tests::World;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::machine::Machine;
+use crate::report::Comparison;
+
+/// Measures Chrysalis and prints ratios.
+#[derive(Debug, Parser)]
+struct Cli {
+    /// How results are written; progress goes to standard error.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Rounds of every comparison; quick ones run more.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Only this section; may be repeated.
+    #[arg(long, value_enum, value_name = "SECTION")]
+    only: Vec<Section>,
+    /// Never shorten the contest with llama.cpp, however long it takes.
+    #[arg(long)]
+    full: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Our side of the contest with llama.cpp; speaks lines of JSON.
+    #[command(name = "__engine", hide = true)]
+    Engine,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs: one JSON object with a `schema`.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Section {
+    /// The engine against llama.cpp.
+    Engine,
+    /// Verifying and unsealing against a plain read and this CPU's rates.
+    Vault,
+    /// What the sealed path adds to a request.
+    Request,
+    /// Start to ready.
+    Start,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    if let Some(Command::Engine) = cli.command {
+        return engine::serve();
+    }
+    let rounds = usize::try_from(cli.rounds)?;
+    let wanted = |section| cli.only.is_empty() || cli.only.contains(&section);
+    let mut comparisons = Vec::new();
+    let mut machine = Machine::here();
+    if wanted(Section::Engine) {
+        comparisons.extend(engine::measure(rounds, cli.full, &mut machine)?);
+    }
+    if wanted(Section::Vault) {
+        comparisons.extend(vault::measure(rounds)?);
+    }
+    if wanted(Section::Request) {
+        comparisons.extend(request::measure(rounds, world()?)?);
+        comparisons.push(seal::measure(rounds)?);
+    }
+    if wanted(Section::Start) {
+        comparisons.push(start::measure(rounds, world()?)?);
+    }
+    print(cli.format, &machine, &comparisons)
+}
+
+fn print(format: Format, machine: &Machine, comparisons: &[Comparison]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match format {
+        Format::Json => {
+            let body = serde_json::json!({
+                "schema": "chrysalis/bench/v1",
+                "machine": machine,
+                "comparisons": comparisons,
+            });
+            writeln!(out, "{}", serde_json::to_string_pretty(&body)?)?;
+        }
+        Format::Text => {
+            writeln!(out, "{machine}")?;
+            for comparison in comparisons {
+                write!(out, "\n{comparison}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Bundle, manifest and pins of the default model.
+fn world() -> Result<&'static World> {
+    World::get().context("the default model is not here; run scripts/fetch-model")
+}
+
+/// One line of progress.
+fn progress(what: &str) {
+    // Nobody reads it if standard error is gone.
+    let _ = writeln!(std::io::stderr(), "bench: {what}");
+}

@@ -1,0 +1,106 @@
+//! Workers that die, stall or are full: typed errors, nothing partial shown as complete, and the
+//! worker keeps serving.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use chrysalis_tests::{Killed, Running, World, bin, chrysalis, eventually, status};
+
+fn worker_pid(worker: &Running) -> Option<i64> {
+    status(worker.state.path())["worker"]["pid"].as_i64()
+}
+
+#[test]
+fn a_worker_killed_mid_stream_gives_an_error_and_is_restarted() {
+    let Some(world) = World::get() else { return };
+    let worker = Running::start(world);
+    let pid = worker_pid(&worker).expect("status names the worker's process");
+    let mut args = vec!["ask".to_owned(), "--worker".into(), worker.address.clone()];
+    args.extend(world.trust());
+    args.extend(["--max-tokens".into(), "400".into(), "--state".into()]);
+    args.extend([worker.state.path().display().to_string(), "Write a very long story.".into()]);
+    let child = Command::new(bin("chrysalis"))
+        .args(&args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Long enough to be in the middle of the answer, far shorter than 400 tokens take.
+    std::thread::sleep(Duration::from_millis(2500));
+    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(killed.success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_ne!(output.status.code(), Some(0), "a cut answer is not complete: {stderr}");
+    assert!(stderr.contains("error[E-"), "{stderr}");
+
+    let next = eventually(Duration::from_secs(60), "the loader restarts the worker", || {
+        worker_pid(&worker).filter(|new| *new != pid)
+    });
+    assert_ne!(next, pid);
+    eventually(Duration::from_secs(60), "the restarted worker answers", || {
+        (worker.ask(world, &["--max-tokens", "4"], "Hello").code == 0).then_some(())
+    });
+}
+
+#[test]
+fn one_request_more_than_the_manifest_allows_is_told_to_wait() {
+    let Some(world) = World::get() else { return };
+    let manifest = world.path("one-at-a-time.toml");
+    let text = std::fs::read_to_string(world.path("worker.toml")).unwrap();
+    let text: String =
+        text.lines()
+            .map(|line| {
+                if line.starts_with("concurrent_requests") {
+                    "concurrent_requests = 1"
+                } else {
+                    line
+                }
+            })
+            .fold(String::new(), |all, line| all + line + "\n");
+    std::fs::write(&manifest, text).unwrap();
+    world.measure(&manifest, "pins-one.toml");
+    let (worker, ran) = Running::try_start(world, &manifest, &world.path("model.chrysalis"));
+    ran.expect_code(0);
+    let worker = worker.unwrap();
+    let ask = |tokens: &str, prompt: &str| {
+        let mut args = vec!["ask".to_owned(), "--worker".into(), worker.address.clone()];
+        args.extend(world.trust_with("pins-one.toml"));
+        args.extend(["--max-tokens".into(), tokens.into(), "--state".into()]);
+        args.extend([worker.state.path().display().to_string(), prompt.into()]);
+        args
+    };
+    let long = Killed(
+        Command::new(bin("chrysalis"))
+            .args(ask("500", "Write a very long story."))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    std::thread::sleep(Duration::from_millis(2000));
+    let refused = chrysalis(ask("4", "Hello"));
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("E-BUSY"), "{}", refused.stderr);
+    // The first requester goes away; its place is free again.
+    drop(long);
+    eventually(Duration::from_secs(20), "the place is free", || {
+        (chrysalis(ask("4", "Hello")).code == 0).then_some(())
+    });
+}
+
+#[test]
+fn a_worker_survives_garbage_on_its_port() {
+    use std::io::Write;
+    let Some(world) = World::get() else { return };
+    let worker = Running::start(world);
+    let pid = worker_pid(&worker);
+    for size in [0, 1, 100, 100_000] {
+        let mut stream = std::net::TcpStream::connect(&worker.address).unwrap();
+        drop(stream.write_all(&vec![0x16; size]));
+    }
+    worker.ask(world, &["--max-tokens", "4"], "Hello").expect_code(0);
+    assert_eq!(worker_pid(&worker), pid, "the same process still serves");
+}

@@ -1,0 +1,198 @@
+//! The rules of the tree, enforced: which crate may depend on which, what a sans-IO crate may
+//! name, and what a release worker must never reach.
+//!
+//! `enclave/` is what is measured, `host/` is what is not. If one of these tests is in the way,
+//! the design is being changed: change the table below in the same commit and say why.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod metadata;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use metadata::{Kind, Metadata};
+
+/// Allowed direct dependencies between our crates (normal and build dependencies; tests may
+/// reach further). A crate that is not listed may not exist.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("chrysalis-wire", &[]),
+    ("chrysalis-api", &["wire"]),
+    ("chrysalis-channel", &["wire"]),
+    ("chrysalis-evidence", &["wire"]),
+    ("chrysalis-receipt", &["wire"]),
+    ("chrysalis-vault", &["wire", "channel"]),
+    ("chrysalis-engine", &["wire", "api", "vault"]),
+    ("chrysalis-tee", &["wire"]),
+    ("chrysalis-tee-sim", &["wire", "evidence", "tee"]),
+    (
+        "chrysalis-worker",
+        &["wire", "api", "channel", "evidence", "receipt", "vault", "engine", "tee"],
+    ),
+    ("chrysalis-worker-sim", &["wire", "worker", "tee", "tee-sim"]),
+    ("chrysalis-measure", &["wire", "evidence"]),
+    ("chrysalis-loader", &["wire"]),
+    ("chrysalis-client", &["wire", "api", "channel", "evidence", "receipt", "vault"]),
+    (
+        "chrysalis-cli",
+        &["wire", "api", "channel", "evidence", "receipt", "vault", "measure", "loader", "client"],
+    ),
+    ("chrysalis-tests", &["*"]),
+];
+
+/// Crates that are pure functions over bytes: no sockets, no clock, no async runtime.
+const SANS_IO: &[&str] = &["wire", "evidence", "channel", "receipt", "api"];
+
+/// Words a sans-IO crate may not use outside its tests.
+const FORBIDDEN_WORDS: &[&str] =
+    &["tokio", "std::net", "SystemTime", "Instant::now", "std::fs", "std::process", "std::env"];
+
+/// Crates that must never be in the tree of the release worker, and why.
+const NEVER_IN_WORKER: &[(&str, &str)] = &[
+    ("chrysalis-tee-sim", "the simulator's keys are public"),
+    ("clap", "host-only: argv of the worker is four fixed flags"),
+    ("reqwest", "the worker opens no outbound connection"),
+    ("hf-hub", "the worker downloads nothing"),
+    ("tonlib-core", "no TON SDK inside the enclave (design §3.9)"),
+    ("axum", "host-only: the worker has six routes"),
+    ("tracing-subscriber", "the worker has no free-form log"),
+    ("env_logger", "the worker has no free-form log"),
+    ("openssl-sys", "one TLS stack"),
+    ("ring", "one crypto provider under TLS"),
+];
+
+#[test]
+fn crates_depend_only_along_the_allowed_edges() {
+    let mut faults = Vec::new();
+    for package in Metadata::read().members {
+        let Some((_, edges)) = ALLOWED.iter().find(|(name, _)| *name == package.name) else {
+            faults.push(format!("{} is not in the table of the tree", package.name));
+            continue;
+        };
+        for (dependency, kind) in &package.dependencies {
+            let Some(target) = dependency.strip_prefix("chrysalis-") else { continue };
+            let allowed = edges.contains(&target) || edges.contains(&"*");
+            if *kind != Kind::Development && !allowed {
+                faults.push(format!("{} must not depend on {dependency}", package.name));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "the tree is broken:\n  {}", faults.join("\n  "));
+}
+
+#[test]
+fn enclave_crates_never_depend_on_host_crates() {
+    let members = Metadata::read().members;
+    let host: BTreeSet<_> =
+        members.iter().filter(|p| p.top_dir == "host").map(|p| p.name.clone()).collect();
+    assert!(!host.is_empty(), "no host crate found: the check would check nothing");
+    for package in members.iter().filter(|p| p.top_dir == "enclave") {
+        for (dependency, _) in &package.dependencies {
+            assert!(!host.contains(dependency), "{} depends on {dependency}", package.name);
+        }
+    }
+}
+
+#[test]
+fn sans_io_crates_name_no_socket_no_clock_and_no_file() {
+    let root = root();
+    let mut checked = 0;
+    let mut faults = Vec::new();
+    for name in SANS_IO {
+        for file in rust_files(&root.join("enclave").join(name).join("src")) {
+            checked += 1;
+            let text = std::fs::read_to_string(&file).unwrap();
+            for (number, line) in without_tests_and_comments(&text) {
+                for word in FORBIDDEN_WORDS {
+                    if line.contains(word) {
+                        faults.push(format!("{}:{number}: {word}", file.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(checked >= SANS_IO.len(), "only {checked} files were read");
+    assert!(faults.is_empty(), "sans-IO crates do I/O:\n  {}", faults.join("\n  "));
+}
+
+#[test]
+fn the_release_worker_cannot_reach_what_it_must_not_link() {
+    let metadata = Metadata::read();
+    let reachable = metadata.normal_closure("chrysalis-worker");
+    assert!(reachable.contains("chrysalis-wire"), "the closure is empty: the check checks nothing");
+    for (name, reason) in NEVER_IN_WORKER {
+        assert!(!reachable.contains(*name), "chrysalis-worker reaches {name}: {reason}");
+    }
+    // The same walk does find the simulator where it belongs.
+    assert!(metadata.normal_closure("chrysalis-worker-sim").contains("chrysalis-tee-sim"));
+}
+
+#[test]
+fn anyhow_is_used_only_by_the_cli_and_tests() {
+    for package in Metadata::read().members {
+        let direct = package.dependencies.contains(&("anyhow".to_owned(), Kind::Normal));
+        let may = ["chrysalis-cli", "chrysalis-tests"].contains(&package.name.as_str());
+        assert!(!direct || may, "{} uses anyhow; libraries have typed errors", package.name);
+    }
+}
+
+#[test]
+fn unsafe_code_stands_only_where_the_design_allows_it() {
+    let root = root();
+    for dir in ["enclave", "host", "tests"] {
+        for file in rust_files(&root.join(dir)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let named = file.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+            let may = ["enclave/vault/", "enclave/tee/", "enclave/engine/"]
+                .iter()
+                .any(|p| named.starts_with(p));
+            let uses = text.contains(concat!("allow(", "unsafe_code)"));
+            assert!(!uses || may, "{named} allows unsafe code");
+        }
+    }
+}
+
+#[test]
+fn every_source_file_says_what_it_is_for_and_none_is_over_900_lines() {
+    let root = root();
+    let mut files = 0;
+    for dir in ["enclave", "host", "tests"] {
+        for file in rust_files(&root.join(dir)) {
+            files += 1;
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert!(text.starts_with("//!"), "{} does not open with //!", file.display());
+            let lines = text.lines().count();
+            assert!(lines <= 900, "{} has {lines} lines", file.display());
+        }
+    }
+    assert!(files > 40, "only {files} files were found");
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    let mut queue = vec![dir.to_path_buf()];
+    while let Some(dir) = queue.pop() {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() && !path.ends_with("node_modules") && !path.ends_with("target") {
+                queue.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                out.push(path);
+            }
+        }
+    }
+    out
+}
+
+/// Lines before the test module (tests stand at the bottom of a file), without comments.
+fn without_tests_and_comments(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .take_while(|(_, line)| line.trim() != "mod tests {")
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(index, line)| (index + 1, line))
+}

@@ -1,0 +1,291 @@
+// Scenarios through the official `openai` npm package against a Chrysalis gateway.
+//
+//     BASE_URL=http://127.0.0.1:8080/v1 node openai_js.mjs [SCENARIO...]
+//
+// Prints `ok NAME` or `not ok NAME: why` for each scenario and `N passed, M failed` at the end;
+// exits 1 if anything failed. The SDK is used unmodified: the API key is a placeholder the gateway
+// ignores, and retries are off so that a refusal is seen as it was sent. MODEL picks a model;
+// without it the first one the gateway lists is used.
+
+import OpenAI from "openai";
+
+const BASE_URL = (process.env.BASE_URL ?? "http://127.0.0.1:8080/v1").replace(/\/+$/, "");
+const TIMEOUT_MS = Number(process.env.TIMEOUT_S ?? "300") * 1000;
+const LONG = "Count from one to fifty in English words, separated by commas.";
+
+const client = new OpenAI({
+  baseURL: BASE_URL,
+  apiKey: "not-a-key",
+  maxRetries: 0,
+  timeout: TIMEOUT_MS,
+});
+
+/** Fails the scenario with `why` unless `condition` holds. */
+function check(condition, why) {
+  if (!condition) throw new Error(why);
+}
+
+/** Awaits `call`, expects exactly `type`, and returns the error. */
+async function refused(type, call) {
+  try {
+    await call();
+  } catch (error) {
+    check(error instanceof type, `expected ${type.name}, got ${error.constructor.name}: ${error.message}`);
+    return error;
+  }
+  throw new Error(`expected ${type.name}, got an answer`);
+}
+
+let cachedModel = process.env.MODEL;
+
+/** The model under test. */
+async function model() {
+  cachedModel ??= (await client.models.list()).data[0].id;
+  return cachedModel;
+}
+
+const user = (text) => [{ role: "user", content: text }];
+
+/** A greedy chat completion, short unless told otherwise. */
+async function chat(messages, options = {}) {
+  const limit = "max_completion_tokens" in options ? {} : { max_tokens: 16 };
+  return client.chat.completions.create({
+    model: await model(),
+    messages,
+    temperature: 0,
+    ...limit,
+    ...options,
+  });
+}
+
+/** Text of the only choice. */
+function content(answer) {
+  check(answer.choices.length === 1, `${answer.choices.length} choices`);
+  return answer.choices[0].message.content;
+}
+
+/** Text, finish reason and usage of a chat stream; checks the order of its parts. */
+async function joined(stream) {
+  let [text, finish, usage, seen] = ["", null, null, 0];
+  for await (const chunk of stream) {
+    seen += 1;
+    check(chunk.object === "chat.completion.chunk", `object ${chunk.object}`);
+    usage = chunk.usage ?? usage;
+    for (const choice of chunk.choices) {
+      check(finish === null || !choice.delta.content, "text after the finish reason");
+      text += choice.delta.content ?? "";
+      finish = choice.finish_reason ?? finish;
+    }
+  }
+  check(seen > 0, "the stream was empty");
+  return { text, finish, usage };
+}
+
+/** The stored receipt `id`, from the gateway. */
+async function receipt(id) {
+  const response = await fetch(`${BASE_URL}/receipts/${id}`);
+  check(response.ok, `receipt ${id}: HTTP ${response.status}`);
+  return response.json();
+}
+
+const scenarios = {
+  async models_list_names_the_model() {
+    const models = (await client.models.list()).data;
+    check(models.length > 0, "no model listed");
+    check(models.every((m) => m.object === "model" && m.id), "not model objects");
+  },
+
+  async model_retrieve_returns_the_listed_model() {
+    check((await client.models.retrieve(await model())).id === (await model()), "another model came back");
+  },
+
+  async model_retrieve_of_an_unknown_model_is_404() {
+    const error = await refused(OpenAI.NotFoundError, () => client.models.retrieve("no-such-model"));
+    check(error.code === "model_not_found", `code ${error.code}`);
+  },
+
+  async chat_answers_with_text_and_usage() {
+    const answer = await chat(user("Say hello."));
+    check(answer.object === "chat.completion", `object ${answer.object}`);
+    check(answer.model === (await model()), `model ${answer.model}`);
+    check(answer.choices[0].message.role === "assistant", "role");
+    check(content(answer), "empty answer");
+    check(["stop", "length"].includes(answer.choices[0].finish_reason), "finish reason");
+    const { prompt_tokens, completion_tokens, total_tokens } = answer.usage;
+    check(prompt_tokens > 0 && completion_tokens > 0, "no tokens counted");
+    check(total_tokens === prompt_tokens + completion_tokens, "sum is wrong");
+  },
+
+  async chat_stream_equals_the_plain_answer() {
+    const { text, finish, usage } = await joined(await chat(user("Say hello."), { stream: true }));
+    check(["stop", "length"].includes(finish), `finish ${finish}`);
+    check(usage === null, "usage was not asked for");
+    check(text === content(await chat(user("Say hello."))), "stream and plain answer differ");
+  },
+
+  async chat_stream_includes_usage_when_asked() {
+    const options = { stream: true, stream_options: { include_usage: true } };
+    const chunks = [];
+    for await (const chunk of await chat(user("Say hello."), options)) chunks.push(chunk);
+    const last = chunks.pop();
+    check(last.choices.length === 0 && last.usage, "the last chunk does not carry usage");
+    check(last.usage.completion_tokens > 0, "no completion tokens");
+    check(chunks.every((c) => !c.usage), "usage before the last chunk");
+  },
+
+  async stop_sequence_ends_the_answer_before_it() {
+    const whole = content(await chat(user(LONG), { max_tokens: 24 }));
+    const words = whole.split(/\s+/).filter(Boolean);
+    check(words.length >= 3, `only ${words.length} words to choose a stop from`);
+    const answer = await chat(user(LONG), { max_tokens: 24, stop: [words[2]] });
+    check(!content(answer).includes(words[2]), "the stop sequence is in the answer");
+    check(whole.startsWith(content(answer)), "the answer is not a prefix of the unstopped one");
+    check(answer.choices[0].finish_reason === "stop", "finish reason is not stop");
+  },
+
+  async max_tokens_limits_the_answer() {
+    const answer = await chat(user(LONG), { max_tokens: 4 });
+    check(answer.usage.completion_tokens === 4, `${answer.usage.completion_tokens} tokens`);
+    check(answer.choices[0].finish_reason === "length", "finish reason is not length");
+  },
+
+  async max_completion_tokens_limits_the_answer() {
+    const answer = await chat(user(LONG), { max_completion_tokens: 3 });
+    check(answer.usage.completion_tokens === 3, `${answer.usage.completion_tokens} tokens`);
+  },
+
+  async temperature_zero_is_deterministic() {
+    const first = content(await chat(user(LONG), { seed: 1 }));
+    const second = content(await chat(user(LONG), { seed: 1 }));
+    check(first === second, "two greedy answers differ");
+  },
+
+  async equal_seeds_give_equal_samples() {
+    const options = { seed: 7, temperature: 1, top_p: 0.9 };
+    const first = content(await chat(user(LONG), options));
+    const second = content(await chat(user(LONG), options));
+    check(first === second, "two samples with one seed differ");
+  },
+
+  async several_turns_are_one_conversation() {
+    const turns = user("My name is Ada.");
+    const short = await chat(turns);
+    turns.push({ role: "assistant", content: content(short) || "Hello." });
+    turns.push(...user("What is my name?"));
+    const longer = await chat(turns);
+    check(content(longer), "empty answer");
+    check(longer.usage.prompt_tokens > short.usage.prompt_tokens, "earlier turns were dropped");
+  },
+
+  async system_prompt_reaches_the_model() {
+    const system = { role: "system", content: "Answer in capital letters. ".repeat(8) };
+    const without = await chat(user("Say hello."));
+    const withSystem = await chat([system, ...user("Say hello.")]);
+    check(content(withSystem), "empty answer");
+    check(withSystem.usage.prompt_tokens > without.usage.prompt_tokens, "it was dropped");
+  },
+
+  async content_parts_equal_plain_content() {
+    const parts = [{ role: "user", content: [{ type: "text", text: "Say hello." }] }];
+    check(content(await chat(parts)) === content(await chat(user("Say hello."))), "answers differ");
+  },
+
+  async completion_answers_with_text_and_usage() {
+    const options = { prompt: "Once upon a time", max_tokens: 8, temperature: 0 };
+    const answer = await client.completions.create({ model: await model(), ...options });
+    check(answer.object === "text_completion", `object ${answer.object}`);
+    check(answer.choices[0].text, "empty answer");
+    check(answer.usage.completion_tokens > 0, "no tokens counted");
+  },
+
+  async completion_stream_equals_the_plain_answer() {
+    const options = { model: await model(), prompt: "Once upon a time", max_tokens: 8, temperature: 0 };
+    let text = "";
+    for await (const chunk of await client.completions.create({ ...options, stream: true })) {
+      for (const choice of chunk.choices) text += choice.text;
+    }
+    check(text === (await client.completions.create(options)).choices[0].text, "answers differ");
+  },
+
+  async unknown_parameter_is_refused_by_name() {
+    const error = await refused(OpenAI.BadRequestError, () => chat(user("hi"), { frobnicate: 1 }));
+    check(error.param === "frobnicate", `param ${error.param}`);
+    check(error.message.includes("frobnicate"), "the message does not name it");
+  },
+
+  async tools_are_refused_by_name() {
+    const tool = { type: "function", function: { name: "f", parameters: { type: "object" } } };
+    const error = await refused(OpenAI.BadRequestError, () => chat(user("hi"), { tools: [tool] }));
+    check(error.param === "tools", `param ${error.param}`);
+  },
+
+  async unknown_model_is_404() {
+    const call = () => chat(user("hi"), { model: "no-such-model" });
+    const error = await refused(OpenAI.NotFoundError, call);
+    check(error.code === "model_not_found", `code ${error.code}`);
+  },
+
+  async two_choices_are_refused() {
+    const error = await refused(OpenAI.BadRequestError, () => chat(user("hi"), { n: 2 }));
+    check(error.param === "n", `param ${error.param}`);
+  },
+
+  async temperature_out_of_range_is_refused() {
+    const error = await refused(OpenAI.BadRequestError, () => chat(user("hi"), { temperature: 5 }));
+    check(error.param === "temperature", `param ${error.param}`);
+  },
+
+  async receipt_id_is_in_a_header_and_the_receipt_is_kept() {
+    const request = { model: await model(), messages: user("hi"), max_tokens: 4 };
+    const { data, response } = await client.chat.completions.create(request).withResponse();
+    const id = response.headers.get("x-chrysalis-receipt-id") ?? "";
+    check(/^[0-9a-f]{32}$/.test(id), `receipt id ${id}`);
+    check(content(data) !== null, "no answer");
+    check((await receipt(id)).schema === "chrysalis/stored-receipt/v1", "schema");
+  },
+
+  async receipt_of_a_stream_is_kept() {
+    const request = { model: await model(), messages: user("hi"), max_tokens: 4, stream: true };
+    const { data, response } = await client.chat.completions.create(request).withResponse();
+    const id = response.headers.get("x-chrysalis-receipt-id") ?? "";
+    check(/^[0-9a-f]{32}$/.test(id), `receipt id ${id}`);
+    await joined(data);
+    check((await receipt(id)).schema === "chrysalis/stored-receipt/v1", "schema");
+  },
+
+  async aborted_stream_leaves_the_gateway_working() {
+    let seen = 0;
+    const stream = await chat(user(LONG), { stream: true, max_tokens: 200 });
+    for await (const _chunk of stream) if ((seen += 1) === 3) break;
+    stream.controller.abort();
+    const started = Date.now();
+    check(content(await chat(user("Say hello."), { max_tokens: 4 })), "empty answer after an abort");
+    check(Date.now() - started < TIMEOUT_MS / 2, "the next request waited for the aborted one");
+  },
+
+  async two_requests_at_once_are_both_answered() {
+    // Retries cover a worker that serves one request at a time.
+    const patient = client.withOptions({ maxRetries: 5 });
+    const name = await model();
+    const ask = (text) =>
+      patient.chat.completions.create({ model: name, messages: user(text), max_tokens: 8, temperature: 0 });
+    const answers = await Promise.all([ask("Say hello."), ask("Say goodbye.")]);
+    check(answers.every((a) => content(a)), "an answer is empty");
+  },
+};
+
+const wanted = new Set(process.argv.slice(2));
+let [passed, failed] = [0, 0];
+for (const [name, run] of Object.entries(scenarios)) {
+  if (wanted.size > 0 && !wanted.has(name)) continue;
+  try {
+    await run();
+    passed += 1;
+    console.log(`ok ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`not ok ${name}: ${error.constructor.name}: ${error.message}`);
+  }
+}
+console.log(`${passed} passed, ${failed} failed`);
+process.exitCode = failed > 0 || passed === 0 ? 1 : 0;

@@ -1,0 +1,331 @@
+"""Scenarios through the official `openai` Python package against a Chrysalis gateway.
+
+    BASE_URL=http://127.0.0.1:8080/v1 python openai_python.py [SCENARIO...]
+
+Prints `ok NAME` or `not ok NAME: why` for each scenario and `N passed, M failed` at the end; exits
+1 if anything failed. The SDK is used unmodified: the API key is a placeholder the gateway ignores,
+and retries are off so that a refusal is seen as it was sent. MODEL picks a model; without it the
+first one the gateway lists is used.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+import urllib.request
+
+import openai
+from openai import AsyncOpenAI, OpenAI
+
+BASE_URL = os.environ.get("BASE_URL", "http://127.0.0.1:8080/v1").rstrip("/")
+TIMEOUT_S = float(os.environ.get("TIMEOUT_S", "300"))
+
+client = OpenAI(base_url=BASE_URL, api_key="not-a-key", max_retries=0, timeout=TIMEOUT_S)
+scenarios = []
+
+
+def scenario(function):
+    """Registers a scenario under its function name."""
+    scenarios.append((function.__name__, function))
+    return function
+
+
+def check(condition, why):
+    """Fails the scenario with `why` unless `condition` holds."""
+    if not condition:
+        raise AssertionError(why)
+
+
+def refused(error_type, call):
+    """Runs `call`, expects exactly `error_type`, and returns the error."""
+    try:
+        call()
+    except error_type as error:
+        return error
+    except openai.APIError as error:
+        raise AssertionError(f"expected {error_type.__name__}, got {type(error).__name__}") from error
+    raise AssertionError(f"expected {error_type.__name__}, got an answer")
+
+
+def model():
+    """The model under test."""
+    return os.environ.get("MODEL") or client.models.list().data[0].id
+
+
+def user(text):
+    """One user message."""
+    return [{"role": "user", "content": text}]
+
+
+def chat(messages, **options):
+    """A greedy chat completion, short unless told otherwise."""
+    options.setdefault("temperature", 0)
+    if "max_completion_tokens" not in options:
+        options.setdefault("max_tokens", 16)
+    return client.chat.completions.create(model=model(), messages=messages, **options)
+
+
+def content(answer):
+    """Text of the only choice."""
+    check(len(answer.choices) == 1, f"{len(answer.choices)} choices")
+    return answer.choices[0].message.content
+
+
+def joined(stream):
+    """Text, finish reason and usage of a chat stream; checks the order of its parts."""
+    text, finish, usage, seen = "", None, None, 0
+    for chunk in stream:
+        seen += 1
+        check(chunk.object == "chat.completion.chunk", f"object {chunk.object!r}")
+        if chunk.usage is not None:
+            usage = chunk.usage
+        for choice in chunk.choices:
+            check(finish is None or not choice.delta.content, "text after the finish reason")
+            text += choice.delta.content or ""
+            finish = choice.finish_reason or finish
+    check(seen > 0, "the stream was empty")
+    return text, finish, usage
+
+
+LONG = "Count from one to fifty in English words, separated by commas."
+
+
+@scenario
+def models_list_names_the_model():
+    models = client.models.list().data
+    check(models, "no model listed")
+    check(all(m.object == "model" and m.id for m in models), "not model objects")
+
+
+@scenario
+def model_retrieve_returns_the_listed_model():
+    check(client.models.retrieve(model()).id == model(), "another model came back")
+
+
+@scenario
+def model_retrieve_of_an_unknown_model_is_404():
+    error = refused(openai.NotFoundError, lambda: client.models.retrieve("no-such-model"))
+    check(error.code == "model_not_found", f"code {error.code!r}")
+
+
+@scenario
+def chat_answers_with_text_and_usage():
+    answer = chat(user("Say hello."))
+    check(answer.object == "chat.completion", f"object {answer.object!r}")
+    check(answer.model == model(), f"model {answer.model!r}")
+    check(answer.choices[0].message.role == "assistant", "role")
+    check(content(answer), "empty answer")
+    check(answer.choices[0].finish_reason in ("stop", "length"), "finish reason")
+    usage = answer.usage
+    check(usage.prompt_tokens > 0 and usage.completion_tokens > 0, "no tokens counted")
+    check(usage.total_tokens == usage.prompt_tokens + usage.completion_tokens, "sum is wrong")
+
+
+@scenario
+def chat_stream_equals_the_plain_answer():
+    text, finish, usage = joined(chat(user("Say hello."), stream=True))
+    check(finish in ("stop", "length"), f"finish {finish!r}")
+    check(usage is None, "usage was not asked for")
+    check(text == content(chat(user("Say hello."))), "stream and plain answer differ")
+
+
+@scenario
+def chat_stream_includes_usage_when_asked():
+    stream = chat(user("Say hello."), stream=True, stream_options={"include_usage": True})
+    chunks = list(stream)
+    last = chunks[-1]
+    check(last.choices == [] and last.usage is not None, "the last chunk does not carry usage")
+    check(last.usage.completion_tokens > 0, "no completion tokens")
+    check(all(c.usage is None for c in chunks[:-1]), "usage before the last chunk")
+
+
+@scenario
+def stop_sequence_ends_the_answer_before_it():
+    whole = content(chat(user(LONG), max_tokens=24))
+    words = [w for w in whole.split() if w]
+    check(len(words) >= 3, f"only {len(words)} words to choose a stop from")
+    stop = words[2]
+    answer = chat(user(LONG), max_tokens=24, stop=[stop])
+    check(stop not in content(answer), "the stop sequence is in the answer")
+    check(whole.startswith(content(answer)), "the answer is not a prefix of the unstopped one")
+    check(answer.choices[0].finish_reason == "stop", "finish reason is not stop")
+
+
+@scenario
+def max_tokens_limits_the_answer():
+    answer = chat(user(LONG), max_tokens=4)
+    check(answer.usage.completion_tokens == 4, f"{answer.usage.completion_tokens} tokens")
+    check(answer.choices[0].finish_reason == "length", "finish reason is not length")
+
+
+@scenario
+def max_completion_tokens_limits_the_answer():
+    answer = chat(user(LONG), max_completion_tokens=3)
+    check(answer.usage.completion_tokens == 3, f"{answer.usage.completion_tokens} tokens")
+
+
+@scenario
+def temperature_zero_is_deterministic():
+    first, second = (content(chat(user(LONG), seed=1)) for _ in range(2))
+    check(first == second, "two greedy answers differ")
+
+
+@scenario
+def equal_seeds_give_equal_samples():
+    first, second = (content(chat(user(LONG), seed=7, temperature=1.0, top_p=0.9)) for _ in range(2))
+    check(first == second, "two samples with one seed differ")
+
+
+@scenario
+def several_turns_are_one_conversation():
+    turns = user("My name is Ada.")
+    short = chat(turns)
+    turns = turns + [{"role": "assistant", "content": content(short) or "Hello."}]
+    turns = turns + user("What is my name?")
+    longer = chat(turns)
+    check(content(longer), "empty answer")
+    check(longer.usage.prompt_tokens > short.usage.prompt_tokens, "earlier turns were dropped")
+
+
+@scenario
+def system_prompt_reaches_the_model():
+    system = [{"role": "system", "content": "Answer in capital letters. " * 8}]
+    without, with_system = chat(user("Say hello.")), chat(system + user("Say hello."))
+    check(content(with_system), "empty answer")
+    check(with_system.usage.prompt_tokens > without.usage.prompt_tokens, "it was dropped")
+
+
+@scenario
+def content_parts_equal_plain_content():
+    parts = [{"role": "user", "content": [{"type": "text", "text": "Say hello."}]}]
+    check(content(chat(parts)) == content(chat(user("Say hello."))), "answers differ")
+
+
+@scenario
+def completion_answers_with_text_and_usage():
+    answer = client.completions.create(
+        model=model(), prompt="Once upon a time", max_tokens=8, temperature=0
+    )
+    check(answer.object == "text_completion", f"object {answer.object!r}")
+    check(answer.choices[0].text, "empty answer")
+    check(answer.usage.completion_tokens > 0, "no tokens counted")
+
+
+@scenario
+def completion_stream_equals_the_plain_answer():
+    options = {"model": model(), "prompt": "Once upon a time", "max_tokens": 8, "temperature": 0}
+    chunks = client.completions.create(**options, stream=True)
+    text = "".join(choice.text for chunk in chunks for choice in chunk.choices)
+    check(text == client.completions.create(**options).choices[0].text, "answers differ")
+
+
+@scenario
+def unknown_parameter_is_refused_by_name():
+    call = lambda: chat(user("hi"), extra_body={"frobnicate": 1})
+    error = refused(openai.BadRequestError, call)
+    check(error.param == "frobnicate", f"param {error.param!r}")
+    check("frobnicate" in error.message, "the message does not name it")
+
+
+@scenario
+def tools_are_refused_by_name():
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), tools=[tool]))
+    check(error.param == "tools", f"param {error.param!r}")
+
+
+@scenario
+def unknown_model_is_404():
+    call = lambda: client.chat.completions.create(model="no-such-model", messages=user("hi"))
+    error = refused(openai.NotFoundError, call)
+    check(error.code == "model_not_found", f"code {error.code!r}")
+
+
+@scenario
+def two_choices_are_refused():
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), n=2))
+    check(error.param == "n", f"param {error.param!r}")
+
+
+@scenario
+def temperature_out_of_range_is_refused():
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), temperature=5))
+    check(error.param == "temperature", f"param {error.param!r}")
+
+
+def receipt(identifier):
+    """The stored receipt `identifier`, from the gateway."""
+    with urllib.request.urlopen(f"{BASE_URL}/receipts/{identifier}", timeout=30) as response:
+        return json.load(response)
+
+
+@scenario
+def receipt_id_is_in_a_header_and_the_receipt_is_kept():
+    raw = client.chat.completions.with_raw_response.create(
+        model=model(), messages=user("hi"), max_tokens=4
+    )
+    identifier = raw.headers.get("x-chrysalis-receipt-id", "")
+    check(len(identifier) == 32, f"receipt id {identifier!r}")
+    check(content(raw.parse()) is not None, "no answer")
+    check(receipt(identifier)["schema"] == "chrysalis/stored-receipt/v1", "schema")
+
+
+@scenario
+def receipt_of_a_stream_is_kept():
+    raw = client.chat.completions.with_raw_response.create(
+        model=model(), messages=user("hi"), max_tokens=4, stream=True
+    )
+    identifier = raw.headers.get("x-chrysalis-receipt-id", "")
+    check(len(identifier) == 32, f"receipt id {identifier!r}")
+    joined(raw.parse())
+    check(receipt(identifier)["schema"] == "chrysalis/stored-receipt/v1", "schema")
+
+
+@scenario
+def aborted_stream_leaves_the_gateway_working():
+    stream = chat(user(LONG), stream=True, max_tokens=200)
+    for _, _chunk in zip(range(3), stream):
+        pass
+    stream.close()
+    started = time.monotonic()
+    check(content(chat(user("Say hello."), max_tokens=4)), "empty answer after an abort")
+    check(time.monotonic() - started < TIMEOUT_S / 2, "the next request waited for the aborted one")
+
+
+@scenario
+def two_requests_at_once_are_both_answered():
+    async def both():
+        # One instance for each loop; retries cover a worker that serves one request at a time.
+        async with AsyncOpenAI(
+            base_url=BASE_URL, api_key="not-a-key", max_retries=5, timeout=TIMEOUT_S
+        ) as both_client:
+            ask = lambda text: both_client.chat.completions.create(
+                model=model(), messages=user(text), max_tokens=8, temperature=0
+            )
+            return await asyncio.gather(ask("Say hello."), ask("Say goodbye."))
+
+    check(all(content(answer) for answer in asyncio.run(both())), "an answer is empty")
+
+
+def main():
+    """Runs the scenarios named on the command line, or all."""
+    wanted = set(sys.argv[1:])
+    passed = failed = 0
+    for name, function in scenarios:
+        if wanted and name not in wanted:
+            continue
+        try:
+            function()
+        except Exception as error:  # a scenario must not end the run
+            failed += 1
+            print(f"not ok {name}: {type(error).__name__}: {error}", flush=True)
+        else:
+            passed += 1
+            print(f"ok {name}", flush=True)
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
