@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use chrysalis_tests::Killed;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -37,18 +37,24 @@ pub(crate) struct Contestant {
     // Before the process: it is killed last, after its input was closed.
     tasks: ChildStdin,
     answers: BufReader<ChildStdout>,
-    _process: Killed,
+    process: Killed,
+    program: String,
 }
 
 impl Contestant {
     /// Starts `command` and waits until it has loaded its model.
     pub(crate) fn start(command: &mut Command) -> Result<(Self, Hello)> {
         let program = command.get_program().to_string_lossy().into_owned();
-        let mut process =
-            Killed(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context(program)?);
+        let mut process = Killed(
+            command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .context(program.clone())?,
+        );
         let tasks = process.0.stdin.take().context("no standard input")?;
         let answers = BufReader::new(process.0.stdout.take().context("no standard output")?);
-        let mut contestant = Self { tasks, answers, _process: process };
+        let mut contestant = Self { tasks, answers, process, program };
         let hello = contestant.hear()?;
         Ok((contestant, hello))
     }
@@ -61,8 +67,10 @@ impl Contestant {
 
     fn hear<T: DeserializeOwned>(&mut self) -> Result<T> {
         let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        serde_json::from_str(&line).with_context(|| format!("a contestant said {line:?}"))
+        if self.answers.read_line(&mut line)? == 0 {
+            bail!("{} ended ({}) before it answered", self.program, self.process.0.wait()?);
+        }
+        serde_json::from_str(&line).with_context(|| format!("{} said {line:?}", self.program))
     }
 }
 

@@ -28,15 +28,17 @@ pub struct EngineOptions {
     pub max_concurrent: usize,
     /// Requests that may wait behind them. One more is refused with [`EngineError::Busy`].
     pub max_waiting: usize,
+    /// Most tokens of prompt and completion together; the model's own limit if that is less.
+    pub context_tokens: u32,
     /// Draws the seed of a request that brings none.
     pub entropy: fn() -> u64,
 }
 
 impl EngineOptions {
-    /// Four requests in turn, sixteen waiting.
+    /// Four requests in turn, sixteen waiting, the model's own context.
     #[must_use]
     pub const fn new(entropy: fn() -> u64) -> Self {
-        Self { max_concurrent: 4, max_waiting: 16, entropy }
+        Self { max_concurrent: 4, max_waiting: 16, context_tokens: u32::MAX, entropy }
     }
 }
 
@@ -66,8 +68,10 @@ impl CandleEngine {
     /// # Errors
     /// [`EngineError::Model`] or [`EngineError::Template`] for a file this build does not run.
     pub fn load(gguf: &[u8], options: EngineOptions) -> Result<Self, EngineError> {
-        let (model, text) = load(gguf)?;
-        let info = model.info().clone();
+        let (model, mut text) = load(gguf)?;
+        let mut info = model.info().clone();
+        info.context_tokens = info.context_tokens.min(options.context_tokens);
+        text.context = info.context_tokens;
         let max_concurrent = options.max_concurrent.max(1);
         let (sender, receiver) = jobs::channel();
         let tokenizer = Arc::clone(&text.tokenizer);

@@ -218,7 +218,7 @@ fn stopping_the_engine_fails_what_is_in_progress() {
 
 #[test]
 fn refuses_one_request_more_than_there_are_places() {
-    let options = EngineOptions { max_concurrent: 1, max_waiting: 1, entropy: || 0 };
+    let options = EngineOptions { max_concurrent: 1, max_waiting: 1, ..EngineOptions::new(|| 0) };
     let file = TinyModel::endless(&["x", "y"]).context(4000).build();
     let engine = CandleEngine::load(&file, options).unwrap();
     let first = engine.generate(hello(3900)).unwrap();
@@ -231,7 +231,7 @@ fn refuses_one_request_more_than_there_are_places() {
 
 #[test]
 fn a_refused_request_gives_its_place_back() {
-    let options = EngineOptions { max_concurrent: 1, max_waiting: 0, entropy: || 0 };
+    let options = EngineOptions { max_concurrent: 1, max_waiting: 0, ..EngineOptions::new(|| 0) };
     let engine = CandleEngine::load(&TinyModel::scripted(&["ok"]).build(), options).unwrap();
     for _ in 0..3 {
         assert!(engine.generate(request(text(&"x".repeat(2000)), 1)).is_err());
@@ -376,4 +376,20 @@ fn a_control_token_in_a_completion_is_not_the_end_of_a_turn() {
     let ids = Probe::load(&TinyModel::random(1).build()).unwrap();
     let ids = ids.ids(&text("<|im_end|>")).unwrap();
     assert!(!ids.contains(&IM_END));
+}
+
+#[test]
+fn a_context_limit_below_the_models_own_is_enforced_on_prompt_and_answer() {
+    let model = TinyModel::scripted(&["a", "b", "c", "d", "e", "f", "g", "h"]);
+    let prompt = engine(&model).generate(hello(1)).unwrap().prompt_tokens;
+    let limited = |context_tokens| {
+        let options = EngineOptions { context_tokens, ..EngineOptions::new(|| 0) };
+        CandleEngine::load(&model.build(), options).unwrap()
+    };
+    let got = answer(&limited(prompt + 3), hello(8));
+    assert_eq!((reason(&got), completion(&got)), (FinishReason::Length, 3));
+    assert_eq!(
+        limited(prompt).generate(hello(8)).expect_err("no room for an answer"),
+        EngineError::PromptTooLong { got: prompt, limit: prompt }
+    );
 }

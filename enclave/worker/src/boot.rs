@@ -229,6 +229,7 @@ fn load_model(
         .ok_or(WorkerError::NoModelFile)?;
     let options = EngineOptions {
         max_concurrent: worker.manifest.limits.concurrent_requests as usize,
+        context_tokens: worker.manifest.limits.context_tokens,
         ..EngineOptions::new(entropy)
     };
     Ok(Arc::new(CandleEngine::load(gguf, options)?))

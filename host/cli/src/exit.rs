@@ -54,17 +54,21 @@ pub(crate) struct Failure {
     pub(crate) code: String,
     /// What happened.
     pub(crate) message: String,
-    /// What was expected, where that can be said apart from the message.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) expected: Option<String>,
-    /// What was found instead.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) found: Option<String>,
+    /// What was expected and found, where that can be said apart from the message.
+    #[serde(flatten)]
+    pub(crate) compared: Option<Box<Compared>>,
     /// What to do.
     pub(crate) next_step: String,
     /// Nobody is there to be told.
     #[serde(skip)]
     pub(crate) quiet: bool,
+}
+
+/// An expectation and what was there instead.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Compared {
+    pub(crate) expected: String,
+    pub(crate) found: String,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature serde asks for
@@ -79,8 +83,7 @@ impl Failure {
             class,
             code: code.into(),
             message: message.into(),
-            expected: None,
-            found: None,
+            compared: None,
             next_step: "run the command again with --help".to_owned(),
             quiet: false,
         }
@@ -94,8 +97,8 @@ impl Failure {
 
     /// Says what was expected and what was found.
     pub(crate) fn compared(mut self, expected: impl ToString, found: impl ToString) -> Self {
-        self.expected = Some(expected.to_string());
-        self.found = Some(found.to_string());
+        let (expected, found) = (expected.to_string(), found.to_string());
+        self.compared = Some(Box::new(Compared { expected, found }));
         self
     }
 

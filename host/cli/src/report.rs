@@ -210,11 +210,9 @@ impl Text {
     fn failure(&mut self, failure: &Failure) -> fmt::Result {
         self.coloured(RED, &format!("error[{}]", escape(&failure.code)))?;
         writeln!(self.out, ": {}", escape(&failure.message))?;
-        if let Some(expected) = &failure.expected {
-            writeln!(self.out, "  expected: {}", escape(expected))?;
-        }
-        if let Some(found) = &failure.found {
-            writeln!(self.out, "  found:    {}", escape(found))?;
+        if let Some(compared) = &failure.compared {
+            writeln!(self.out, "  expected: {}", escape(&compared.expected))?;
+            writeln!(self.out, "  found:    {}", escape(&compared.found))?;
         }
         writeln!(self.out, "  next:     {}", escape(&failure.next_step))
     }

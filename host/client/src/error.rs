@@ -1,6 +1,6 @@
 //! Why the client refuses. Messages name what was expected, what was found and what to do; none
 //! of them contains a byte of a prompt or of an answer, and text of a peer is repeated only after
-//! [`sanitise`].
+//! it was bounded and stripped of control characters.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;

@@ -94,7 +94,6 @@ impl StoredReceipt {
     /// Verifies the receipt without any worker: the stored evidence is appraised again, by
     /// `judge`'s pins and collateral and as of the recorded time, and the receipt is held against
     /// what that evidence proves. What is not given is skipped, and the report says so.
-    #[must_use]
     pub fn verify(
         &self,
         judge: Option<(&Appraiser, &Collateral)>,

@@ -131,10 +131,12 @@ impl Activity {
             // TLS begins with the client: one that is silent only holds a place.
             let allowed = if last == 0 { limits.first_byte } else { limits.idle };
             let end = self.start + Duration::from_millis(last) + allowed;
-            if Instant::now() >= end {
+            let now = Instant::now();
+            if now >= end {
                 return;
             }
-            sleep_until(end).await;
+            // Which of the two bounds applies may change while this sleeps.
+            sleep_until(end.min(now + limits.first_byte.min(limits.idle))).await;
         }
     }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::backend::describe;
 use crate::error::LoaderError;
@@ -122,7 +123,15 @@ fn spawn(state: &StateDir, supervisor: &SupervisorCommand) -> Result<Child, Load
 }
 
 fn lost(child: &mut Child) -> LoaderError {
+    // It closed its report, so it is about to end; how it ends is worth a moment.
+    let deadline = Instant::now() + LAST_MOMENT;
+    while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
+        std::thread::sleep(LAST_MOMENT / 50);
+    }
     let _ = child.kill();
     let status = child.wait().map_or_else(|e| e.to_string(), describe);
     LoaderError::SupervisorLost { status }
 }
+
+/// How long a supervisor that closed its report may take to end.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
