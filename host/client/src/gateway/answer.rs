@@ -181,7 +181,7 @@ impl Pipe {
     /// Stores the receipt.
     async fn save(&self, completed: Completed) -> Result<(), ClientError> {
         let store = self.shared.receipts.clone();
-        blocking(move || { let _ = (&store, &completed); Ok(()) }).await
+        blocking(move || store.save(&completed.stored)).await.map(drop)
     }
 
     /// A failed answer may still have a receipt for what was produced; it is kept if it comes.
