@@ -160,7 +160,7 @@ fn inspect(path: &Path, context: &Context) -> Result<(), Failure> {
 }
 
 fn verify(arguments: &Verify, context: &Context) -> Result<(), Failure> {
-    let root = arguments.root.as_deref().map(|text| root(text)).transpose()?;
+    let root = arguments.root.as_deref().map(root).transpose()?;
     let key = arguments.key.as_deref().map(files::read_key).transpose()?;
     let bundle = open(&arguments.file)?;
     let progress = context.report.progress("verify");

@@ -157,10 +157,7 @@ fn show_line(line: &LogLine, context: &Context) -> Result<(), Failure> {
         let (schema, at, event) = ("chrysalis/console/v1", line.at, &line.event);
         return context.report.json_line(&LogBody { schema, at, event });
     }
-    let text = match event_text(&line.event) {
-        Some(text) => text,
-        None => return Ok(()),
-    };
+    let Some(text) = event_text(&line.event) else { return Ok(()) };
     context.report.out(format!("{}  {text}\n", line.at.0).as_bytes())
 }
 
