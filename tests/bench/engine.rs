@@ -2,7 +2,7 @@
 
 use std::io::BufRead as _;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use chrysalis_engine::{
@@ -14,9 +14,13 @@ use crate::contest::{Contestant, Hello, Task, Timed, say};
 use crate::machine::Machine;
 use crate::report::{Better, Comparison};
 
-/// Prefill and decode rates, for each number of threads. Unless `full`, the task is halved until
-/// all of it fits into [`BUDGET`]; the titles say what was done.
-pub(crate) fn measure(rounds: usize, full: bool, machine: &mut Machine) -> Result<Vec<Comparison>> {
+/// Prefill and decode rates, for each number of threads. The task is halved until its rounds on
+/// one thread fit into `seconds`; the titles say what was done.
+pub(crate) fn measure(
+    rounds: usize,
+    seconds: u32,
+    machine: &mut Machine,
+) -> Result<Vec<Comparison>> {
     let mut out = Vec::new();
     let mut size = None;
     for threads in THREADS {
@@ -27,7 +31,7 @@ pub(crate) fn measure(rounds: usize, full: bool, machine: &mut Machine) -> Resul
         machine.reference = Some(hello.about);
         let mut contest = Contest { ours, theirs };
         let warm = contest.round(&WARM_UP.task())?;
-        let size = *size.get_or_insert_with(|| if full { FULL } else { fitting(rounds, &warm) });
+        let size = *size.get_or_insert_with(|| fitting(rounds, f64::from(seconds), &warm));
         let task = size.task();
         let results = (1..=rounds)
             .map(|round| {
@@ -101,8 +105,8 @@ impl Size {
 }
 
 /// The largest task that fits, by what the warm-up took on one thread.
-fn fitting(rounds: usize, warm: &[Timed; 2]) -> Size {
-    let seconds = |size: Size| -> f64 {
+fn fitting(rounds: usize, seconds: f64, warm: &[Timed; 2]) -> Size {
+    let expected = |size: Size| -> f64 {
         let grown = |now: u32, then: u32| f64::from(now) / f64::from(then);
         let once = warm.iter().map(|t| {
             t.prefill_seconds * grown(size.lines, WARM_UP.lines)
@@ -111,7 +115,7 @@ fn fitting(rounds: usize, warm: &[Timed; 2]) -> Size {
         once.sum::<f64>() * rounds as f64
     };
     let mut size = FULL;
-    while seconds(size) > BUDGET.as_secs_f64() && size.lines > WARM_UP.lines {
+    while expected(size) > seconds && size.lines > WARM_UP.lines {
         size = Size { lines: size.lines / 2, decode: size.decode / 2 };
     }
     size
@@ -193,5 +197,3 @@ const THREADS: [u32; 2] = [1, 2];
 /// 504 tokens of the default model: just under the 512 that llama.cpp computes at a time.
 const FULL: Size = Size { lines: 18, decode: 128 };
 const WARM_UP: Size = Size { lines: 2, decode: 8 };
-/// Longest the rounds on one thread may take; more threads take less.
-const BUDGET: Duration = Duration::from_secs(150);

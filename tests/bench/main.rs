@@ -33,9 +33,9 @@ struct Cli {
     /// Only this section; may be repeated.
     #[arg(long, value_enum, value_name = "SECTION")]
     only: Vec<Section>,
-    /// Never shorten the contest with llama.cpp, however long it takes.
-    #[arg(long)]
-    full: bool,
+    /// Longest the contest with llama.cpp may take on one thread; its task is halved until it fits.
+    #[arg(long, value_name = "SECONDS", default_value_t = 150)]
+    contest_seconds: u32,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -77,7 +77,7 @@ fn main() -> Result<()> {
     let mut comparisons = Vec::new();
     let mut machine = Machine::here();
     if wanted(Section::Engine) {
-        comparisons.extend(engine::measure(rounds, cli.full, &mut machine)?);
+        comparisons.extend(engine::measure(rounds, cli.contest_seconds, &mut machine)?);
     }
     if wanted(Section::Vault) {
         comparisons.extend(vault::measure(rounds)?);

@@ -149,7 +149,7 @@ impl fmt::Display for Comparison {
             let (median, best) = (figure(spread.median), figure(self.best(spread)));
             let name = format!("  {}", series.name);
             let (unit, rounds) = (self.unit, series.samples.len());
-            writeln!(f, "  {name:<width$} {median:>8} {unit:<9} (best {best} of {rounds} rounds)")?;
+            writeln!(f, "  {name:<width$} {median:>8} {unit:<9} (best of {rounds}: {best})")?;
         }
         Ok(())
     }

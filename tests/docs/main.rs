@@ -34,7 +34,11 @@ fn every_command_of_the_readme_runs() {
         .unwrap()
         .into();
     let ran = ran.expect_code(0);
-    assert!(ran.stdout.contains("prime number"), "the first commands get an answer: {}", ran.stdout);
+    assert!(
+        ran.stdout.contains("prime number"),
+        "the first commands get an answer: {}",
+        ran.stdout
+    );
 }
 
 /// The texts of the fenced blocks whose language is `sh`.

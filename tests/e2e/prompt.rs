@@ -10,7 +10,8 @@ fn answers_a_sealed_prompt_and_the_receipt_verifies_offline() {
     let Some(world) = World::get() else { return };
     let worker = Running::start(world);
     let prompt = "What is a prime number?";
-    let ran = worker.ask(world, &["--max-tokens", "24", "--temperature", "0"], prompt).expect_code(0);
+    let ran =
+        worker.ask(world, &["--max-tokens", "24", "--temperature", "0"], prompt).expect_code(0);
     let receipts = fs::read_dir(worker.state.path().join("receipts")).unwrap();
     let receipt = receipts.map(|e| e.unwrap().path()).next().expect("the receipt is kept");
     assert!(ran.stdout.contains("prime number"), "the model answered: {}", ran.stdout);

@@ -4,7 +4,13 @@
 //! Tests are parallel-safe: each worker listens on a port the kernel picks and keeps its state in
 //! a directory of its own, removed with the test.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::missing_panics_doc
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,9 +99,9 @@ pub fn model() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("CHRYSALIS_MODEL_GGUF") {
         return Some(path.into());
     }
-    let cache = std::env::var_os("CHRYSALIS_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/chrysalis")
-    });
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    let cache = std::env::var_os("CHRYSALIS_CACHE")
+        .map_or_else(|| home().join(".cache/chrysalis"), PathBuf::from);
     let path = cache.join("models/smollm2-135m-instruct-q4_1.gguf");
     if path.exists() {
         return Some(path);

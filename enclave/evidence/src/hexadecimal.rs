@@ -33,7 +33,10 @@ impl<'de, const N: usize> Deserialize<'de> for HexArray<N> {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
         parse(&text).map(Self).ok_or_else(|| {
-            serde::de::Error::custom(format_args!("expected {} lower-case hex digits", N.saturating_mul(2)))
+            serde::de::Error::custom(format_args!(
+                "expected {} lower-case hex digits",
+                N.saturating_mul(2)
+            ))
         })
     }
 }

@@ -89,7 +89,7 @@ fn own_pins(
 
 /// The TD report of a quote: after the 48-byte header in version 4, after 6 more bytes (body type
 /// and size) in version 5.
-fn td_body<'a>(cut: &'a CutQuote) -> Option<&'a [u8]> {
+fn td_body(cut: &CutQuote) -> Option<&[u8]> {
     match cut.version() {
         4 => cut.bytes().get(48..),
         5 => cut.bytes().get(54..),
