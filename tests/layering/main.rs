@@ -11,7 +11,7 @@ mod metadata;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use metadata::{Kind, Metadata};
+use metadata::{Kind, Metadata, linked_by};
 
 /// Allowed direct dependencies between our crates (normal and build dependencies; tests may
 /// reach further). A crate that is not listed may not exist.
@@ -99,7 +99,12 @@ fn sans_io_crates_name_no_socket_no_clock_and_no_file() {
     let mut checked = 0;
     let mut faults = Vec::new();
     for name in SANS_IO {
-        for file in rust_files(&root.join("enclave").join(name).join("src")) {
+        let src = root.join("enclave").join(name).join("src");
+        for file in rust_files(&src) {
+            // Unit tests that are files of their own may read vectors and watch the clock.
+            if file.starts_with(src.join("tests")) {
+                continue;
+            }
             checked += 1;
             let text = std::fs::read_to_string(&file).unwrap();
             for (number, line) in without_tests_and_comments(&text) {
@@ -117,14 +122,15 @@ fn sans_io_crates_name_no_socket_no_clock_and_no_file() {
 
 #[test]
 fn the_release_worker_cannot_reach_what_it_must_not_link() {
-    let metadata = Metadata::read();
-    let reachable = metadata.normal_closure("chrysalis-worker");
-    assert!(reachable.contains("chrysalis-wire"), "the closure is empty: the check checks nothing");
-    for (name, reason) in NEVER_IN_WORKER {
-        assert!(!reachable.contains(*name), "chrysalis-worker reaches {name}: {reason}");
+    let linked = linked_by("chrysalis-worker");
+    for present in ["chrysalis-wire", "rustls", "aws-lc-rs"] {
+        assert!(linked.contains(present), "{present} is missing: the check checks nothing");
     }
-    // The same walk does find the simulator where it belongs.
-    assert!(metadata.normal_closure("chrysalis-worker-sim").contains("chrysalis-tee-sim"));
+    for (name, reason) in NEVER_IN_WORKER {
+        assert!(!linked.contains(*name), "chrysalis-worker links {name}: {reason}");
+    }
+    // The same question does find the simulator where it belongs.
+    assert!(linked_by("chrysalis-worker-sim").contains("chrysalis-tee-sim"));
 }
 
 #[test]

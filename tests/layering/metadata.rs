@@ -1,18 +1,15 @@
-//! What `cargo metadata` says about the workspace, cut to what the rules of the tree need.
+//! What cargo says about the workspace, cut to what the rules of the tree need: the members and
+//! their declared dependencies from `cargo metadata`, what a crate really links from `cargo tree`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
 
-/// The workspace and its resolved dependencies.
+/// The workspace and its declared dependencies.
 pub(crate) struct Metadata {
     /// The crates of this workspace.
     pub(crate) members: Vec<Package>,
-    /// Package id to name.
-    names: BTreeMap<String, String>,
-    /// Package id to the ids of its normal dependencies, features resolved.
-    edges: BTreeMap<String, Vec<String>>,
 }
 
 /// One crate of this workspace.
@@ -37,21 +34,15 @@ pub(crate) enum Kind {
 }
 
 impl Metadata {
-    /// Asks cargo. The lock file must be current and the crates fetched.
+    /// Asks cargo.
     pub(crate) fn read() -> Self {
         let root = super::root();
-        let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version", "1", "--locked", "--offline"])
-            .current_dir(&root)
-            .output()
-            .expect("cargo starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let value: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
+        let output = cargo(&["metadata", "--format-version", "1", "--no-deps"]);
+        let value: Value = serde_json::from_str(&output).expect("cargo prints JSON");
         let members: BTreeSet<_> = strings(&value["workspace_members"]).collect();
-        let packages = || value["packages"].as_array().expect("packages").iter();
+        let packages = value["packages"].as_array().expect("packages").iter();
         Self {
-            names: packages().map(|p| (text(&p["id"]), text(&p["name"]))).collect(),
-            members: packages()
+            members: packages
                 .filter(|p| members.contains(&text(&p["id"])))
                 .map(|p| Package {
                     name: text(&p["name"]),
@@ -68,26 +59,31 @@ impl Metadata {
                         .collect(),
                 })
                 .collect(),
-            edges: value["resolve"]["nodes"]
-                .as_array()
-                .expect("nodes")
-                .iter()
-                .map(|node| (text(&node["id"]), normal_edges(node)))
-                .collect(),
         }
     }
+}
 
-    /// Names of all crates reachable from the member `root` over normal dependencies.
-    pub(crate) fn normal_closure(&self, root: &str) -> BTreeSet<String> {
-        let start = self.names.iter().find(|(_, name)| *name == root).expect("a member").0;
-        let (mut seen, mut queue) = (BTreeSet::new(), vec![start.clone()]);
-        while let Some(id) = queue.pop() {
-            if seen.insert(id.clone()) {
-                queue.extend(self.edges[&id].iter().cloned());
-            }
-        }
-        seen.iter().map(|id| self.names[id].clone()).collect()
-    }
+/// Names of all crates that `root`, a member, links: itself and what it reaches over normal
+/// dependencies with the features a build of it alone resolves.
+///
+/// This is `cargo tree`, the command users are told to run, and not the resolve graph of `cargo
+/// metadata`: that one also names optional dependencies that no enabled feature turns on.
+pub(crate) fn linked_by(root: &str) -> BTreeSet<String> {
+    let output = cargo(&["tree", "-p", root, "-e", "normal", "--prefix", "none", "-f", "{p}"]);
+    let names = output.lines().filter_map(|line| line.split(' ').next());
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// Runs cargo in the workspace. The lock file must be current and the crates fetched.
+fn cargo(args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(args)
+        .args(["--locked", "--offline"])
+        .current_dir(super::root())
+        .output()
+        .expect("cargo starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo prints UTF-8")
 }
 
 impl Kind {
@@ -99,15 +95,6 @@ impl Kind {
             Some(other) => panic!("cargo names a dependency kind {other}"),
         }
     }
-}
-
-fn normal_edges(node: &Value) -> Vec<String> {
-    let is_normal = |dep: &&Value| {
-        let kinds = dep["dep_kinds"].as_array().expect("dep_kinds");
-        kinds.iter().any(|k| Kind::read(&k["kind"]) == Kind::Normal)
-    };
-    let deps = node["deps"].as_array().expect("deps");
-    deps.iter().filter(is_normal).map(|dep| text(&dep["pkg"])).collect()
 }
 
 fn strings(value: &Value) -> impl Iterator<Item = String> + '_ {
