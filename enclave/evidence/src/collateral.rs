@@ -20,8 +20,7 @@ use crate::time::parse_utc;
 /// Schema name of a collateral bundle.
 pub const COLLATERAL_SCHEMA: &str = "chrysalis/collateral/v1";
 
-/// Largest bundle accepted, in bytes; ten times the largest real one seen (24 KB).
-pub const MAX_COLLATERAL_BYTES: usize = 256 * 1024;
+pub use chrysalis_wire::limits::MAX_COLLATERAL_BYTES;
 
 /// Why a collateral bundle was refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

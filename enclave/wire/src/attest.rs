@@ -44,3 +44,9 @@ pub const EVENT_DOMAIN: &[u8] = b"chrysalis/event/v1";
 pub const EVENT_MANIFEST: &str = "manifest";
 /// Event naming the model root.
 pub const EVENT_MODEL_ROOT: &str = "model-root";
+/// Reserved: the digest of a policy beside the manifest. Nothing extends it yet, and a verifier
+/// refuses a log that has it.
+pub const EVENT_POLICY: &str = "policy";
+/// Reserved: the digest of the verdict over a GPU's evidence. Nothing extends it yet, and a
+/// verifier refuses a log that has it.
+pub const EVENT_GPU_VERDICT: &str = "gpu-verdict";

@@ -1,7 +1,9 @@
-//! The only thing a worker may write to its console: a closed set of events with numbers and
+//! The only thing PID 1 and a worker may write to the console: a closed set of events with numbers and
 //! codes, one JSON object a line. There is no field a prompt could end up in.
 
 use serde::{Deserialize, Serialize};
+
+use crate::ids::RegisterValue;
 
 /// Boot stages in order. The worker is ready only after [`BootStage::Ready`] is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -34,6 +36,61 @@ impl BootStage {
         Self::Appraise,
         Self::Ready,
     ];
+}
+
+/// What PID 1 of a VM image does before the worker's own stages, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InitStep {
+    /// The kernel's file systems are mounted.
+    Mounts,
+    /// `image.toml` is read and the image announced.
+    Image,
+    /// Every word of the kernel command line is one this image knows.
+    CommandLine,
+    /// The listed modules are checked and loaded, and module loading is closed.
+    Modules,
+    /// The kernel settings are written.
+    Sysctls,
+    /// The network interface has its address.
+    Network,
+    /// The two disks are found and the configuration is read.
+    Disks,
+    /// The boot events are extended into RTMR3, and the way there is closed.
+    Measure,
+    /// The worker runs, unprivileged.
+    Worker,
+}
+
+impl InitStep {
+    /// All steps in order.
+    pub const ALL: [Self; 9] = [
+        Self::Mounts,
+        Self::Image,
+        Self::CommandLine,
+        Self::Modules,
+        Self::Sysctls,
+        Self::Network,
+        Self::Disks,
+        Self::Measure,
+        Self::Worker,
+    ];
+
+    /// The step as the console spells it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mounts => "mounts",
+            Self::Image => "image",
+            Self::CommandLine => "command-line",
+            Self::Modules => "modules",
+            Self::Sysctls => "sysctls",
+            Self::Network => "network",
+            Self::Disks => "disks",
+            Self::Measure => "measure",
+            Self::Worker => "worker",
+        }
+    }
 }
 
 /// State of one stage.
@@ -72,9 +129,49 @@ pub enum ConsoleEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<String>,
     },
+    /// A step of PID 1 changed.
+    Init {
+        /// The step.
+        step: InitStep,
+        /// Its new state.
+        state: StageState,
+        /// Units in all (modules, settings, events), 0 if not counted.
+        #[serde(default)]
+        total: u64,
+        /// Stable refusal code, for [`StageState::Refused`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+    },
+    /// What image booted, as its own configuration says.
+    Image {
+        /// `true` for a debug image: whoever reads its console may read secrets.
+        debug: bool,
+        /// `true` for an image with a simulated platform: nothing here is secret.
+        insecure_sim: bool,
+    },
+    /// RTMR3 as PID 1 left it. Informational: the quote decides.
+    Measured {
+        /// The register.
+        rtmr3: RegisterValue,
+    },
+    /// The worker ended; PID 1 powers off.
+    WorkerEnded {
+        /// Exit code, if it exited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exit: Option<i32>,
+        /// Signal, if one ended it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<i32>,
+    },
+    /// The last line of PID 1.
+    PowerOff {
+        /// Stable refusal code; absent after an orderly stop.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+    },
     /// The listener is bound.
     Listening {
-        /// `127.0.0.1:PORT`.
+        /// `127.0.0.1:PORT`, or the guest's address in a VM.
         address: String,
         /// `true` on a simulated platform: nothing here is secret.
         insecure_sim: bool,
@@ -108,6 +205,16 @@ mod tests {
             line,
             r#"{"event":"stage","stage":"model","state":"progress","done":1,"total":2}"#
         );
+    }
+
+    #[test]
+    fn steps_of_pid_1_are_spelled_as_they_are_named() {
+        for step in InitStep::ALL {
+            let spelled = serde_json::to_string(&step).unwrap();
+            assert_eq!(spelled, format!("\"{}\"", step.name()));
+        }
+        let line = serde_json::to_string(&ConsoleEvent::PowerOff { code: None }).unwrap();
+        assert_eq!(line, r#"{"event":"power-off"}"#);
     }
 
     #[test]

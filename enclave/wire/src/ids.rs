@@ -86,6 +86,12 @@ hex_id!(
     16
 );
 
+hex_id!(
+    /// The value of a measurement register (SHA-384).
+    RegisterValue,
+    48
+);
+
 /// TON `global_id` of the network a worker serves; part of the measured manifest, of every seal
 /// header and of every signed receipt, so nothing crosses from one network to another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

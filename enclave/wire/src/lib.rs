@@ -20,7 +20,9 @@
 )]
 
 pub mod attest;
+pub mod cmdline;
 pub mod codec;
+pub mod config_disk;
 pub mod console;
 pub mod ids;
 pub mod image;
@@ -31,9 +33,11 @@ pub mod manifest;
 pub mod secret;
 
 pub use attest::{AttestationDocument, RuntimeEvent};
+pub use cmdline::{CommandLine, CommandLineError};
 pub use codec::{Decoder, Encoder, WireError};
-pub use console::{BootStage, ConsoleEvent, StageState};
-pub use ids::{Digest, KeyId, NetworkId, RequestId, UnixMillis, UnixTime};
+pub use config_disk::{ConfigDisk, ConfigDiskError};
+pub use console::{BootStage, ConsoleEvent, InitStep, StageState};
+pub use ids::{Digest, KeyId, NetworkId, RegisterValue, RequestId, UnixMillis, UnixTime};
 pub use image::{ImageConfig, ImageConfigError, ImagePlatform};
 pub use inner::InnerRequest;
 pub use keyset::{KeyRole, Keyset, SealKeyEntry, SuiteId};

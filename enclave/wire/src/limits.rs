@@ -24,6 +24,9 @@ pub const MAX_MANIFEST_BYTES: usize = 64 * 1024;
 /// Largest sealed request, in bytes: header, recipients and frames together.
 pub const MAX_SEALED_REQUEST_BYTES: usize = 8 * 1024 * 1024;
 
+/// Largest collateral bundle, in bytes; ten times the largest real one seen (24 KB).
+pub const MAX_COLLATERAL_BYTES: usize = 256 * 1024;
+
 /// Largest plaintext of one seal/1 frame, in bytes, padding included.
 pub const MAX_FRAME_BYTES: usize = 64 * 1024;
 

@@ -73,9 +73,15 @@ pub fn parse_line(line: &[u8]) -> Option<ConsoleEvent> {
     }
     let event: ConsoleEvent = serde_json::from_slice(line).ok()?;
     let sound = match &event {
-        ConsoleEvent::Stage { code, .. } => code.as_deref().is_none_or(is_code),
+        ConsoleEvent::Stage { code, .. }
+        | ConsoleEvent::Init { code, .. }
+        | ConsoleEvent::PowerOff { code } => code.as_deref().is_none_or(is_code),
         ConsoleEvent::Listening { address, .. } => address.parse::<SocketAddr>().is_ok(),
-        ConsoleEvent::Served { .. } | ConsoleEvent::Stopping {} => true,
+        ConsoleEvent::Image { .. }
+        | ConsoleEvent::Measured { .. }
+        | ConsoleEvent::WorkerEnded { .. }
+        | ConsoleEvent::Served { .. }
+        | ConsoleEvent::Stopping {} => true,
     };
     sound.then_some(event)
 }

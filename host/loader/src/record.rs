@@ -116,7 +116,14 @@ impl Recorder {
                 run.served = *requests;
                 run.refused = *refused;
             }
-            ConsoleEvent::Stopping {} => {}
+            ConsoleEvent::Init { code: Some(code), .. }
+            | ConsoleEvent::PowerOff { code: Some(code) } => run.refusal = Some(code.clone()),
+            ConsoleEvent::Image { insecure_sim, .. } => run.insecure_sim = Some(*insecure_sim),
+            ConsoleEvent::Init { .. }
+            | ConsoleEvent::Measured { .. }
+            | ConsoleEvent::WorkerEnded { .. }
+            | ConsoleEvent::PowerOff { .. }
+            | ConsoleEvent::Stopping {} => {}
         }
         self.save();
     }

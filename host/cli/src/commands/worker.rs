@@ -216,6 +216,30 @@ fn event_text(event: &ConsoleEvent) -> Option<String> {
                 }
             }
         }
+        ConsoleEvent::Init { step, state, code, .. } => {
+            let name = step.name();
+            match state {
+                StageState::Started | StageState::Progress => return None,
+                StageState::Done => format!("{name:<12} done"),
+                StageState::Skipped => format!("{name:<12} not needed"),
+                StageState::Refused => {
+                    format!("{name:<12} REFUSED {}", code.as_deref().unwrap_or_default())
+                }
+            }
+        }
+        ConsoleEvent::Image { debug, insecure_sim } => {
+            let debug = if *debug { ", DEBUG IMAGE" } else { "" };
+            let sim = if *insecure_sim { ", INSECURE-SIM" } else { "" };
+            format!("image booted{debug}{sim}")
+        }
+        ConsoleEvent::Measured { rtmr3 } => format!("measured      rtmr3 {rtmr3}"),
+        ConsoleEvent::WorkerEnded { exit, signal } => match (exit, signal) {
+            (_, Some(signal)) => format!("worker ended by signal {signal}"),
+            (exit, None) => format!("worker ended with {}", exit.unwrap_or_default()),
+        },
+        ConsoleEvent::PowerOff { code } => {
+            format!("power off {}", code.as_deref().unwrap_or("after an orderly stop"))
+        }
         ConsoleEvent::Listening { address, insecure_sim } => {
             let sim = if *insecure_sim { ", INSECURE-SIM" } else { "" };
             format!("worker listens on {address}{sim}")
