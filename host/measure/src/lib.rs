@@ -1,8 +1,9 @@
 //! Predicts measurement registers from files alone, with no TEE and no trust in any host: an
 //! auditor runs it on bytes she built herself and pins the result.
 //!
-//! Pure functions over bytes. The only platform so far is the process-mode simulator; the
-//! registers of the VM image come with the image.
+//! Pure functions over bytes: the registers of the process-mode simulator, and in [`sgx`] the
+//! measurement and signature of an SGX enclave under Gramine. The registers of the VM image come
+//! with the image.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -21,6 +22,7 @@
 mod error;
 mod pins;
 mod predict;
+pub mod sgx;
 
 pub use error::MeasureError;
 pub use pins::{MAX_SIM_ROOT_BYTES, pins_for};
