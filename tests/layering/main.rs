@@ -30,12 +30,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["wire", "api", "channel", "evidence", "receipt", "vault", "engine", "tee"],
     ),
     ("chrysalis-worker-sim", &["wire", "worker", "tee", "tee-sim"]),
-    ("chrysalis-measure", &["wire", "evidence"]),
-    ("chrysalis-loader", &["wire"]),
+    ("chrysalis-measure", &["wire", "evidence", "shape"]),
+    // What a VM may look like is data that prediction and launch both read.
+    ("chrysalis-shape", &[]),
+    ("chrysalis-loader", &["wire", "shape"]),
     ("chrysalis-client", &["wire", "api", "channel", "evidence", "receipt", "vault"]),
     (
         "chrysalis-cli",
-        &["wire", "api", "channel", "evidence", "receipt", "vault", "measure", "loader", "client"],
+        &[
+            "wire", "api", "channel", "evidence", "receipt", "vault", "measure", "shape", "loader",
+            "client",
+        ],
     ),
     ("chrysalis-tests", &["*"]),
 ];
