@@ -33,6 +33,9 @@ pub enum MeasureError {
     /// The event log could not be hashed.
     #[error("the boot events cannot be replayed: {0}")]
     Events(#[from] chrysalis_evidence::EventError),
+    /// A TDX register cannot be predicted.
+    #[error(transparent)]
+    Tdx(#[from] crate::tdx::TdxError),
 }
 
 impl MeasureError {
@@ -46,6 +49,7 @@ impl MeasureError {
             Self::Name { .. } => "E-MEASURE-NAME",
             Self::SimRoot { .. } => "E-MEASURE-SIM-ROOT",
             Self::Events(error) => error.code(),
+            Self::Tdx(error) => error.code(),
         }
     }
 
@@ -59,6 +63,7 @@ impl MeasureError {
             Self::EmptyExecutable => "name the worker program that will run",
             Self::NotSimulated { .. } => "use `chrysalis manifest init --network sim`",
             Self::Name { .. } => "choose a short name, such as the worker's version",
+            Self::Tdx(error) => error.next_step(),
             Self::SimRoot { .. } => "write it with the simulated worker: `sim root --out FILE`",
         }
     }
