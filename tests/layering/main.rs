@@ -33,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-measure", &["wire", "evidence", "shape"]),
     // What a VM may look like is data that prediction and launch both read.
     ("chrysalis-shape", &[]),
+    ("chrysalis-release", &["wire", "evidence", "receipt"]),
     ("chrysalis-loader", &["wire", "shape"]),
     ("chrysalis-client", &["wire", "api", "channel", "evidence", "receipt", "vault"]),
     (
