@@ -30,6 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["wire", "api", "channel", "evidence", "receipt", "vault", "engine", "tee"],
     ),
     ("chrysalis-worker-sim", &["wire", "worker", "tee", "tee-sim"]),
+    ("chrysalis-image", &["wire"]),
     ("chrysalis-measure", &["wire", "evidence", "shape"]),
     // What a VM may look like is data that prediction and launch both read.
     ("chrysalis-shape", &[]),
@@ -39,8 +40,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "chrysalis-cli",
         &[
-            "wire", "api", "channel", "evidence", "receipt", "vault", "measure", "shape", "loader",
-            "client",
+            "wire", "api", "channel", "evidence", "receipt", "vault", "image", "measure", "shape",
+            "loader", "client",
         ],
     ),
     ("chrysalis-tests", &["*"]),

@@ -1,0 +1,289 @@
+//! `manifest.json`: what an image claims to be. It has one spelling and an id over all it says, so
+//! whoever holds the id holds the image; nothing in it is believed before [`crate::verify`].
+
+use std::fmt;
+
+use chrysalis_wire::{Digest, ImagePlatform};
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::sha256;
+use crate::error::ImageError;
+use crate::lock::{Lock, Role};
+
+/// A manifest and its id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageManifest {
+    schema: String,
+    id: Digest,
+    image: ImageInfo,
+}
+
+/// What an image is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageInfo {
+    /// Name of the kind of image, as `cpu`.
+    pub flavour: String,
+    /// What it runs on; `insecure-sim` proves nothing.
+    pub platform: ImagePlatform,
+    /// A debug image is another image and says so.
+    pub debug: bool,
+    /// How its firmware measures.
+    pub firmware_profile: FirmwareProfile,
+    /// Oldest QEMU whose measurements are predicted.
+    pub qemu_min: QemuVersion,
+    /// Release of the kernel and its modules.
+    pub kernel_release: String,
+    /// The files of the image.
+    pub parts: Parts,
+    /// Every entry of the initrd, in order.
+    pub members: Vec<Member>,
+    /// Where foreign bytes came from.
+    pub inputs: Vec<Input>,
+}
+
+/// The files of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parts {
+    /// TDVF firmware with a blank variable store.
+    pub firmware: Part,
+    /// The kernel.
+    pub kernel: Part,
+    /// The initial file system.
+    pub initrd: Part,
+    /// The kernel command line.
+    pub cmdline: Part,
+}
+
+impl Parts {
+    /// The parts, each with the word that names it.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, &Part); 4] {
+        [
+            ("firmware", &self.firmware),
+            ("kernel", &self.kernel),
+            ("initrd", &self.initrd),
+            ("cmdline", &self.cmdline),
+        ]
+    }
+}
+
+/// One file of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// File name in the image directory.
+    pub file: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256 of the file.
+    pub sha256: Digest,
+}
+
+impl Part {
+    pub(crate) fn of(file: &str, bytes: &[u8]) -> Self {
+        Self { file: file.to_owned(), size: bytes.len() as u64, sha256: sha256(bytes) }
+    }
+}
+
+/// One entry of the initrd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Path, without a leading slash.
+    pub path: String,
+    /// `directory`, `file` or `device`.
+    pub kind: String,
+    /// Permission bits in octal, as `0555`.
+    pub mode: String,
+    /// Size in bytes; 0 for what is no file.
+    pub size: u64,
+    /// SHA-256 of the content; of `MAJOR:MINOR` for a device.
+    pub sha256: Digest,
+}
+
+impl Member {
+    pub(crate) fn of(path: &str, entry: &crate::cpio::Entry) -> Self {
+        Self {
+            path: path.to_owned(),
+            kind: entry.node.kind().to_owned(),
+            mode: format!("{:04o}", entry.mode),
+            size: match &entry.node {
+                crate::cpio::Node::File(bytes) => bytes.len() as u64,
+                _ => 0,
+            },
+            sha256: entry.node.digest(),
+        }
+    }
+}
+
+/// One file taken from a distribution's package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// What it is used for.
+    pub role: Role,
+    /// Debian package.
+    pub package: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of the `.deb`.
+    pub package_sha256: Digest,
+    /// Path in the package.
+    pub path: String,
+    /// SHA-256 of the file.
+    pub sha256: Digest,
+}
+
+impl Input {
+    /// The pinned files of `lock` that an image with these modules is made of.
+    pub(crate) fn of(lock: &Lock, modules: &[&crate::lock::PinnedFile]) -> Vec<Self> {
+        let used = lock.files().filter(|(_, f)| f.role != Role::Module || modules.contains(f));
+        used.map(|(package, file)| Self {
+            role: file.role,
+            package: package.name.clone(),
+            version: package.version.clone(),
+            package_sha256: package.sha256,
+            path: file.path.clone(),
+            sha256: file.sha256,
+        })
+        .collect()
+    }
+}
+
+/// How an edk2 build measures a boot. The names are the edk2 stable tags at which it changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FirmwareProfile {
+    /// Before edk2-stable202505.
+    #[serde(rename = "pre-202505")]
+    Pre202505,
+    /// edk2-stable202505.
+    #[serde(rename = "202505")]
+    V202505,
+    /// edk2-stable202508: `initrd=initrd` precedes the command line.
+    #[serde(rename = "202508")]
+    V202508,
+    /// edk2-stable202605 and newer.
+    #[serde(rename = "202605")]
+    V202605,
+}
+
+impl fmt::Display for FirmwareProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pre202505 => "pre-202505",
+            Self::V202505 => "202505",
+            Self::V202508 => "202508",
+            Self::V202605 => "202605",
+        })
+    }
+}
+
+/// A QEMU version, `major.minor.micro`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QemuVersion(pub [u16; 3]);
+
+impl fmt::Display for QemuVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [major, minor, micro] = self.0;
+        write!(f, "{major}.{minor}.{micro}")
+    }
+}
+
+impl std::str::FromStr for QemuVersion {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let expected = "a version is three numbers, as 10.1.0";
+        let numbers: Result<Vec<u16>, _> = text.split('.').map(str::parse).collect();
+        let version = Self(numbers.map_err(|_| expected)?.try_into().map_err(|_| expected)?);
+        // One spelling: no sign, no leading zero.
+        if version.to_string() == text { Ok(version) } else { Err(expected) }
+    }
+}
+
+impl Serialize for QemuVersion {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for QemuVersion {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl ImageManifest {
+    /// The manifest of an image that is `image`.
+    pub(crate) fn new(image: ImageInfo) -> Result<Self, ImageError> {
+        Ok(Self { schema: SCHEMA.to_owned(), id: id_of(&image)?, image })
+    }
+
+    /// Reads a manifest: its schema, its one spelling and its id are checked, and nothing else.
+    ///
+    /// # Errors
+    /// [`ImageError::TooLarge`], [`ImageError::Malformed`] and [`ImageError::Field`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
+        if bytes.len() > MAX_MANIFEST_BYTES {
+            let (got, max) = (bytes.len() as u64, MAX_MANIFEST_BYTES as u64);
+            return Err(ImageError::TooLarge { what: MANIFEST, got, max });
+        }
+        let manifest: Self = serde_json::from_slice(bytes)
+            .map_err(|e| ImageError::Malformed { what: MANIFEST, reason: e.to_string() })?;
+        if manifest.schema != SCHEMA {
+            return Err(ImageError::field(MANIFEST, "schema", &manifest.schema, SCHEMA));
+        }
+        if manifest.to_bytes()? != bytes {
+            let reason = "it is not in the spelling this program writes".to_owned();
+            return Err(ImageError::Malformed { what: MANIFEST, reason });
+        }
+        let expected = id_of(&manifest.image)?;
+        if manifest.id != expected {
+            let reason = format!("its id is {}, its content makes {expected}", manifest.id);
+            return Err(ImageError::Malformed { what: MANIFEST, reason });
+        }
+        Ok(manifest)
+    }
+
+    /// SHA-256 over what the manifest says: the name of exactly this image.
+    #[must_use]
+    pub const fn id(&self) -> Digest {
+        self.id
+    }
+
+    /// What the image claims to be.
+    #[must_use]
+    pub const fn image(&self) -> &ImageInfo {
+        &self.image
+    }
+
+    /// The one spelling: pretty JSON in the order of the fields, with a final newline.
+    ///
+    /// # Errors
+    /// [`ImageError::Malformed`], which its fields rule out.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ImageError> {
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(no_json)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}
+
+fn id_of(image: &ImageInfo) -> Result<Digest, ImageError> {
+    Ok(sha256(&serde_json::to_vec(image).map_err(no_json)?))
+}
+
+#[allow(clippy::needless_pass_by_value)] // the signature `map_err` asks for
+fn no_json(error: serde_json::Error) -> ImageError {
+    ImageError::Malformed { what: MANIFEST, reason: error.to_string() }
+}
+
+/// Largest manifest, in bytes.
+pub const MAX_MANIFEST_BYTES: usize = 256 * 1024;
+
+/// Schema of the manifest this build reads and writes.
+pub const SCHEMA: &str = "chrysalis/image/v1";
+
+const MANIFEST: &str = "image manifest";
