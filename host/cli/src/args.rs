@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    appraise::Appraise, ask::Ask, manifest::ManifestCommand, measure::MeasureCommand,
-    model::ModelCommand, receipt::ReceiptCommand, serve::Serve, worker::Logs, worker::State,
-    worker::Up,
+    appraise::Appraise, ask::Ask, image::ImageCommand, manifest::ManifestCommand,
+    measure::MeasureCommand, model::ModelCommand, receipt::ReceiptCommand, serve::Serve,
+    worker::Logs, worker::State, worker::Up,
 };
 use crate::report::Format;
 
@@ -31,6 +31,9 @@ pub(crate) enum Command {
     /// Write the measured manifest of a worker.
     #[command(subcommand)]
     Manifest(ManifestCommand),
+    /// Build, verify and compare confidential VM images.
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Predict measurements from files alone, and pin them.
     #[command(subcommand)]
     Measure(MeasureCommand),

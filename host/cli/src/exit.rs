@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use chrysalis_client::{ClientError, ErrorClass};
 use chrysalis_evidence::{CollateralError, PinsError, Refusal};
+use chrysalis_image::ImageError;
 use chrysalis_loader::LoaderError;
 use chrysalis_measure::MeasureError;
 use chrysalis_receipt::ReceiptError;
@@ -220,6 +221,20 @@ impl From<MeasureError> for Failure {
         let class = match &error {
             MeasureError::NotSimulated { .. } => Class::Unsupported,
             MeasureError::Name { .. } => Class::Usage,
+            _ => Class::Malformed,
+        };
+        Self::new(class, error.code(), error.to_string()).next(error.next_step())
+    }
+}
+
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Self {
+        let class = match &error {
+            ImageError::Refused(_) | ImageError::Exists { .. } | ImageError::NoInput { .. } => {
+                Class::Refused
+            }
+            ImageError::Version { .. } => Class::Unsupported,
+            ImageError::Io { .. } | ImageError::PackageClient { .. } => Class::Internal,
             _ => Class::Malformed,
         };
         Self::new(class, error.code(), error.to_string()).next(error.next_step())

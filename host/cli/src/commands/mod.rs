@@ -3,6 +3,7 @@
 
 pub(crate) mod appraise;
 pub(crate) mod ask;
+pub(crate) mod image;
 pub(crate) mod manifest;
 pub(crate) mod measure;
 pub(crate) mod model;
@@ -22,6 +23,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
     match command {
         Command::Model(command) => model::run(command, context),
         Command::Manifest(command) => manifest::run(&command, context),
+        Command::Image(command) => image::run(&command, context),
         Command::Measure(command) => measure::run(&command, context),
         Command::Up(arguments) => worker::up(arguments, context),
         Command::Down(arguments) => worker::down(&arguments, context),
