@@ -41,7 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "chrysalis-cli",
         &[
             "wire", "api", "channel", "evidence", "receipt", "vault", "image", "measure", "shape",
-            "loader", "client",
+            "release", "loader", "client",
         ],
     ),
     ("chrysalis-tests", &["*"]),

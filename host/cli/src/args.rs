@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     appraise::Appraise, ask::Ask, image::ImageCommand, manifest::ManifestCommand,
-    measure::MeasureCommand, model::ModelCommand, receipt::ReceiptCommand, serve::Serve,
-    worker::Logs, worker::State, worker::Up,
+    measure::MeasureCommand, model::ModelCommand, receipt::ReceiptCommand, release::ReleaseCommand,
+    serve::Serve, worker::Logs, worker::State, worker::Up,
 };
 use crate::report::Format;
 
@@ -37,6 +37,9 @@ pub(crate) enum Command {
     /// Predict measurements from files alone, and pin them.
     #[command(subcommand)]
     Measure(MeasureCommand),
+    /// Write and check the reference values of a release, and pin them.
+    #[command(subcommand)]
+    Release(ReleaseCommand),
     /// Start a worker and keep it running.
     Up(Up),
     /// Stop the worker.

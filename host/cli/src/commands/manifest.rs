@@ -63,7 +63,7 @@ pub(crate) struct Init {
 
 /// A network by name or number.
 #[derive(Clone, Copy, Debug)]
-struct Network(NetworkId);
+pub(crate) struct Network(pub(crate) NetworkId);
 
 impl FromStr for Network {
     type Err = String;

@@ -8,6 +8,7 @@ pub(crate) mod manifest;
 pub(crate) mod measure;
 pub(crate) mod model;
 pub(crate) mod receipt;
+pub(crate) mod release;
 pub(crate) mod serve;
 pub(crate) mod supervise;
 pub(crate) mod worker;
@@ -32,6 +33,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Appraise(arguments) => appraise::run(&arguments, context),
         Command::Ask(arguments) => ask::run(&arguments, context),
         Command::Serve(arguments) => serve::run(&arguments, context),
+        Command::Release(command) => release::run(&command, context),
         Command::Receipt(command) => receipt::run(&command, context),
         Command::Supervise => supervise::run(context),
     }
