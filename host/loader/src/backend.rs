@@ -79,8 +79,7 @@ impl Backend for ProcessBackend {
                 path: launch.worker.display().to_string(),
                 reason: e.to_string(),
             })?;
-        let process = child.id().and_then(orphan::identify);
-        Ok(ProcessGuest { child, process })
+        Ok(ProcessGuest::new(child))
     }
 
     fn dial_address(&self, announced: &str) -> Result<SocketAddr, LoaderError> {
@@ -100,6 +99,12 @@ pub struct ProcessGuest {
 }
 
 impl ProcessGuest {
+    /// A child that leads its own process group.
+    pub(crate) fn new(child: Child) -> Self {
+        let process = child.id().and_then(orphan::identify);
+        Self { child, process }
+    }
+
     fn signal(&self, signal: Signal) {
         // `id` is `None` once the child was waited for; until then its number cannot be reused.
         let group = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);

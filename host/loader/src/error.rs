@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use chrysalis_wire::BootStage;
+use chrysalis_wire::{BootStage, InitStep};
 
 use crate::console::stage_name;
 
@@ -90,6 +90,41 @@ pub enum LoaderError {
         /// The worker's own stable code.
         code: String,
     },
+    /// PID 1 of the VM refused to go on, and powered off.
+    #[error("the VM refused at step {} with code {code}", step.name())]
+    InitRefused {
+        /// The step that refused.
+        step: InitStep,
+        /// Its stable code.
+        code: String,
+    },
+    /// There is no QEMU.
+    #[error("there is no qemu-system-x86_64 on the PATH")]
+    NoQemu,
+    /// A QEMU that cannot be used.
+    #[error("{path} cannot be used as QEMU: {reason}")]
+    QemuUnusable {
+        /// The program or directory.
+        path: String,
+        /// What it did.
+        reason: String,
+    },
+    /// This host cannot do what was asked.
+    #[error("{what} is not supported here: {reason}")]
+    Unsupported {
+        /// What was asked.
+        what: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// A shape could not be captured.
+    #[error("the capture did not get past {step}: {reason}")]
+    Capture {
+        /// The step.
+        step: String,
+        /// What QEMU said or did.
+        reason: String,
+    },
     /// The worker died before it was ever ready, again and again.
     #[error("the worker ended {attempts} times before it was ready, last with {status}")]
     Crashed {
@@ -131,6 +166,11 @@ impl LoaderError {
             Self::Launch { .. } => "E-LAUNCH",
             Self::NotLoopback { .. } => "E-NOT-LOOPBACK",
             Self::Refused { .. } => "E-WORKER-REFUSED",
+            Self::InitRefused { .. } => "E-VM-REFUSED",
+            Self::NoQemu => "E-NO-QEMU",
+            Self::QemuUnusable { .. } => "E-QEMU",
+            Self::Unsupported { .. } => "E-UNSUPPORTED",
+            Self::Capture { .. } => "E-CAPTURE",
             Self::Crashed { .. } => "E-WORKER-CRASHED",
             Self::SupervisorLost { .. } => "E-SUPERVISOR-LOST",
             Self::StoppedDuringBoot => "E-STOPPED",
@@ -154,6 +194,13 @@ impl LoaderError {
             Self::Launch { .. } => "do not start __supervise by hand; use `chrysalis up`",
             Self::NotLoopback { .. } => "use a worker that binds the address it is given",
             Self::Refused { .. } => "look the code up; `chrysalis logs` shows the boot stages",
+            Self::InitRefused { .. } => {
+                "look the code up; the image and its disks must be the ones that belong together"
+            }
+            Self::NoQemu => "install QEMU, or name one with --qemu (a program or an unpacked tree)",
+            Self::QemuUnusable { .. } => "name a qemu-system-x86_64 with --qemu",
+            Self::Unsupported { .. } => "run it on a host that has what is missing",
+            Self::Capture { .. } => "check that this QEMU builds a q35 with the shape's devices",
             Self::Crashed { .. } => "read loader.log in the --state directory",
             Self::SupervisorLost { .. } => "read loader.log in the --state directory",
             Self::StoppedDuringBoot => "run `chrysalis up` again",

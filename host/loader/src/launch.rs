@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::LoaderError;
+use crate::vm::VmLaunch;
 
 /// One worker to launch. All paths are absolute after [`Launch::resolve`], because neither the
 /// supervisor nor the worker runs in the operator's directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Launch {
-    /// The worker program.
+    /// The program: the worker, or what runs the VM it is in.
     pub worker: PathBuf,
     /// The measured worker manifest.
     pub manifest: PathBuf,
@@ -28,6 +29,9 @@ pub struct Launch {
     pub listen: SocketAddr,
     /// State directory.
     pub state: PathBuf,
+    /// The VM to run it in; a process without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<Box<VmLaunch>>,
 }
 
 impl Launch {
@@ -53,6 +57,7 @@ impl Launch {
             collateral: existing("collateral", &self.collateral)?,
             listen: self.listen,
             state,
+            vm: self.vm,
         })
     }
 
@@ -103,7 +108,7 @@ pub fn default_state_dir(xdg_state_home: Option<&OsStr>, home: Option<&OsStr>) -
         .map(|base| base.join("chrysalis"))
 }
 
-fn existing(what: &str, path: &Path) -> Result<PathBuf, LoaderError> {
+pub(crate) fn existing(what: &str, path: &Path) -> Result<PathBuf, LoaderError> {
     let refuse = |reason: String| LoaderError::NoFile {
         what: what.to_owned(),
         path: path.display().to_string(),
@@ -136,6 +141,7 @@ mod tests {
             collateral: dir.join("collateral"),
             listen: "127.0.0.1:0".parse().unwrap(),
             state: dir.join("state"),
+            vm: None,
         }
     }
 

@@ -33,6 +33,7 @@ mod session;
 pub mod state;
 pub mod supervisor;
 pub mod up;
+pub mod vm;
 
 pub use backend::{Backend, Guest, ProcessBackend};
 pub use control::{Down, Status, down, status};

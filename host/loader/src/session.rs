@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use chrysalis_wire::{BootStage, ConsoleEvent, StageState};
+use chrysalis_wire::{BootStage, ConsoleEvent, InitStep, StageState};
 
 use crate::backend::{Backend, Guest};
 use crate::console::Console;
@@ -24,6 +24,8 @@ pub(crate) enum End {
     Stopped,
     /// The worker refused to boot.
     Refused { stage: BootStage, code: String },
+    /// PID 1 of the VM refused to boot.
+    InitRefused { step: InitStep, code: String },
     /// The worker announced an address it may not have.
     Address(LoaderError),
     /// It ended, or said nothing for too long while booting.
@@ -107,7 +109,9 @@ impl<B: Backend> Session<'_, B> {
             let mut events = Vec::new();
             console.push(bytes, |event| events.push(event));
             for event in events {
-                if let Some(why @ End::Refused { .. }) = self.event(&event, &mut ready_at) {
+                if let Some(why @ (End::Refused { .. } | End::InitRefused { .. })) =
+                    self.event(&event, &mut ready_at)
+                {
                     ending.get_or_insert_with(|| Ending { why, kill_at: Instant::now() });
                 }
             }
@@ -127,6 +131,10 @@ impl<B: Backend> Session<'_, B> {
         let insecure_sim = self.record.run.insecure_sim.unwrap_or(false);
         let listen = self.listen;
         match event {
+            ConsoleEvent::Init { step, state: StageState::Refused, code, .. } => {
+                let code = code.clone().unwrap_or_else(|| UNNAMED_REFUSAL.to_owned());
+                return Some(End::InitRefused { step: *step, code });
+            }
             ConsoleEvent::Stage { stage, state: StageState::Refused, code, .. } => {
                 let code = code.clone().unwrap_or_else(|| UNNAMED_REFUSAL.to_owned());
                 return Some(End::Refused { stage: *stage, code });

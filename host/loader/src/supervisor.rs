@@ -94,7 +94,7 @@ pub async fn supervise<B: Backend>(
     };
     record.phase(match &result {
         Ok(()) => Phase::Stopped,
-        Err(LoaderError::Refused { .. }) => Phase::Refused,
+        Err(LoaderError::Refused { .. } | LoaderError::InitRefused { .. }) => Phase::Refused,
         Err(_) => Phase::Failed,
     });
     // Does nothing if `up` had its outcome already.
@@ -132,6 +132,9 @@ async fn run<B: Backend>(
         let (status, ready_for) = match session.follow(&mut guest, &mut stop).await {
             End::Stopped => return Ok(()),
             End::Refused { stage, code } => return Err(LoaderError::Refused { stage, code }),
+            End::InitRefused { step, code } => {
+                return Err(LoaderError::InitRefused { step, code });
+            }
             End::Address(error) => return Err(error),
             End::Ended { status, ready_for } => (status, ready_for),
         };

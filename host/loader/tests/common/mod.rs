@@ -66,6 +66,7 @@ impl Rig {
             collateral: dir.path().join("bundle"),
             listen: "127.0.0.1:0".parse().unwrap(),
             state: dir.path().join("state"),
+            vm: None,
         };
         Self { dir, launch: launch.resolve().unwrap(), worker_listener }
     }
