@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::{
     appraise::Appraise, ask::Ask, image::ImageCommand, manifest::ManifestCommand,
     measure::MeasureCommand, model::ModelCommand, receipt::ReceiptCommand, release::ReleaseCommand,
-    serve::Serve, worker::Logs, worker::State, worker::Up,
+    serve::Serve, shape::ShapeCommand, worker::Logs, worker::State, worker::Up,
 };
 use crate::report::Format;
 
@@ -40,6 +40,9 @@ pub(crate) enum Command {
     /// Write and check the reference values of a release, and pin them.
     #[command(subcommand)]
     Release(ReleaseCommand),
+    /// VM shapes: the menu, and what a QEMU makes of it.
+    #[command(subcommand)]
+    Shape(ShapeCommand),
     /// Start a worker and keep it running.
     Up(Up),
     /// Stop the worker.

@@ -19,6 +19,7 @@ use chrysalis_image::ImageError;
 use chrysalis_loader::LoaderError;
 use chrysalis_measure::MeasureError;
 use chrysalis_receipt::ReceiptError;
+use chrysalis_shape::ShapeError;
 use chrysalis_vault::{GgufError, VaultError};
 use chrysalis_wire::{ManifestError, WireError};
 use serde::Serialize;
@@ -153,14 +154,20 @@ impl From<LoaderError> for Failure {
         let class = match &error {
             LoaderError::AlreadyRunning { .. }
             | LoaderError::NotLoopback { .. }
+            | LoaderError::InitRefused { .. }
             | LoaderError::Refused { .. } => Class::Refused,
-            LoaderError::NoFile { .. } | LoaderError::NotExecutable { .. } => Class::Usage,
+            LoaderError::NoFile { .. }
+            | LoaderError::NotExecutable { .. }
+            | LoaderError::QemuUnusable { .. } => Class::Usage,
+            LoaderError::NoQemu | LoaderError::Unsupported { .. } => Class::Unsupported,
             LoaderError::StateMalformed { .. } | LoaderError::Launch { .. } => Class::Malformed,
             _ => Class::Internal,
         };
         // The worker's own code is what its operator can look up.
         let code = match &error {
-            LoaderError::Refused { code, .. } => code.clone(),
+            LoaderError::Refused { code, .. } | LoaderError::InitRefused { code, .. } => {
+                code.clone()
+            }
             other => other.code().to_owned(),
         };
         Self::new(class, code, error.to_string()).next(error.next_step())
@@ -235,6 +242,22 @@ impl From<ImageError> for Failure {
             }
             ImageError::Version { .. } => Class::Unsupported,
             ImageError::Io { .. } | ImageError::PackageClient { .. } => Class::Internal,
+            _ => Class::Malformed,
+        };
+        Self::new(class, error.code(), error.to_string()).next(error.next_step())
+    }
+}
+
+impl From<ShapeError> for Failure {
+    fn from(error: ShapeError) -> Self {
+        let class = match &error {
+            ShapeError::Unknown { .. } => Class::Usage,
+            ShapeError::UnsupportedVersion { .. } | ShapeError::NotCaptured { .. } => {
+                Class::Unsupported
+            }
+            ShapeError::BlobDigest { .. }
+            | ShapeError::CaptureOf { .. }
+            | ShapeError::NotInCatalogue { .. } => Class::Refused,
             _ => Class::Malformed,
         };
         Self::new(class, error.code(), error.to_string()).next(error.next_step())

@@ -10,6 +10,7 @@ pub(crate) mod model;
 pub(crate) mod receipt;
 pub(crate) mod release;
 pub(crate) mod serve;
+pub(crate) mod shape;
 pub(crate) mod supervise;
 pub(crate) mod worker;
 
@@ -26,6 +27,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Manifest(command) => manifest::run(&command, context),
         Command::Image(command) => image::run(&command, context),
         Command::Measure(command) => measure::run(&command, context),
+        Command::Shape(command) => shape::run(&command, context),
         Command::Up(arguments) => worker::up(arguments, context),
         Command::Down(arguments) => worker::down(&arguments, context),
         Command::Status(arguments) => worker::status(&arguments, context),

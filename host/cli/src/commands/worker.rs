@@ -73,6 +73,7 @@ pub(crate) fn up(arguments: Up, context: &Context) -> Result<ExitCode, Failure> 
         collateral: arguments.collateral,
         listen: arguments.listen,
         state: state_dir(arguments.state.state.as_ref())?,
+        vm: None,
     }
     .resolve()?;
     let program = std::env::current_exe()
