@@ -32,6 +32,9 @@ pub struct Launch {
     /// The VM to run it in; a process without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<Box<VmLaunch>>,
+    /// The Gramine application to run: its manifest fixes everything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gramine: Option<PathBuf>,
 }
 
 impl Launch {
@@ -58,12 +61,16 @@ impl Launch {
             listen: self.listen,
             state,
             vm: self.vm,
+            gramine: self.gramine,
         })
     }
 
     /// The worker's arguments. The port is the worker's choice; it announces it on its console.
     #[must_use]
     pub fn worker_arguments(&self) -> Vec<std::ffi::OsString> {
+        if let Some(application) = &self.gramine {
+            return vec![application.clone().into()];
+        }
         vec![
             "--manifest".into(),
             self.manifest.clone().into(),
@@ -142,6 +149,7 @@ mod tests {
             listen: "127.0.0.1:0".parse().unwrap(),
             state: dir.join("state"),
             vm: None,
+            gramine: None,
         }
     }
 
@@ -151,6 +159,13 @@ mod tests {
         let launch = launch(dir.path()).resolve().unwrap();
         let text = serde_json::to_vec(&launch).unwrap();
         assert_eq!(Launch::read(text.as_slice()).unwrap(), launch);
+    }
+
+    #[test]
+    fn a_gramine_worker_is_given_its_manifest_and_no_argument_of_the_hosts() {
+        let dir = tempfile::tempdir().unwrap();
+        let launch = Launch { gramine: Some("/e/worker".into()), ..launch(dir.path()) };
+        assert_eq!(launch.worker_arguments(), ["/e/worker"]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod backoff;
 pub mod console;
 pub mod control;
 mod error;
+pub mod gramine;
 pub mod launch;
 pub mod log;
 mod orphan;

@@ -12,6 +12,7 @@ pub(crate) mod release;
 pub(crate) mod serve;
 pub(crate) mod shape;
 pub(crate) mod supervise;
+pub(crate) mod vm;
 pub(crate) mod worker;
 
 use std::process::ExitCode;

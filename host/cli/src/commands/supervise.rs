@@ -7,12 +7,14 @@ use chrysalis_loader::{
     Launch, ProcessBackend, Reporter, SupervisorEvent, Timing, stop_signal, supervise, up::detach,
 };
 
+use chrysalis_loader::vm::VmBackend;
+
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 
 pub(crate) fn run(context: &Context) -> Result<ExitCode, Failure> {
     let mut reporter = Reporter::to(std::io::stdout());
-    let launch = match Launch::read(std::io::stdin()) {
+    let mut launch = match Launch::read(std::io::stdin()) {
         Ok(launch) => launch,
         Err(error) => {
             reporter.send(SupervisorEvent::Failed { error: error.clone() });
@@ -26,7 +28,13 @@ pub(crate) fn run(context: &Context) -> Result<ExitCode, Failure> {
         let stop =
             stop_signal().map_err(|e| Failure::new(Class::Internal, "E-RUNTIME", e.to_string()))?;
         let timing = Timing::default();
-        supervise(&launch, &ProcessBackend, &timing, clock, reporter, stop).await?;
+        // The VM's half moves into its backend; the rest of the launch is the supervisor's.
+        match launch.vm.take() {
+            Some(vm) => {
+                supervise(&launch, &VmBackend::new(*vm), &timing, clock, reporter, stop).await?;
+            }
+            None => supervise(&launch, &ProcessBackend, &timing, clock, reporter, stop).await?,
+        }
         Ok(ExitCode::SUCCESS)
     })
 }

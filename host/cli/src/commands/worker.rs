@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chrysalis_loader::console::stage_name;
+use chrysalis_loader::gramine::{Gramine, SgxDevices};
 use chrysalis_loader::log::{LogLine, loader_log_tail};
 use chrysalis_loader::{
     Down, Launch, LogReader, Phase, RunState, StateDir, Status, SupervisorCommand, SupervisorEvent,
@@ -17,6 +18,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::args::state_dir;
+use crate::commands::vm::{self, VmArgs};
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::progress::Progress;
@@ -24,10 +26,16 @@ use crate::report::Text;
 
 /// `up`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("how").required(true).args(["worker", "gramine", "image"]))]
 pub(crate) struct Up {
-    /// The worker program.
+    /// Run this worker program as a process.
     #[arg(long, value_name = "FILE")]
-    worker: PathBuf,
+    worker: Option<PathBuf>,
+    /// Run the worker of this final Gramine manifest (NAME.manifest.sgx) in an SGX enclave.
+    #[arg(long, value_name = "FILE")]
+    gramine: Option<PathBuf>,
+    #[command(flatten)]
+    vm: VmArgs,
     /// Its measured manifest.
     #[arg(long, value_name = "FILE")]
     manifest: PathBuf,
@@ -66,16 +74,34 @@ pub(crate) struct Logs {
 }
 
 pub(crate) fn up(arguments: Up, context: &Context) -> Result<ExitCode, Failure> {
+    let vm = arguments.vm.launch(context)?;
+    let path = std::env::var_os("PATH");
+    let find =
+        |manifest: &PathBuf| Gramine::find(manifest, path.as_deref(), &SgxDevices::default());
+    let gramine = arguments.gramine.as_ref().map(find).transpose()?;
+    let program = match (&vm, &gramine) {
+        (Some(vm), _) => Some(vm.qemu.program.clone()),
+        (None, Some(gramine)) => Some(gramine.program.clone()),
+        (None, None) => arguments.worker,
+    };
+    let Some(worker) = program else {
+        let message = "nothing was named that could run a worker";
+        return Err(Failure::new(Class::Usage, "E-USAGE", message));
+    };
     let launch = Launch {
-        worker: arguments.worker,
+        worker,
         manifest: arguments.manifest,
         bundle: arguments.bundle,
         collateral: arguments.collateral,
         listen: arguments.listen,
         state: state_dir(arguments.state.state.as_ref())?,
-        vm: None,
+        vm: vm.map(Box::new),
+        gramine: gramine.map(|gramine| gramine.application),
     }
     .resolve()?;
+    if let (true, Some(vm)) = (arguments.vm.print_only, &launch.vm) {
+        return vm::print(&launch, vm, context);
+    }
     let program = std::env::current_exe()
         .map_err(|e| Failure::new(Class::Internal, "E-SELF", e.to_string()))?;
     let command = SupervisorCommand { program, arguments: vec!["__supervise".to_owned()] };

@@ -7,7 +7,7 @@ use std::path::Path;
 use chrysalis_shape::{DeviceKind, Shape};
 use serde_json::json;
 
-use super::launch::{GUEST_ADDRESS, GUEST_PORT, QgsAddress, VmLaunch, VmPlatform};
+use super::launch::{QgsAddress, VmLaunch, VmPlatform};
 use super::probe::Accelerator;
 use crate::error::LoaderError;
 
@@ -66,7 +66,10 @@ pub fn arguments(vm: &VmLaunch, host: &HostSide<'_>) -> Result<Vec<String>, Load
                 let file = utf8("bundle", host.bundle)?;
                 disk(&mut out, "model", device.slot, &file_node("model", file));
             }
-            DeviceKind::Network => network(&mut out, device.slot, Some(host.port)),
+            DeviceKind::Network => {
+                let forward = format!("tcp:127.0.0.1:{}-{}", host.port, vm.guest);
+                network(&mut out, device.slot, Some(forward));
+            }
             DeviceKind::Vsock => {
                 let vsock = json!({
                     "driver": "vhost-vsock-pci", "guest-cid": VSOCK_CID, "addr": address(device.slot),
@@ -217,8 +220,7 @@ fn null_node(node: &str) -> serde_json::Value {
         "read-zeroes": true})
 }
 
-fn network(out: &mut Vec<String>, slot: u8, port: Option<u16>) {
-    let forward = port.map(|port| format!("tcp:127.0.0.1:{port}-{GUEST_ADDRESS}:{GUEST_PORT}"));
+fn network(out: &mut Vec<String>, slot: u8, forward: Option<String>) {
     let forwards: Vec<_> = forward.iter().map(|text| json!({"str": text})).collect();
     // `restrict`: the guest reaches nobody, it is only reached.
     let user = json!({"type": "user", "id": "net0", "restrict": true, "hostfwd": forwards});
@@ -279,6 +281,7 @@ mod tests {
                 cmdline: "console=ttyS0 quiet".to_owned(),
             },
             shape: Menu::published().unwrap().shape(shape).unwrap().clone(),
+            guest: "10.0.2.15:8443".parse().unwrap(),
             gpus: vec![],
             qgs: QgsAddress::default(),
         }

@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use super::argv::{HostSide, arguments};
-use super::launch::{GUEST_ADDRESS, GUEST_PORT, VmLaunch, read_at_most};
+use super::launch::{VmLaunch, read_at_most};
 use super::qmp;
 use crate::backend::{Backend, Guest, ProcessGuest};
 use crate::error::LoaderError;
@@ -77,8 +77,8 @@ impl Backend for VmBackend {
         announced
             .parse::<SocketAddr>()
             .ok()
-            .filter(|a| a.port() == GUEST_PORT && port != 0)
-            .filter(|a| a.ip() == GUEST_ADDRESS || a.ip() == Ipv4Addr::UNSPECIFIED)
+            .filter(|a| a.port() == self.vm.guest.port() && port != 0)
+            .filter(|a| a.ip() == *self.vm.guest.ip() || a.ip() == Ipv4Addr::UNSPECIFIED)
             .map(|_| (Ipv4Addr::LOCALHOST, port).into())
             .ok_or_else(|| LoaderError::NotLoopback { address: announced.to_owned() })
     }
@@ -184,6 +184,7 @@ mod tests {
                 cmdline: "console=ttyS0 quiet".to_owned(),
             },
             shape: Menu::published().unwrap().shape("cpu-2").unwrap().clone(),
+            guest: "10.0.2.15:8443".parse().unwrap(),
             gpus: vec![],
             qgs: QgsAddress::default(),
         })
@@ -201,6 +202,7 @@ mod tests {
             listen: "127.0.0.1:0".parse().unwrap(),
             state: dir.to_owned(),
             vm: None,
+            gramine: None,
         }
     }
 

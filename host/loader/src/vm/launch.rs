@@ -1,7 +1,7 @@
 //! What to launch in a VM, checked before an argument is made of it.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -28,6 +28,8 @@ pub struct VmLaunch {
     pub image: VmImage,
     /// The shape.
     pub shape: Shape,
+    /// Where the worker listens inside the guest, as the image is configured.
+    pub guest: SocketAddrV4,
     /// Host addresses of the GPUs, as many as the shape has.
     pub gpus: Vec<GpuAddress>,
     /// Where quotes are made, for a trust domain.
@@ -182,12 +184,6 @@ const ADDRESS_FORM: &str = "hhhh:hh:hh.h";
 
 /// Where Intel's service listens by default.
 const DEFAULT_QGS_SOCKET: &str = "/var/run/tdx-qgs/qgs.socket";
-
-/// The guest's address in QEMU's user network.
-pub const GUEST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
-
-/// The worker's port inside the guest, as every image is written.
-pub const GUEST_PORT: u16 = 8443;
 
 #[cfg(test)]
 mod tests {

@@ -14,8 +14,6 @@ mod qtest;
 mod real;
 
 pub use backend::{VmBackend, VmGuest, config_disk_path};
-pub use launch::{
-    GUEST_ADDRESS, GUEST_PORT, GpuAddress, QgsAddress, VmImage, VmLaunch, VmPlatform,
-};
+pub use launch::{GpuAddress, QgsAddress, VmImage, VmLaunch, VmPlatform};
 pub use probe::{Accelerator, Choice, HostPaths, PROBE_TIME, Wanted, choose};
 pub use qemu::Qemu;

@@ -67,6 +67,7 @@ impl Rig {
             listen: "127.0.0.1:0".parse().unwrap(),
             state: dir.path().join("state"),
             vm: None,
+            gramine: None,
         };
         Self { dir, launch: launch.resolve().unwrap(), worker_listener }
     }
