@@ -52,6 +52,13 @@ impl SimPlatform {
         Self { mrtd: sim::mrtd(executable), rtmr3: Mutex::new([0; 48]), faults: Faults::default() }
     }
 
+    /// The same platform, with an RTMR3 that somebody extended before: PID 1 of a simulated VM.
+    #[must_use]
+    pub fn with_runtime_register(mut self, rtmr3: [u8; 48]) -> Self {
+        self.rtmr3 = Mutex::new(rtmr3);
+        self
+    }
+
     /// The same platform, lying as `faults` says.
     #[must_use]
     pub const fn with_faults(mut self, faults: Faults) -> Self {

@@ -24,6 +24,7 @@ pub mod cmdline;
 pub mod codec;
 pub mod config_disk;
 pub mod console;
+pub mod guest;
 pub mod ids;
 pub mod image;
 pub mod inner;

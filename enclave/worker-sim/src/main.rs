@@ -13,21 +13,30 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrysalis_tee_sim::{SimPlatform, collateral, sim_root_der};
 use chrysalis_wire::UnixMillis;
-use chrysalis_worker::{PlatformChoice, WorkerError, start};
+use chrysalis_wire::guest::SIM_REGISTER_PATH;
+use chrysalis_worker::{MeasuredBy, PlatformChoice, WorkerError, start};
 
 fn main() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
     if args.first().is_some_and(|first| first == "sim") {
         return write_for_verifiers(&args.split_off(1));
     }
-    start(args, Arc::new(now), || {
+    start(args, Arc::new(now), |args| {
         let executable = fs::read("/proc/self/exe")
             .map_err(|e| WorkerError::Unreadable { what: "own executable", kind: e.kind() })?;
-        Ok(PlatformChoice {
-            platform: Arc::new(SimPlatform::new(&executable)),
-            sim_root: Some(sim_root_der()),
-        })
+        let mut platform = SimPlatform::new(&executable);
+        if args.measured_by == MeasuredBy::Init {
+            platform = platform.with_runtime_register(left_by_init()?);
+        }
+        Ok(PlatformChoice { platform: Arc::new(platform), sim_root: Some(sim_root_der()) })
     })
+}
+
+/// The simulated RTMR3 as PID 1 left it in its read-only file.
+fn left_by_init() -> Result<[u8; 48], WorkerError> {
+    let unreadable = |kind| WorkerError::Unreadable { what: "simulated register", kind };
+    let bytes = fs::read(SIM_REGISTER_PATH).map_err(|e| unreadable(e.kind()))?;
+    bytes.try_into().map_err(|_| unreadable(std::io::ErrorKind::InvalidData))
 }
 
 /// `sim root --out FILE` and `sim collateral --out FILE`: what a verifier of simulated evidence

@@ -1,11 +1,20 @@
-//! The worker's four arguments. They are chosen by the host and therefore say only *where*
-//! things are; what the worker does is decided by the measured manifest.
+//! The worker's arguments. The host chooses them (in a VM, the measured PID 1 does) and therefore
+//! they say only *where* things are; what the worker does is decided by the measured manifest.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::error::WorkerError;
+
+/// Who extends the boot events into the runtime register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeasuredBy {
+    /// The worker itself, as a process without a measured PID 1.
+    Worker,
+    /// PID 1 did, and closed the way; the worker checks that the register holds its own events.
+    Init,
+}
 
 /// Where the host put things.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,18 +23,23 @@ pub struct Args {
     pub manifest: PathBuf,
     /// The model bundle, on an untrusted disk.
     pub bundle: PathBuf,
-    /// Loopback address to listen on; port 0 picks one.
+    /// Address to listen on; port 0 picks one. Loopback, unless PID 1 measured: then it is the
+    /// guest's own address, behind which the host relays.
     pub listen: SocketAddr,
     /// Collateral for the self-appraisal. Self-authenticating, so the host may supply it.
     pub collateral: PathBuf,
+    /// Who measured.
+    pub measured_by: MeasuredBy,
 }
 
 impl Args {
-    /// Reads `--manifest FILE --bundle FILE --collateral FILE --listen ADDR`, each exactly once.
+    /// Reads `--manifest FILE --bundle FILE --collateral FILE --listen ADDR`, each exactly once, and
+    /// `--measured-by init` at most once.
     ///
     /// # Errors
     /// [`WorkerError::Usage`] for a missing, repeated, unknown or unreadable argument, and for a
-    /// listen address that is not loopback: the relay is the only way in.
+    /// listen address that is not loopback in a worker that PID 1 did not measure: the relay is the
+    /// only way in.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, WorkerError> {
         let mut values: [Option<OsString>; FLAGS.len()] = Default::default();
         let mut args = args.into_iter();
@@ -40,14 +54,20 @@ impl Args {
             }
             *slot = Some(args.next().ok_or(WorkerError::Usage("an argument has no value"))?);
         }
-        let [Some(manifest), Some(bundle), Some(collateral), Some(listen)] = values else {
+        let [Some(manifest), Some(bundle), Some(collateral), Some(listen), measured_by] = values
+        else {
             return Err(WorkerError::Usage("an argument is missing"));
+        };
+        let measured_by = match measured_by {
+            None => MeasuredBy::Worker,
+            Some(by) if by == "init" => MeasuredBy::Init,
+            Some(_) => return Err(WorkerError::Usage("--measured-by is not init")),
         };
         let listen: SocketAddr = listen
             .to_str()
             .and_then(|text| text.parse().ok())
             .ok_or(WorkerError::Usage("--listen is not an ADDRESS:PORT"))?;
-        if !listen.ip().is_loopback() {
+        if measured_by == MeasuredBy::Worker && !listen.ip().is_loopback() {
             return Err(WorkerError::Usage("--listen is not a loopback address"));
         }
         Ok(Self {
@@ -55,11 +75,12 @@ impl Args {
             bundle: bundle.into(),
             collateral: collateral.into(),
             listen,
+            measured_by,
         })
     }
 }
 
-const FLAGS: [&str; 4] = ["--manifest", "--bundle", "--collateral", "--listen"];
+const FLAGS: [&str; 5] = ["--manifest", "--bundle", "--collateral", "--listen", "--measured-by"];
 
 #[cfg(test)]
 mod tests {
@@ -78,6 +99,25 @@ mod tests {
         let b = parse("--listen 127.0.0.1:0 --collateral c --bundle b --manifest m").unwrap();
         assert_eq!(a, b);
         assert_eq!(a.bundle, PathBuf::from("b"));
+    }
+
+    #[test]
+    fn is_measured_by_init_only_if_told_so() {
+        assert_eq!(parse(GOOD).unwrap().measured_by, MeasuredBy::Worker);
+        let told = parse(&format!("{GOOD} --measured-by init")).unwrap();
+        assert_eq!(told.measured_by, MeasuredBy::Init);
+        for bad in
+            ["--measured-by worker", "--measured-by", "--measured-by init --measured-by init"]
+        {
+            assert!(parse(&format!("{GOOD} {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn listens_beyond_loopback_only_under_init() {
+        let guest = GOOD.replace("127.0.0.1:0", "10.0.2.15:8443");
+        assert!(parse(&guest).is_err());
+        assert!(parse(&format!("{guest} --measured-by init")).is_ok());
     }
 
     #[test]

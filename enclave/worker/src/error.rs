@@ -4,7 +4,7 @@
 use chrysalis_engine::EngineError;
 use chrysalis_tee::TeeError;
 use chrysalis_vault::VaultError;
-use chrysalis_wire::ManifestError;
+use chrysalis_wire::{ManifestError, RegisterValue};
 use thiserror::Error;
 
 /// Why a worker does not start.
@@ -34,6 +34,14 @@ pub enum WorkerError {
     /// The platform does not answer as it should.
     #[error(transparent)]
     Platform(#[from] TeeError),
+    /// PID 1 left other events in the register than this worker's.
+    #[error("the runtime register is {got}; the events of this manifest give {expected}")]
+    NotMeasured {
+        /// Replay of this worker's events.
+        expected: RegisterValue,
+        /// What the register holds.
+        got: RegisterValue,
+    },
     /// The manifest names a network this platform may not serve.
     #[error("a simulated platform serves only network INSECURE-SIM, a real one never does")]
     Network,
@@ -76,6 +84,7 @@ impl WorkerError {
             Self::Unreadable { .. } => "E-UNREADABLE".into(),
             Self::Manifest(_) => "E-MANIFEST".into(),
             Self::Platform(error) => error.code().into(),
+            Self::NotMeasured { .. } => "E-NOT-MEASURED".into(),
             Self::Network => "E-NETWORK".into(),
             Self::Model(error) => error.code().into(),
             Self::NoModelFile => "E-NO-MODEL".into(),

@@ -38,5 +38,6 @@ pub mod tls;
 pub mod worker;
 pub mod writer;
 
+pub use args::{Args, MeasuredBy};
 pub use error::WorkerError;
 pub use start::{PlatformChoice, start};

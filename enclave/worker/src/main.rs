@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         UnixMillis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
     });
-    start(std::env::args_os().skip(1), clock, || {
+    start(std::env::args_os().skip(1), clock, |_| {
         let platform = chrysalis_tee::detect(std::path::Path::new("/"))?;
         Ok(PlatformChoice { platform: Arc::from(platform), sim_root: None })
     })

@@ -28,11 +28,11 @@ pub struct PlatformChoice {
 pub fn start(
     args: impl IntoIterator<Item = std::ffi::OsString>,
     clock: Clock,
-    choose: impl FnOnce() -> Result<PlatformChoice, WorkerError>,
+    choose: impl FnOnce(&Args) -> Result<PlatformChoice, WorkerError>,
 ) -> ExitCode {
     let stages = Arc::new(Stages::new(Console::new(Box::new(stdout()))));
     let begun = harden().and_then(|()| Args::parse(args)).and_then(|args| {
-        let PlatformChoice { platform, sim_root } = choose()?;
+        let PlatformChoice { platform, sim_root } = choose(&args)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(NETWORK_THREADS)
             .enable_all()
