@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "chrysalis-worker",
         &["wire", "api", "channel", "evidence", "receipt", "vault", "engine", "tee"],
     ),
+    ("chrysalis-init", &["wire", "tee"]),
     ("chrysalis-worker-sim", &["wire", "worker", "tee", "tee-sim"]),
     ("chrysalis-image", &["wire"]),
     ("chrysalis-measure", &["wire", "evidence", "shape"]),
@@ -138,6 +139,19 @@ fn the_release_worker_cannot_reach_what_it_must_not_link() {
     }
     // The same question does find the simulator where it belongs.
     assert!(linked_by("chrysalis-worker-sim").contains("chrysalis-tee-sim"));
+}
+
+#[test]
+fn pid_1_links_no_runtime_no_server_and_no_simulator() {
+    let linked = linked_by("chrysalis-init");
+    for present in ["chrysalis-wire", "landlock", "seccompiler"] {
+        assert!(linked.contains(present), "{present} is missing: the check checks nothing");
+    }
+    for absent in
+        ["chrysalis-tee-sim", "chrysalis-worker", "candle-core", "tokio", "rustls", "aws-lc-sys"]
+    {
+        assert!(!linked.contains(absent), "chrysalis-init links {absent}");
+    }
 }
 
 #[test]
