@@ -17,11 +17,25 @@ impl Menu {
     /// # Errors
     /// [`ShapeError`] if a file of this build is malformed; a test keeps that from being released.
     pub fn published() -> Result<Self, ShapeError> {
+        Self::read(true)
+    }
+
+    /// The published shapes without their captures: what a new capture is made from, when the
+    /// published ones are of shapes that changed since.
+    ///
+    /// # Errors
+    /// [`ShapeError`] as above.
+    pub fn without_captures() -> Result<Self, ShapeError> {
+        Self::read(false)
+    }
+
+    fn read(with_captures: bool) -> Result<Self, ShapeError> {
         let mut entries = Vec::new();
         for (shape, captures) in FILES {
             let shape = Shape::parse(shape.as_bytes())?;
             let captures = captures
                 .iter()
+                .filter(|_| with_captures)
                 .map(|text| Capture::parse(text.as_bytes(), &shape))
                 .collect::<Result<_, _>>()?;
             entries.push((shape, captures));
@@ -150,7 +164,12 @@ mod tests {
     #[test]
     fn every_shape_can_carry_a_worker() {
         for shape in Menu::published().unwrap().shapes() {
-            for kind in [DeviceKind::ConfigDisk, DeviceKind::ModelDisk, DeviceKind::Network] {
+            for kind in [
+                DeviceKind::ConfigDisk,
+                DeviceKind::ModelDisk,
+                DeviceKind::Network,
+                DeviceKind::Vsock,
+            ] {
                 assert!(shape.slot(kind).is_some(), "{} has no {}", shape.name, kind.name());
             }
             assert_eq!(shape.gpus() > 0, shape.name.starts_with("gpu-"));

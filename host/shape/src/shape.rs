@@ -98,7 +98,8 @@ pub enum DeviceKind {
     ModelDisk,
     /// virtio-net behind user networking.
     Network,
-    /// vhost-vsock.
+    /// vhost-vsock: how a worker in a trust domain reaches the host's quote service. A guest that is
+    /// none has a stand-in in its slot.
     Vsock,
     /// A PCI Express root port with one GPU of the host behind it.
     Gpu,

@@ -50,11 +50,10 @@ pub(crate) struct CaptureArgs {
 }
 
 pub(crate) fn run(command: &ShapeCommand, context: &Context) -> Result<ExitCode, Failure> {
-    let menu = Menu::published()?;
     match command {
-        ShapeCommand::List => list(&menu, context)?,
-        ShapeCommand::Show(arguments) => show(arguments, &menu, context)?,
-        ShapeCommand::Capture(arguments) => captured(arguments, &menu, context)?,
+        ShapeCommand::List => list(&Menu::published()?, context)?,
+        ShapeCommand::Show(arguments) => show(arguments, &Menu::published()?, context)?,
+        ShapeCommand::Capture(arguments) => captured(arguments, context)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -107,14 +106,17 @@ fn show(arguments: &Show, menu: &Menu, context: &Context) -> Result<(), Failure>
     })
 }
 
-fn captured(arguments: &CaptureArgs, menu: &Menu, context: &Context) -> Result<(), Failure> {
-    let shape = menu.shape(&arguments.shape)?;
+fn captured(arguments: &CaptureArgs, context: &Context) -> Result<(), Failure> {
+    let shapes = Menu::without_captures()?;
+    let shape = shapes.shape(&arguments.shape)?;
     let path = std::env::var_os("PATH");
     let qemu = Qemu::find(arguments.qemu.as_deref(), path.as_deref())?;
     let fresh = capture(&qemu, shape)?;
     if let Some(out) = &arguments.out {
         files::write(out, fresh.to_toml().as_bytes(), Existing::Replace)?;
     }
+    // Written before it is compared: this is also how a changed shape gets its new capture.
+    let menu = Menu::published()?;
     let published = menu.captures(&shape.name).iter().find(|c| c.qemu == fresh.qemu);
     let differs = published.and_then(|p| first_difference(p, &fresh));
     if let Some((expected, found)) = differs {

@@ -15,12 +15,21 @@ use crate::error::LoaderError;
 /// [`LoaderError::Unsupported`] for a shape with hardware of the host's; [`LoaderError::Capture`]
 /// naming the step.
 pub fn capture(qemu: &Qemu, shape: &Shape) -> Result<Capture, LoaderError> {
-    let mut qtest = Qtest::start(qemu, &capture_arguments(shape)?)?;
+    let blobs = blobs_of(qemu, shape, &capture_arguments(shape)?)?;
+    Ok(Capture::of(shape, qemu.version()?, blobs))
+}
+
+/// The blobs of a machine that `arguments` build as `shape` says.
+pub(super) fn blobs_of(
+    qemu: &Qemu,
+    shape: &Shape,
+    arguments: &[String],
+) -> Result<Blobs, LoaderError> {
+    let mut qtest = Qtest::start(qemu, arguments)?;
     let mut guest = Firmware { qtest: &mut qtest };
     guest.set_up_chipset()?;
     guest.place_bars(shape)?;
-    let blobs = guest.blobs()?;
-    Ok(Capture::of(shape, qemu.version()?, blobs))
+    guest.blobs()
 }
 
 /// Reads the four blobs of a QEMU as it stands. It builds the tables at the first read.

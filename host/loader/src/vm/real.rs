@@ -14,7 +14,7 @@ use chrysalis_shape::{Blobs, Menu, Shape, Status};
 
 use super::Qemu;
 use super::argv::capture_arguments;
-use super::capture::{capture, read_blobs};
+use super::capture::{blobs_of, capture, read_blobs};
 use super::qtest::Qtest;
 
 /// The pinned QEMU, firmware and kernel.
@@ -160,6 +160,23 @@ fn what_a_host_changes_about_the_machine_moves_a_blob() {
     ];
     for (what, change, blob) in cases {
         assert_ne!(blob(&changed(&change)), blob(&good), "{what}");
+    }
+}
+
+/// Why a stand-in may take the slot of a device this host does not have.
+#[test]
+fn what_a_device_is_for_moves_no_blob() {
+    let Some(pinned) = Pinned::get() else { return };
+    let shape = shape("cpu-2");
+    let good = capture(&pinned.qemu, &shape).unwrap().blobs;
+    for other in ["virtio-balloon-pci", "virtio-scsi-pci-non-transitional", "nvme"] {
+        let mut arguments = capture_arguments(&shape).unwrap();
+        let at = arguments.iter().position(|a| a.contains("virtio-rng-pci")).unwrap();
+        arguments[at] = format!(r#"{{"driver":"{other}","addr":"4.0"}}"#);
+        if other == "nvme" {
+            arguments[at] = arguments[at].replace('}', r#","serial":"x"}"#);
+        }
+        assert_eq!(blobs_of(&pinned.qemu, &shape, &arguments).unwrap(), good, "{other}");
     }
 }
 
