@@ -52,6 +52,20 @@ pub struct EnclaveAttributes {
     pub misc_mask: u32,
 }
 
+impl Default for EnclaveAttributes {
+    /// A 64-bit enclave that is not debugged, with every bit compared that Gramine compares.
+    fn default() -> Self {
+        Self {
+            flags: FLAG_MODE64BIT,
+            flags_mask: u64::MAX,
+            xfrm: XFRM_LEGACY,
+            xfrm_mask: XFRM_MASK,
+            misc_select: 0,
+            misc_mask: u32::MAX,
+        }
+    }
+}
+
 impl EnclaveAttributes {
     /// Whether a debugger of the host may read the enclave's memory.
     #[must_use]
@@ -155,36 +169,42 @@ impl Sgx {
     /// As Gramine's signer derives them. AVX, AVX-512 and AMX may be left to the machine; MPX and
     /// PKRU may not, so they are in the mask from the start.
     fn attributes(&self) -> Result<EnclaveAttributes, GramineError> {
-        let (mut xfrm, mut xfrm_mask) = (XFRM_LEGACY, XFRM_MASK);
-        for (name, value) in &self.cpu_features {
-            let value = value.as_str().unwrap_or_default();
-            let known = CPU_FEATURES.iter().find(|feature| feature.name == name);
-            match (known, value) {
-                (Some(feature), "required") => {
-                    xfrm |= feature.bits;
-                    xfrm_mask |= feature.bits;
-                }
-                (Some(feature), "disabled") => xfrm_mask |= feature.bits,
-                (Some(Feature { hardening: false, .. }), "unspecified") => {}
-                _ => {
-                    return Err(GramineError::Value {
-                        field: format!("sgx.cpu_features.{name}"),
-                        expected: "avx, avx512, amx: required, disabled or unspecified; mpx, pkru: \
-                                   required or disabled",
-                        got: value.to_owned(),
-                    });
-                }
-            }
+        let mut attributes = EnclaveAttributes::default();
+        if self.debug {
+            attributes.flags |= FLAG_DEBUG;
         }
-        Ok(EnclaveAttributes {
-            flags: FLAG_MODE64BIT | if self.debug { FLAG_DEBUG } else { 0 },
-            flags_mask: u64::MAX,
-            xfrm,
-            xfrm_mask,
-            misc_select: u32::from(self.use_exinfo),
-            misc_mask: u32::MAX,
-        })
+        attributes.misc_select = u32::from(self.use_exinfo);
+        for (name, value) in &self.cpu_features {
+            cpu_feature(&mut attributes, name, value.as_str().unwrap_or_default())?;
+        }
+        Ok(attributes)
     }
+}
+
+/// Takes one setting of `sgx.cpu_features`.
+pub(super) fn cpu_feature(
+    attributes: &mut EnclaveAttributes,
+    name: &str,
+    setting: &str,
+) -> Result<(), GramineError> {
+    let known = CPU_FEATURES.iter().find(|feature| feature.name == name);
+    match (known, setting) {
+        (Some(feature), "required") => {
+            attributes.xfrm |= feature.bits;
+            attributes.xfrm_mask |= feature.bits;
+        }
+        (Some(feature), "disabled") => attributes.xfrm_mask |= feature.bits,
+        (Some(Feature { hardening: false, .. }), "unspecified") => {}
+        _ => {
+            return Err(GramineError::Value {
+                field: format!("cpu_features.{name}"),
+                expected: "avx, avx512, amx: required, disabled or unspecified; mpx, pkru: \
+                           required or disabled",
+                got: setting.chars().take(MAX_SHOWN_CHARS).collect(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The number of trusted files; each must have its hash by now.

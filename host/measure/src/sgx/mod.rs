@@ -8,6 +8,7 @@
 //! | MRENCLAVE of Gramine 1.9 | cross-checked with Gramine's own signer, synthetic loaders; **not run on SGX hardware** |
 //! | SIGSTRUCT verification, MRSIGNER | confirmed by signatures of Intel's and Fortanix' enclaves |
 
+mod canonical;
 mod elf;
 mod error;
 mod gramine;
@@ -17,6 +18,7 @@ mod records;
 mod rsa;
 mod sigstruct;
 mod stream;
+mod template;
 #[cfg(test)]
 mod tests;
 
@@ -30,3 +32,7 @@ pub use layout::{Area, EnclaveShape, MAX_HEAP_AT_START, MAX_THREADS, MeasuredEnc
 pub use records::{MAX_ENCLAVE_BYTES, PAGE_BYTES, PageKind, Permissions};
 pub use sigstruct::{SIGSTRUCT_BYTES, SigningDate, Sigstruct, SigstructBody, UnverifiedSigstruct};
 pub use stream::{MAX_STREAM_BYTES, MAX_STREAM_PAGES, StreamSummary};
+pub use template::{
+    GRAMINE_RELEASE, GramineTemplate, MAX_TEMPLATE_BYTES, MAX_TEMPLATE_FILES, MAX_TEMPLATE_TEXT,
+    TEMPLATE_VERSION,
+};

@@ -10,6 +10,7 @@ mod manifest;
 mod properties;
 mod sigstruct;
 mod stream;
+mod template;
 mod vectors;
 
 use std::path::PathBuf;
