@@ -36,13 +36,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // What a VM may look like is data that prediction and launch both read.
     ("chrysalis-shape", &[]),
     ("chrysalis-release", &["wire", "evidence", "receipt"]),
+    ("chrysalis-tcb", &["wire", "image"]),
     ("chrysalis-loader", &["wire", "shape"]),
     ("chrysalis-client", &["wire", "api", "channel", "evidence", "receipt", "vault"]),
     (
         "chrysalis-cli",
         &[
             "wire", "api", "channel", "evidence", "receipt", "vault", "image", "measure", "shape",
-            "release", "loader", "client",
+            "release", "loader", "client", "tcb",
         ],
     ),
     ("chrysalis-tests", &["*"]),
