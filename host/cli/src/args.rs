@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 use crate::commands::{
     appraise::Appraise, ask::Ask, image::ImageCommand, manifest::ManifestCommand,
     measure::MeasureCommand, model::ModelCommand, receipt::ReceiptCommand, release::ReleaseCommand,
-    serve::Serve, shape::ShapeCommand, worker::Logs, worker::State, worker::Up,
+    serve::Serve, sgx::SgxCommand, shape::ShapeCommand, tcb::Tcb, worker::Logs, worker::State,
+    worker::Up,
 };
 use crate::report::Format;
 
@@ -43,6 +44,11 @@ pub(crate) enum Command {
     /// VM shapes: the menu, and what a QEMU makes of it.
     #[command(subcommand)]
     Shape(ShapeCommand),
+    /// Sign and inspect SGX enclaves, and check this machine for SGX.
+    #[command(subcommand)]
+    Sgx(SgxCommand),
+    /// Count what must be trusted: crates, lines, unsafe, files of an image.
+    Tcb(Tcb),
     /// Start a worker and keep it running.
     Up(Up),
     /// Stop the worker.

@@ -18,8 +18,10 @@ use chrysalis_evidence::{CollateralError, PinsError, Refusal};
 use chrysalis_image::ImageError;
 use chrysalis_loader::LoaderError;
 use chrysalis_measure::MeasureError;
+use chrysalis_measure::sgx::SgxError;
 use chrysalis_receipt::ReceiptError;
 use chrysalis_shape::ShapeError;
+use chrysalis_tcb::TcbError;
 use chrysalis_vault::{GgufError, VaultError};
 use chrysalis_wire::{ManifestError, WireError};
 use serde::Serialize;
@@ -260,6 +262,25 @@ impl From<ShapeError> for Failure {
             | ShapeError::NotInCatalogue { .. } => Class::Refused,
             _ => Class::Malformed,
         };
+        Self::new(class, error.code(), error.to_string()).next(error.next_step())
+    }
+}
+
+impl From<TcbError> for Failure {
+    fn from(error: TcbError) -> Self {
+        let class = match &error {
+            TcbError::Cargo { .. } | TcbError::Output { .. } | TcbError::Read { .. } => {
+                Class::Internal
+            }
+            _ => Class::Malformed,
+        };
+        Self::new(class, error.code(), error.to_string()).next(error.next_step())
+    }
+}
+
+impl From<SgxError> for Failure {
+    fn from(error: SgxError) -> Self {
+        let class = if error.is_refusal() { Class::Refused } else { Class::Malformed };
         Self::new(class, error.code(), error.to_string()).next(error.next_step())
     }
 }

@@ -7,14 +7,18 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use chrysalis_vault::ModelKey;
-use chrysalis_wire::SecretBytes;
+use chrysalis_wire::{Digest, SecretBytes};
+use sha2::{Digest as _, Sha256};
 
 use crate::exit::{Class, Failure};
 
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
+    read_into(Vec::new(), path, limit)
+}
+
+fn read_into(mut bytes: Vec<u8>, path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     let file = File::open(path).map_err(|e| Failure::file("open", path, &e))?;
-    let mut bytes = Vec::new();
     file.take((limit as u64).saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|e| Failure::file("read", path, &e))?;
@@ -75,16 +79,42 @@ pub(crate) fn write_key(path: &Path, key: &ModelKey) -> Result<(), Failure> {
 
 /// Reads a model key that nobody but its owner may read.
 pub(crate) fn read_key(path: &Path) -> Result<ModelKey, Failure> {
+    let secret = read_secret(path, MAX_KEY_BYTES)?;
+    Ok(ModelKey::from_text(core::str::from_utf8(secret.expose()).unwrap_or_default())?)
+}
+
+/// Reads a secret of at most `limit` bytes that nobody but its owner may read.
+pub(crate) fn read_secret(path: &Path, limit: usize) -> Result<SecretBytes, Failure> {
     let meta = std::fs::metadata(path).map_err(|e| Failure::file("open", path, &e))?;
     let mode = meta.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        let message = format!("the model key {} can be read by others", path.display());
+        let message = format!("the key {} can be read by others", path.display());
         return Err(Failure::new(Class::Refused, "E-KEY-MODE", message)
             .compared("mode 0600", format!("mode {mode:04o}"))
             .next("chmod 600 the file, and make a new key if others use this machine"));
     }
-    let secret = SecretBytes::new(read(path, MAX_KEY_BYTES)?);
-    Ok(ModelKey::from_text(core::str::from_utf8(secret.expose()).unwrap_or_default())?)
+    // Room for all of it, so that no copy of a part is left behind by growing.
+    let room = Vec::with_capacity(limit.saturating_add(1));
+    Ok(SecretBytes::new(read_into(room, path, limit)?))
+}
+
+/// SHA-256 of a file of any length.
+pub(crate) fn sha256(path: &Path) -> Result<Digest, Failure> {
+    let mut file = File::open(path).map_err(|e| Failure::file("open", path, &e))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; HASH_BUFFER_BYTES];
+    loop {
+        let read = file.read(&mut buffer).map_err(|e| Failure::file("read", path, &e))?;
+        match buffer.get(..read) {
+            Some(bytes) if !bytes.is_empty() => hash.update(bytes),
+            _ => return Ok(Digest(hash.finalize().into())),
+        }
+    }
+}
+
+/// SHA-256 of bytes.
+pub(crate) fn digest(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
 }
 
 fn create(path: &Path, mode: u32) -> std::io::Result<File> {
@@ -104,6 +134,9 @@ fn beside(path: &Path) -> PathBuf {
     name.push(format!(".{}.new", std::process::id()));
     name.into()
 }
+
+/// Bytes hashed at a time.
+const HASH_BUFFER_BYTES: usize = 1 << 20;
 
 /// Largest key file read, in bytes.
 const MAX_KEY_BYTES: usize = 256;

@@ -1,5 +1,5 @@
-//! `chrysalis manifest init`: writes the measured manifest of a worker for a bundle. What it
-//! writes is policy; every later change of a byte is another worker to a verifier.
+//! `chrysalis manifest init`: writes the measured manifest of a worker for a bundle; `manifest
+//! gramine` writes that of an SGX enclave. What they write is policy; every later change of a byte is another worker to a verifier.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +11,7 @@ use chrysalis_wire::{Digest, NetworkId, WorkerManifest};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use crate::commands::gramine;
 use crate::commands::model::open;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
@@ -21,6 +22,8 @@ use crate::files::{self, Existing};
 pub(crate) enum ManifestCommand {
     /// Write the manifest of a worker that serves one bundle.
     Init(Init),
+    /// Write the Gramine manifest of an SGX enclave from its template and files.
+    Gramine(gramine::Write),
 }
 
 /// `manifest init`.
@@ -83,8 +86,10 @@ impl FromStr for Network {
 }
 
 pub(crate) fn run(command: &ManifestCommand, context: &Context) -> Result<ExitCode, Failure> {
-    let ManifestCommand::Init(arguments) = command;
-    init(arguments, context)?;
+    match command {
+        ManifestCommand::Init(arguments) => init(arguments, context)?,
+        ManifestCommand::Gramine(arguments) => gramine::write(arguments, context)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

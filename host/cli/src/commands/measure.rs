@@ -10,6 +10,7 @@ use chrysalis_wire::{Digest, NetworkId};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use crate::commands::gramine;
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::files::{self, Existing};
@@ -19,6 +20,8 @@ use crate::files::{self, Existing};
 pub(crate) enum MeasureCommand {
     /// Predict the registers of a simulated worker process and, if asked, pin them.
     Worker(Worker),
+    /// Predict the MRENCLAVE of a Gramine enclave, and compare it with its signature.
+    Gramine(gramine::Measure),
 }
 
 /// `measure worker`.
@@ -43,8 +46,10 @@ pub(crate) struct Worker {
 }
 
 pub(crate) fn run(command: &MeasureCommand, context: &Context) -> Result<ExitCode, Failure> {
-    let MeasureCommand::Worker(arguments) = command;
-    worker(arguments, context)?;
+    match command {
+        MeasureCommand::Worker(arguments) => worker(arguments, context)?,
+        MeasureCommand::Gramine(arguments) => gramine::measure(arguments, context)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod appraise;
 pub(crate) mod ask;
+pub(crate) mod gramine;
 pub(crate) mod image;
 pub(crate) mod manifest;
 pub(crate) mod measure;
@@ -10,8 +11,10 @@ pub(crate) mod model;
 pub(crate) mod receipt;
 pub(crate) mod release;
 pub(crate) mod serve;
+pub(crate) mod sgx;
 pub(crate) mod shape;
 pub(crate) mod supervise;
+pub(crate) mod tcb;
 pub(crate) mod vm;
 pub(crate) mod worker;
 
@@ -29,6 +32,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Image(command) => image::run(&command, context),
         Command::Measure(command) => measure::run(&command, context),
         Command::Shape(command) => shape::run(&command, context),
+        Command::Sgx(command) => sgx::run(&command, context),
+        Command::Tcb(arguments) => tcb::run(&arguments, context).map(|()| ExitCode::SUCCESS),
         Command::Up(arguments) => worker::up(arguments, context),
         Command::Down(arguments) => worker::down(&arguments, context),
         Command::Status(arguments) => worker::status(&arguments, context),
