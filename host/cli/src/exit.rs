@@ -239,9 +239,10 @@ impl From<MeasureError> for Failure {
 impl From<ImageError> for Failure {
     fn from(error: ImageError) -> Self {
         let class = match &error {
-            ImageError::Refused(_) | ImageError::Exists { .. } | ImageError::NoInput { .. } => {
-                Class::Refused
-            }
+            ImageError::Refused(_)
+            | ImageError::Verity(_)
+            | ImageError::Exists { .. }
+            | ImageError::NoInput { .. } => Class::Refused,
             ImageError::Version { .. } => Class::Unsupported,
             ImageError::Io { .. } | ImageError::PackageClient { .. } => Class::Internal,
             _ => Class::Malformed,

@@ -98,3 +98,31 @@ fn programs_that_would_not_run_are_refused_before_anything_is_written() {
     world.run(&build("image", &inputs)).exits(30).says("E-IMAGE-BINARY");
     assert!(!world.path("image").exists());
 }
+
+#[test]
+fn a_hash_tree_is_written_once_and_finds_a_changed_block() {
+    let world = World::new();
+    world.file("fs", vec![7u8; 40 * 4096]);
+    let run = world.run("--format json image verity @fs --tree @tree");
+    let json = run.success().json("chrysalis/image-verity/v1");
+    let check = format!("image verity @fs --tree @tree --root {}", json["root"].as_str().unwrap());
+    world.run(&check).success();
+    world.run("image verity @fs --tree @tree").exits(10).says("E-EXISTS");
+    let mut changed = vec![7u8; 40 * 4096];
+    changed[33 * 4096] = 8;
+    world.file("fs", changed);
+    let text = world.run(&check).exits(10).says("E-IMAGE-VERITY").stderr();
+    assert!(text.contains("data block 33"), "{text}");
+}
+
+#[test]
+fn packages_copied_once_are_enough_without_a_network() {
+    let Some(inputs) = inputs() else { return };
+    let world = world();
+    let recipe = tree().join("images/cpu.toml");
+    let lock = format!("image lock --offline --recipe {}", recipe.display());
+    world.run(&format!("{lock} {inputs} --copy-to @kept")).success();
+    assert_eq!(std::fs::read_dir(world.path("kept")).unwrap().count(), 4);
+    world.run(&build("image", "--inputs @kept")).success();
+    world.run(&format!("{lock} --inputs @nothing")).exits(10).says("E-IMAGE-INPUT");
+}

@@ -183,7 +183,7 @@ pub(crate) fn check_worker(worker: &[u8], platform: ImagePlatform) -> Result<(),
     Ok(())
 }
 
-/// Checks what a whole image says inside against what its manifest claims; for [`crate::verify`].
+/// What the image tells its PID 1, as PID 1 would read it.
 pub(crate) fn config_of(archive: &Archive) -> Result<ImageConfig, ImageError> {
     Ok(ImageConfig::parse(archive.file(CONFIG_PATH).unwrap_or_default())?)
 }

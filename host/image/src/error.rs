@@ -8,6 +8,7 @@ use crate::deb::DebFault;
 use crate::firmware::FirmwareFault;
 use crate::store::Attempt;
 use crate::verify::Fault;
+use crate::verity::VerityFault;
 
 /// Why an image could not be built, read or accepted.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -113,6 +114,9 @@ pub enum ImageError {
     /// An image whose parts are not what its manifest says.
     #[error("the image is refused: {0}")]
     Refused(Fault),
+    /// A file system without a hash tree, or one of another tree.
+    #[error("the verified file system is refused: {0}")]
+    Verity(#[from] VerityFault),
     /// A command of the package client that is missing or does not work.
     #[error("the package client cannot be used: {reason}")]
     PackageClient {
@@ -154,6 +158,7 @@ impl ImageError {
             Self::Io { .. } => "E-IMAGE-FILE",
             Self::Exists { .. } => "E-EXISTS",
             Self::Refused(_) => "E-IMAGE-PART",
+            Self::Verity(_) => "E-IMAGE-VERITY",
             Self::PackageClient { .. } => "E-IMAGE-CLIENT",
         }
     }
@@ -184,6 +189,7 @@ impl ImageError {
             Self::Io { .. } => "check the path, its permissions and the free space",
             Self::Exists { .. } => "choose another directory, or give --replace",
             Self::Refused(_) => "do not boot it; build it again from its inputs and compare",
+            Self::Verity(_) => "use the file system and the tree that were made together",
             Self::PackageClient { .. } => {
                 "run this on a Debian machine with apt, or put the packages into CHRYSALIS_INPUTS"
             }

@@ -44,7 +44,10 @@ pub mod lock;
 pub mod manifest;
 pub mod recipe;
 pub mod store;
+pub mod update;
 pub mod verify;
+pub mod verity;
+pub mod version;
 
 pub use compare::{Difference, compare};
 pub use compose::{Image, Programs, compose};

@@ -286,5 +286,6 @@ pub(crate) fn run(command: &mut Command) -> Result<Output, String> {
     Err(format!("{program} ended with {}: {said}", output.status))
 }
 
-const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
+/// Part of apt; fetches, continues and checks one file, or reads a compressed one.
+pub(crate) const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
 const MAX_URL_BYTES: usize = 1024;

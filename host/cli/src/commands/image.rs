@@ -10,9 +10,11 @@ use chrysalis_image::compose::{Image, Inputs};
 use chrysalis_image::lock::MAX_LOCK_BYTES;
 use chrysalis_image::recipe::MAX_RECIPE_BYTES;
 use chrysalis_image::store::Snapshot;
+use chrysalis_image::update::propose;
+use chrysalis_image::verity;
 use chrysalis_image::{
-    Difference, Existing, ImageInfo, ImageManifest, Lock, Programs, Recipe, Store, compare,
-    compose, directory, verify,
+    Difference, Existing, ImageError, ImageInfo, ImageManifest, Lock, Programs, Recipe, Store,
+    compare, compose, directory, verify,
 };
 use chrysalis_wire::{Digest, ImagePlatform};
 use clap::{Args, Subcommand, ValueEnum};
@@ -29,7 +31,7 @@ use crate::report::Text;
 pub(crate) enum ImageCommand {
     /// Write an image from pinned packages and two static programs.
     Build(Box<Build>),
-    /// Fetch every pinned package and check every pinned file.
+    /// Fetch every pinned package and check every pinned file; propose newer pins.
     Lock(LockArguments),
     /// Recompute everything an image claims and name the first part that is wrong.
     Verify {
@@ -43,6 +45,17 @@ pub(crate) enum ImageCommand {
     Inspect {
         /// The image directory.
         dir: PathBuf,
+    },
+    /// Write the dm-verity hash tree of a read-only file system, or check it against a root hash.
+    Verity {
+        /// The file system, in whole blocks of 4096 bytes.
+        data: PathBuf,
+        /// The hash tree.
+        #[arg(long, value_name = "FILE")]
+        tree: PathBuf,
+        /// Check data and tree against this root hash and write nothing.
+        #[arg(long, value_name = "HEX")]
+        root: Option<String>,
     },
     /// Say where two images differ, down to the file in the initrd and the offset.
     Compare {
@@ -83,6 +96,15 @@ pub(crate) struct Build {
 pub(crate) struct LockArguments {
     #[command(flatten)]
     source: Source,
+    /// Copy the packages into this directory: all that is needed to build without a network.
+    #[arg(long, value_name = "DIR", conflicts_with = "update")]
+    copy_to: Option<PathBuf>,
+    /// Propose the newest packages of the machine's mirror, and show what would change.
+    #[arg(long, conflicts_with = "offline")]
+    update: bool,
+    /// Write the proposal to the lock file.
+    #[arg(long, requires = "update")]
+    write: bool,
 }
 
 /// What an image is made of, and where packages are looked for.
@@ -127,7 +149,9 @@ impl From<Platform> for ImagePlatform {
 pub(crate) fn run(command: &ImageCommand, context: &Context) -> Result<ExitCode, Failure> {
     match command {
         ImageCommand::Build(arguments) => build(arguments, context)?,
+        ImageCommand::Lock(arguments) if arguments.update => update(arguments, context)?,
         ImageCommand::Lock(arguments) => lock(arguments, context)?,
+        ImageCommand::Verity { data, tree, root } => verity(data, tree, root.as_deref(), context)?,
         ImageCommand::Verify { dir, id } => verify_image(dir, id.as_deref(), context)?,
         ImageCommand::Inspect { dir } => inspect(dir, context)?,
         ImageCommand::Compare { a, b } => return compare_images(a, b, context),
@@ -161,13 +185,81 @@ fn build(arguments: &Build, context: &Context) -> Result<(), Failure> {
 fn lock(arguments: &LockArguments, context: &Context) -> Result<(), Failure> {
     let lock = Lock::parse(&files::read(&arguments.source.lock_path(), MAX_LOCK_BYTES)?)?;
     collect(&arguments.source, &lock, context)?;
+    if let Some(directory) = &arguments.copy_to {
+        copy_packages(&arguments.source.store()?, &lock, directory)?;
+    }
     let (packages, files) = (lock.packages().len(), lock.files().count());
     let shown = serde_json::json!({ "packages": packages, "files": files });
     context.report.result("chrysalis/image-lock/v1", &shown, |out| {
         for package in lock.packages() {
-            out.check("PASS", &package.name, &package.version, &package.sha256.to_string())?;
+            let role = package.files.first().map(|file| file.role.to_string());
+            let hash = package.sha256.to_string();
+            out.check("PASS", &role.unwrap_or_default(), &package.label(), &hash)?;
         }
         out.verdict(true, &format!("{files} files of {packages} packages are the pinned ones"))
+    })
+}
+
+fn copy_packages(store: &Store, lock: &Lock, directory: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(directory).map_err(|e| Failure::file("create", directory, &e))?;
+    for package in lock.packages() {
+        let [name, _] = package.file_names();
+        let bytes = store.fetch(package, &mut |_| {})?;
+        files::write(&directory.join(name), &bytes, files::Existing::Replace)?;
+    }
+    Ok(())
+}
+
+fn update(arguments: &LockArguments, context: &Context) -> Result<(), Failure> {
+    let path = arguments.source.lock_path();
+    let lock = Lock::parse(&files::read(&path, MAX_LOCK_BYTES)?)?;
+    context.report.note("asking the mirror for the indices of each suite");
+    let mut note = |step: chrysalis_image::Step| {
+        context.report.note(&format!("{}: from {}", step.package, step.source));
+    };
+    let proposal = propose(&lock, &arguments.source.store()?, &mut note)?;
+    if arguments.write && !proposal.changes.is_empty() {
+        let text = proposal.lock.to_toml()?;
+        files::write(&path, text.as_bytes(), files::Existing::Replace)?;
+    }
+    let changes = proposal.changes.iter();
+    let list: Vec<_> = changes
+        .map(|c| serde_json::json!({ "what": c.what, "from": c.from, "to": c.to }))
+        .collect();
+    let shown = serde_json::json!({ "changes": list, "written": arguments.write });
+    context.report.result("chrysalis/image-update/v1", &shown, |out| {
+        for change in &proposal.changes {
+            out.line(&change.what)?;
+            out.line(format_args!("  - {}", change.from))?;
+            out.line(format_args!("  + {}", change.to))?;
+        }
+        out.line(match (proposal.changes.is_empty(), arguments.write) {
+            (true, _) => "The mirror has nothing newer than the pins.",
+            (false, true) => "Written. Each changed file is another measurement.",
+            (false, false) => "Nothing is written; --write pins this.",
+        })
+    })
+}
+
+fn verity(data: &Path, tree: &Path, root: Option<&str>, context: &Context) -> Result<(), Failure> {
+    let bytes = files::read(data, MAX_ROOT_FS_BYTES)?;
+    let root =
+        root.map(str::parse::<Digest>).transpose().map_err(|e| Failure::hex("--root", &e))?;
+    let built = match root {
+        Some(root) => {
+            let stored = files::read(tree, MAX_ROOT_FS_BYTES)?;
+            verity::check(&bytes, &stored, root).map_err(ImageError::from)?
+        }
+        None => {
+            let built = verity::build(&bytes).map_err(ImageError::from)?;
+            files::write(tree, &built.bytes, files::Existing::Refuse)?;
+            built
+        }
+    };
+    let shown = serde_json::json!({ "root": built.root, "data_blocks": built.data_blocks });
+    context.report.result("chrysalis/image-verity/v1", &shown, |out| {
+        out.field("root hash", built.root)?;
+        out.field("data blocks", built.data_blocks)
     })
 }
 
@@ -321,3 +413,6 @@ impl Compared {
         Self { identical: differences.is_empty(), differences: list.collect() }
     }
 }
+
+/// Largest file system or hash tree read, in bytes.
+const MAX_ROOT_FS_BYTES: usize = 1 << 30;

@@ -8,5 +8,5 @@ mod package;
 mod pinned;
 mod recipe;
 mod store;
-mod support;
+pub(crate) mod support;
 mod tamper;

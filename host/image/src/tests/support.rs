@@ -10,21 +10,21 @@ use crate::{Image, Lock, Package, PinnedFile, Programs, Recipe, Role, compose};
 
 /// How a made-up package is compressed.
 #[derive(Clone, Copy)]
-pub(super) enum Packing {
+pub(crate) enum Packing {
     Plain,
     Xz,
     Zstd,
 }
 
 /// What a made-up package holds at a path.
-pub(super) enum Node<'a> {
+pub(crate) enum Node<'a> {
     File(&'a [u8]),
     Link(&'a str),
     HardLink(&'a str),
 }
 
 /// A Debian package.
-pub(super) fn deb(entries: &[(&str, Node<'_>)], packing: Packing) -> Vec<u8> {
+pub(crate) fn deb(entries: &[(&str, Node<'_>)], packing: Packing) -> Vec<u8> {
     let tar = tar(entries);
     let (name, data) = match packing {
         Packing::Plain => ("data.tar", tar),
@@ -34,7 +34,7 @@ pub(super) fn deb(entries: &[(&str, Node<'_>)], packing: Packing) -> Vec<u8> {
     ar(&[("debian-binary", b"2.0\n"), ("control.tar.xz", b""), (name, &data)])
 }
 
-pub(super) fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = b"!<arch>\n".to_vec();
     for (name, content) in members {
         let size = content.len();
@@ -47,7 +47,7 @@ pub(super) fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     out
 }
 
-pub(super) fn tar(entries: &[(&str, Node<'_>)]) -> Vec<u8> {
+pub(crate) fn tar(entries: &[(&str, Node<'_>)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, node) in entries {
         let mut header = tar::Header::new_gnu();
@@ -71,7 +71,7 @@ pub(super) fn tar(entries: &[(&str, Node<'_>)]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-pub(super) fn xz(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn xz(bytes: &[u8]) -> Vec<u8> {
     let options = lzma_rust2::XzOptions::with_preset(0);
     let mut writer = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
     std::io::Write::write_all(&mut writer, bytes).unwrap();
@@ -93,7 +93,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A static ELF program: a header, one loadable segment, and `content`.
-pub(super) fn program(content: &[u8]) -> Vec<u8> {
+pub(crate) fn program(content: &[u8]) -> Vec<u8> {
     let mut elf = vec![0u8; 120];
     elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
     elf[16..18].copy_from_slice(&3u16.to_le_bytes());
@@ -107,7 +107,7 @@ pub(super) fn program(content: &[u8]) -> Vec<u8> {
 }
 
 /// The header of a kernel of release [`RELEASE`].
-pub(super) fn kernel() -> Vec<u8> {
+pub(crate) fn kernel() -> Vec<u8> {
     let mut image = vec![0u8; 4096];
     image[..2].copy_from_slice(b"MZ");
     image[0x202..0x206].copy_from_slice(b"HdrS");
@@ -118,7 +118,7 @@ pub(super) fn kernel() -> Vec<u8> {
 }
 
 /// A blank variable store of [`STORE_BYTES`].
-pub(super) fn store() -> Vec<u8> {
+pub(crate) fn store() -> Vec<u8> {
     let mut store = vec![0xffu8; STORE_BYTES];
     store[..16].fill(0);
     store[16..32].copy_from_slice(&[
@@ -136,7 +136,7 @@ pub(super) fn store() -> Vec<u8> {
 }
 
 /// A TDVF firmware of 64 KiB with an enrolled variable store.
-pub(super) fn tdvf() -> Vec<u8> {
+pub(crate) fn tdvf() -> Vec<u8> {
     let size = 0x10000usize;
     let mut firmware = vec![0x5au8; size];
     let code = u32::try_from(size - STORE_BYTES).unwrap();
@@ -186,7 +186,7 @@ pub(super) fn tdvf() -> Vec<u8> {
 }
 
 /// A package and its bytes.
-pub(super) fn package(name: &str, files: &[(Role, &str, &[u8])]) -> (Package, Vec<u8>) {
+pub(crate) fn package(name: &str, files: &[(Role, &str, &[u8])]) -> (Package, Vec<u8>) {
     let entries: Vec<_> = files.iter().map(|(_, path, bytes)| (*path, Node::File(bytes))).collect();
     let deb = deb(&entries, Packing::Xz);
     let pinned = files.iter().map(|(role, path, bytes)| PinnedFile {
@@ -209,7 +209,7 @@ pub(super) fn package(name: &str, files: &[(Role, &str, &[u8])]) -> (Package, Ve
 }
 
 /// The packages of a whole made-up image.
-pub(super) fn packages() -> Vec<(Package, Vec<u8>)> {
+pub(crate) fn packages() -> Vec<(Package, Vec<u8>)> {
     let module = |name: &str| format!("usr/lib/modules/{RELEASE}/kernel/{name}.ko.xz");
     let (net, tdx) = (module("drivers/net/virtio_net"), module("virt/tdx-guest"));
     vec![
@@ -226,11 +226,11 @@ pub(super) fn packages() -> Vec<(Package, Vec<u8>)> {
     ]
 }
 
-pub(super) fn lock() -> Lock {
+pub(crate) fn lock() -> Lock {
     Lock::new(packages().into_iter().map(|(package, _)| package).collect()).unwrap()
 }
 
-pub(super) fn inputs(lock: &Lock) -> Inputs {
+pub(crate) fn inputs(lock: &Lock) -> Inputs {
     let packages = packages();
     Inputs::collect(lock, |wanted| {
         Ok(packages.iter().find(|(p, _)| p == wanted).unwrap().1.clone())
@@ -238,7 +238,7 @@ pub(super) fn inputs(lock: &Lock) -> Inputs {
     .unwrap()
 }
 
-pub(super) const RECIPE: &str = r#"
+pub(crate) const RECIPE: &str = r#"
 version = 1
 flavour = "test"
 firmware_profile = "202605"
@@ -263,22 +263,22 @@ name = "kernel.kptr_restrict"
 value = "2"
 "#;
 
-pub(super) fn recipe() -> Recipe {
+pub(crate) fn recipe() -> Recipe {
     Recipe::parse(RECIPE.as_bytes()).unwrap()
 }
 
-pub(super) fn programs() -> Programs {
+pub(crate) fn programs() -> Programs {
     Programs { init: program(b"init"), worker: program(b"worker, a little longer") }
 }
 
-pub(super) fn image(platform: ImagePlatform, debug: bool) -> Image {
+pub(crate) fn image(platform: ImagePlatform, debug: bool) -> Image {
     let lock = lock();
     compose(&recipe(), &lock, &inputs(&lock), &programs(), platform, debug).unwrap()
 }
 
 /// The directory of pinned packages, or `None` where there is none. A variable that names
 /// something else is a mistake, not a reason to skip.
-pub(super) fn pinned_inputs() -> Option<PathBuf> {
+pub(crate) fn pinned_inputs() -> Option<PathBuf> {
     if let Some(given) = std::env::var_os("CHRYSALIS_INPUTS").map(PathBuf::from) {
         assert!(given.is_dir(), "CHRYSALIS_INPUTS names no directory: {}", given.display());
         return Some(given);
@@ -288,30 +288,30 @@ pub(super) fn pinned_inputs() -> Option<PathBuf> {
 }
 
 /// The root of the source tree.
-pub(super) fn tree() -> PathBuf {
+pub(crate) fn tree() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// A small generator for repeatable random cases (SplitMix64).
-pub(super) struct Numbers(pub(super) u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
 
-    pub(super) fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % limit as u64).unwrap()
     }
 }
 
-pub(super) fn no_digest() -> Digest {
+pub(crate) fn no_digest() -> Digest {
     Digest([0x11; 32])
 }
 
-pub(super) const RELEASE: &str = "7.3.4+test-amd64";
-pub(super) const STORE_BYTES: usize = 0x4000;
-pub(super) const DESCRIPTOR_FROM_END: usize = 0x1000;
+pub(crate) const RELEASE: &str = "7.3.4+test-amd64";
+pub(crate) const STORE_BYTES: usize = 0x4000;
+pub(crate) const DESCRIPTOR_FROM_END: usize = 0x1000;
