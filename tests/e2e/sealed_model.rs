@@ -85,14 +85,24 @@ fn a_sealed_model_is_served_after_a_grant_to_the_pinned_worker_and_to_no_other()
 }
 
 #[test]
-fn a_worker_refuses_a_sealed_model_under_the_wrong_key() {
+fn a_grant_of_the_wrong_key_is_refused_and_the_worker_waits_for_the_right_one() {
     let Some(world) = World::get() else { return };
     let sealed = seal(world, "wrong-key");
     let other = world.path("other.key");
     chrysalis(["model", "keygen", "--out", other.to_str().unwrap()]).expect_code(0);
     let worker = start_waiting(world, &sealed);
-    drop(grant(world, &worker.address, &sealed, &other, &sealed.pins));
-    eventually(READY_TIMEOUT, "the worker refuses", || (phase(&worker) == "refused").then_some(()));
+    let pid = status(worker.state.path())["worker"]["pid"].as_i64();
+    for _ in 0..2 {
+        let refused = grant(world, &worker.address, &sealed, &other, &sealed.pins).expect_code(10);
+        assert!(refused.stderr.contains("E-KEY-WRONG"), "{}", refused.stderr);
+        assert!(refused.stderr.contains("goes on waiting"), "{}", refused.stderr);
+        assert_eq!(phase(&worker), "waiting-for-grant");
+    }
+    grant(world, &worker.address, &sealed, &sealed.key, &sealed.pins).expect_code(0);
+    eventually(READY_TIMEOUT, "the worker becomes ready", || {
+        (phase(&worker) == "ready").then_some(())
+    });
+    assert_eq!(status(worker.state.path())["worker"]["pid"].as_i64(), pid, "the same process");
 }
 
 #[test]

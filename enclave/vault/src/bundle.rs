@@ -87,7 +87,7 @@ impl<R: Read + Seek> Bundle<R> {
         progress: &dyn Fn(u64, u64),
     ) -> Result<WeightBuffer, VaultError> {
         let root = self.root();
-        self.expect(expected_root)?;
+        self.expect_root(expected_root)?;
         let manifest = self.manifest.clone();
         let (mut reader, checker) = self.authenticate(key)?;
         let bytes = load::fill(&mut reader, &checker, progress)?;
@@ -108,11 +108,33 @@ impl<R: Read + Seek> Bundle<R> {
     ) -> Result<VerifyReport, VaultError> {
         let inspection = self.inspect();
         let pinned = expected_root.is_some();
-        expected_root.map_or(Ok(()), |root| self.expect(root))?;
+        expected_root.map_or(Ok(()), |root| self.expect_root(root))?;
         let (mut reader, checker) = self.authenticate(key)?;
         let faults = verify::run(&mut reader, &checker, progress)?;
         reader.finish()?;
         Ok(VerifyReport::new(&inspection, pinned, faults))
+    }
+
+    /// Whether `key` is what this bundle was sealed with, or `None` for a bundle that is not
+    /// sealed. Reads nothing from the disk; [`Bundle::load`] asks the same again.
+    ///
+    /// # Errors
+    /// [`VaultError::KeyWrong`], [`VaultError::KeyMissing`] or [`VaultError::KeyUnexpected`].
+    pub fn accepts(&self, key: Option<&ModelKey>) -> Result<(), VaultError> {
+        self.seal(key).map(drop)
+    }
+
+    /// Whether this bundle claims to be the one `expected_root` names; [`Bundle::load`] proves it.
+    ///
+    /// # Errors
+    /// [`VaultError::RootMismatch`].
+    pub fn expect_root(&self, expected_root: &Digest) -> Result<(), VaultError> {
+        let got = self.root();
+        if got == *expected_root {
+            Ok(())
+        } else {
+            Err(VaultError::RootMismatch { expected: *expected_root, got })
+        }
     }
 
     /// What the header and manifest say.
@@ -150,12 +172,19 @@ impl<R: Read + Seek> Bundle<R> {
         self.header.sealing.is_some()
     }
 
-    fn expect(&self, expected: &Digest) -> Result<(), VaultError> {
-        let got = self.root();
-        if got == *expected {
-            Ok(())
-        } else {
-            Err(VaultError::RootMismatch { expected: *expected, got })
+    /// The segment keys of a sealed bundle, once the key check in its header matches.
+    fn seal(&self, key: Option<&ModelKey>) -> Result<Option<Seal>, VaultError> {
+        match (&self.header.sealing, key) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(VaultError::KeyUnexpected),
+            (Some(_), None) => Err(VaultError::KeyMissing),
+            (Some(sealing), Some(key)) => {
+                let seal = Seal::derive(key, &sealing.salt, &self.header)?;
+                if !seal.accepts(&sealing.key_check) {
+                    return Err(VaultError::KeyWrong);
+                }
+                Ok(Some(seal))
+            }
         }
     }
 
@@ -164,18 +193,7 @@ impl<R: Read + Seek> Bundle<R> {
         mut self,
         key: Option<&ModelKey>,
     ) -> Result<(ChunkReader<R>, ChunkChecker), VaultError> {
-        let seal = match (&self.header.sealing, key) {
-            (None, None) => None,
-            (None, Some(_)) => return Err(VaultError::KeyUnexpected),
-            (Some(_), None) => return Err(VaultError::KeyMissing),
-            (Some(sealing), Some(key)) => {
-                let seal = Seal::derive(key, &sealing.salt, &self.header)?;
-                if !seal.accepts(&sealing.key_check) {
-                    return Err(VaultError::KeyWrong);
-                }
-                Some(seal)
-            }
-        };
+        let seal = self.seal(key)?;
         let table = self.read_table(seal.as_ref())?;
         let leaves: Vec<Digest> = table.as_chunks::<32>().0.iter().map(|l| Digest(*l)).collect();
         let got = tree::tree_root(&leaves).unwrap_or(Digest([0; 32]));

@@ -22,12 +22,13 @@ use chrysalis_wire::{
 };
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 
 use crate::appraise::self_appraise;
 use crate::args::{Args, MeasuredBy};
 use crate::error::WorkerError;
+use crate::grant::GrantDesk;
 use crate::limits::{COUNTER_INTERVAL, KEY_MAINTENANCE, MAX_CONCURRENT_QUOTES, REPLAY_CAPACITY};
 use crate::receipts::Receipts;
 use crate::server::serve;
@@ -70,13 +71,12 @@ async fn boot_and_serve(
     setting: Setting,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
-    let (worker, grant) = assemble(&args, &setting)?;
-    let worker = Arc::new(worker);
+    let worker = Arc::new(assemble(&args, &setting)?);
     let listener = listen(&worker, args.listen).await?;
     let server = tokio::spawn(serve(Arc::clone(&worker), listener, stop.clone()));
     let upkeep = tokio::spawn(maintain(Arc::clone(&worker)));
     tokio::select! {
-        finished = finish_boot(&worker, &args, &setting, grant) => finished?,
+        finished = finish_boot(&worker, &args, &setting) => finished?,
         _ = stop.wait_for(|stopped| *stopped) => {}
     }
     server.await.map_err(|_| WorkerError::Stopped("listener"))?;
@@ -107,10 +107,7 @@ async fn maintain(worker: Arc<Worker>) {
 }
 
 /// Stages `manifest` and `keys`: everything up to a worker that can attest.
-fn assemble(
-    args: &Args,
-    setting: &Setting,
-) -> Result<(Worker, Option<oneshot::Receiver<ModelKey>>), WorkerError> {
+fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
     let stages = &setting.stages;
     stages.set(BootStage::Manifest, StageState::Started);
     let manifest_bytes = read_bounded(&args.manifest, "manifest", MAX_MANIFEST_BYTES)?;
@@ -138,13 +135,7 @@ fn assemble(
     let session = Session::generate(manifest.network, (setting.clock)().seconds())?;
     stages.set(BootStage::Keys, StageState::Done);
 
-    let (sender, receiver) = if manifest.model.sealed {
-        let (sender, receiver) = oneshot::channel();
-        (Some(sender), Some(receiver))
-    } else {
-        (None, None)
-    };
-    let worker = Worker {
+    Ok(Worker {
         platform: Arc::clone(&setting.platform),
         clock: Arc::clone(&setting.clock),
         policy_digest,
@@ -159,11 +150,10 @@ fn assemble(
         quotes: Semaphore::new(MAX_CONCURRENT_QUOTES),
         receipts: Receipts::default(),
         counters: Counters::default(),
-        grant: Mutex::new(sender),
+        grant: GrantDesk::default(),
         manifest,
         manifest_bytes,
-    };
-    Ok((worker, receiver))
+    })
 }
 
 fn extend(platform: &dyn Platform, events: &[RuntimeEvent]) -> Result<(), WorkerError> {
@@ -202,25 +192,27 @@ async fn finish_boot(
     worker: &Arc<Worker>,
     args: &Args,
     setting: &Setting,
-    grant: Option<oneshot::Receiver<ModelKey>>,
 ) -> Result<(), WorkerError> {
     let stages = &worker.stages;
-    let key = match grant {
-        None => {
-            stages.set(BootStage::Grant, StageState::Skipped);
-            None
-        }
-        Some(grant) => {
-            stages.set(BootStage::Grant, StageState::Started);
-            let key = grant.await.map_err(|_| WorkerError::Stopped("grant stage"))?;
-            stages.set(BootStage::Grant, StageState::Done);
-            Some(key)
-        }
+    let bundle = File::open(&args.bundle)
+        .map_err(|e| WorkerError::Unreadable { what: "model bundle", kind: e.kind() })?;
+    let bundle = Bundle::open(bundle)?;
+    // Before a key is asked for: no key could make another bundle the measured one.
+    bundle.expect_root(&worker.manifest.model.root)?;
+    let (bundle, key) = if worker.manifest.model.sealed {
+        let granted = worker.grant.open(bundle);
+        stages.set(BootStage::Grant, StageState::Started);
+        let (bundle, key) = granted.await.map_err(|_| WorkerError::Stopped("grant stage"))?;
+        stages.set(BootStage::Grant, StageState::Done);
+        (bundle, Some(key))
+    } else {
+        stages.set(BootStage::Grant, StageState::Skipped);
+        (bundle, None)
     };
 
     stages.set(BootStage::Model, StageState::Started);
-    let (loading, bundle) = (Arc::clone(worker), args.bundle.clone());
-    let engine = spawn_blocking(move || load_model(&loading, &bundle, key.as_ref()))
+    let loading = Arc::clone(worker);
+    let engine = spawn_blocking(move || load_model(&loading, bundle, key.as_ref()))
         .await
         .map_err(|_| WorkerError::Stopped("model loader"))??;
     stages.set(BootStage::Model, StageState::Done);
@@ -237,12 +229,9 @@ async fn finish_boot(
 
 fn load_model(
     worker: &Worker,
-    bundle: &Path,
+    bundle: Bundle<File>,
     key: Option<&ModelKey>,
 ) -> Result<Arc<dyn Engine>, WorkerError> {
-    let file = File::open(bundle)
-        .map_err(|e| WorkerError::Unreadable { what: "model bundle", kind: e.kind() })?;
-    let bundle = Bundle::open(file)?;
     let weights = bundle.load(&worker.manifest.model.root, key, &|done, total| {
         worker.stages.progress(BootStage::Model, done, total);
     })?;

@@ -106,6 +106,7 @@ pub enum Refused {
     NoGrantExpected,
     Quote { code: &'static str },
     Channel { code: &'static str, message: String },
+    Key { code: &'static str, message: String },
 }
 
 impl Refused {
@@ -182,6 +183,12 @@ impl Refused {
                 code,
                 message.clone(),
                 "attest again for current keys, check the clock, and seal a fresh request",
+            ),
+            Self::Key { code, message } => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                code,
+                message.clone(),
+                "grant the key this bundle was sealed with; the worker goes on waiting",
             ),
         }
     }

@@ -25,6 +25,7 @@ pub mod boot;
 pub mod console;
 pub mod convert;
 pub mod error;
+pub mod grant;
 pub mod hardening;
 pub mod http;
 pub mod inference;

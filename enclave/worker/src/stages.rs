@@ -66,14 +66,18 @@ impl Stages {
         self.console.progress(stage, done, total);
     }
 
-    /// Records and prints that the stage in progress is refused with `code`.
+    /// Records and prints that the stage in progress, or else the next one, is refused with
+    /// `code`.
     pub fn refused(&self, code: &str) {
-        let current = self
-            .snapshot()
+        let stages = self.snapshot();
+        let running =
+            |e: &&StageEntry| matches!(e.state, Some(StageState::Started | StageState::Progress));
+        let current = stages
             .iter()
             .rev()
-            .find(|e| matches!(e.state, Some(StageState::Started | StageState::Progress)))
-            .map_or(BootStage::Manifest, |e| e.stage);
+            .find(running)
+            .or_else(|| stages.iter().find(|e| e.state.is_none()))
+            .map_or(BootStage::Ready, |e| e.stage);
         self.update(current, StageState::Refused, 0, 0);
         self.console.refused(current, code);
     }
@@ -130,5 +134,20 @@ mod tests {
         s.refused("E-CHUNK-HASH");
         let entry = s.readiness().stages.into_iter().find(|e| e.stage == BootStage::Model);
         assert_eq!(entry.unwrap().state, Some(StageState::Refused));
+    }
+
+    #[test]
+    fn a_refusal_between_two_stages_is_recorded_at_the_next_one() {
+        let s = stages();
+        s.refused("E-USAGE");
+        assert_eq!(s.readiness().stages[0].state, Some(StageState::Refused));
+        let s = stages();
+        for stage in [BootStage::Manifest, BootStage::Keys, BootStage::Listen] {
+            s.set(stage, StageState::Done);
+        }
+        s.refused("E-NOT-A-BUNDLE");
+        let refused = s.readiness().stages.into_iter().find(|e| e.state != Some(StageState::Done));
+        let refused = refused.unwrap();
+        assert_eq!((refused.stage, refused.state), (BootStage::Grant, Some(StageState::Refused)));
     }
 }

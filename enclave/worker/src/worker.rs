@@ -8,10 +8,10 @@ use chrysalis_channel::{Expectation, ReplayCache, open_grant};
 use chrysalis_engine::Engine;
 use chrysalis_evidence::Measurement;
 use chrysalis_tee::Platform;
-use chrysalis_vault::ModelKey;
 use chrysalis_wire::{Digest, RuntimeEvent, UnixMillis, WorkerManifest};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
+use crate::grant::GrantDesk;
 use crate::http::Refused;
 use crate::receipts::Receipts;
 use crate::session::Session;
@@ -55,7 +55,7 @@ pub struct Worker {
     /// What the console counts.
     pub counters: Counters,
     /// Where a grant goes while the boot waits for one.
-    pub grant: Mutex<Option<oneshot::Sender<ModelKey>>>,
+    pub grant: GrantDesk,
 }
 
 /// Aggregate counters; there is no per-request line anywhere.
@@ -103,28 +103,23 @@ impl Worker {
         format!("{}-{}", short(&self.measurement_digest), short(&self.manifest.model.root))
     }
 
-    /// Opens a model-key grant and hands it to the boot that waits for it.
+    /// Opens a model-key grant and hands its key to the boot that waits for it.
     ///
     /// # Errors
     /// [`Refused::NoGrantExpected`] outside the grant stage, [`Refused::Channel`] for a grant that
-    /// does not open or names another model. A refused grant leaves the worker waiting.
+    /// does not open or names another model, [`Refused::Key`] for a key that is not the bundle's.
+    /// A refused grant leaves the worker waiting for another.
     pub fn accept_grant(&self, body: &[u8]) -> Result<(), Refused> {
-        let mut waiting = self.grant.lock().map_err(|_| Refused::NoGrantExpected)?;
-        if waiting.is_none() {
-            return Err(Refused::NoGrantExpected);
-        }
-        let grant = open_grant(
-            &self.session.ring(),
-            &self.manifest.model.root,
-            &self.session.attested_keysets(),
-            (self.clock)().seconds(),
-            body,
-        )
-        .map_err(|error| Refused::Channel { code: error.code(), message: error.to_string() })?;
-        let key = ModelKey::from_bytes(grant.key.expose()).map_err(|_| Refused::NoGrantExpected)?;
-        match waiting.take().map(|sender| sender.send(key)) {
-            Some(Ok(())) => Ok(()),
-            _ => Err(Refused::NoGrantExpected),
-        }
+        self.grant.accept(|| {
+            let grant = open_grant(
+                &self.session.ring(),
+                &self.manifest.model.root,
+                &self.session.attested_keysets(),
+                (self.clock)().seconds(),
+                body,
+            )
+            .map_err(|e| Refused::Channel { code: e.code(), message: e.to_string() })?;
+            Ok(grant.key)
+        })
     }
 }
