@@ -46,6 +46,14 @@ impl Scheduler {
                     }
                 }
             }
+            // Who no longer waits gives the place back now, not when its turn would have come.
+            waiting.retain_mut(|job| {
+                let abandoned = job.is_abandoned();
+                if abandoned {
+                    job.cancel();
+                }
+                !abandoned
+            });
             while active.len() < self.max_concurrent {
                 let Some(job) = waiting.pop_front() else { break };
                 active.push(self.start(job));

@@ -63,7 +63,7 @@ impl Sequence {
             Ok(None) => return Turn::GoesOn,
             Ok(Some(reason)) => {
                 let usage = self.job.control.usage();
-                self.end(Event::Finished { reason, usage });
+                self.job.end(Event::Finished { reason, usage });
             }
             Err(error) => self.fail(error),
         }
@@ -72,17 +72,12 @@ impl Sequence {
 
     /// Whether nobody waits for the answer.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.job.events.is_closed() || self.job.control.is_cancelled()
+        self.job.is_abandoned()
     }
 
     /// Tells the receiver that the answer will not be completed.
     pub(crate) fn fail(&mut self, error: EngineError) {
-        self.end(Event::Failed(error));
-    }
-
-    fn end(&mut self, last: Event) {
-        self.job.slot = None;
-        self.send(last);
+        self.job.end(Event::Failed(error));
     }
 
     fn advance(&mut self, tokenizer: &Tokenizer) -> Result<Option<FinishReason>, EngineError> {
@@ -141,18 +136,34 @@ impl Sequence {
 
     fn send_text(&self, text: &str) {
         if !text.is_empty() {
-            self.send(Event::Delta(text.as_bytes().to_vec().into()));
+            self.job.send(Event::Delta(text.as_bytes().to_vec().into()));
         }
+    }
+}
+
+impl Job {
+    /// Whether nobody waits for the answer.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.events.is_closed() || self.control.is_cancelled()
+    }
+
+    /// Ends a request whose turn never came.
+    pub(crate) fn cancel(&mut self) {
+        let usage = self.control.usage();
+        self.end(Event::Finished { reason: FinishReason::Cancelled, usage });
+    }
+
+    fn end(&mut self, last: Event) {
+        self.slot = None;
+        self.send(last);
     }
 
     /// The channel holds every event of a request, so this fails only when the receiver is gone,
     /// which the next turn sees.
     fn send(&self, event: Event) {
-        self.job.events.try_send(event).ok();
+        self.events.try_send(event).ok();
     }
-}
 
-impl Job {
     /// Events one request can send: a piece of text per token, two when the end releases what was
     /// held, and the last word.
     pub(crate) fn event_capacity(max_tokens: u32) -> usize {

@@ -230,6 +230,31 @@ fn refuses_one_request_more_than_there_are_places() {
 }
 
 #[test]
+fn a_request_abandoned_while_it_waits_gives_its_place_back_before_its_turn() {
+    let options = EngineOptions { max_concurrent: 1, max_waiting: 1, ..EngineOptions::new(|| 0) };
+    let file = TinyModel::endless(&["x", "y"]).context(4000).build();
+    let engine = CandleEngine::load(&file, options).unwrap();
+    let first = engine.generate(hello(3900)).unwrap();
+    let admitted = || loop {
+        if let Ok(generation) = engine.generate(hello(2)) {
+            break generation;
+        }
+        assert!(first.control.usage().completion < 3900, "the first is over: nothing was freed");
+        std::thread::yield_now();
+    };
+    for cancel in [false, true] {
+        let waiting = admitted();
+        if cancel {
+            waiting.control.cancel();
+            assert_eq!(reason(&collect(waiting)), FinishReason::Cancelled);
+        } else {
+            drop(waiting);
+        }
+        drop(admitted());
+    }
+}
+
+#[test]
 fn a_refused_request_gives_its_place_back() {
     let options = EngineOptions { max_concurrent: 1, max_waiting: 0, ..EngineOptions::new(|| 0) };
     let engine = CandleEngine::load(&TinyModel::scripted(&["ok"]).build(), options).unwrap();
