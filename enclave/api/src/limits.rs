@@ -36,8 +36,8 @@ impl Default for Limits {
     }
 }
 
-/// Most messages of a chat, unless [`Limits`] say otherwise.
-pub const MAX_MESSAGES: usize = 2048;
+/// Most messages of a chat, unless [`Limits`] say otherwise; as many as the engine renders.
+pub const MAX_MESSAGES: usize = 1024;
 /// Most content parts of one message.
 pub const MAX_CONTENT_PARTS: usize = 256;
 /// Most stop strings.

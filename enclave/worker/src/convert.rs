@@ -1,6 +1,6 @@
 //! Between the API's types, the engine's types and the manifest's limits.
 
-use chrysalis_api::{ApiError, Endpoint, ErrorKind, InferenceRequest, Input, Limits, Role};
+use chrysalis_api::{ApiError, Endpoint, ErrorKind, InferenceRequest, Input, Limits, Role, limits};
 use chrysalis_channel::PathId;
 use chrysalis_engine as engine;
 use chrysalis_wire::{Digest, InnerRequest, WorkerManifest};
@@ -51,8 +51,8 @@ pub fn parse(
     json: &[u8],
     manifest: &WorkerManifest,
 ) -> Result<InferenceRequest, ApiError> {
-    let limits = Limits::from_manifest(&manifest.limits);
-    let parsed = InferenceRequest::parse(endpoint(path), json, &limits)?;
+    let allowed = Limits::from_manifest(&manifest.limits);
+    let parsed = InferenceRequest::parse(endpoint(path), json, &allowed)?;
     if parsed.model != manifest.model.name {
         return Err(ApiError::model_not_found(&manifest.model.name));
     }
@@ -131,3 +131,8 @@ pub fn engine_error(error: &engine::EngineError) -> ApiError {
         other => ApiError::new(400, ErrorKind::InvalidRequest, other.code(), other.to_string()),
     }
 }
+
+// What the API accepts the engine accepts too: a request is refused once, by the name of its field.
+const _: () = assert!(limits::MAX_MESSAGES <= engine::MAX_MESSAGES);
+const _: () = assert!(limits::MAX_STOPS <= engine::MAX_STOPS);
+const _: () = assert!(limits::MAX_STOP_BYTES <= engine::MAX_STOP_BYTES);
