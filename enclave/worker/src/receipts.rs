@@ -3,7 +3,8 @@
 //! The host can ask for them, so what is kept is the public form: no salt and no blind that would
 //! let a guess of the prompt be confirmed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -24,12 +25,14 @@ struct Inner {
 }
 
 impl Receipts {
-    /// Keeps `receipt` under `id`.
+    /// Keeps `receipt` under `id`, unless there is one already.
     pub fn put(&self, id: RequestId, receipt: Bytes) {
         let Ok(mut inner) = self.inner.lock() else { return };
-        if inner.by_id.insert(id, receipt).is_none() {
-            inner.order.push_back(id);
-        }
+        // The id is the client's choice and visible to the host: a second request under it must
+        // not take the place of the first one's receipt.
+        let Entry::Vacant(place) = inner.by_id.entry(id) else { return };
+        place.insert(receipt);
+        inner.order.push_back(id);
         while inner.order.len() > MAX_RECEIPTS {
             if let Some(oldest) = inner.order.pop_front() {
                 inner.by_id.remove(&oldest);
@@ -63,5 +66,13 @@ mod tests {
         assert!(r.get(&id(0)).is_none());
         assert!(r.get(&id(1)).is_some());
         assert!(r.get(&id(MAX_RECEIPTS)).is_some());
+    }
+
+    #[test]
+    fn a_receipt_is_not_replaced_by_another_request_with_its_id() {
+        let r = Receipts::default();
+        r.put(id(1), Bytes::from_static(b"first"));
+        r.put(id(1), Bytes::from_static(b"second"));
+        assert_eq!(r.get(&id(1)).unwrap(), "first");
     }
 }
