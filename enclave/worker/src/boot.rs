@@ -75,33 +75,42 @@ async fn boot_and_serve(
     let listener = listen(&worker, args.listen).await?;
     let server = tokio::spawn(serve(Arc::clone(&worker), listener, stop.clone()));
     let upkeep = tokio::spawn(maintain(Arc::clone(&worker)));
+    let reporting = tokio::spawn(report(Arc::clone(&worker)));
     tokio::select! {
         finished = finish_boot(&worker, &args, &setting) => finished?,
         _ = stop.wait_for(|stopped| *stopped) => {}
     }
     server.await.map_err(|_| WorkerError::Stopped("listener"))?;
     upkeep.abort();
+    reporting.abort();
     Ok(())
 }
 
-/// Destroys expired keys in time, whether or not anybody attests, and reports the counters.
+/// Destroys expired keys in time, whether or not anybody attests.
 async fn maintain(worker: Arc<Worker>) {
     let mut keys = tokio::time::interval(KEY_MAINTENANCE);
-    let mut report = tokio::time::interval(COUNTER_INTERVAL);
+    loop {
+        keys.tick().await;
+        // A ring that refuses a rotation keeps its keys until they expire; then clients are told
+        // so by type, and the next attestation tries again.
+        drop(worker.session.maintain((worker.clock)().seconds()));
+    }
+}
+
+/// Reports the counters. Apart from [`maintain`], and on a thread that may block: a host that
+/// does not read the console must not keep keys alive.
+async fn report(worker: Arc<Worker>) {
+    let mut interval = tokio::time::interval(COUNTER_INTERVAL);
     let mut told = (0, 0);
     loop {
-        tokio::select! {
-            // A ring that refuses a rotation keeps its keys until they expire; then clients are
-            // told so by type, and the next attestation tries again.
-            _ = keys.tick() => drop(worker.session.maintain((worker.clock)().seconds())),
-            _ = report.tick() => {
-                let counts = worker.counters.coarse();
-                if counts != told {
-                    told = counts;
-                    let (requests, refused) = counts;
-                    worker.stages.console().event(&ConsoleEvent::Served { requests, refused });
-                }
-            }
+        interval.tick().await;
+        let counts = worker.counters.coarse();
+        if counts != told {
+            told = counts;
+            let (requests, refused) = counts;
+            let stages = Arc::clone(&worker.stages);
+            let write = move || stages.console().event(&ConsoleEvent::Served { requests, refused });
+            drop(spawn_blocking(write).await);
         }
     }
 }

@@ -18,7 +18,8 @@ impl Console {
         Self { out: Mutex::new(out) }
     }
 
-    /// Writes one event. A host that stopped reading loses the line; the worker goes on.
+    /// Writes one event. A host that closed the console loses the line; one that stopped reading it
+    /// holds up the thread that writes, so nothing that must happen in time writes here.
     pub fn event(&self, event: &ConsoleEvent) {
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');

@@ -41,11 +41,16 @@ pub fn start(
         Ok((args, Setting { platform, clock, sim_root, stages: Arc::clone(&stages) }, runtime))
     });
     let outcome = match begun {
-        Ok((args, setting, runtime)) => runtime.block_on(async {
-            let (stop, stopped) = watch::channel(false);
-            tokio::spawn(on_signal(stop));
-            run(args, setting, stopped).await
-        }),
+        Ok((args, setting, runtime)) => {
+            let outcome = runtime.block_on(async {
+                let (stop, stopped) = watch::channel(false);
+                tokio::spawn(on_signal(stop));
+                run(args, setting, stopped).await
+            });
+            // A model that is still loading or a quote the host still owes is not waited for.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => {
             stages.refused(&error.code());
             Err(error)
