@@ -2,6 +2,7 @@
 //! receipt that ends them.
 
 use bytes::Bytes;
+use chrysalis_api as api;
 use chrysalis_channel::{FrameKind, Header, MAX_PAYLOAD_BYTES, ResponseSealer};
 use chrysalis_engine::{FinishReason, TokenUsage};
 use chrysalis_receipt::{
@@ -174,12 +175,13 @@ impl ReceiptFacts {
     }
 }
 
-/// The receipt's word for why generation ended.
+/// What requester and receipt are told about the end of a complete answer; `None` if it is not
+/// complete.
 #[must_use]
-pub const fn finish_of(reason: FinishReason) -> Finish {
+pub const fn ending(reason: FinishReason) -> Option<(api::FinishReason, Finish)> {
     match reason {
-        FinishReason::Stop => Finish::Stop,
-        FinishReason::Length => Finish::Length,
-        FinishReason::Cancelled => Finish::Aborted,
+        FinishReason::Stop => Some((api::FinishReason::Stop, Finish::Stop)),
+        FinishReason::Length => Some((api::FinishReason::Length, Finish::Length)),
+        FinishReason::Cancelled => None,
     }
 }

@@ -16,7 +16,7 @@ use chrysalis_wire::{SecretBytes, UnixMillis};
 use hyper::{Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::answer::{Answer, Gone, Outcome, ReceiptFacts, finish_of};
+use crate::answer::{Answer, Gone, Outcome, ReceiptFacts, ending};
 use crate::body::ReplyBody;
 use crate::convert;
 use crate::http::{Refused, with_type};
@@ -134,9 +134,12 @@ async fn generate(
         match event {
             Some(Event::Delta(text)) => sent = answer.send_content(writer.delta(text)).await,
             Some(Event::Finished { reason, usage }) => {
-                sent = answer.send_content(writer.finish(reason, &usage)).await;
-                if sent.is_ok() {
-                    finish = finish_of(reason);
+                // A cancelled answer is not complete, whoever cancelled it.
+                if let Some((told, billed)) = ending(reason) {
+                    sent = answer.send_content(writer.finish(told, &usage)).await;
+                    if sent.is_ok() {
+                        finish = billed;
+                    }
                 }
                 break;
             }

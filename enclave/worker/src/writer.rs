@@ -2,7 +2,7 @@
 
 use chrysalis_api::{self as api, Endpoint, InferenceRequest, Responder};
 use chrysalis_channel::FrameKind;
-use chrysalis_engine::{FinishReason, TokenUsage};
+use chrysalis_engine::TokenUsage;
 use chrysalis_wire::{RequestId, SecretBytes, UnixTime};
 
 /// Content frames, in order.
@@ -59,11 +59,7 @@ impl Writer {
 
     /// What ends a complete answer.
     #[must_use]
-    pub fn finish(&mut self, reason: FinishReason, tokens: &TokenUsage) -> Pieces {
-        let reason = match reason {
-            FinishReason::Stop => api::FinishReason::Stop,
-            FinishReason::Length | FinishReason::Cancelled => api::FinishReason::Length,
-        };
+    pub fn finish(&mut self, reason: api::FinishReason, tokens: &TokenUsage) -> Pieces {
         let usage = api::TokenUsage {
             prompt: tokens.prompt,
             cached: tokens.cached,
