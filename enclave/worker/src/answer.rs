@@ -1,6 +1,8 @@
 //! One answer on its way out: frames in order, the commitment over what they carried, and the
 //! receipt that ends them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use chrysalis_api as api;
 use chrysalis_channel::{FrameKind, Header, MAX_PAYLOAD_BYTES, ResponseSealer};
@@ -11,6 +13,7 @@ use chrysalis_receipt::{
 };
 use chrysalis_wire::{Digest, RequestId, SecretBytes, UnixMillis};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::worker::Worker;
 
@@ -20,18 +23,20 @@ pub struct Gone;
 
 /// One answer on its way out.
 pub struct Answer {
-    frames: mpsc::Sender<Bytes>,
+    /// Gone once a frame was not taken in time: one frame is missing now, so no other may follow.
+    frames: Option<mpsc::Sender<Bytes>>,
+    patience: Duration,
     sealer: ResponseSealer,
     prefix: Option<Vec<u8>>,
     commit: Option<ResponseCommit>,
 }
 
 impl Answer {
-    /// An answer that has sent nothing.
+    /// An answer that has sent nothing, to a reader that may leave each frame for `patience`.
     #[must_use]
-    pub fn new(frames: mpsc::Sender<Bytes>, sealer: ResponseSealer) -> Self {
+    pub fn new(frames: mpsc::Sender<Bytes>, sealer: ResponseSealer, patience: Duration) -> Self {
         let prefix = Some(sealer.prefix());
-        Self { frames, sealer, prefix, commit: None }
+        Self { frames: Some(frames), patience, sealer, prefix, commit: None }
     }
 
     /// Which of the request's recipients this worker is.
@@ -47,10 +52,12 @@ impl Answer {
 
     /// Resolves when the requester has gone.
     pub async fn closed(&self) {
-        self.frames.closed().await;
+        if let Some(frames) = &self.frames {
+            frames.closed().await;
+        }
     }
 
-    /// Seals and sends one frame; waits while the requester reads slowly.
+    /// Seals and sends one frame; waits a bounded time while the requester reads slowly.
     ///
     /// # Errors
     /// [`Gone`] if nobody reads any more.
@@ -58,7 +65,11 @@ impl Answer {
         let frame = self.sealer.frame(kind, payload, last).map_err(|_| Gone)?;
         let mut bytes = self.prefix.take().unwrap_or_default();
         bytes.extend_from_slice(&frame);
-        self.frames.send(bytes.into()).await.map_err(|_| Gone)?;
+        let frames = self.frames.as_ref().ok_or(Gone)?;
+        if !matches!(timeout(self.patience, frames.send(bytes.into())).await, Ok(Ok(()))) {
+            self.frames = None;
+            return Err(Gone);
+        }
         // Committed only after it was handed over: the receipt never covers bytes that were
         // certainly not sent.
         if matches!(kind, FrameKind::Chunk | FrameKind::Body)

@@ -29,7 +29,9 @@ use crate::appraise::self_appraise;
 use crate::args::{Args, MeasuredBy};
 use crate::error::WorkerError;
 use crate::grant::GrantDesk;
-use crate::limits::{COUNTER_INTERVAL, KEY_MAINTENANCE, MAX_CONCURRENT_QUOTES, REPLAY_CAPACITY};
+use crate::limits::{
+    Bounds, COUNTER_INTERVAL, KEY_MAINTENANCE, MAX_CONCURRENT_QUOTES, REPLAY_CAPACITY,
+};
 use crate::receipts::Receipts;
 use crate::server::serve;
 use crate::session::Session;
@@ -144,6 +146,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
     let session = Session::generate(manifest.network, (setting.clock)().seconds())?;
     stages.set(BootStage::Keys, StageState::Done);
 
+    let bounds = Bounds::default();
     Ok(Worker {
         platform: Arc::clone(&setting.platform),
         clock: Arc::clone(&setting.clock),
@@ -156,6 +159,8 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         stages: Arc::clone(stages),
         engine: OnceLock::new(),
         requests: Arc::new(Semaphore::new(manifest.limits.concurrent_requests as usize)),
+        bodies: Semaphore::new(bounds.body_bytes),
+        bounds,
         quotes: Semaphore::new(MAX_CONCURRENT_QUOTES),
         receipts: Receipts::default(),
         counters: Counters::default(),

@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use crate::body::ReplyBody;
-use crate::limits::{BODY_READ_TIMEOUT, MAX_GRANT_BYTES, RETRY_AFTER_SECONDS};
+use crate::limits::{MAX_GRANT_BYTES, RETRY_AFTER_SECONDS};
 use crate::worker::Worker;
 use crate::{attestation, inference};
 
@@ -58,17 +59,17 @@ async fn sealed(
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Refused> {
     let limit = worker.manifest.limits.request_bytes as usize;
-    let engine = worker.engine.get().ok_or(Refused::NotReady)?;
-    let body = read_body(request, limit).await?;
-    inference::answer(Arc::clone(&worker), Arc::clone(engine), &body)
+    let engine = Arc::clone(worker.engine.get().ok_or(Refused::NotReady)?);
+    let body = read_body(&worker, request, limit).await?;
+    inference::answer(Arc::clone(&worker), engine, &body.bytes)
 }
 
 async fn grant(
     worker: &Worker,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Refused> {
-    let body = read_body(request, MAX_GRANT_BYTES).await?;
-    worker.accept_grant(&body)?;
+    let body = read_body(worker, request, MAX_GRANT_BYTES).await?;
+    worker.accept_grant(&body.bytes)?;
     Ok(json(StatusCode::OK, &Accepted { accepted: true }))
 }
 
@@ -79,12 +80,32 @@ fn receipt(worker: &Worker, path: &str) -> Result<Response<ReplyBody>, Refused> 
     Ok(with_type(StatusCode::OK, "application/json", ReplyBody::whole(found)))
 }
 
-async fn read_body(request: Request<Incoming>, limit: usize) -> Result<Bytes, Refused> {
-    let collected = timeout(BODY_READ_TIMEOUT, Limited::new(request.into_body(), limit).collect())
+/// A body that was read, with the room it takes in [`Worker::bodies`].
+struct HeldBody<'a> {
+    bytes: Bytes,
+    _room: SemaphorePermit<'a>,
+}
+
+/// Reads a body of at most `limit` bytes. Its room is taken before its first byte is: what it
+/// says its length is, or `limit` if it does not say.
+async fn read_body(
+    worker: &Worker,
+    request: Request<Incoming>,
+    limit: usize,
+) -> Result<HeldBody<'_>, Refused> {
+    let body = request.into_body();
+    let stated = body.size_hint().exact().map(|len| usize::try_from(len).unwrap_or(usize::MAX));
+    let room = stated.unwrap_or(limit);
+    if room > limit {
+        return Err(Refused::TooLarge { limit });
+    }
+    let room = u32::try_from(room).map_err(|_| Refused::TooLarge { limit })?;
+    let room = worker.bodies.try_acquire_many(room).map_err(|_| Refused::Busy)?;
+    let collected = timeout(worker.bounds.body, Limited::new(body, limit).collect())
         .await
         .map_err(|_| Refused::Slow)?;
     match collected {
-        Ok(body) => Ok(body.to_bytes()),
+        Ok(body) => Ok(HeldBody { bytes: body.to_bytes(), _room: room }),
         Err(error) if error.is::<LengthLimitError>() => Err(Refused::TooLarge { limit }),
         Err(_) => Err(Refused::Broken),
     }
@@ -106,6 +127,7 @@ pub enum Refused {
     NoGrantExpected,
     Quote { code: &'static str },
     Channel { code: &'static str, message: String },
+    Full { code: &'static str, message: String },
     Key { code: &'static str, message: String },
 }
 
@@ -127,7 +149,7 @@ impl Refused {
             Self::Busy => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "E-BUSY",
-                "as many requests as the manifest allows are in progress".into(),
+                "as many requests as the worker has room for are in progress".into(),
                 "try again after the time in Retry-After",
             ),
             Self::TooLarge { limit } => (
@@ -183,6 +205,12 @@ impl Refused {
                 code,
                 message.clone(),
                 "attest again for current keys, check the clock, and seal a fresh request",
+            ),
+            Self::Full { code, message } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                code,
+                message.clone(),
+                "use another worker, or attest again once this one has new keys",
             ),
             Self::Key { code, message } => (
                 StatusCode::UNPROCESSABLE_ENTITY,

@@ -9,12 +9,13 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use chrysalis_api::{ApiError, InferenceRequest};
-use chrysalis_channel::{FrameKind, Header, OpenedRequest, OsRandom, open_request};
+use chrysalis_channel::{ChannelError, FrameKind, Header, OpenedRequest, OsRandom, open_request};
 use chrysalis_engine::{Engine, Event, Generation};
 use chrysalis_receipt::{Finish, PublicReceipt, ResponseCommit};
 use chrysalis_wire::{SecretBytes, UnixMillis};
 use hyper::{Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::block_in_place;
 
 use crate::answer::{Answer, Gone, Outcome, ReceiptFacts, ending};
 use crate::body::ReplyBody;
@@ -64,8 +65,16 @@ fn begin(
 fn open(worker: &Worker, now: UnixMillis, sealed: &[u8]) -> Result<OpenedRequest, Refused> {
     let mut replay = worker.replay();
     let ring = worker.session.ring();
-    open_request(&ring, &mut replay, &worker.expectation(), now, sealed, &mut OsRandom)
-        .map_err(|error| Refused::Channel { code: error.code(), message: error.to_string() })
+    open_request(&ring, &mut replay, &worker.expectation(), now, sealed, &mut OsRandom).map_err(
+        |error| {
+            let (code, message) = (error.code(), error.to_string());
+            match error {
+                // Not the request's fault: the same bytes are fine for another worker.
+                ChannelError::ReplayCacheFull { .. } => Refused::Full { code, message },
+                _ => Refused::Channel { code, message },
+            }
+        },
+    )
 }
 
 async fn run(
@@ -76,8 +85,11 @@ async fn run(
     frames: mpsc::Sender<Bytes>,
 ) -> Result<(), Gone> {
     let OpenedRequest { header, body, sealer } = opened;
-    let mut answer = Answer::new(frames, sealer);
-    match prepare(worker, engine, &header, body, answer.recipient(), started) {
+    let mut answer = Answer::new(frames, sealer, worker.bounds.stall);
+    let recipient = answer.recipient();
+    // Template and tokenizer take a while for a long prompt; the network threads are few.
+    let prepared = block_in_place(|| prepare(worker, engine, &header, body, recipient, started));
+    match prepared {
         Err(error) => answer.send(FrameKind::Error, &error.frame_payload(), true).await,
         Ok(prepared) => generate(worker, &header, &mut answer, prepared, started).await,
     }

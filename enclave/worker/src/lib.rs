@@ -34,6 +34,7 @@ pub mod receipts;
 pub mod server;
 pub mod session;
 pub mod stages;
+pub mod stall;
 pub mod start;
 pub mod tls;
 pub mod worker;

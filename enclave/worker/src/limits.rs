@@ -2,8 +2,48 @@
 
 use std::time::Duration;
 
+use chrysalis_wire::limits::MAX_SEALED_REQUEST_BYTES;
+
+/// What one worker grants to its peers together. Every worker has the default; tests of the
+/// limits shorten them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// [`MAX_CONNECTIONS`].
+    pub connections: usize,
+    /// [`MAX_BODY_BYTES_IN_FLIGHT`].
+    pub body_bytes: usize,
+    /// [`HANDSHAKE_TIMEOUT`].
+    pub handshake: Duration,
+    /// [`HEAD_READ_TIMEOUT`].
+    pub head: Duration,
+    /// [`BODY_READ_TIMEOUT`].
+    pub body: Duration,
+    /// [`STALL_TIMEOUT`].
+    pub stall: Duration,
+    /// [`DRAIN_TIMEOUT`].
+    pub drain: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: MAX_CONNECTIONS,
+            body_bytes: MAX_BODY_BYTES_IN_FLIGHT,
+            handshake: HANDSHAKE_TIMEOUT,
+            head: HEAD_READ_TIMEOUT,
+            body: BODY_READ_TIMEOUT,
+            stall: STALL_TIMEOUT,
+            drain: DRAIN_TIMEOUT,
+        }
+    }
+}
+
 /// Most TCP connections open at once; one more waits in the kernel's backlog.
 pub const MAX_CONNECTIONS: usize = 256;
+
+/// Most bytes of request bodies held at once, over all connections: eight of the largest requests
+/// a manifest can allow. Without it the memory one peer can take is connections times that size.
+pub const MAX_BODY_BYTES_IN_FLIGHT: usize = 8 * MAX_SEALED_REQUEST_BYTES;
 
 /// Longest a TLS handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -13,6 +53,14 @@ pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest the body of a request may take.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest a peer may take nothing of what it is sent. Then its connection is closed, and the place
+/// its request holds is free.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Pause after the system could not accept a connection, so that a lack of descriptors does not
+/// become a busy loop.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Largest head of a request, in bytes.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -36,7 +84,8 @@ pub const REPLAY_CAPACITY: usize = 65_536;
 /// Receipts kept for `/v1/receipts/{id}`; the oldest goes first.
 pub const MAX_RECEIPTS: usize = 4096;
 
-/// How many sealed frames may wait for a slow reader before generation pauses.
+/// How many sealed frames may wait for a slow reader. What the engine produces meanwhile waits
+/// unsealed in its own queue, which holds a whole answer.
 pub const FRAMES_IN_FLIGHT: usize = 16;
 
 /// How long requests in progress may go on after SIGTERM.

@@ -7,32 +7,30 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::{Connection, route};
-use crate::limits::{
-    DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_READ_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES,
-    MAX_HEADERS,
-};
+use crate::limits::{ACCEPT_PAUSE, MAX_HEAD_BYTES, MAX_HEADERS};
+use crate::stall::Impatient;
 use crate::worker::Worker;
 
 /// Serves until `stop` turns true, then lets requests in progress end within a bounded time.
 pub async fn serve(worker: Arc<Worker>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
     let acceptor = TlsAcceptor::from(Arc::clone(&worker.session.tls.config));
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(worker.bounds.connections));
     let mut connections = JoinSet::new();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
-        let accepted = tokio::select! {
+        let (stream, slot) = tokio::select! {
             () = stopped(&mut stop) => break,
-            accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
+            admitted = admit(&listener, &slots) => match admitted {
+                Some(admitted) => admitted,
+                None => continue,
+            },
         };
-        // An accept error concerns one connection (reset, descriptor limit), never the listener.
-        let Ok((stream, _)) = accepted else { continue };
         let (worker, acceptor, stop) = (Arc::clone(&worker), acceptor.clone(), stop.clone());
         connections.spawn(async move {
             connection(worker, acceptor, stream, stop).await;
@@ -42,7 +40,23 @@ pub async fn serve(worker: Arc<Worker>, listener: TcpListener, mut stop: watch::
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
     // What has not ended by now is cut: the requester sees a stream without its final frame.
-    drop(timeout(DRAIN_TIMEOUT, drained).await);
+    drop(timeout(worker.bounds.drain, drained).await);
+}
+
+/// The next connection, once there is a slot for it. An accept error concerns one connection
+/// (reset, descriptor limit), never the listener.
+async fn admit(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, slot)),
+        Err(_) => {
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
 }
 
 async fn connection(
@@ -51,9 +65,11 @@ async fn connection(
     stream: TcpStream,
     mut stop: watch::Receiver<bool>,
 ) {
+    let bounds = worker.bounds;
     // Frames are small and each one matters to a waiting reader.
     drop(stream.set_nodelay(true));
-    let Ok(Ok(tls)) = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
+    let stream = Impatient::new(stream, bounds.stall);
+    let Ok(Ok(tls)) = timeout(bounds.handshake, acceptor.accept(stream)).await else { return };
     let exported = tls.get_ref().1.export_keying_material([0u8; 32], EXPORTER_LABEL, None);
     let Ok(exporter) = exported else { return };
     let connection = Connection { exporter };
@@ -63,7 +79,7 @@ async fn connection(
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_READ_TIMEOUT)
+        .header_read_timeout(bounds.head)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(tls), service);

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::grant::GrantDesk;
 use crate::http::Refused;
+use crate::limits::Bounds;
 use crate::receipts::Receipts;
 use crate::session::Session;
 use crate::stages::Stages;
@@ -48,6 +49,10 @@ pub struct Worker {
     pub engine: OnceLock<Arc<dyn Engine>>,
     /// One permit per request in progress.
     pub requests: Arc<Semaphore>,
+    /// One permit per byte of a request body that is being read or opened.
+    pub bodies: Semaphore,
+    /// What peers may take together.
+    pub bounds: Bounds,
     /// One permit per quote in progress.
     pub quotes: Semaphore,
     /// Receipts of this boot.
