@@ -1,0 +1,200 @@
+//! What peers may take: connections, places, memory and time. Each test fails if its bound is not
+//! there, because then what it waits for does not happen.
+
+use std::time::Duration;
+
+use chrysalis_channel::{FrameKind, OsRandom, ReplayCache, open_request};
+use chrysalis_engine::testing::TinyModel;
+use chrysalis_receipt::PublicReceipt;
+use chrysalis_wire::RequestId;
+use chrysalis_worker::answer::{Answer, Gone};
+use chrysalis_worker::limits::{Bounds, MAX_GRANT_BYTES};
+use hyper::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::rig::{NOW, REQUEST_BYTES, Rig, chat, code, engine, eventually, trusting};
+
+const SHORT: Duration = Duration::from_millis(300);
+const LONG: Duration = Duration::from_secs(20);
+
+/// Answers of about 2 MB: more than the sockets between two processes hold.
+fn talkative() -> TinyModel {
+    let (a, b) = ("a".repeat(500), "b".repeat(500));
+    TinyModel::endless(&[a, b]).context(4096)
+}
+
+fn post(path: &str, headers: &str) -> Vec<u8> {
+    format!("POST {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n\r\n").into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stops_reading_frees_its_place_and_its_connection() {
+    let bounds = Bounds { stall: SHORT, connections: 1, ..Bounds::default() };
+    let rig = Rig::start(bounds, Some(engine(&talkative()))).await;
+    let (sealed, _) = rig.seal(1, &chat("talk"));
+    let mut tls = rig.tls(trusting()).await;
+    tls.write_all(&post("/v1/sealed", &format!("content-length: {}", sealed.len()))).await.unwrap();
+    tls.write_all(&sealed).await.unwrap();
+    let mut first = [0; 12];
+    tls.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    eventually("the place is free", || rig.worker.requests.available_permits() == 1).await;
+    // The one connection is free too, while the peer still holds its end open.
+    let livez = timeout(LONG, rig.send(Method::GET, "/livez", Vec::new())).await.unwrap();
+    assert_eq!(livez.status(), 200);
+    let stored = rig.worker.receipts.get(&RequestId([1; 16])).expect("what was sent is billed");
+    assert!(PublicReceipt::from_json(&stored).is_ok());
+    drop(tls);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_frame_follows_one_that_was_not_taken_in_time() {
+    let rig = Rig::saying(&["ok"]).await;
+    let (sealed, _) = rig.seal(1, &chat("hello"));
+    let opened = open_request(
+        &rig.worker.session.ring(),
+        &mut rig.worker.replay(),
+        &rig.worker.expectation(),
+        NOW,
+        &sealed,
+        &mut OsRandom,
+    )
+    .unwrap();
+    let (frames, mut reader) = mpsc::channel(1);
+    let mut answer = Answer::new(frames, opened.sealer, SHORT);
+    assert_eq!(answer.send(FrameKind::Chunk, b"taken", false).await, Ok(()));
+    assert_eq!(answer.send(FrameKind::Chunk, b"left", false).await, Err(Gone));
+    assert!(reader.recv().await.is_some());
+    assert_eq!(answer.send(FrameKind::Receipt, b"last", true).await, Err(Gone));
+    assert!(reader.recv().await.is_none(), "a frame is missing, so the stream has ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_do_not_arrive_take_no_more_than_their_share_of_memory() {
+    let bounds = Bounds { body_bytes: REQUEST_BYTES + 100, ..Bounds::default() };
+    let rig = Rig::start(bounds, Some(engine(&TinyModel::scripted(&["ok"])))).await;
+    let mut idle = rig.tls(trusting()).await;
+    idle.write_all(&post("/v1/sealed", &format!("content-length: {REQUEST_BYTES}"))).await.unwrap();
+    eventually("its room is taken", || rig.worker.bodies.available_permits() == 100).await;
+    let small = code(rig.send(Method::POST, "/v1/sealed", vec![0; 100]).await).await;
+    assert_eq!(small.0, 400, "what there is room for is read");
+    let refused = rig.send(Method::POST, "/v1/sealed", vec![0; 101]).await;
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert_eq!(code(refused).await, (429, "E-BUSY".to_owned()));
+    // A body that does not state its length may be as long as the limit.
+    let mut chunked = rig.tls(trusting()).await;
+    chunked.write_all(&post("/v1/sealed", "transfer-encoding: chunked")).await.unwrap();
+    let mut answer = [0; 12];
+    chunked.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 429");
+    drop(idle);
+    let all = bounds.body_bytes;
+    eventually("the room is free again", || rig.worker.bodies.available_permits() == all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stated_length_over_the_limit_is_refused_before_a_byte_of_it_arrives() {
+    let rig = Rig::saying(&["ok"]).await;
+    for (path, length, refused) in [
+        ("/v1/sealed", (REQUEST_BYTES + 1).to_string(), b"HTTP/1.1 413"),
+        ("/v1/grant", (MAX_GRANT_BYTES + 1).to_string(), b"HTTP/1.1 413"),
+        // hyper's own answer to a length it cannot count.
+        ("/v1/sealed", u64::MAX.to_string(), b"HTTP/1.1 431"),
+    ] {
+        let mut tls = rig.tls(trusting()).await;
+        tls.write_all(&post(path, &format!("content-length: {length}"))).await.unwrap();
+        let mut answer = [0; 12];
+        timeout(LONG, tls.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(&answer, refused, "{path} {length}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_arrive_in_time_is_refused() {
+    let bounds = Bounds { body: SHORT, ..Bounds::default() };
+    let rig = Rig::start(bounds, Some(engine(&TinyModel::scripted(&["ok"])))).await;
+    let mut tls = rig.tls(trusting()).await;
+    tls.write_all(&post("/v1/sealed", "content-length: 100")).await.unwrap();
+    let mut answer = [0; 12];
+    timeout(LONG, tls.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_does_not_arrive_in_time_ends_the_connection() {
+    let bounds = Bounds { head: SHORT, ..Bounds::default() };
+    let rig = Rig::start(bounds, None).await;
+    let mut tls = rig.tls(trusting()).await;
+    tls.write_all(b"GET /livez HTT").await.unwrap();
+    let mut answer = Vec::new();
+    drop(timeout(LONG, tls.read_to_end(&mut answer)).await.expect("the connection ends"));
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_does_not_finish_the_handshake_is_let_go() {
+    let bounds = Bounds { handshake: SHORT, connections: 1, ..Bounds::default() };
+    let rig = Rig::start(bounds, None).await;
+    let mut tcp = TcpStream::connect(rig.address).await.unwrap();
+    let mut nothing = Vec::new();
+    timeout(LONG, tcp.read_to_end(&mut nothing)).await.expect("the connection ends").unwrap();
+    assert_eq!(rig.send(Method::GET, "/livez", Vec::new()).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_more_than_allowed_waits_until_another_ends() {
+    let bounds = Bounds { connections: 1, ..Bounds::default() };
+    let rig = Rig::start(bounds, None).await;
+    let first = rig.tls(trusting()).await;
+    let second = rig.tls(trusting());
+    tokio::pin!(second);
+    assert!(timeout(SHORT, &mut second).await.is_err(), "two connections at once");
+    drop(first);
+    timeout(LONG, second).await.expect("the second is served after the first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stops_in_time_while_every_connection_is_taken_and_none_is_read() {
+    let bounds = Bounds { connections: 1, drain: SHORT, stall: 10 * LONG, ..Bounds::default() };
+    let rig = Rig::start(bounds, Some(engine(&talkative()))).await;
+    let (sealed, _) = rig.seal(1, &chat("talk"));
+    let mut tls = rig.tls(trusting()).await;
+    tls.write_all(&post("/v1/sealed", &format!("content-length: {}", sealed.len()))).await.unwrap();
+    tls.write_all(&sealed).await.unwrap();
+    let mut first = [0; 12];
+    tls.read_exact(&mut first).await.unwrap();
+    rig.stop.send_replace(true);
+    timeout(LONG, rig.serving).await.expect("the listener stops").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_sealed_request_more_than_the_manifest_allows_is_told_to_wait() {
+    let rig = Rig::start(Bounds::default(), Some(engine(&talkative()))).await;
+    let (first, _) = rig.seal(1, &chat("talk"));
+    let held = rig.send(Method::POST, "/v1/sealed", first).await;
+    assert_eq!(held.status(), 200);
+    let (second, _) = rig.seal(2, &chat("talk"));
+    let refused = rig.send(Method::POST, "/v1/sealed", second.clone()).await;
+    assert_eq!(code(refused).await, (429, "E-BUSY".to_owned()));
+    // The first requester goes away.
+    drop(held);
+    eventually("the place is free", || rig.worker.requests.available_permits() == 1).await;
+    let served = rig.send(Method::POST, "/v1/sealed", second).await;
+    assert_eq!(served.status(), 200, "a request that found no place may be sent again as it is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_replay_cache_is_the_workers_fault_and_nothing_is_forgotten() {
+    let rig = Rig::saying(&["ok"]).await;
+    *rig.worker.replay() = ReplayCache::new(1);
+    let (first, _) = rig.seal(1, &chat("hi"));
+    rig.ask(2, &chat("hi")).await;
+    let refused = rig.send(Method::POST, "/v1/sealed", first.clone()).await;
+    assert_eq!(code(refused).await, (503, "E-SEAL-REPLAY-FULL".to_owned()));
+    // Still full: the entry was not evicted to make room.
+    let again = rig.send(Method::POST, "/v1/sealed", first).await;
+    assert_eq!(code(again).await.0, 503);
+}
