@@ -518,6 +518,9 @@ def find_key(worker: Worker, header: Header, recipients, now: int):
         if found is None:
             continue
         entry, key = found
+        own = {held.id for held, _ in worker.keys if held.id != id}
+        if any(other in own for other, _, _ in recipients):
+            raise Refusal("E-SEAL-DUPLICATE-RECIPIENT")
         if entry.suite != header.suite:
             raise Refusal("E-SEAL-SUITE")
         if entry.role != header.role:

@@ -149,6 +149,8 @@ def check_refusal(case: dict, vectors: dict, openers: dict) -> None:
     try:
         if case["message"] == "request":
             worker = worker_of(vector, vector["answering"])
+            for other in set(case.get("holds", [])) - {vector["answering"]}:
+                worker.keys += worker_of(vector, other).keys
             for _ in range(case.get("deliveries", 1)):
                 seal1.open_request(worker, now, damaged)
         elif case["message"] == "response":

@@ -52,8 +52,8 @@ pub enum ChannelError {
         /// Count found.
         got: usize,
     },
-    /// Two recipients of one request are the same key (§3).
-    #[error("recipient {id} is named twice; name each key once")]
+    /// Two recipients of one request are the same key, or two keys of this worker (§3, §5).
+    #[error("recipient {id} is a worker named before; name each worker once")]
     DuplicateRecipient {
         /// The repeated key.
         id: KeyId,

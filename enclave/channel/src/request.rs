@@ -303,6 +303,12 @@ fn find_key<'a>(
             None => {}
             Some(Err(unusable)) => refusal = unusable,
             Some(Ok(pair)) => {
+                // Once the first of two own keys is destroyed, the second would open the same
+                // request again, and its digest is not in the replay cache.
+                let own = |r: &&Recipient<'_>| r.id != recipient.id && ring.contains(&r.id);
+                if let Some(Recipient { id, .. }) = parsed.recipients.iter().find(own) {
+                    return Err(ChannelError::DuplicateRecipient { id: *id });
+                }
                 let entry = pair.public_entry();
                 let (suite, role) = (parsed.header.suite, parsed.header.role);
                 if entry.suite != suite {

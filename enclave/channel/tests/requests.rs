@@ -344,6 +344,27 @@ fn refuses_a_replayed_request_after_the_clock_went_on_and_back() {
     assert_eq!(world.refusal(&sealed), ChannelError::Replayed);
 }
 
+/// Opened under the first key, such a request would open again under the second one as soon as
+/// the first is destroyed, and the carrier decides when to deliver it.
+#[test]
+fn refuses_a_request_that_names_two_keys_of_this_worker() {
+    for suite in SUITES {
+        let mut world = World::new(suite);
+        let next = SealKeyPair::generate_hourly(suite, KeyRole::Worker, NOW, &mut world.rng);
+        world.ring.rotate(next, NOW).unwrap();
+        let entries = world.ring.entries(NOW);
+        let stranger = World::with_seed(suite, 2).entry;
+        let header = world.header();
+        for order in [[0, 1], [1, 0]] {
+            let both = [&entries[order[0]], &stranger, &entries[order[1]]];
+            let (sealed, _) = seal_request(&header, &both, b"prompt", &mut world.rng).unwrap();
+            let id = entries[order[1]].id;
+            assert_eq!(world.refusal(&sealed), ChannelError::DuplicateRecipient { id });
+        }
+        assert!(world.replay.is_empty());
+    }
+}
+
 #[test]
 fn refuses_new_requests_when_the_replay_cache_is_full() {
     let mut world = World::new(SuiteId::X25519);

@@ -91,7 +91,12 @@ fn refuses_the_damaged_vectors_with_their_codes() {
             "request" => {
                 let deliveries = case["deliveries"].as_u64().unwrap_or(1);
                 let mut replay = ReplayCache::new(10);
-                let mut open = || deliver(&vector, &damaged, delay, &mut replay);
+                let held = case["holds"].as_array().map_or_else(
+                    || answering(&vector),
+                    |held| held.iter().map(|n| n.as_u64().unwrap() as usize).collect(),
+                );
+                let ring = ring_of(&vector, &held);
+                let mut open = || deliver(&vector, &ring, &damaged, delay, &mut replay);
                 for _ in 1..deliveries {
                     open().unwrap();
                 }
@@ -161,7 +166,8 @@ fn make_grant(suite_name: &str, suite: SuiteId) -> Value {
 }
 
 /// Damaged forms: which vector and message, `ranges` to keep in this order, bytes to `xor`, bytes
-/// to `append`, milliseconds of `delay`, number of `deliveries`, and the code that must result.
+/// to `append`, milliseconds of `delay`, number of `deliveries`, the recipients whose keys the
+/// reader `holds` if it is not the answering one alone, and the code that must result.
 fn refusals() -> Value {
     let at = 202; // first frame of an x25519 request with one recipient
     let one = 33 + 276; // the response is 33 bytes of prefix, then frames of 276, 276, 532, 276
@@ -210,6 +216,10 @@ fn refusals() -> Value {
         case("a candidate repeated", "x25519-three-recipients", "request",
             "E-SEAL-DUPLICATE-RECIPIENT",
             json!({"ranges": [[0, 202], [106, 202], [298, 670]]})),
+        case("two keys of one recipient", "x25519-three-recipients", "request",
+            "E-SEAL-DUPLICATE-RECIPIENT", json!({"holds": [0, 2]})),
+        request("cut header with the role of a grant key", "E-SEAL-MALFORMED",
+            json!({"ranges": [[0, 100]], "xor": [[7, 2]]})),
         response("unknown recipient", "E-SEAL-CANDIDATE", json!({"xor": [[0, 1]]})),
         response("altered nonce", "E-SEAL-REFUSED", json!({"xor": [[1, 1]]})),
         response("altered frame", "E-SEAL-REFUSED", json!({"xor": [[one + 50, 4]]})),
@@ -262,16 +272,23 @@ fn suite_of(vector: &Value) -> SuiteId {
     if vector["suite"] == "x-wing" { SuiteId::XWing } else { SuiteId::X25519 }
 }
 
-/// Makes recipient `index` again from its key material, as a ring of its own.
-fn ring_of(vector: &Value, index: usize) -> KeyRing {
-    let fields = &vector["recipients"][index];
-    let role = KeyRole::try_from(fields["role"].as_u64().unwrap() as u8).unwrap();
-    let mut list = ListRng(bytes(&fields["ikm"]));
-    let pair = SealKeyPair::generate_hourly(suite_of(vector), role, NOW, &mut list);
-    assert_eq!(pair.entry(), entries(vector)[index]);
+/// Makes the recipients `held` again from their key material, as one ring.
+fn ring_of(vector: &Value, held: &[usize]) -> KeyRing {
     let mut ring = KeyRing::new();
-    ring.rotate(pair, NOW).unwrap();
+    for index in held {
+        let fields = &vector["recipients"][*index];
+        let role = KeyRole::try_from(fields["role"].as_u64().unwrap() as u8).unwrap();
+        let mut list = ListRng(bytes(&fields["ikm"]));
+        let pair = SealKeyPair::generate_hourly(suite_of(vector), role, NOW, &mut list);
+        assert_eq!(pair.entry(), entries(vector)[*index]);
+        ring.rotate(pair, NOW).unwrap();
+    }
     ring
+}
+
+/// The recipient that answers the vector.
+fn answering(vector: &Value) -> Vec<usize> {
+    vec![vector["answering"].as_u64().unwrap() as usize]
 }
 
 fn entries(vector: &Value) -> Vec<SealKeyEntry> {
@@ -318,16 +335,17 @@ fn opener_of(vector: &Value) -> ResponseOpener {
 }
 
 fn open_vector(vector: &Value) -> Result<OpenedRequest, ChannelError> {
-    deliver(vector, &bytes(&vector["request"]), 0, &mut ReplayCache::new(1))
+    let ring = ring_of(vector, &answering(vector));
+    deliver(vector, &ring, &bytes(&vector["request"]), 0, &mut ReplayCache::new(1))
 }
 
 fn deliver(
     vector: &Value,
+    ring: &KeyRing,
     request: &[u8],
     delay: i64,
     replay: &mut ReplayCache,
 ) -> Result<OpenedRequest, ChannelError> {
-    let ring = ring_of(vector, vector["answering"].as_u64().unwrap() as usize);
     let header = header_of(vector);
     let expect = Expectation {
         network: header.network,
@@ -335,7 +353,7 @@ fn deliver(
         policy_digest: header.policy_digest,
     };
     let mut random = ListRng(bytes(&vector["recipient_random"]));
-    open_request(&ring, replay, &expect, now_of(vector, delay), request, &mut random)
+    open_request(ring, replay, &expect, now_of(vector, delay), request, &mut random)
 }
 
 fn open_grant_vector(
@@ -346,7 +364,7 @@ fn open_grant_vector(
     let root = Digest(array(&vector["model_root"]));
     let keyset = Digest(array(&vector["keyset_digest"]));
     let now = now_of(vector, delay).seconds();
-    open_grant(&ring_of(vector, 0), &root, &[keyset], now, grant)
+    open_grant(&ring_of(vector, &[0]), &root, &[keyset], now, grant)
 }
 
 fn now_of(vector: &Value, delay: i64) -> UnixMillis {
