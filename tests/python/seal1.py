@@ -206,10 +206,10 @@ class Header:
         header = Header(*values)
         if header.suite not in NENC or header.role not in (WORKER, PROXY, GRANT):
             raise Refusal("E-SEAL-MALFORMED")
-        if header.role == GRANT:
-            raise Refusal("E-SEAL-ROLE")
         if header.path not in (1, 2):
             raise Refusal("E-SEAL-MALFORMED")
+        if header.role == GRANT:
+            raise Refusal("E-SEAL-ROLE")
         return header
 
 
@@ -497,12 +497,12 @@ def read_recipients(header: Header, data: bytes) -> tuple[list[tuple[bytes, byte
     nenc, recipients = NENC[header.suite], []
     for _ in range(count):
         id, after = data[at : at + 16], at + 16
-        if any(id == earlier for earlier, _, _ in recipients):
-            raise Refusal("E-SEAL-DUPLICATE-RECIPIENT")
         enc, wrapped = data[after : after + nenc], data[after + nenc : after + nenc + 48]
         at = after + nenc + 48
         if at > len(data):
             raise Refusal("E-SEAL-MALFORMED")
+        if any(id == earlier for earlier, _, _ in recipients):
+            raise Refusal("E-SEAL-DUPLICATE-RECIPIENT")
         recipients.append((id, enc, wrapped))
     return recipients, at
 

@@ -80,10 +80,7 @@ impl Header {
         read_magic(d, "sealed request", REQUEST_MAGIC)?;
         let suite = d.u16("suite")?.try_into()?;
         let role = d.u8("role")?.try_into()?;
-        if role == KeyRole::Grant {
-            return Err(ChannelError::WrongRole { expected: KeyRole::Worker, got: role });
-        }
-        Ok(Self {
+        let header = Self {
             suite,
             role,
             network: NetworkId(d.i32("network")?),
@@ -93,7 +90,11 @@ impl Header {
             model_root: Digest(d.array("model root")?),
             policy_digest: Digest(d.array("policy digest")?),
             max_tokens: d.u32("max tokens")?,
-        })
+        };
+        if role == KeyRole::Grant {
+            return Err(ChannelError::WrongRole { expected: KeyRole::Worker, got: role });
+        }
+        Ok(header)
     }
 }
 
@@ -187,5 +188,19 @@ mod tests {
             Header::peek(&header.encode()),
             Err(ChannelError::WrongRole { expected: KeyRole::Worker, got: KeyRole::Grant })
         );
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_read_is_malformed_whatever_its_role() {
+        let mut bytes = Header { role: KeyRole::Grant, ..header() }.encode();
+        assert!(matches!(
+            Header::peek(&bytes[..HEADER_BYTES - 1]),
+            Err(ChannelError::Malformed(WireError::Truncated { .. }))
+        ));
+        bytes[36] = 3;
+        assert!(matches!(
+            Header::peek(&bytes),
+            Err(ChannelError::Malformed(WireError::UnknownValue { what: "path id", .. }))
+        ));
     }
 }

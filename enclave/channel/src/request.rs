@@ -205,11 +205,11 @@ impl<'a> Parsed<'a> {
         let mut recipients: Vec<Recipient<'a>> = Vec::with_capacity(count);
         for _ in 0..count {
             let id = KeyId(d.array("recipient key id")?);
+            let enc = d.take("encapsulated key", kem::enc_len(header.suite))?;
+            let wrapped = d.take("wrapped key", WRAPPED_KEY_BYTES)?;
             if recipients.iter().any(|r| r.id == id) {
                 return Err(ChannelError::DuplicateRecipient { id });
             }
-            let enc = d.take("encapsulated key", kem::enc_len(header.suite))?;
-            let wrapped = d.take("wrapped key", WRAPPED_KEY_BYTES)?;
             recipients.push(Recipient { id, enc, wrapped });
         }
         let frames = read_frames(d.remaining())?;
