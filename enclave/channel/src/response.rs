@@ -106,7 +106,8 @@ impl ResponseOpener {
     ///
     /// # Errors
     /// [`ChannelError::UnknownCandidate`], [`ChannelError::FrameTooLarge`],
-    /// [`ChannelError::FrameSize`], [`ChannelError::AfterFinal`] or [`ChannelError::Refused`].
+    /// [`ChannelError::FrameSize`], [`ChannelError::AfterFinal`], [`ChannelError::TooManyFrames`]
+    /// or [`ChannelError::Refused`].
     /// The same error is returned by every later call; frames that the failing call had completed
     /// are dropped.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Frame>, ChannelError> {

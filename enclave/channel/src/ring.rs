@@ -178,6 +178,38 @@ mod tests {
     }
 
     #[test]
+    fn rotation_is_due_once_a_current_key_has_expired_before_its_hour() {
+        let mut ring = KeyRing::new();
+        let (suite, role) = (SuiteId::X25519, KeyRole::Worker);
+        let short =
+            SealKeyPair::generate(suite, role, UnixTime(1000), UnixTime(1060), &mut OsRandom);
+        ring.rotate(short, UnixTime(1000)).unwrap();
+        assert!(!ring.rotation_due(UnixTime(1060)));
+        assert!(ring.rotation_due(UnixTime(1061)));
+    }
+
+    #[test]
+    fn an_expired_key_is_not_offered_even_before_it_is_destroyed() {
+        let mut ring = KeyRing::new();
+        let first = hourly(KeyRole::Worker, 1000);
+        let id = first.entry().id;
+        ring.rotate(first, UnixTime(1000)).unwrap();
+        assert_eq!(ring.entries(UnixTime(5200)).len(), 1);
+        assert!(ring.entries(UnixTime(5201)).is_empty());
+        assert!(ring.contains(&id));
+    }
+
+    #[test]
+    fn a_rotation_destroys_the_expired_keys_of_every_slot() {
+        let mut ring = KeyRing::new();
+        let grant = hourly(KeyRole::Grant, 1000);
+        let id = grant.entry().id;
+        ring.rotate(grant, UnixTime(1000)).unwrap();
+        ring.rotate(hourly(KeyRole::Worker, 5201), UnixTime(5201)).unwrap();
+        assert!(!ring.contains(&id));
+    }
+
+    #[test]
     fn refuses_a_new_key_that_is_not_valid_now() {
         let mut ring = KeyRing::new();
         let refused = ring.rotate(hourly(KeyRole::Worker, 1000), UnixTime(9_000));
