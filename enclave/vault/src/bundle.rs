@@ -92,6 +92,8 @@ impl<R: Read + Seek> Bundle<R> {
         let (mut reader, checker) = self.authenticate(key)?;
         let bytes = load::fill(&mut reader, &checker, progress)?;
         reader.finish()?;
+        let total = checker.layout().total();
+        progress(total, total);
         Ok(WeightBuffer::new(bytes, manifest, checker.into_layout(), root))
     }
 

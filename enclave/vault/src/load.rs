@@ -14,7 +14,8 @@ use crate::limits::{CHUNK_BYTES, MAX_TOTAL_BYTES};
 use crate::locked::LockedBytes;
 
 /// Fills a new buffer with verified content. The refusal names the lowest wrong chunk: tasks
-/// finish in any order, but every chunk before a wrong one was read and is judged.
+/// finish in any order, but every chunk before a wrong one was read and is judged. `progress`
+/// stays below the total here; the caller reports it once the end of the bundle is checked too.
 pub(crate) fn fill<R: Read>(
     reader: &mut ChunkReader<R>,
     checker: &ChunkChecker,
@@ -53,7 +54,6 @@ pub(crate) fn fill<R: Read>(
     // A wrong chunk lies before the place where reading stopped, so it is the first refusal.
     faults.into_result()?;
     read?;
-    progress(total, total);
     Ok(buffer)
 }
 

@@ -197,7 +197,8 @@ fn refuses_bytes_after_the_end() {
     let expected = bundle.len() as u64;
     bundle.push(0);
     let error = VaultError::TrailingBytes { expected, got: expected + 1 };
-    assert_eq!(refusal(&bundle, &root, None), error);
+    // Already when it is opened, so that inspecting it does not pass either.
+    assert_eq!(Bundle::open(Cursor::new(&bundle)).unwrap_err(), error);
     let disk = LyingDisk { bytes: Cursor::new(&bundle), claimed: expected };
     let refused = Bundle::open(disk).unwrap().load(&root, None, &|_, _| ()).unwrap_err();
     assert_eq!(refused, error);
@@ -208,7 +209,12 @@ fn refuses_padding_that_is_not_zero() {
     let (bundle, root) = packed(&[("w", &[1, 2, 3])]);
     for at in [sections(&bundle).padding.start, bundle.len() - 1] {
         assert_eq!(refusal(&flipped(&bundle, at), &root, None), VaultError::TrailerNotZero);
+        let verified = verify(Cursor::new(flipped(&bundle, at)), None, &|_, _| ());
+        assert_eq!(verified, Err(VaultError::TrailerNotZero));
     }
+    let cut = &bundle[..bundle.len() - 1];
+    let refused = Bundle::open(Cursor::new(cut)).unwrap_err();
+    assert!(matches!(refused, VaultError::Truncated { section: Section::Padding, .. }));
 }
 
 #[test]
@@ -388,9 +394,12 @@ fn progress_reaches_the_total_only_when_everything_is_verified() {
     assert!(calls.iter().all(|&(_, of)| of == total));
     assert!(calls.is_sorted() && calls.iter().filter(|&&(done, _)| done == total).count() == 1);
 
-    let broken = flipped(&bundle, sections(&bundle).content.end - 1);
-    Bundle::open(Cursor::new(&broken)).unwrap().load(&root, None, &note).unwrap_err();
-    assert!(seen.take().iter().all(|&(done, _)| done < total));
+    // A wrong last chunk, and bytes after it that are not zero: nothing was ever complete.
+    for at in [sections(&bundle).content.end - 1, bundle.len() - 1] {
+        let broken = flipped(&bundle, at);
+        Bundle::open(Cursor::new(&broken)).unwrap().load(&root, None, &note).unwrap_err();
+        assert!(seen.take().iter().all(|&(done, _)| done < total), "byte {at}");
+    }
 }
 
 #[test]
