@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use chrysalis_wire::Digest;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::buffer::WeightBuffer;
 use crate::chunks::{ChunkChecker, ChunkReader};
@@ -16,7 +17,7 @@ use crate::limits::CHUNK_BYTES;
 use crate::load;
 use crate::manifest::Manifest;
 use crate::seal::Seal;
-use crate::tree;
+use crate::tree::{self, Leaves};
 use crate::verify::{self, VerifyReport};
 
 /// A bundle whose header and manifest were read and agree with each other and with the length of
@@ -196,9 +197,8 @@ impl<R: Read + Seek> Bundle<R> {
         key: Option<&ModelKey>,
     ) -> Result<(ChunkReader<R>, ChunkChecker), VaultError> {
         let seal = self.seal(key)?;
-        let table = self.read_table(seal.as_ref())?;
-        let leaves: Vec<Digest> = table.as_chunks::<32>().0.iter().map(|l| Digest(*l)).collect();
-        let got = tree::tree_root(&leaves).unwrap_or(Digest([0; 32]));
+        let leaves = self.read_table(seal.as_ref())?;
+        let got = leaves.root().unwrap_or(Digest([0; 32]));
         if got != self.header.tree_root {
             return Err(VaultError::TableHash { expected: self.header.tree_root, got });
         }
@@ -206,12 +206,12 @@ impl<R: Read + Seek> Bundle<R> {
         Ok((ChunkReader::new(self.reader, self.header, self.layout), checker))
     }
 
-    fn read_table(&mut self, seal: Option<&Seal>) -> Result<Vec<u8>, VaultError> {
+    fn read_table(&mut self, seal: Option<&Seal>) -> Result<Leaves, VaultError> {
         let at = self.header.table_at();
         let len = self.header.table_len();
         self.reader.seek(SeekFrom::Start(at)).map_err(VaultError::io("seek to the leaf table"))?;
         // `take` grows with the bytes that are really there; the length is at most 32 MiB.
-        let mut table = Vec::new();
+        let mut table = Zeroizing::new(Vec::new());
         let read = (&mut self.reader).take(len).read_to_end(&mut table);
         let read = read.map_err(VaultError::io("read the leaf table"))? as u64;
         if read < len {
@@ -225,7 +225,7 @@ impl<R: Read + Seek> Bundle<R> {
         if let Some(seal) = seal {
             seal.open_table(&mut table).map_err(|_| VaultError::TableSeal)?;
         }
-        Ok(table)
+        Ok(Leaves::read(&table))
     }
 }
 

@@ -3,15 +3,13 @@
 
 use std::io::Read;
 
-use chrysalis_wire::Digest;
-
 use crate::bundle::read_full;
 use crate::error::{ChunkFault, FaultKind, Section, VaultError};
 use crate::header::{Header, TAG_BYTES};
 use crate::layout::Layout;
 use crate::limits::BUNDLE_ALIGN;
 use crate::seal::Seal;
-use crate::tree;
+use crate::tree::{self, Leaves};
 
 /// A reader positioned at the next chunk.
 pub(crate) struct ChunkReader<R> {
@@ -87,14 +85,14 @@ impl<R: Read> ChunkReader<R> {
 
 /// Decides about chunks, from any thread.
 pub(crate) struct ChunkChecker {
-    leaves: Vec<Digest>,
+    leaves: Leaves,
     seal: Option<Seal>,
     layout: Layout,
 }
 
 impl ChunkChecker {
     /// `leaves` must already be verified against the tree root.
-    pub(crate) const fn new(leaves: Vec<Digest>, seal: Option<Seal>, layout: Layout) -> Self {
+    pub(crate) const fn new(leaves: Leaves, seal: Option<Seal>, layout: Layout) -> Self {
         Self { leaves, seal, layout }
     }
 
@@ -110,8 +108,7 @@ impl ChunkChecker {
             seal.open_segment(index, self.is_last(index), chunk, tag)
                 .map_err(|_| fault(FaultKind::Seal))?;
         }
-        let leaf = usize::try_from(index).ok().and_then(|i| self.leaves.get(i));
-        if leaf != Some(&tree::leaf(chunk)) {
+        if self.leaves.get(index) != Some(tree::leaf(chunk)) {
             return Err(fault(FaultKind::Hash));
         }
         if !self.layout.gaps_are_zero(index, chunk) {
@@ -137,6 +134,8 @@ impl ChunkChecker {
 
 #[cfg(test)]
 mod tests {
+    use chrysalis_wire::Digest;
+
     use super::*;
     use crate::key::ModelKey;
     use crate::manifest::FileEntry;
@@ -154,7 +153,8 @@ mod tests {
         let key = ModelKey::from_bytes(&[1; 32]).unwrap();
         let layout = Layout::new(&[FileEntry { path: "w".to_owned(), size: 5 }]).unwrap();
         let seal = || Seal::derive(&key, &[1; 32], &header).unwrap();
-        let checker = ChunkChecker::new(vec![tree::leaf(b"right")], Some(seal()), layout);
+        let checker =
+            ChunkChecker::new(Leaves::read(&tree::leaf(b"right").0), Some(seal()), layout);
         let check = |mut chunk: [u8; 5]| {
             let tag = seal().seal_segment(0, true, &mut chunk).unwrap();
             checker.check(0, &mut chunk, &tag)

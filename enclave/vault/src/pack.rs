@@ -19,7 +19,7 @@ use crate::limits::BUNDLE_ALIGN;
 use crate::manifest::Manifest;
 use crate::pipeline;
 use crate::seal::Seal;
-use crate::tree;
+use crate::tree::{self, Leaves};
 
 /// What was packed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -161,11 +161,11 @@ fn write_bundle(
         manifest_len: manifest_bytes.len(),
         total,
         manifest_digest: tree::manifest_digest(&manifest_bytes),
-        tree_root: tree::tree_root(&leaves).ok_or(VaultError::NoFiles)?,
+        tree_root: leaves.root().ok_or(VaultError::NoFiles)?,
         sealing: seal_with.map(|s| Sealing { salt: s.salt, key_check: [0; 32] }),
     };
     let seal = seal_with.map(|s| Seal::derive(s.key, &s.salt, &header)).transpose()?;
-    let mut table: Vec<u8> = leaves.iter().flat_map(|l| l.0).collect();
+    let mut table = leaves.table();
     if let (Some(seal), Some(sealing)) = (&seal, &mut header.sealing) {
         sealing.key_check = seal.key_check();
         seal.seal_table(&mut table)?;
@@ -194,10 +194,10 @@ fn write_bundle(
     })
 }
 
-fn hash_pass(content: &mut Content<'_>, progress: &dyn Fn(u64)) -> Result<Vec<Digest>, VaultError> {
+fn hash_pass(content: &mut Content<'_>, progress: &dyn Fn(u64)) -> Result<Leaves, VaultError> {
     content.rewind()?;
     let layout = content.layout().clone();
-    let mut leaves = Vec::new();
+    let mut leaves = Leaves::with_capacity(layout.count());
     pipeline::run(
         &layout,
         |slot| content.read(slot.bytes_mut()),
@@ -214,7 +214,7 @@ fn hash_pass(content: &mut Content<'_>, progress: &dyn Fn(u64)) -> Result<Vec<Di
 
 fn write_pass(
     content: &mut Content<'_>,
-    leaves: &[Digest],
+    leaves: &Leaves,
     seal: Option<&Seal>,
     out: &mut impl Write,
     progress: &dyn Fn(u64),
@@ -225,8 +225,7 @@ fn write_pass(
         &layout,
         |slot| content.read(slot.bytes_mut()),
         |slot| {
-            let leaf = usize::try_from(slot.index).ok().and_then(|i| leaves.get(i));
-            if leaf != Some(&tree::leaf(slot.bytes())) {
+            if leaves.get(slot.index) != Some(tree::leaf(slot.bytes())) {
                 let path = layout.locate(slot.index).files.join(", ");
                 return Err(VaultError::InputChanged { path });
             }

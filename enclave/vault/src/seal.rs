@@ -231,6 +231,14 @@ mod tests {
     }
 
     #[test]
+    fn key_schedules_and_hash_states_are_wiped_when_dropped() {
+        const fn wiped<T: zeroize::ZeroizeOnDrop>() {}
+        // Features of their crates; HKDF is made of the second.
+        wiped::<Aes256Gcm>();
+        wiped::<Sha256>();
+    }
+
+    #[test]
     fn refuses_segment_numbers_past_32_bits() {
         let refused = seal(1, 1, 5).seal_segment(1 << 32, false, &mut []);
         assert_eq!(refused, Err(VaultError::Crypto { what: "nonce" }));

@@ -2,6 +2,7 @@
 //! BLAKE3 key-derivation context, so no value of one kind can stand for another.
 
 use chrysalis_wire::Digest;
+use zeroize::Zeroizing;
 
 use crate::limits::CHUNK_BYTES;
 
@@ -14,6 +15,52 @@ pub const MANIFEST_CONTEXT: &str = "chrysalis/vault/1/manifest";
 /// Context of the model root.
 pub const ROOT_CONTEXT: &str = "chrysalis/vault/1/root";
 
+/// The hashes of all chunks, in order. Of a sealed model they would confirm guesses chunk by chunk,
+/// so they are wiped.
+pub(crate) struct Leaves(Zeroizing<Vec<[u8; Digest::LEN]>>);
+
+impl Leaves {
+    /// Room for the leaves of `chunks` chunks, so that pushing them leaves no copies behind.
+    pub(crate) fn with_capacity(chunks: u64) -> Self {
+        Self(Zeroizing::new(Vec::with_capacity(usize::try_from(chunks).unwrap_or(0))))
+    }
+
+    /// The leaves of a table (FORMAT §5).
+    pub(crate) fn read(table: &[u8]) -> Self {
+        Self(Zeroizing::new(table.as_chunks().0.to_vec()))
+    }
+
+    /// Adds the hash of the next chunk.
+    pub(crate) fn push(&mut self, leaf: Digest) {
+        self.0.push(leaf.0);
+    }
+
+    /// The hash of chunk `index`.
+    pub(crate) fn get(&self, index: u64) -> Option<Digest> {
+        usize::try_from(index).ok().and_then(|i| self.0.get(i)).copied().map(Digest)
+    }
+
+    /// The leaf table.
+    pub(crate) fn table(&self) -> Vec<u8> {
+        self.0.as_flattened().to_vec()
+    }
+
+    /// Root of the tree over the leaves: pairs are hashed level by level and an odd last node
+    /// moves up unchanged, which is the tree of RFC 6962 §2.1. No leaves give no root.
+    pub(crate) fn root(&self) -> Option<Digest> {
+        let mut level = self.0.clone();
+        while level.len() > 1 {
+            let parents = level.chunks(2).filter_map(|pair| match pair {
+                [left, right] => Some(hash(NODE_CONTEXT, &[left, right]).0),
+                [odd] => Some(*odd),
+                _ => None,
+            });
+            level = Zeroizing::new(parents.collect());
+        }
+        level.first().copied().map(Digest)
+    }
+}
+
 /// Hash of one chunk.
 pub(crate) fn leaf(chunk: &[u8]) -> Digest {
     hash(LEAF_CONTEXT, &[chunk])
@@ -22,23 +69,6 @@ pub(crate) fn leaf(chunk: &[u8]) -> Digest {
 /// Digest of canonical manifest bytes.
 pub(crate) fn manifest_digest(bytes: &[u8]) -> Digest {
     hash(MANIFEST_CONTEXT, &[bytes])
-}
-
-/// Root of the tree over `leaves`: pairs are hashed level by level and an odd last node moves up
-/// unchanged, which is the tree of RFC 6962 §2.1. No leaves give no root.
-pub(crate) fn tree_root(leaves: &[Digest]) -> Option<Digest> {
-    let mut level = leaves.to_vec();
-    while level.len() > 1 {
-        level = level
-            .chunks(2)
-            .filter_map(|pair| match pair {
-                [left, right] => Some(hash(NODE_CONTEXT, &[&left.0, &right.0])),
-                [odd] => Some(*odd),
-                _ => None,
-            })
-            .collect();
-    }
-    level.first().copied()
 }
 
 /// The model root: what receipts, policies and worker manifests name.
@@ -65,6 +95,13 @@ mod tests {
 
     fn node(l: Digest, r: Digest) -> Digest {
         hash(NODE_CONTEXT, &[&l.0, &r.0])
+    }
+
+    fn tree_root(leaves: &[Digest]) -> Option<Digest> {
+        let table: Vec<u8> = leaves.iter().flat_map(|l| l.0).collect();
+        let leaves = Leaves::read(&table);
+        assert_eq!(leaves.table(), table);
+        leaves.root()
     }
 
     #[test]
