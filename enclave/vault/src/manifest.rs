@@ -52,14 +52,11 @@ pub enum AssetSource {
 }
 
 impl Manifest {
-    /// Checks every rule of FORMAT §3 and sorts the files by path.
+    /// Checks every rule of FORMAT §3 and sorts the files by path. What they allow is smaller
+    /// than [`MAX_MANIFEST_BYTES`].
     pub(crate) fn checked(mut self) -> Result<Self, VaultError> {
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
         self.check()?;
-        let got = self.encode().len();
-        if got > MAX_MANIFEST_BYTES {
-            return Err(over("manifest", MAX_MANIFEST_BYTES, got));
-        }
         Ok(self)
     }
 
@@ -395,6 +392,31 @@ mod tests {
         assert!(matches!(refusal(manifest(&refs)), VaultError::OverLimit { .. }));
         refs.pop();
         manifest(&refs).checked().unwrap();
+    }
+
+    #[test]
+    fn refuses_a_file_count_before_making_room_for_the_files() {
+        let mut bytes = manifest(&["a"]).encode();
+        let count_at = bytes.len() - (4 + 4 + 1 + 8);
+        bytes[count_at..count_at + 4].copy_from_slice(&u32::MAX.to_be_bytes());
+        assert!(matches!(
+            Manifest::decode(&bytes),
+            Err(VaultError::OverLimit { what: "file count", limit: 256, got: 0xffff_ffff })
+        ));
+    }
+
+    #[test]
+    fn the_largest_manifest_the_other_limits_allow_is_within_its_own() {
+        let paths: Vec<String> = (0..MAX_FILES).map(|i| format!("{i:0MAX_PATH_BYTES$}")).collect();
+        let mut m = manifest(&paths.iter().map(String::as_str).collect::<Vec<_>>());
+        let text = "t".repeat(MAX_TEXT_BYTES);
+        (m.name, m.architecture) = (text.clone(), text.clone());
+        (m.quantisation, m.licence) = (Some(text.clone()), Some(text));
+        m.tokenizer = AssetSource::File(paths[0].clone());
+        m.chat_template = AssetSource::File(paths[1].clone());
+        let m = m.checked().unwrap();
+        assert!(m.encode().len() < 56 * 1024, "{}", m.encode().len());
+        assert_eq!(Manifest::decode(&m.encode()).unwrap(), m);
     }
 
     #[test]

@@ -5,13 +5,15 @@
 
 mod support;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::Cursor;
 
 use chrysalis_vault::limits::{CHUNK_BYTES, FILE_ALIGN, MAX_REPORTED_FAULTS};
 use chrysalis_vault::{Bundle, ChunkLocation, FaultKind, Section, VaultError, verify};
 use chrysalis_wire::Digest;
-use support::{Forge, LyingDisk, SlowDisk, content, key, load, packed, refusal, sections};
+use support::{
+    Forge, LyingDisk, MeteredDisk, SlowDisk, content, key, load, packed, refusal, sections,
+};
 
 const MIB: usize = CHUNK_BYTES;
 
@@ -90,6 +92,21 @@ fn names_the_lowest_of_several_wrong_chunks() {
     for _ in 0..20 {
         assert_eq!(location(refusal(&bundle, &root, None)).index, 3);
     }
+}
+
+#[test]
+fn stops_reading_soon_after_a_wrong_chunk() {
+    let chunks = 64;
+    let data = content(chunks * MIB, 1);
+    let (bundle, root) = packed(&[("w", &data)]);
+    let at = sections(&bundle).content.start;
+    let broken = flipped(&bundle, at);
+    // A disk slow enough for the other core to judge a chunk before the next one is there.
+    let read = Cell::new(0);
+    let disk = MeteredDisk { bytes: Cursor::new(&broken[..]), read: &read };
+    let refused = Bundle::open(disk).unwrap().load(&root, None, &|_, _| ());
+    assert!(matches!(refused, Err(VaultError::ChunkHash(at)) if at.index == 0));
+    assert!(read.get() < chunks * MIB / 2, "{} bytes were read", read.get());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+use std::cell::Cell;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::ops::Range;
 
@@ -181,6 +182,29 @@ impl Seek for LyingDisk<'_> {
             SeekFrom::End(0) => Ok(self.claimed),
             other => self.bytes.seek(other),
         }
+    }
+}
+
+/// A disk that takes a few milliseconds for a chunk and counts what was read.
+pub struct MeteredDisk<'a> {
+    pub bytes: Cursor<&'a [u8]>,
+    pub read: &'a Cell<usize>,
+}
+
+impl Read for MeteredDisk<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.len() > CHUNK_BYTES / 2 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let n = self.bytes.read(out)?;
+        self.read.set(self.read.get() + n);
+        Ok(n)
+    }
+}
+
+impl Seek for MeteredDisk<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.bytes.seek(to)
     }
 }
 
