@@ -146,6 +146,20 @@ fn refuses_a_malleated_signature() {
     assert!(matches!(report.require(), Err(ReceiptError::Check { id: "signature", .. })));
 }
 
+/// `R` is the neutral point and `S` = `SHA-512(R, key, hash)` times the secret scalar: loose rules
+/// verify it, although `R` commits to nothing. Made with the functions of `tests/golden.py`.
+#[test]
+fn refuses_a_signature_with_a_small_order_point() {
+    const LOOSE: &str = "0100000000000000000000000000000000000000000000000000000000000000\
+                         13299fc9d16fc9328ef9e6d78f70d8f24c89355bab67444fe3bc3f445653a206";
+    let key = ed25519_dalek::VerifyingKey::from_bytes(&signed().meter_key()).unwrap();
+    let loose = ed25519_dalek::Signature::from_slice(&hex::decode(LOOSE).unwrap()).unwrap();
+    ed25519_dalek::Verifier::verify(&key, &signed().hash().0, &loose).unwrap();
+    let json = replaced(&hex::encode(signed().signature()), LOOSE);
+    let report = verify_offline(&read(&json).unwrap());
+    assert!(matches!(report.require(), Err(ReceiptError::Check { id: "signature", .. })));
+}
+
 /// Naming another key and signing with it gives a good signature, but not by the attested meter.
 #[test]
 fn refuses_a_receipt_signed_again_by_another_key() {

@@ -23,6 +23,7 @@ use chrysalis_receipt::{
 };
 use chrysalis_wire::manifest::PricesSection;
 use chrysalis_wire::{Digest, NetworkId, RequestId, UnixMillis, UnixTime};
+use ed25519_dalek::{Signer as _, SigningKey};
 use zeroize::Zeroizing;
 
 pub const SALT: [u8; 32] = [0x5a; 32];
@@ -81,6 +82,24 @@ pub fn receipt() -> RequestReceipt {
 
 pub fn signed() -> SignedReceipt {
     meter().sign(&receipt(), blinds()).unwrap()
+}
+
+/// A receipt as a meter without scruples signs it: its document with other values, the cells of
+/// those values and a good signature by the meter's key.
+pub fn forged(changes: &[(&str, &str)]) -> SignedReceipt {
+    let mut json = signed().to_json().unwrap();
+    let mut replace = |from: &str, to: &str| {
+        assert!(json.contains(from), "{from} is not in the document");
+        json = json.replacen(from, to, 1);
+        SignedReceipt::from_json(json.as_bytes()).unwrap()
+    };
+    for (from, to) in changes {
+        let _ = replace(from, to);
+    }
+    let hash = replace(&signed().hash().to_string(), &"0".repeat(64)).hash();
+    let signature = SigningKey::from_bytes(&[0x11; 32]).sign(&hash.0).to_bytes();
+    let _ = replace(&"0".repeat(64), &hash.to_string());
+    replace(&hex::encode(signed().signature()), &hex::encode(signature))
 }
 
 pub fn expectation() -> ReceiptExpectation<'static> {

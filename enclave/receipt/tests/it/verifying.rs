@@ -6,7 +6,7 @@ use chrysalis_receipt::{
 };
 use chrysalis_wire::{Digest, NetworkId, RequestId, UnixMillis, UnixTime};
 
-use crate::{SALT, blinds, expectation, meter, receipt, signed};
+use crate::{SALT, blinds, expectation, forged, meter, receipt, signed};
 
 /// Ids of failed checks when the meter signed `change`d fields.
 fn dishonest(change: impl FnOnce(&mut RequestReceipt)) -> Vec<&'static str> {
@@ -129,6 +129,28 @@ fn refuses_prices_that_were_not_attested() {
 #[test]
 fn refuses_tokens_other_than_the_answer_reported() {
     assert_eq!(dishonest(|r| r.usage.completion += 1), ["tokens"]);
+}
+
+/// Our meter signs none of these; another program with its key could.
+#[test]
+fn refuses_an_amount_that_is_not_tokens_times_prices() {
+    assert!(failed(&expectation(), &forged(&[])).is_empty());
+    for changes in [
+        [("\"amount\": \"270\"", "\"amount\": \"271\"")],
+        [("\"amount\": \"270\"", "\"amount\": \"269\"")],
+        [("\"cached\": 40", "\"cached\": 101")],
+        [("\"reasoning\": 10", "\"reasoning\": 31")],
+    ] {
+        let signed = forged(&changes);
+        assert_eq!(failed(&expectation(), &signed), ["amount"], "{changes:?}");
+        assert!(!verify_offline(&signed).ok, "{changes:?}");
+    }
+}
+
+#[test]
+fn refuses_a_request_that_ended_before_it_started() {
+    let signed = forged(&[("1795000001900", "1795000000499")]);
+    assert_eq!(failed(&expectation(), &signed), ["times"]);
 }
 
 #[test]
