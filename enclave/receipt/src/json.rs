@@ -5,6 +5,7 @@
 use chrysalis_wire::manifest::PricesSection;
 use chrysalis_wire::{Digest, NetworkId, RequestId, UnixMillis, UnixTime};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::commit::Blinds;
 use crate::error::ReceiptError;
@@ -109,15 +110,31 @@ fn read<'a, T: Deserialize<'a>>(json: &'a [u8], expected: &'static str) -> Resul
     if found.schema != expected {
         return Err(ReceiptError::Schema { expected });
     }
-    serde_json::from_slice(json).map_err(malformed)
+    let document = serde_json::from_slice(json).map_err(malformed)?;
+    // The reader above takes a list of values for an object with fields; a second spelling.
+    let value: Value = serde_json::from_slice(json).map_err(malformed)?;
+    if has_list(&value) {
+        return Err(ReceiptError::Malformed("a list of values where an object belongs".to_owned()));
+    }
+    Ok(document)
 }
 
-/// The parser's message names fields a stranger chose: it is shortened and loses its control
-/// characters, so that it is safe on a terminal.
+/// Whether a list stands anywhere but in `children`, whose elements are strings. The depth is
+/// bounded by the parser and by the document that was read before.
+fn has_list(value: &Value) -> bool {
+    match value {
+        Value::Array(_) => true,
+        Value::Object(fields) => fields.iter().any(|(k, v)| k != "children" && has_list(v)),
+        _ => false,
+    }
+}
+
+/// The parser's message names fields a stranger chose: it is shortened and reduced to printable
+/// ASCII, so that it is safe on a terminal.
 #[expect(clippy::needless_pass_by_value, reason = "used as a map_err function")]
 fn malformed(error: serde_json::Error) -> ReceiptError {
     let text = error.to_string();
-    let clean = |c: char| if c.is_control() { '?' } else { c };
+    let clean = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
     ReceiptError::Malformed(text.chars().map(clean).take(MAX_MESSAGE_CHARS).collect())
 }
 

@@ -190,8 +190,30 @@ fn refuses_json_that_ends_early_everywhere() {
     }
 }
 
+/// The parser would read a list of values in the place of an object with fields.
+#[test]
+fn refuses_a_list_where_an_object_belongs() {
+    let json = signed().to_json().unwrap();
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    for part in ["head", "io", "usage", "model", "att"] {
+        let mut value = value.clone();
+        let fields = value[part].as_object().unwrap().values().cloned().collect();
+        value[part] = serde_json::Value::Array(fields);
+        assert!(malformed(&value.to_string()).contains("list"), "{part}");
+    }
+    let mut prices = value.clone();
+    let fields = value["usage"]["prices"].as_object().unwrap().values().cloned().collect();
+    prices["usage"]["prices"] = serde_json::Value::Array(fields);
+    assert!(malformed(&prices.to_string()).contains("list"));
+    let fields = value.as_object().unwrap().values().cloned().collect();
+    malformed(&serde_json::Value::Array(fields).to_string());
+}
+
 #[test]
 fn a_refusal_cannot_drive_the_terminal() {
+    // A character that turns the direction of the text is not a control character.
+    let json = replaced("\"usage\": {", "\"usage\": {\"\u{202e}x\": 5,");
+    assert!(malformed(&json).is_ascii());
     let json = replaced("\"usage\": {", "\"usage\": {\"\\u001b[2Jx\": 5,");
     assert!(!malformed(&json).contains('\u{1b}'));
     let json = replaced("\"usage\": {", &format!("\"usage\": {{\"{}\": 5,", "x".repeat(9000)));
