@@ -5,6 +5,7 @@ use core::fmt;
 use chrysalis_wire::{Digest, RequestId};
 use hkdf::Hkdf;
 use sha2::{Digest as _, Sha256};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// `SHA-256("chrysalis/req/v1" || 0x00 || salt || len:u64 || request)`: commits to the exact
 /// bytes of a request. `salt` is the client's, so nobody can confirm a guess of the request.
@@ -57,7 +58,9 @@ impl fmt::Debug for ResponseCommit {
 /// They are functions of the client's salt and the request id, so a worker has no freedom in
 /// them and cannot hide a message there. The receipt's owner holds them in the clear and shows one
 /// by opening its child.
-#[derive(Clone, PartialEq, Eq)]
+///
+/// Wiped when dropped: in the worker nobody needs them any more.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Blinds {
     /// Blind of the io cell.
     pub io: [u8; 16],
@@ -170,6 +173,14 @@ mod tests {
         let all = [blinds.io, blinds.usage, blinds.model, blinds.att];
         assert!((0..4).all(|i| (0..i).all(|j| all[i] != all[j])));
         assert_ne!(blinds, Blinds::derive(&SALT, RequestId([4; 16])));
+    }
+
+    #[test]
+    fn blinds_and_hash_states_are_wiped_when_dropped() {
+        const fn wiped<T: ZeroizeOnDrop>() {}
+        wiped::<Blinds>();
+        // What ResponseCommit holds; a feature of its crate.
+        wiped::<Sha256>();
     }
 
     #[test]

@@ -33,8 +33,9 @@ impl MeterRole {
     }
 }
 
-/// The Ed25519 secret that signs receipts. It signs fields, never a caller's digest.
-pub struct MeterKey(SigningKey);
+/// The Ed25519 secret that signs receipts. It signs fields, never a caller's digest. Boxed, so
+/// that moving the value leaves no copy on the stack.
+pub struct MeterKey(Box<SigningKey>);
 
 impl MeterKey {
     /// A key from random bytes that `fill` writes: fresh per boot, nothing to roll back.
@@ -55,7 +56,7 @@ impl MeterKey {
     /// The key with this RFC 8032 seed.
     #[must_use]
     pub fn from_seed(seed: &Zeroizing<[u8; 32]>) -> Self {
-        Self(SigningKey::from_bytes(seed))
+        Self(Box::new(SigningKey::from_bytes(seed)))
     }
 
     /// The key of one role, network and channel under an enclave secret:
@@ -261,6 +262,13 @@ mod tests {
                 .public(),
             MeterKey::from_seed(&expected).public()
         );
+    }
+
+    #[test]
+    fn the_secret_is_wiped_when_dropped() {
+        const fn wiped<T: zeroize::ZeroizeOnDrop>() {}
+        // A feature of its crate.
+        wiped::<SigningKey>();
     }
 
     #[test]
