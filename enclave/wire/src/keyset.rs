@@ -219,6 +219,47 @@ mod tests {
     }
 
     #[test]
+    fn refuses_a_public_key_one_byte_over_the_limit() {
+        let mut k = keyset();
+        k.seal_keys[0].public = vec![9; MAX_SEAL_PUBLIC_KEY_BYTES];
+        assert_eq!(Keyset::decode(&k.encode()).unwrap(), k);
+        k.seal_keys[0].public.push(9);
+        assert!(matches!(
+            Keyset::decode(&k.encode()),
+            Err(WireError::TooLarge { limit: MAX_SEAL_PUBLIC_KEY_BYTES, .. })
+        ));
+    }
+
+    #[test]
+    fn refuses_a_keyset_one_byte_over_the_limit() {
+        // At the limit its size is no reason; what is wrong then is the content.
+        let mut k = keyset();
+        k.seal_keys = vec![k.seal_keys[0].clone(); MAX_SEAL_KEYS];
+        let mut bytes = k.encode();
+        bytes.resize(MAX_KEYSET_BYTES, 0);
+        assert!(matches!(Keyset::decode(&bytes), Err(WireError::TrailingBytes { .. })));
+        bytes.push(0);
+        assert!(matches!(
+            Keyset::decode(&bytes),
+            Err(WireError::TooLarge { what: "keyset", limit: MAX_KEYSET_BYTES, .. })
+        ));
+    }
+
+    #[test]
+    fn picks_the_newest_valid_key_of_a_suite() {
+        let mut k = keyset();
+        let old = k.seal_keys[1].clone();
+        let mut newer = old.clone();
+        (newer.id, newer.not_before, newer.not_after) =
+            (KeyId([8; 16]), UnixTime(600), UnixTime(1400));
+        for keys in [vec![old.clone(), newer.clone()], vec![newer.clone(), old.clone()]] {
+            k.seal_keys = keys;
+            assert_eq!(k.seal_key(KeyRole::Worker, UnixTime(599)), Some(&old));
+            assert_eq!(k.seal_key(KeyRole::Worker, UnixTime(600)), Some(&newer));
+        }
+    }
+
+    #[test]
     fn refuses_an_unknown_suite_and_an_unknown_role() {
         let mut k = keyset().encode();
         // Magic 4, network 4, meter 32, spki 32, count 1, key id 16.

@@ -115,12 +115,17 @@ impl WorkerManifest {
         }
         let max_request = crate::limits::MAX_SEALED_REQUEST_BYTES as u64;
         let limits = &manifest.limits;
-        in_range("limits.request_bytes", limits.request_bytes.into(), 4096, max_request)?;
-        in_range("limits.context_tokens", limits.context_tokens.into(), 16, 1 << 20)?;
-        let context = limits.context_tokens.into();
-        in_range("limits.completion_tokens", limits.completion_tokens.into(), 1, context)?;
-        in_range("limits.concurrent_requests", limits.concurrent_requests.into(), 1, 4096)?;
-        in_range("model.name length", manifest.model.name.len() as u64, 1, 128)?;
+        let request_bytes = limits.request_bytes.into();
+        in_range("limits.request_bytes", request_bytes, MIN_REQUEST_BYTES, max_request)?;
+        let context_tokens = limits.context_tokens.into();
+        let (min, max) = (MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS);
+        in_range("limits.context_tokens", context_tokens, min, max)?;
+        let completion_tokens = limits.completion_tokens.into();
+        in_range("limits.completion_tokens", completion_tokens, 1, context_tokens)?;
+        let concurrent = limits.concurrent_requests.into();
+        in_range("limits.concurrent_requests", concurrent, 1, MAX_CONCURRENT_REQUESTS)?;
+        let name = manifest.model.name.len() as u64;
+        in_range("model.name length", name, 1, MAX_MODEL_NAME_BYTES)?;
         Ok(manifest)
     }
 }
@@ -131,6 +136,17 @@ const fn in_range(field: &'static str, got: u64, min: u64, max: u64) -> Result<(
     }
     Ok(())
 }
+
+/// Smallest limit of a sealed request: less would not hold the recipients and one frame.
+pub const MIN_REQUEST_BYTES: u64 = 4096;
+/// Smallest context a model can answer in.
+pub const MIN_CONTEXT_TOKENS: u64 = 16;
+/// Largest context, in tokens: eight times the largest of published models in use.
+pub const MAX_CONTEXT_TOKENS: u64 = 1 << 20;
+/// Most requests in progress at once.
+pub const MAX_CONCURRENT_REQUESTS: u64 = 4096;
+/// Longest name of a model in the API, in bytes; a bundle's name has the same bound.
+pub const MAX_MODEL_NAME_BYTES: u64 = 128;
 
 /// Version of the manifest this build reads.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -187,6 +203,47 @@ mod tests {
             WorkerManifest::parse(t.as_bytes()),
             Err(ManifestError::OutOfRange { field: "limits.completion_tokens", .. })
         ));
+    }
+
+    /// Both ends of every range, and one past each.
+    #[test]
+    fn refuses_every_number_outside_its_range() {
+        let parse = |from: &str, to: String| {
+            assert!(text().contains(from));
+            WorkerManifest::parse(text().replace(from, &to).as_bytes())
+        };
+        for (field, from, min, max) in [
+            ("limits.request_bytes", "request_bytes = 65536", 4096, 8 * 1024 * 1024),
+            ("limits.context_tokens", "context_tokens = 2048", 512, 1 << 20),
+            ("limits.completion_tokens", "completion_tokens = 512", 1, 2048),
+            ("limits.concurrent_requests", "concurrent_requests = 4", 1, 4096),
+        ] {
+            let key = from.split(' ').next().unwrap();
+            let with = |value: u64| parse(from, format!("{key} = {value}"));
+            assert!(with(min).is_ok() && with(max).is_ok(), "{field}");
+            assert!(with(min - 1).is_err(), "{field}");
+            assert!(
+                matches!(with(max + 1), Err(ManifestError::OutOfRange { field: f, got, .. })
+                    if f == field && got == max + 1),
+                "{field}"
+            );
+        }
+        let small = text().replace("completion_tokens = 512", "completion_tokens = 16");
+        let context =
+            |n: u32| small.replace("context_tokens = 2048", &format!("context_tokens = {n}"));
+        assert!(WorkerManifest::parse(context(16).as_bytes()).is_ok());
+        assert!(matches!(
+            WorkerManifest::parse(context(15).as_bytes()),
+            Err(ManifestError::OutOfRange { field: "limits.context_tokens", min: 16, .. })
+        ));
+        let named = |len: usize| parse("name = \"m\"", format!("name = \"{}\"", "m".repeat(len)));
+        assert!(named(128).is_ok());
+        for len in [0, 129] {
+            assert!(matches!(
+                named(len),
+                Err(ManifestError::OutOfRange { field: "model.name length", .. })
+            ));
+        }
     }
 
     #[test]
