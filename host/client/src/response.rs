@@ -300,6 +300,10 @@ impl ResponseStream {
             let body = self.whole_body();
             self.observed.note(&body)?;
         }
+        // An engine that vanished leaves chunks, and a receipt for them that says "aborted".
+        if !failed && self.observed.finish.is_none() {
+            return Err(ClientError::FrameOrder("the answer ends without saying why"));
+        }
         let commit = self.commit.take().ok_or(ClientError::FrameOrder("a second receipt"))?;
         let now = self.shared.worker().clock().now();
         let completed =

@@ -292,6 +292,11 @@ async fn refuses_an_error_frame_without_an_error_status() {
 }
 
 #[tokio::test]
+async fn refuses_an_answer_that_never_said_how_it_ended_although_its_receipt_holds() {
+    assert_eq!(refused(Answer::Vanishes).await, "E-FRAME-ORDER");
+}
+
+#[tokio::test]
 async fn an_engine_that_fails_midway_is_an_error_with_a_receipt_for_what_it_produced() {
     let bench = Bench::start().await;
     let worker = bench.attested().await;

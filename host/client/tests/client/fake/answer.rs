@@ -160,7 +160,7 @@ fn pieces(
     if script == Answer::LineBreak {
         pieces.push(b"{\"choices\":[]\n\n}".to_vec());
     }
-    if script != Answer::FailsMidway {
+    if !matches!(script, Answer::FailsMidway | Answer::Vanishes) {
         pieces.push(take(responder.finish(said.reason)));
         pieces.extend(responder.usage(&said.usage).map(take));
     }
@@ -226,6 +226,7 @@ fn receipt(
             reasoning: 0,
             finish: match said.reason {
                 _ if script == Answer::FailsMidway => Finish::Failed,
+                _ if script == Answer::Vanishes => Finish::Aborted,
                 FinishReason::Stop => Finish::Stop,
                 FinishReason::Length => Finish::Length,
             },

@@ -123,6 +123,8 @@ pub(crate) enum Answer {
     ErrorWithoutStatus,
     /// The engine fails after a few chunks; a receipt follows.
     FailsMidway,
+    /// The engine vanishes after a few chunks; a receipt that says so follows.
+    Vanishes,
     /// HTTP 429 with `Retry-After: 7`.
     Busy,
     /// HTTP 200 with a web page.
