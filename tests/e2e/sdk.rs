@@ -1,5 +1,5 @@
 //! The official OpenAI SDKs, unmodified, against `chrysalis serve`; and the sealed channel from
-//! a second implementation in another language against the real worker.
+//! a second implementation in another language against the real worker; and what fetches them.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -70,6 +70,14 @@ fn the_official_javascript_sdk_works_unmodified() {
     std::fs::copy(root().join("tests/sdk/openai_js.mjs"), &script).unwrap();
     let ran: Ran = Command::new("node").arg(script).env("BASE_URL", base).output().unwrap().into();
     all_passed(&ran);
+}
+
+#[test]
+fn an_interrupted_download_goes_on_where_it_stopped() {
+    // Its pip is the pinned one, whose internals the script uses.
+    let Some(python) = prepared("CHRYSALIS_PYTHON") else { return };
+    let script = root().join("tests/python/resume_wheel.py");
+    all_passed(&Command::new(python).arg(script).output().unwrap().into());
 }
 
 #[test]
