@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{ClientError, sanitise};
 use crate::response::{ClientEvent, Completed};
+use crate::transcript::Keep;
 use crate::worker::AttestedWorker;
 
 /// A question to a chat model.
@@ -23,6 +24,8 @@ pub struct Question<'a> {
     pub temperature: Option<f32>,
     /// Seed of the sampler.
     pub seed: Option<u64>,
+    /// What is kept of question and answer.
+    pub keep: Keep,
 }
 
 /// Asks `worker` and hands each piece of text to `write` as it arrives. The pieces are an answer
@@ -40,7 +43,7 @@ pub async fn ask(
     let limit = manifest.limits.completion_tokens;
     let max_tokens = question.max_tokens.unwrap_or(limit).min(limit);
     let json = body(&manifest.model.name, question, max_tokens)?;
-    let mut stream = worker.request(PathId::ChatCompletions, &json).await?;
+    let mut stream = worker.request_keeping(PathId::ChatCompletions, &json, question.keep).await?;
     drop(json);
     loop {
         match stream.next().await? {

@@ -17,7 +17,7 @@ use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -41,19 +41,15 @@ impl Connection {
     /// Connects to `address`; with a `pin`, only to the holder of that key.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`], [`ClientError::TimedOut`], [`ClientError::Handshake`],
-    /// [`ClientError::CertificateChain`], [`ClientError::TlsKeyChanged`].
+    /// [`ClientError::NoSuchHost`], [`ClientError::Unreachable`], [`ClientError::TimedOut`], [`ClientError::Handshake`],
+    /// [`ClientError::ClosedDuringHandshake`], [`ClientError::CertificateChain`],
+    /// [`ClientError::TlsKeyChanged`].
     pub(crate) async fn open(
         address: &str,
         pin: Option<Digest>,
         bounds: &Bounds,
     ) -> Result<Self, ClientError> {
-        let stream = within("the TCP connection", bounds.connect, TcpStream::connect(address))
-            .await?
-            .map_err(|e| ClientError::Unreachable {
-                address: address.to_owned(),
-                kind: e.kind(),
-            })?;
+        let stream = within("the TCP connection", bounds.connect, connect(address)).await??;
         // Frames are small and each one is a token somebody waits for.
         drop(stream.set_nodelay(true));
         let verifier = KeyVerifier::new(pin);
@@ -130,6 +126,18 @@ impl From<SendError> for ClientError {
     }
 }
 
+async fn connect(address: &str) -> Result<TcpStream, ClientError> {
+    let no_such_host = || ClientError::NoSuchHost { address: address.to_owned() };
+    // Resolved apart, because the system's reason for a name without an address has no kind.
+    let found: Vec<_> = lookup_host(address).await.map_err(|_| no_such_host())?.collect();
+    if found.is_empty() {
+        return Err(no_such_host());
+    }
+    TcpStream::connect(found.as_slice())
+        .await
+        .map_err(|e| ClientError::Unreachable { address: address.to_owned(), kind: e.kind() })
+}
+
 async fn handshake(
     stream: TcpStream,
     verifier: &Arc<KeyVerifier>,
@@ -145,7 +153,8 @@ async fn handshake(
 
 fn handshake_error(error: &std::io::Error) -> ClientError {
     let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) else {
-        return ClientError::Handshake(error.kind().to_string());
+        // The loader's relay closes at once while there is no worker behind it.
+        return ClientError::ClosedDuringHandshake(error.kind());
     };
     match key_refusal(tls) {
         Some(KeyRefusal::Intermediates { got }) => ClientError::CertificateChain { got },

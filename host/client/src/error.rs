@@ -12,7 +12,7 @@ use chrysalis_evidence::Refusal;
 use chrysalis_wire::{Digest, RequestId};
 use thiserror::Error;
 
-use crate::limits::MAX_PEER_TEXT_CHARS;
+use crate::limits::{MAX_PEER_TEXT_CHARS, MAX_TRANSCRIPT_BYTES};
 
 /// Why the client refuses.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -26,6 +26,12 @@ pub enum ClientError {
         /// The system's reason.
         kind: ErrorKind,
     },
+    /// The worker's name has no address.
+    #[error("cannot find the worker {address}: its name has no address")]
+    NoSuchHost {
+        /// The address as given.
+        address: String,
+    },
     /// A step took longer than its limit.
     #[error("{what} took longer than {limit:?}")]
     TimedOut {
@@ -37,6 +43,9 @@ pub enum ClientError {
     /// The TLS handshake did not complete.
     #[error("the TLS 1.3 handshake did not complete: {0}")]
     Handshake(String),
+    /// The connection was closed before the TLS handshake was over.
+    #[error("the connection was closed during the TLS handshake: {0}")]
+    ClosedDuringHandshake(ErrorKind),
     /// The peer sent more than the one certificate that carries its key.
     #[error("the worker sent {got} certificates beyond the first; a chain proves nothing here")]
     CertificateChain {
@@ -156,6 +165,9 @@ pub enum ClientError {
     /// A stored receipt cannot be read.
     #[error("the stored receipt is malformed: {0}")]
     StoredMalformed(String),
+    /// The words of an exchange are too many to be kept.
+    #[error("the transcript is over the limit of {MAX_TRANSCRIPT_BYTES} bytes")]
+    TranscriptTooLarge,
     /// The request is not one this API takes; nothing was sealed.
     #[error("the request is refused: {0}")]
     Api(ApiError),
@@ -195,8 +207,10 @@ impl ClientError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "E-UNREACHABLE",
+            Self::NoSuchHost { .. } => "E-NO-SUCH-HOST",
             Self::TimedOut { .. } => "E-TIMEOUT",
             Self::Handshake(_) => "E-TLS",
+            Self::ClosedDuringHandshake(_) => "E-TLS-CLOSED",
             Self::CertificateChain { .. } => "E-TLS-CHAIN",
             Self::TlsKeyChanged { .. } => "E-TLS-KEY-CHANGED",
             Self::KeysetOfAnotherConnection { .. } => "E-KEYSET-TLS",
@@ -217,6 +231,7 @@ impl ClientError {
             Self::Store { .. } => "E-STORE",
             Self::NoSuchReceipt(_) => "E-NO-RECEIPT",
             Self::StoredMalformed(_) => "E-STORED-RECEIPT",
+            Self::TranscriptTooLarge => "E-TRANSCRIPT-SIZE",
             Self::Api(_) => "E-REQUEST",
             Self::Answer(error) => error.code(),
             Self::NotLoopback(_) => "E-NOT-LOOPBACK",
@@ -230,8 +245,14 @@ impl ClientError {
     pub fn next_step(&self) -> &str {
         match self {
             Self::Unreachable { .. } => "check the address and `chrysalis status` on the host",
+            Self::NoSuchHost { .. } => {
+                "check the spelling, and that this machine can resolve names"
+            }
             Self::TimedOut { .. } => "try again; if it persists, the worker is overloaded or gone",
             Self::Handshake(_) => "check that the address is a Chrysalis worker speaking TLS 1.3",
+            Self::ClosedDuringHandshake(_) => {
+                "the worker may be starting or gone: see `chrysalis status` on its host, try again"
+            }
             Self::CertificateChain { .. } | Self::KeysetOfAnotherConnection { .. } => {
                 "something terminates TLS between you and the worker; connect to it directly"
             }
@@ -258,8 +279,9 @@ impl ClientError {
                 "do not rely on this answer; report the worker by its measurement"
             }
             Self::Store { .. } => "check the state directory's permissions and free space",
-            Self::NoSuchReceipt(_) => "list what is stored with `chrysalis receipt show`",
+            Self::NoSuchReceipt(_) => "see what is stored with `chrysalis receipt list`",
             Self::StoredMalformed(_) => "use the file as it was stored; it was edited or damaged",
+            Self::TranscriptTooLarge => "ask for fewer tokens, or keep no transcript",
             Self::Api(_) => "correct the request",
             Self::NotLoopback(_) => {
                 "listen on 127.0.0.1, or allow others to read your prompts explicitly"
@@ -274,6 +296,8 @@ impl ClientError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Unreachable { .. }
+            | Self::NoSuchHost { .. }
+            | Self::ClosedDuringHandshake(_)
             | Self::TimedOut { .. }
             | Self::Disconnected
             | Self::Store { .. }
@@ -284,6 +308,7 @@ impl ClientError {
             | Self::ReceiptMalformed(_)
             | Self::StoredMalformed(_)
             | Self::NoSuchReceipt(_)
+            | Self::TranscriptTooLarge
             | Self::RequestTooLarge { .. }
             | Self::Answer(_)
             | Self::Api(_) => ErrorClass::Malformed,

@@ -9,7 +9,8 @@
 //! * [`StoredReceipt`] keeps what a receipt proves; [`ReceiptStore`] keeps them on disk.
 //! * [`Gateway`] speaks the OpenAI API on loopback, so that unmodified SDKs work.
 //!
-//! No prompt and no answer reaches a log, an error or a file of this crate.
+//! No prompt and no answer reaches a log, an error or a file of this crate, but for the
+//! [`Transcript`] of a requester who asks for one.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -37,6 +38,7 @@ mod settle;
 mod store;
 mod stored;
 mod tls;
+mod transcript;
 mod worker;
 
 pub use ask::{Question, ask};
@@ -47,8 +49,9 @@ pub use error::{ClientError, ErrorClass};
 pub use evidence::Appraised;
 pub use gateway::{Exposure, Gateway};
 pub use limits::Bounds;
-pub use report::{STORED_REPORT_SCHEMA, StoredReport, receipt_in_words};
+pub use report::{STORED_REPORT_SCHEMA, StoredReport, Utc, receipt_in_words};
 pub use response::{ClientEvent, Completed, ResponseStream};
 pub use store::{ReceiptStore, read_stored_receipt};
-pub use stored::{STORED_RECEIPT_SCHEMA, Spoken, StoredReceipt};
+pub use stored::{STORED_RECEIPT_SCHEMA, StoredReceipt};
+pub use transcript::{Keep, Spoken, TRANSCRIPT_SCHEMA, Transcript, payloads_of};
 pub use worker::{AttestedWorker, Worker};

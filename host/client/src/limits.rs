@@ -57,6 +57,16 @@ pub const MAX_GATEWAY_REQUEST_BYTES: usize = chrysalis_wire::limits::MAX_SEALED_
 /// Longest the gateway waits for the body of a local request.
 pub const GATEWAY_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Longest the gateway waits for the head of a local request, also between two requests on one
+/// connection. SDKs drop their idle connections after a few seconds.
+pub const GATEWAY_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most connections to the gateway at once; one more is closed. Each holds one request at most.
+pub const MAX_GATEWAY_CONNECTIONS: usize = 128;
+
+/// Largest transcript kept or read, in bytes of its words: the largest request and 2^16 tokens.
+pub const MAX_TRANSCRIPT_BYTES: usize = MAX_GATEWAY_REQUEST_BYTES + 32 * 1024 * 1024;
+
 /// Largest stored receipt, in bytes: the attestation document and less than 16 KiB.
 pub const MAX_STORED_RECEIPT_BYTES: usize =
     chrysalis_wire::limits::MAX_ATTESTATION_BYTES + 16 * 1024;

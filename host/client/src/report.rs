@@ -121,7 +121,8 @@ pub fn receipt_in_words(report: &ReceiptReport) -> String {
 }
 
 /// A time in UTC, for people.
-struct Utc(UnixTime);
+#[derive(Clone, Copy, Debug)]
+pub struct Utc(pub UnixTime);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

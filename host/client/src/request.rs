@@ -90,6 +90,16 @@ impl SealedCall {
     }
 }
 
+/// Hash of the sampling parameters in `json`; `None` if this worker takes no such request.
+pub(crate) fn sampling_hash(
+    path: PathId,
+    json: &[u8],
+    manifest: &WorkerManifest,
+) -> Option<Digest> {
+    let parsed = parse(path, json, manifest).ok()?;
+    Some(sha256(parsed.canonical_sampling_bytes().expose()))
+}
+
 /// Reads a request within the limits of the measured manifest.
 ///
 /// # Errors

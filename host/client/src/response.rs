@@ -24,6 +24,7 @@ use crate::observed::Observed;
 use crate::request::Pending;
 use crate::settle::{Settled, settle};
 use crate::stored::StoredReceipt;
+use crate::transcript::Transcript;
 use crate::worker::Shared;
 
 /// One event of an answer.
@@ -51,6 +52,8 @@ pub struct Completed {
     pub stored: StoredReceipt,
     /// Every check of the receipt; none failed.
     pub report: ReceiptReport,
+    /// The words, if they were to be kept.
+    pub transcript: Option<Transcript>,
 }
 
 /// The answer to one request.
@@ -62,6 +65,7 @@ pub struct ResponseStream {
     streamed: bool,
     frames: VecDeque<Frame>,
     commit: Option<ResponseCommit>,
+    transcript: Option<Transcript>,
     observed: Observed,
     body: Vec<SecretBytes>,
     body_bytes: usize,
@@ -99,6 +103,7 @@ impl ResponseStream {
         connection: Connection,
         incoming: Incoming,
         pending: Pending,
+        transcript: Option<Transcript>,
     ) -> Self {
         let Pending { appraised, request_id, salt, request_commit, sampling_hash, .. } = pending;
         let Pending { streamed, sent, opener, .. } = pending;
@@ -107,6 +112,7 @@ impl ResponseStream {
             wire: Some(Wire { connection, incoming }),
             opener,
             commit: Some(ResponseCommit::new(&salt)),
+            transcript,
             streamed,
             asked: Settled { appraised, request_id, salt, request_commit, sampling_hash, sent },
             frames: VecDeque::new(),
@@ -216,13 +222,13 @@ impl ResponseStream {
             FrameKind::Chunk => {
                 self.enter(Phase::Chunks, last)?;
                 self.observed.note(payload.expose())?;
-                self.commit_to(&payload);
+                self.commit_to(&payload)?;
                 Ok(Some(ClientEvent::Chunk(payload)))
             }
             FrameKind::Body => {
                 self.enter(Phase::Body, last)?;
                 self.keep(&payload)?;
-                self.commit_to(&payload);
+                self.commit_to(&payload)?;
                 Ok(Some(ClientEvent::Body(payload)))
             }
             FrameKind::Error => self.error(&payload, last).map(Some),
@@ -248,10 +254,11 @@ impl ResponseStream {
         Ok(())
     }
 
-    fn commit_to(&mut self, payload: &SecretBytes) {
+    fn commit_to(&mut self, payload: &SecretBytes) -> Result<(), ClientError> {
         if let Some(commit) = &mut self.commit {
             commit.update(payload.expose());
         }
+        self.transcript.as_mut().map_or(Ok(()), |transcript| transcript.push(payload.expose()))
     }
 
     /// Collects a whole body, to read its usage once it is complete.
@@ -306,8 +313,9 @@ impl ResponseStream {
         }
         let commit = self.commit.take().ok_or(ClientError::FrameOrder("a second receipt"))?;
         let now = self.shared.worker().clock().now();
-        let completed =
+        let mut completed =
             settle(&self.asked, payload.expose(), commit.finish(), &self.observed, failed, now)?;
+        completed.transcript = self.transcript.take();
         self.end();
         Ok(ClientEvent::Done(Box::new(completed)))
     }

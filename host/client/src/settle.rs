@@ -48,7 +48,7 @@ pub(crate) fn settle(
     expect.window = Some(TimeWindow { from: asked.sent.seconds(), to: now.seconds() });
     let report = require(verify(&signed, &expect))?;
     let stored = StoredReceipt::new(&asked.appraised, signed, asked.salt, now.seconds());
-    Ok(Completed { stored, report })
+    Ok(Completed { stored, report, transcript: None })
 }
 
 /// What the evidence alone says about a receipt.

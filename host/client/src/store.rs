@@ -11,6 +11,7 @@ use chrysalis_wire::RequestId;
 
 use crate::error::ClientError;
 use crate::limits::{MAX_LISTED_RECEIPTS, MAX_STORED_RECEIPT_BYTES};
+use crate::response::Completed;
 use crate::stored::StoredReceipt;
 
 /// A directory of stored receipts.
@@ -40,19 +41,40 @@ impl ReceiptStore {
         self.directory.join(format!("{id}.json"))
     }
 
+    /// Where a transcript is or would be.
+    #[must_use]
+    pub fn transcript_path(&self, id: RequestId) -> PathBuf {
+        self.directory.join(format!("{id}.transcript.json"))
+    }
+
+    /// Writes the receipt of an answer, after the words if they were to be kept.
+    ///
+    /// # Errors
+    /// As [`ReceiptStore::save`].
+    pub fn save_completed(&self, completed: &Completed) -> Result<PathBuf, ClientError> {
+        if let Some(transcript) = &completed.transcript {
+            self.write(&self.transcript_path(transcript.request_id()), &transcript.to_json()?)?;
+        }
+        self.save(&completed.stored)
+    }
+
     /// Writes a receipt so that after a crash it is there whole or not at all: temporary file,
     /// `fsync`, rename, `fsync` of the directory.
     ///
     /// # Errors
     /// [`ClientError::Store`], [`ClientError::StoredMalformed`].
     pub fn save(&self, receipt: &StoredReceipt) -> Result<PathBuf, ClientError> {
-        let bytes = receipt.to_json()?;
         let path = self.path(receipt.request_id());
+        self.write(&path, &receipt.to_json()?)?;
+        Ok(path)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), ClientError> {
         let partial = path.with_extension("partial");
-        let written = write_synced(&partial, &bytes)
-            .and_then(|()| fs::rename(&partial, &path))
+        let written = write_synced(&partial, bytes)
+            .and_then(|()| fs::rename(&partial, path))
             .and_then(|()| File::open(&self.directory)?.sync_all());
-        written.map(|()| path).map_err(|e| {
+        written.map_err(|e| {
             // Best effort: what is left behind is not a receipt and is never listed.
             drop(fs::remove_file(&partial));
             failed("write to", &e)

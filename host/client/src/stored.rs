@@ -17,7 +17,9 @@ use crate::error::{ClientError, sanitise};
 use crate::evidence::Appraised;
 use crate::limits::MAX_STORED_RECEIPT_BYTES;
 use crate::report::StoredReport;
+use crate::request::sampling_hash;
 use crate::settle::expectation;
+use crate::transcript::Spoken;
 
 /// Schema name of a stored receipt.
 pub const STORED_RECEIPT_SCHEMA: &str = "chrysalis/stored-receipt/v1";
@@ -108,8 +110,15 @@ impl StoredReceipt {
             Some(verified) => {
                 let mut expect = expectation(verified, self.request_id(), &self.salt);
                 expect.window = Some(TimeWindow { from: self.appraised_at, to: self.saved_at });
-                expect.request_commit = spoken.map(|s| request_commit(&self.salt, s.request));
-                expect.response_commit = spoken.map(|s| self.response_commit(s.response));
+                if let Some(spoken) = spoken {
+                    expect.request_commit = Some(request_commit(&self.salt, spoken.request));
+                    expect.response_commit = Some(self.response_commit(spoken.response));
+                    expect.sampling_hash =
+                        sampling_hash(spoken.path(), spoken.request, verified.manifest());
+                    let observed = spoken.observed().unwrap_or_default();
+                    expect.tokens = observed.tokens;
+                    expect.finish = observed.finish;
+                }
                 verify(&self.receipt, &expect)
             }
         };
@@ -180,22 +189,6 @@ impl StoredReceipt {
 impl fmt::Debug for StoredReceipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StoredReceipt({})", self.request_id())
-    }
-}
-
-/// What was said, from whoever kept it: the exact request bytes, and the answer's payload bytes
-/// (the JSON of each chunk in order, or the whole body).
-#[derive(Clone, Copy)]
-pub struct Spoken<'a> {
-    /// The exact bytes of the OpenAI request.
-    pub request: &'a [u8],
-    /// The payload bytes of the answer, in order.
-    pub response: &'a [u8],
-}
-
-impl fmt::Debug for Spoken<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<redacted {} and {} bytes>", self.request.len(), self.response.len())
     }
 }
 

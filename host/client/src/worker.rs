@@ -25,6 +25,7 @@ use crate::limits::{Bounds, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME, MAX_PLAIN_ERROR
 use crate::plain::expect_ok;
 use crate::request::SealedCall;
 use crate::response::ResponseStream;
+use crate::transcript::{Keep, Transcript};
 
 /// Where a worker is and how it is judged.
 #[derive(Clone)]
@@ -154,8 +155,21 @@ impl AttestedWorker {
     /// which is refused before anything is sealed, and [`ClientError::WorkerRefused`] for a refusal outside the
     /// channel. Refusals inside it are events of the stream.
     pub async fn request(&self, path: PathId, json: &[u8]) -> Result<ResponseStream, ClientError> {
+        self.request_keeping(path, json, Keep::Receipt).await
+    }
+
+    /// [`AttestedWorker::request`], and what is kept of the words.
+    ///
+    /// # Errors
+    /// As [`AttestedWorker::request`].
+    pub async fn request_keeping(
+        &self,
+        path: PathId,
+        json: &[u8],
+        keep: Keep,
+    ) -> Result<ResponseStream, ClientError> {
         let appraised = self.shared.usable().await?;
-        let outcome = self.try_request(&appraised, path, json).await;
+        let outcome = self.try_request(&appraised, path, json, keep).await;
         let stale = match &outcome {
             Ok(stream) => stream.wants_new_evidence(),
             Err(error) => error.wants_new_evidence(),
@@ -165,7 +179,7 @@ impl AttestedWorker {
         }
         // Nothing was generated for the first attempt, so it is not billed either.
         let renewed = self.shared.renew(&appraised).await?;
-        self.try_request(&renewed, path, json).await
+        self.try_request(&renewed, path, json, keep).await
     }
 
     async fn try_request(
@@ -173,6 +187,7 @@ impl AttestedWorker {
         appraised: &Arc<Appraised>,
         path: PathId,
         json: &[u8],
+        keep: Keep,
     ) -> Result<ResponseStream, ClientError> {
         let now = self.shared.worker.clock.now();
         let call = SealedCall::seal(appraised, path, json, now)?;
@@ -180,7 +195,9 @@ impl AttestedWorker {
         let wait = self.shared.worker.bounds.idle;
         let body = expect_ok(response, "application/octet-stream", wait).await?;
         let shared = Arc::clone(&self.shared);
-        let mut stream = ResponseStream::new(shared, connection, body, call.pending);
+        let id = call.pending.request_id;
+        let words = (keep == Keep::Words).then(|| Transcript::new(id, json));
+        let mut stream = ResponseStream::new(shared, connection, body, call.pending, words);
         stream.prefetch().await?;
         Ok(stream)
     }

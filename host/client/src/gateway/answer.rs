@@ -56,7 +56,7 @@ async fn answer(shared: Arc<Shared>, body: Body, path: PathId) -> Response {
 async fn begin(shared: &Shared, body: Body, path: PathId) -> Result<ResponseStream, GatewayError> {
     let read = timeout(GATEWAY_BODY_TIMEOUT, read_body(body));
     let json = read.await.map_err(|_| broken())??;
-    Ok(shared.worker.request(path, &json).await?)
+    Ok(shared.worker.request_keeping(path, &json, shared.keep).await?)
 }
 
 /// Reads a request into a buffer that is wiped.
@@ -181,7 +181,7 @@ impl Pipe {
     /// Stores the receipt.
     async fn save(&self, completed: Completed) -> Result<(), ClientError> {
         let store = self.shared.receipts.clone();
-        blocking(move || store.save(&completed.stored)).await.map(drop)
+        blocking(move || store.save_completed(&completed)).await.map(drop)
     }
 
     /// A failed answer may still have a receipt for what was produced; it is kept if it comes.

@@ -78,7 +78,9 @@ fn to_api(error: ClientError) -> ApiError {
         ClientError::Store { .. } | ClientError::StoredMalformed(_) | ClientError::Randomness => {
             server(500)
         }
-        ClientError::Unreachable { .. } => server(503),
+        ClientError::Unreachable { .. }
+        | ClientError::NoSuchHost { .. }
+        | ClientError::ClosedDuringHandshake(_) => server(503),
         ClientError::TimedOut { .. } => server(504),
         ClientError::Disconnected | ClientError::Truncated { .. } => server(502),
         _ => ApiError::refused(code, message),

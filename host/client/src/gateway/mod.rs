@@ -5,6 +5,7 @@
 //! sealed; their exact bytes are what is sealed. Any API key is accepted and ignored: who may use
 //! the port is decided by the machine. Nothing of a prompt or an answer is logged.
 
+mod accept;
 mod answer;
 mod error;
 mod guard;
@@ -17,8 +18,10 @@ use axum::Router;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
+use self::accept::AcceptBounds;
 use crate::error::ClientError;
 use crate::store::ReceiptStore;
+use crate::transcript::Keep;
 use crate::worker::AttestedWorker;
 
 /// Whether others on the network may use the gateway, and so read prompts on their way to it: it
@@ -42,13 +45,20 @@ pub(crate) struct State {
     pub(crate) worker: AttestedWorker,
     pub(crate) receipts: ReceiptStore,
     pub(crate) exposure: Exposure,
+    pub(crate) keep: Keep,
 }
 
 impl Gateway {
-    /// A gateway in front of `worker` that keeps receipts in `receipts`.
+    /// A gateway in front of `worker` that keeps receipts in `receipts`, and the words beside
+    /// them if `keep` says so.
     #[must_use]
-    pub fn new(worker: AttestedWorker, receipts: ReceiptStore, exposure: Exposure) -> Self {
-        Self { state: Arc::new(State { worker, receipts, exposure }) }
+    pub fn new(
+        worker: AttestedWorker,
+        receipts: ReceiptStore,
+        exposure: Exposure,
+        keep: Keep,
+    ) -> Self {
+        Self { state: Arc::new(State { worker, receipts, exposure, keep }) }
     }
 
     /// Binds `address`.
@@ -67,22 +77,18 @@ impl Gateway {
 
     /// Serves until `stop` completes; requests in progress are then finished.
     ///
-    /// # Errors
-    /// [`ClientError::Listen`] if the listener breaks.
-    pub async fn serve(
+    /// To stop at once, drop the future and the runtime with it.
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        self.serve_within(listener, AcceptBounds::default(), stop).await;
+    }
+
+    async fn serve_within(
         self,
         listener: TcpListener,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), ClientError> {
-        let failed = |e: std::io::Error| ClientError::Listen {
-            address: SocketAddr::from(([0, 0, 0, 0], 0)),
-            kind: e.kind(),
-        };
-        let address = listener.local_addr().map_err(failed)?;
-        axum::serve(listener, self.router())
-            .with_graceful_shutdown(stop)
-            .await
-            .map_err(|e| ClientError::Listen { address, kind: e.kind() })
+        bounds: AcceptBounds,
+        stop: impl Future<Output = ()>,
+    ) {
+        accept::serve(listener, self.router(), bounds, stop).await;
     }
 
     /// The routes, for a server of the caller's own.

@@ -88,6 +88,7 @@ async fn asks_a_question_and_hands_the_text_on_as_it_comes() {
         max_tokens: Some(3),
         temperature: Some(0.0),
         seed: Some(1),
+        ..Question::default()
     };
     let mut pieces = Vec::new();
     let completed = ask(&worker, &question, |text| pieces.push(text.to_owned())).await.unwrap();

@@ -284,3 +284,13 @@ async fn says_when_nobody_listens() {
     assert_eq!(error.code(), "E-UNREACHABLE");
     assert!(error.to_string().contains(&address));
 }
+
+#[tokio::test]
+async fn a_name_without_an_address_is_said_to_be_one() {
+    let bench = Bench::start().await;
+    let Err(error) = bench.client_with("worker.invalid:8443", &pins()).attest().await else {
+        panic!("there is a worker at worker.invalid")
+    };
+    assert_eq!(error.code(), "E-NO-SUCH-HOST");
+    assert!(error.to_string().contains("worker.invalid:8443"), "{error}");
+}

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use chrysalis_client::{Exposure, Gateway, ReceiptStore};
+use chrysalis_client::{Exposure, Gateway, Keep, ReceiptStore, Transcript};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER};
@@ -72,16 +72,20 @@ impl Reply {
 
 impl Local {
     async fn start() -> Self {
+        Self::keeping(Keep::Receipt).await
+    }
+
+    async fn keeping(keep: Keep) -> Self {
         let bench = Bench::start().await;
         let directory = TempDir::new().unwrap();
         let receipts = ReceiptStore::open(directory.path().join("receipts")).unwrap();
         let gateway =
-            Gateway::new(bench.attested().await, receipts.clone(), Exposure::LoopbackOnly);
+            Gateway::new(bench.attested().await, receipts.clone(), Exposure::LoopbackOnly, keep);
         let any = "127.0.0.1:0".parse().unwrap();
         let listener = Gateway::bind(any, Exposure::LoopbackOnly).await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
-            gateway.serve(listener, std::future::pending()).await.unwrap();
+            gateway.serve(listener, std::future::pending()).await;
         });
         Self { bench, address, receipts, directory, server }
     }
@@ -376,6 +380,62 @@ async fn refuses_web_pages() {
     let reply = local.call(request).await;
     assert_eq!((reply.status, &*reply.error().2), (StatusCode::FORBIDDEN, "E-BROWSER"));
     assert_eq!(local.bench.worker.requests(), 0);
+}
+
+#[tokio::test]
+async fn refuses_what_a_page_makes_a_browser_fetch_without_an_origin() {
+    let local = Local::start().await;
+    for (site, status) in [
+        ("cross-site", StatusCode::FORBIDDEN),
+        ("same-site", StatusCode::FORBIDDEN),
+        ("same-origin", StatusCode::FORBIDDEN),
+        ("none", StatusCode::OK),
+    ] {
+        let mut request = local.request(Method::GET, "/healthz", "");
+        request.headers_mut().insert("sec-fetch-site", site.parse().unwrap());
+        assert_eq!(local.call(request).await.status, status, "{site}");
+    }
+}
+
+#[tokio::test]
+async fn refuses_a_request_that_names_another_host_besides() {
+    let local = Local::start().await;
+    let mut request = local.request(Method::GET, "/healthz", "");
+    request.headers_mut().append(HOST, "evil.example".parse().unwrap());
+    assert_eq!(local.call(request).await.status, StatusCode::MISDIRECTED_REQUEST);
+    let request = local.request(Method::GET, "http://evil.example/healthz", "");
+    assert_eq!(local.call(request).await.status, StatusCode::MISDIRECTED_REQUEST);
+    let request = local.request(Method::GET, "http://localhost/healthz", "");
+    assert_eq!(local.call(request).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn keeps_the_words_only_where_it_is_told_to() {
+    let local = Local::start().await;
+    local.chat(WHOLE).await;
+    let files = || std::fs::read_dir(local.directory.path().join("receipts")).unwrap();
+    assert_eq!(files().count(), 1);
+    for json in [WHOLE, STREAM] {
+        let local = Local::keeping(Keep::Words).await;
+        let reply = local.chat(json).await;
+        let id = reply.header("x-chrysalis-receipt-id").unwrap().parse().unwrap();
+        let kept = std::fs::read(local.receipts.transcript_path(id)).unwrap();
+        let kept = Transcript::parse(&kept).unwrap();
+        assert_eq!(kept.request(), json.as_bytes());
+        assert_eq!(*kept.response(), *chrysalis_client::payloads_of(reply.body.as_bytes()));
+        // The words are no receipt, and the API does not hand them out.
+        assert_eq!(local.receipts.list().unwrap(), [id]);
+        let reply = local.get(&format!("/v1/receipts/{id}.transcript")).await;
+        assert_eq!(reply.status, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_complete_leaves_no_words() {
+    let local = Local::keeping(Keep::Words).await;
+    local.bench.worker.answers(Answer::EndsEarly);
+    local.chat(STREAM).await;
+    assert_eq!(std::fs::read_dir(local.directory.path().join("receipts")).unwrap().count(), 0);
 }
 
 #[tokio::test]
