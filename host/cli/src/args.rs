@@ -1,5 +1,6 @@
 //! The command line. Every subcommand's arguments live beside its code in [`crate::commands`].
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -7,8 +8,8 @@ use clap::{Parser, Subcommand};
 use crate::commands::{
     appraise::Appraise, ask::Ask, image::ImageCommand, manifest::ManifestCommand,
     measure::MeasureCommand, model::ModelCommand, receipt::ReceiptCommand, release::ReleaseCommand,
-    serve::Serve, sgx::SgxCommand, shape::ShapeCommand, tcb::Tcb, worker::Logs, worker::State,
-    worker::Up,
+    serve::Serve, sgx::SgxCommand, shape::ShapeCommand, shell::Completions, shell::Man, tcb::Tcb,
+    worker::Logs, worker::State, worker::Up,
 };
 use crate::report::Format;
 
@@ -63,12 +64,25 @@ pub(crate) enum Command {
     Ask(Ask),
     /// Serve the OpenAI API on this machine, with every answer verified.
     Serve(Serve),
-    /// Show and verify receipts.
+    /// List, show and verify receipts.
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+    /// Write the completions of a shell to standard output.
+    Completions(Completions),
+    /// Write the manual pages.
+    Man(Man),
     /// The supervisor behind `up`; reads its launch from standard input.
     #[command(name = "__supervise", hide = true)]
     Supervise,
+}
+
+/// An address to listen on: `IP:PORT`, or `localhost:PORT`.
+pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
+    let ip = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    ip.as_deref()
+        .unwrap_or(text)
+        .parse()
+        .map_err(|_| "write it as IP:PORT, such as 127.0.0.1:8443".to_owned())
 }
 
 /// The state directory: `--state`, else `$XDG_STATE_HOME/chrysalis`, else

@@ -17,6 +17,7 @@ use chrysalis_client::{ClientError, ErrorClass};
 use chrysalis_evidence::{CollateralError, PinsError, Refusal};
 use chrysalis_image::ImageError;
 use chrysalis_loader::LoaderError;
+use chrysalis_loader::console::stage_name;
 use chrysalis_measure::MeasureError;
 use chrysalis_measure::sgx::SgxError;
 use chrysalis_receipt::ReceiptError;
@@ -25,6 +26,8 @@ use chrysalis_tcb::TcbError;
 use chrysalis_vault::{GgufError, VaultError};
 use chrysalis_wire::{ManifestError, WireError};
 use serde::Serialize;
+
+use crate::boot::explain;
 
 /// What kind of end a command came to, apart from success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +102,12 @@ impl Failure {
         self
     }
 
+    /// Says which file it is about.
+    pub(crate) fn in_file(mut self, path: &Path) -> Self {
+        self.message = format!("{}: {}", path.display(), self.message);
+        self
+    }
+
     /// Says what was expected and what was found.
     pub(crate) fn compared(mut self, expected: impl ToString, found: impl ToString) -> Self {
         let (expected, found) = (expected.to_string(), found.to_string());
@@ -165,6 +174,13 @@ impl From<LoaderError> for Failure {
             LoaderError::StateMalformed { .. } | LoaderError::Launch { .. } => Class::Malformed,
             _ => Class::Internal,
         };
+        if let LoaderError::Refused { stage, code } = &error
+            && let Some((cause, next)) = explain(code)
+        {
+            let stage = stage_name(*stage);
+            let message = format!("the worker refused at boot stage {stage}: {cause}");
+            return Self::new(class, code, message).next(next);
+        }
         // The worker's own code is what its operator can look up.
         let code = match &error {
             LoaderError::Refused { code, .. } | LoaderError::InitRefused { code, .. } => {
@@ -335,6 +351,8 @@ mod tests {
             code: "E-CHUNK-HASH".to_owned(),
         });
         assert_eq!((failure.code.as_str(), failure.class), ("E-CHUNK-HASH", Class::Refused));
+        assert!(failure.message.contains("boot stage model: a chunk"), "{}", failure.message);
+        assert!(failure.next_step.contains("chrysalis model verify"), "{}", failure.next_step);
     }
 
     #[test]

@@ -9,14 +9,17 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod args;
+mod boot;
 mod commands;
 mod context;
 mod exit;
 mod files;
 mod progress;
 mod report;
+mod signals;
 mod transcript;
 mod verifier;
+mod waiting;
 
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -2,6 +2,7 @@
 //! standard error, as text or as JSON. What it prints may come from a worker or a file, so text
 //! for a terminal has its control characters escaped.
 
+use std::ffi::OsString;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -138,6 +139,15 @@ impl Report {
         }
     }
 
+    /// Something is waited for, so far for `seconds`.
+    pub(crate) fn waiting(&self, what: &str, seconds: u64) {
+        match self.format {
+            Format::Text => error_line(&format!("still waiting for {what} ({seconds} s)")),
+            Format::Json => self
+                .event(&serde_json::json!({"event": "waiting", "for": what, "seconds": seconds})),
+        }
+    }
+
     /// Progress of a step that is counted in bytes.
     pub(crate) fn progress(&self, stage: &'static str) -> Progress {
         Progress::new(stage, self.format, io::stderr().is_terminal())
@@ -233,9 +243,26 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.render().to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    error_line(&format!("error[E-USAGE]: {}", text.trim_end()));
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    if asks_for_json(std::env::args_os().skip(1)) {
+        let failure = Failure::new(Class::Usage, "E-USAGE", text);
+        Report::new(Format::Json).failure(&failure);
+    } else {
+        error_line(&format!("error[E-USAGE]: {text}"));
+    }
     Class::Usage.into()
+}
+
+/// Whether a command line that cannot be parsed asks for JSON all the same.
+fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    let mut previous = OsString::new();
+    for argument in arguments {
+        if argument == "--format=json" || (previous == "--format" && argument == "json") {
+            return true;
+        }
+        previous = argument;
+    }
+    false
 }
 
 /// Control characters of a stranger's text, made visible. Line feeds and tabs stay.

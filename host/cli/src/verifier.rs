@@ -14,6 +14,9 @@ use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::files;
 
+/// What every verifying command waits for first.
+pub(crate) const EVIDENCE: &str = "the worker's evidence";
+
 /// What evidence is judged by.
 #[derive(Debug, Args)]
 pub(crate) struct Policy {
@@ -32,8 +35,10 @@ impl Policy {
     /// Reads both files.
     pub(crate) fn load(&self) -> Result<(Appraiser, Collateral), Failure> {
         let allow = if self.insecure_sim { AllowSim::Yes } else { AllowSim::No };
-        let pins = Pins::parse(&files::read_text(&self.pins, MAX_PINS_BYTES)?, allow)?;
-        let collateral = Collateral::parse(&files::read(&self.collateral, MAX_COLLATERAL_BYTES)?)?;
+        let pins = Pins::parse(&files::read_text(&self.pins, MAX_PINS_BYTES)?, allow)
+            .map_err(|e| Failure::from(e).in_file(&self.pins))?;
+        let collateral = Collateral::parse(&files::read(&self.collateral, MAX_COLLATERAL_BYTES)?)
+            .map_err(|e| Failure::from(e).in_file(&self.collateral))?;
         Ok((Appraiser::new(pins), collateral))
     }
 

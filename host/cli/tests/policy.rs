@@ -118,6 +118,20 @@ fn a_worker_that_is_not_there_is_unreachable_and_not_refused() {
     run.exits(1).says("E-UNREACHABLE");
     let run = world.run(&format!("ask --worker {address} {JUDGE} --insecure-sim hello"));
     run.exits(1).says("E-UNREACHABLE");
+    let run = world.run(&format!("appraise worker.invalid:1 {JUDGE} --insecure-sim"));
+    run.exits(1).says("E-NO-SUCH-HOST");
+}
+
+#[test]
+fn a_relay_without_a_worker_is_a_reason_to_try_again_and_not_a_refusal() {
+    let world = World::with_pins();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let relay = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    let run = world.run(&format!("appraise {address} {JUDGE} --insecure-sim"));
+    let text = run.exits(1).says("E-TLS-CLOSED").stderr();
+    assert!(text.contains("chrysalis status"), "{text}");
+    relay.join().unwrap();
 }
 
 #[test]
@@ -141,7 +155,8 @@ fn malformed_pins_and_collateral_are_malformed() {
     world.file("bad.toml", pins);
     let run = world
         .run("appraise 127.0.0.1:9 --pins @bad.toml --collateral @collateral.json --insecure-sim");
-    run.exits(30).says("E-PINS-FORM");
+    let text = run.exits(30).says("E-PINS-FORM").stderr();
+    assert!(text.contains(&world.arg("bad.toml")), "which file? {text}");
     world.file("bad.json", "{");
     let run =
         world.run("appraise 127.0.0.1:9 --pins @pins.toml --collateral @bad.json --insecure-sim");
@@ -196,6 +211,95 @@ fn a_receipt_file_that_is_none_is_malformed() {
     world.run("receipt show @r.json").exits(30).says("E-STORED-RECEIPT");
     world.run(&format!("receipt verify @r.json {JUDGE} --insecure-sim")).exits(30);
     world.run("receipt show @nowhere").exits(64).says("E-FILE");
+}
+
+#[test]
+fn of_several_receipts_each_is_tried_and_named() {
+    let world = World::with_pins();
+    world.file("r.json", "{}");
+    let run = world.run(&format!("receipt verify @r.json @nowhere {JUDGE} --insecure-sim"));
+    let text = run.exits(30).says("E-STORED-RECEIPT").stderr();
+    assert!(text.contains(&world.arg("r.json")), "{text}");
+    let line = format!("receipt verify @r.json @r.json {JUDGE} --insecure-sim");
+    world.run(&format!("{line} --request @r.json --response @r.json")).exits(64).says("E-USAGE");
+    world.run(&format!("{line} --request @r.json")).exits(64);
+}
+
+#[test]
+fn receipts_are_listed_by_path() {
+    let world = World::new();
+    let text = world.run("receipt list --state @client").success().stdout();
+    assert!(text.contains("no receipt") && text.contains(&world.arg("client")), "{text}");
+    let id = "00112233445566778899aabbccddeeff";
+    let path = format!("client/receipts/{id}.json");
+    world.file(&path, "{}");
+    world.file(&format!("client/receipts/{id}.transcript.json"), "{}");
+    let json = world.run("--format json receipt list --state @client").success();
+    let json = json.json("chrysalis/receipts/v1");
+    assert_eq!(json["receipts"], serde_json::json!([world.arg(&path)]));
+}
+
+#[test]
+fn every_error_is_json_where_json_is_asked_for() {
+    let world = World::with_pins();
+    world.file("r.json", "{}");
+    for (line, code, exit) in [
+        ("--format json nonsense", "E-USAGE", 64),
+        ("status --format=json --bogus", "E-USAGE", 64),
+        ("--format json model inspect @nowhere", "E-FILE", 64),
+        ("--format json receipt show @r.json", "E-STORED-RECEIPT", 30),
+        (
+            "--format json manifest init --bundle @m.chrysalis --network sim --out @w.toml",
+            "E-EXISTS",
+            10,
+        ),
+        (
+            "--format json up --worker @nowhere --manifest @r.json --bundle @r.json --collateral @r.json",
+            "E-NO-FILE",
+            64,
+        ),
+    ] {
+        let run = world.run(line).exits(exit);
+        assert_eq!(run.stdout(), "", "{line}");
+        let error: serde_json::Value = serde_json::from_str(run.stderr().trim()).unwrap();
+        assert_eq!(error["schema"], "chrysalis/error/v1", "{line}");
+        assert_eq!(
+            (error["code"].as_str(), error["exit"].as_i64()),
+            (Some(code), Some(exit.into()))
+        );
+        assert!(!error["next_step"].as_str().unwrap().is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn an_address_to_listen_on_may_be_localhost_and_a_wrong_one_is_explained() {
+    let world = World::with_pins();
+    let line = format!("serve --worker 127.0.0.1:9 {JUDGE} --insecure-sim --listen");
+    world.run(&format!("{line} localhost:0")).exits(1).says("E-UNREACHABLE");
+    let run = world.run(&format!("{line} here")).exits(64);
+    assert!(run.stderr().contains("127.0.0.1:8443"), "{}", run.stderr());
+}
+
+#[test]
+fn shells_and_man_know_every_command() {
+    let world = World::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = world.run(&format!("completions {shell}")).success().stdout();
+        assert!(script.contains("appraise") && script.contains("chrysalis"), "{shell}");
+        assert!(!script.contains('\u{1b}'), "{shell}");
+    }
+    world.file("c.bash", world.run("completions bash").stdout());
+    let parsed = std::process::Command::new("bash").args(["-n", &world.arg("c.bash")]).status();
+    assert!(parsed.unwrap().success());
+    let pages = world.run("--format json man --out @man").success().json("chrysalis/man/v1");
+    assert!(pages["pages"].as_array().unwrap().len() > 15, "{pages}");
+    let page = world.text("man/chrysalis-receipt-verify.1");
+    assert!(
+        page.contains(".TH chrysalis\\-receipt\\-verify")
+            || page.contains(".TH chrysalis-receipt-verify"),
+        "{page}"
+    );
+    assert!(!world.path("man/chrysalis-__supervise.1").exists());
 }
 
 #[test]

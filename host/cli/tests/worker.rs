@@ -42,6 +42,9 @@ fn a_worker_comes_up_is_watched_and_goes_down() {
     let run = up(&world, &booting("127.0.0.1:4"), "").success();
     assert!(run.stdout().starts_with("INSECURE-SIM"), "{}", run.stdout());
     assert!(run.stderr().contains("manifest  done"), "{}", run.stderr());
+    // What it suggests is for this worker and not for the default directory's.
+    let down = format!("`chrysalis down --state {}`", world.arg("state"));
+    assert!(run.stdout().contains(&down), "{}", run.stdout());
     assert!(!run.stderr().contains("no event"), "{}", run.stderr());
 
     let json = world.run("--format json status --state @state").success();
@@ -76,6 +79,69 @@ fn a_refusal_at_boot_exits_10_with_the_workers_code() {
     up(&world, script, "").exits(10).says("E-CHUNK-HASH");
     let text = world.run("status --state @state").success().stdout();
     assert!(text.contains("refused with        E-CHUNK-HASH"), "{text}");
+    assert!(text.contains("chrysalis model verify"), "a code alone helps nobody: {text}");
+}
+
+#[test]
+fn a_refusal_says_what_it_means_and_what_to_do() {
+    let world = World::new();
+    let script = r#"echo '{"event":"stage","stage":"manifest","state":"refused","code":"E-TEE-NONE"}'; exit 10"#;
+    let text = up(&world, script, "").exits(10).says("E-TEE-NONE").stderr();
+    assert!(text.contains("boot stage manifest: this machine has no TEE"), "{text}");
+    assert!(text.contains("chrysalis-worker-sim"), "{text}");
+}
+
+#[test]
+fn an_interrupted_boot_is_stopped_and_nothing_goes_on_behind_it() {
+    let world = World::new();
+    world.file("script", "exec /bin/sleep 60");
+    world.file("bundle", "");
+    let worker =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../loader/tests/fixtures/fake-worker.sh");
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_chrysalis"))
+        .args(["up", "--worker", worker.to_str().unwrap(), "--manifest", &world.arg("script")])
+        .args(["--bundle", &world.arg("bundle"), "--collateral", &world.arg("bundle")])
+        .args(["--listen", "127.0.0.1:0", "--state", &world.arg("state")])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = || world.run("--format json status --state @state").json("chrysalis/status/v1");
+    let running = || status()["run"]["worker"]["pid"].is_number();
+    assert!((0..400).any(|_| running()), "the worker never started");
+    let pid = child.id().to_string();
+    assert!(
+        std::process::Command::new("/bin/kill").args(["-INT", &pid]).status().unwrap().success()
+    );
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("interrupted") && text.contains("error[E-STOPPED]"), "{text}");
+    assert_eq!(status()["supervisor"], "down");
+}
+
+#[test]
+fn what_is_not_there_is_said_with_its_place() {
+    let world = World::new();
+    let place = world.arg("state");
+    for line in ["status --state @state", "down --state @state"] {
+        let text = world.run(line).success().stdout();
+        assert!(text.contains(&format!("in {place}.")), "{text}");
+    }
+    let run = world.run("logs --state @state").success();
+    assert!(run.stderr().contains("no log yet") && run.stderr().contains(&place));
+    assert_eq!(run.stdout(), "");
+}
+
+#[test]
+fn log_lines_have_a_time_that_people_read() {
+    let world = World::new();
+    up(&world, &booting("127.0.0.1:4"), "").success();
+    let logs = world.run("logs --state @state").success().stdout();
+    let first = logs.lines().next().unwrap();
+    assert!(first.starts_with("20") && first.get(19..22) == Some("Z  "), "{first}");
+    world.run("down --state @state").success();
 }
 
 #[test]

@@ -8,7 +8,8 @@ use clap::Args;
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::transcript;
-use crate::verifier::Policy;
+use crate::verifier::{EVIDENCE, Policy};
+use crate::waiting::Waiting;
 
 /// `appraise`.
 #[derive(Debug, Args)]
@@ -22,7 +23,9 @@ pub(crate) struct Appraise {
 
 pub(crate) fn run(arguments: &Appraise, context: &Context) -> Result<ExitCode, Failure> {
     let worker = arguments.policy.worker(&arguments.address, context)?;
+    let waiting = Waiting::for_(context.report, EVIDENCE);
     let attestation = context.block_on(async { Ok(worker.attest().await?) })?;
+    drop(waiting);
     let verdict = attestation.verdict();
     if context.report.is_json() {
         // A verdict carries its own schema.

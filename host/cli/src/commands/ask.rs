@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use chrysalis_client::{Completed, Question, ReceiptStore, ask as question_and_answer};
+use chrysalis_client::{Completed, Keep, Question, ReceiptStore, ask as question_and_answer};
 use chrysalis_receipt::ReceiptReport;
 use chrysalis_wire::{RequestId, SecretBytes};
 use clap::Args;
@@ -14,8 +14,10 @@ use serde::Serialize;
 use crate::args::state_dir;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
+use crate::signals::Signals;
 use crate::transcript;
-use crate::verifier::Policy;
+use crate::verifier::{EVIDENCE, Policy};
+use crate::waiting::Waiting;
 
 /// `ask`.
 #[derive(Debug, Args)]
@@ -37,6 +39,10 @@ pub(crate) struct Ask {
     /// Seed of the sampler.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Keep question and answer beside the receipt, so that `receipt verify` can check them.
+    /// Whoever reads the state directory can read them.
+    #[arg(long)]
+    keep_transcript: bool,
     /// Directory that receipts are kept under.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -60,20 +66,30 @@ pub(crate) fn run(arguments: &Ask, context: &Context) -> Result<ExitCode, Failur
         max_tokens: arguments.max_tokens,
         temperature: arguments.temperature,
         seed: arguments.seed,
+        keep: if arguments.keep_transcript { Keep::Words } else { Keep::Receipt },
     };
     // Before anything is sent: an answer that is paid for must have a place for its receipt.
     let store = ReceiptStore::open(receipts(arguments.state.as_ref())?)?;
     let worker = arguments.policy.worker(&arguments.worker, context)?;
     let (answer, completed) = context.block_on(async {
+        let waiting = Waiting::for_(context.report, EVIDENCE);
         let attestation = worker.attest().await?;
+        drop(waiting);
         let report = &context.report;
         report.notes(attestation.verdict(), |out| transcript::verdict(out, attestation.verdict()));
         let attested = attestation.accept()?;
-        let mut answer = Answer { context, text: String::new(), written: false, broken: None };
-        let completed = question_and_answer(&attested, &question, |piece| answer.take(piece)).await;
+        let mut signals = Signals::catch()?;
+        let mut answer = Answer::new(context);
+        let completed = tokio::select! {
+            completed = question_and_answer(&attested, &question, |piece| answer.take(piece)) => {
+                completed.map_err(Failure::from)
+            }
+            // Dropping the question closes the connection, and the worker stops.
+            () = signals.next() => Err(interrupted()),
+        };
         answer.finish(completed)
     })?;
-    let path = store.save(&completed.stored)?;
+    let path = store.save_completed(&completed)?;
     report(answer, &completed, &path.display().to_string(), context)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -116,22 +132,31 @@ struct Answer<'a> {
     text: String,
     written: bool,
     broken: Option<Failure>,
+    waiting: Option<Waiting>,
 }
 
-impl Answer<'_> {
+impl<'a> Answer<'a> {
+    fn new(context: &'a Context) -> Self {
+        let waiting = Some(Waiting::for_(context.report, "the answer"));
+        Self { context, text: String::new(), written: false, broken: None, waiting }
+    }
+
     fn take(&mut self, piece: &str) {
         if self.context.report.is_json() {
             self.text.push_str(piece);
         } else if self.broken.is_none() {
+            // From here on the answer itself shows that it comes.
+            self.waiting = None;
             self.broken = self.context.report.foreign(piece).err();
             self.written = true;
         }
     }
 
     fn finish(
-        self,
-        completed: Result<Box<Completed>, chrysalis_client::ClientError>,
+        mut self,
+        completed: Result<Box<Completed>, Failure>,
     ) -> Result<(String, Box<Completed>), Failure> {
+        self.waiting = None;
         if self.written {
             self.context.report.out(b"\n")?;
         }
@@ -141,10 +166,15 @@ impl Answer<'_> {
                 if self.written {
                     self.context.report.note("What was printed is INCOMPLETE. Do not use it.");
                 }
-                Err(error.into())
+                Err(error)
             }
         }
     }
+}
+
+fn interrupted() -> Failure {
+    let message = "interrupted before the answer was complete; there is no receipt for it";
+    Failure::new(Class::Internal, "E-INTERRUPTED", message).next("ask again")
 }
 
 fn prompt(argument: &str) -> Result<SecretBytes, Failure> {

@@ -13,6 +13,7 @@ pub(crate) mod release;
 pub(crate) mod serve;
 pub(crate) mod sgx;
 pub(crate) mod shape;
+pub(crate) mod shell;
 pub(crate) mod supervise;
 pub(crate) mod tcb;
 pub(crate) mod vm;
@@ -43,6 +44,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Serve(arguments) => serve::run(&arguments, context),
         Command::Release(command) => release::run(&command, context),
         Command::Receipt(command) => receipt::run(&command, context),
+        Command::Completions(arguments) => shell::completions(&arguments, context),
+        Command::Man(arguments) => shell::man(&arguments, context),
         Command::Supervise => supervise::run(context),
     }
 }

@@ -18,7 +18,8 @@ use crate::exit::{Class, Failure};
 use crate::files;
 use crate::progress::bytes;
 use crate::report::Text;
-use crate::verifier::Policy;
+use crate::verifier::{EVIDENCE, Policy};
+use crate::waiting::Waiting;
 
 /// What to do with a model.
 #[derive(Debug, Subcommand)]
@@ -116,13 +117,14 @@ pub(crate) fn run(command: ModelCommand, context: &Context) -> Result<ExitCode, 
 /// Opens a bundle; nothing in it is verified yet but that it is consistent.
 pub(crate) fn open(path: &Path) -> Result<Bundle<File>, Failure> {
     let file = File::open(path).map_err(|e| Failure::file("open", path, &e))?;
-    Ok(Bundle::open(file)?)
+    Bundle::open(file).map_err(|e| Failure::from(e).in_file(path))
 }
 
 fn pack(arguments: &Pack, context: &Context) -> Result<(), Failure> {
     let path = &arguments.gguf;
     let file = File::open(path).map_err(|e| Failure::file("open", path, &e))?;
-    let mut input = PackInput::from_gguf(GGUF_NAME, &fallback_name(path), file)?;
+    let mut input = PackInput::from_gguf(GGUF_NAME, &fallback_name(path), file)
+        .map_err(|e| Failure::from(e).in_file(path))?;
     if let Some(name) = &arguments.name {
         input.name.clone_from(name);
     }
@@ -197,7 +199,9 @@ fn grant(arguments: &Grant, context: &Context) -> Result<(), Failure> {
     };
     let worker = arguments.policy.worker(&arguments.worker, context)?;
     let insecure_sim = context.block_on(async {
+        let waiting = Waiting::for_(context.report, EVIDENCE);
         let attested = worker.appraise().await?;
+        drop(waiting);
         let evidence = attested.evidence().await;
         let expected = evidence.verified.model_root();
         if expected != model_root {

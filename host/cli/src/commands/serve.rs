@@ -4,17 +4,22 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use chrysalis_client::{Exposure, Gateway, ReceiptStore};
+use chrysalis_client::{Exposure, Gateway, Keep, ReceiptStore};
 use clap::Args;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
+use crate::args::listen;
 use crate::commands::ask::receipts;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
+use crate::signals::Signals;
 use crate::transcript;
-use crate::verifier::Policy;
+use crate::verifier::{EVIDENCE, Policy};
+use crate::waiting::Waiting;
 
 /// `serve`.
 #[derive(Debug, Args)]
@@ -25,11 +30,15 @@ pub(crate) struct Serve {
     #[command(flatten)]
     policy: Policy,
     /// Address of the API.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000", value_parser = listen)]
     listen: SocketAddr,
     /// Allow an address that others can reach. They speak plain HTTP to it and can read prompts.
     #[arg(long)]
     allow_remote: bool,
+    /// Keep every request and answer beside its receipt, so that `receipt verify` can check them.
+    /// Whoever reads the state directory can read them.
+    #[arg(long)]
+    keep_transcripts: bool,
     /// Directory that receipts are kept under.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -37,13 +46,16 @@ pub(crate) struct Serve {
 
 pub(crate) fn run(arguments: &Serve, context: &Context) -> Result<ExitCode, Failure> {
     let exposure = if arguments.allow_remote { Exposure::Network } else { Exposure::LoopbackOnly };
+    let keep = if arguments.keep_transcripts { Keep::Words } else { Keep::Receipt };
     let directory = receipts(arguments.state.as_ref())?;
     let store = ReceiptStore::open(&directory)?;
     let worker = arguments.policy.worker(&arguments.worker, context)?;
     context.block_on(async {
         let listener = Gateway::bind(arguments.listen, exposure).await?;
         let listen = listener.local_addr().map_err(runtime)?;
+        let waiting = Waiting::for_(context.report, EVIDENCE);
         let attestation = worker.attest().await?;
+        drop(waiting);
         let verdict = attestation.verdict();
         context.report.notes(verdict, |out| transcript::verdict(out, verdict));
         let attested = attestation.accept()?;
@@ -53,30 +65,51 @@ pub(crate) fn run(arguments: &Serve, context: &Context) -> Result<ExitCode, Fail
             model: evidence.verified.manifest().model.name.clone(),
             insecure_sim: evidence.verified.insecure_sim(),
             receipts: directory.display().to_string(),
+            keeps_transcripts: arguments.keep_transcripts,
         };
         context.report.result("chrysalis/serve/v1", &serving, |out| {
+            if serving.insecure_sim {
+                out.warning("INSECURE-SIM  the worker is simulated; its host can read everything")?;
+            }
             out.field("base_url", &serving.base_url)?;
             out.field("model", &serving.model)?;
-            out.field("receipts", &serving.receipts)
+            out.field("receipts", &serving.receipts)?;
+            if serving.keeps_transcripts {
+                out.line("Requests and answers are kept beside the receipts.")?;
+            }
+            Ok(())
         })?;
-        let stop = stop()?;
-        Gateway::new(attested, store, exposure).serve(listener, stop).await?;
+        until_stopped(Gateway::new(attested, store, exposure, keep), listener, context).await?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Completes at Ctrl-C, SIGTERM or the end of the terminal.
-fn stop() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(runtime)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(runtime)?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    })
+/// Serves until the first signal, then until the answers in progress are complete or a second one
+/// comes. What is broken off then is an error for whoever waits for it.
+async fn until_stopped(
+    gateway: Gateway,
+    listener: TcpListener,
+    context: &Context,
+) -> Result<(), Failure> {
+    let mut signals = Signals::catch()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = gateway.serve(listener, async move { drop(stopped.await) });
+    tokio::pin!(serving);
+    tokio::select! {
+        () = &mut serving => return Ok(()),
+        () = signals.next() => drop(stop),
+    }
+    tokio::select! {
+        biased;
+        () = &mut serving => return Ok(()),
+        () = tokio::time::sleep(QUIET_STOP) => {}
+    }
+    context.report.note("stopping after the answers in progress; interrupt again to stop at once");
+    tokio::select! {
+        () = &mut serving => {}
+        () = signals.next() => context.report.note("stopped; unfinished answers were broken off"),
+    }
+    Ok(())
 }
 
 fn runtime(error: std::io::Error) -> Failure {
@@ -89,4 +122,8 @@ struct Serving {
     model: String,
     insecure_sim: bool,
     receipts: String,
+    keeps_transcripts: bool,
 }
+
+/// A stop that takes no longer is not worth a word.
+const QUIET_STOP: Duration = Duration::from_millis(300);

@@ -4,8 +4,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chrysalis_client::Utc;
 use chrysalis_loader::console::stage_name;
 use chrysalis_loader::gramine::{Gramine, SgxDevices};
 use chrysalis_loader::log::{LogLine, loader_log_tail};
@@ -17,12 +20,15 @@ use chrysalis_wire::{BootStage, ConsoleEvent, StageState, UnixTime};
 use clap::Args;
 use serde::Serialize;
 
-use crate::args::state_dir;
+use crate::args::{listen, state_dir};
+use crate::boot::explain;
 use crate::commands::vm::{self, VmArgs};
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::progress::Progress;
 use crate::report::Text;
+use crate::signals::Signals;
+use crate::waiting::Waiting;
 
 /// `up`.
 #[derive(Debug, Args)]
@@ -46,7 +52,7 @@ pub(crate) struct Up {
     #[arg(long, value_name = "FILE")]
     collateral: PathBuf,
     /// Public address.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443", value_parser = listen)]
     listen: SocketAddr,
     #[command(flatten)]
     state: State,
@@ -105,9 +111,11 @@ pub(crate) fn up(arguments: Up, context: &Context) -> Result<ExitCode, Failure> 
     let program = std::env::current_exe()
         .map_err(|e| Failure::new(Class::Internal, "E-SELF", e.to_string()))?;
     let command = SupervisorCommand { program, arguments: vec!["__supervise".to_owned()] };
-    let mut stages = Stages { context, model: None };
+    let mut stages = Stages { context, model: None, supervised: Arc::default() };
+    stop_when_interrupted(&launch, Arc::clone(&stages.supervised), context)?;
     let up = start(&launch, &command, |event| stages.show(event))?;
     drop(stages);
+    let with = hint(&arguments.state);
     let shown = Started::new(&up);
     context.report.result("chrysalis/up/v1", &shown, |out| {
         if shown.insecure_sim {
@@ -115,18 +123,26 @@ pub(crate) fn up(arguments: Up, context: &Context) -> Result<ExitCode, Failure> 
         }
         out.field("listening on", shown.listen)?;
         if shown.waiting_for_grant {
-            out.line("The model is sealed. Next: `chrysalis model grant` with its key.")
-        } else {
-            out.line("Ready. `chrysalis status` and `chrysalis logs -f` watch it; `chrysalis down` stops it.")
+            out.line("The model is sealed. Next: `chrysalis model grant` with its key.")?;
         }
+        let ready = if shown.waiting_for_grant { "" } else { "Ready. " };
+        out.line(format_args!(
+            "{ready}`chrysalis status{with}` and `chrysalis logs -f{with}` watch it; `chrysalis \
+             down{with}` stops it."
+        ))
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn down(arguments: &State, context: &Context) -> Result<ExitCode, Failure> {
-    let down = stop(&state_dir(arguments.state.as_ref())?)?;
+    let directory = state_dir(arguments.state.as_ref())?;
+    let waiting = Waiting::for_(context.report, "the worker's end");
+    let down = stop(&directory)?;
+    drop(waiting);
     let (what, text) = match down {
-        Down::NothingRunning => ("nothing-running", "Nothing was running.".to_owned()),
+        Down::NothingRunning => {
+            ("nothing-running", format!("Nothing was running in {}.", directory.display()))
+        }
         Down::Stopped { pid } => ("stopped", format!("Stopped (supervisor process {pid}).")),
         Down::Killed { pid } => ("killed", format!("Supervisor process {pid} had to be killed.")),
         Down::EndedOrphan { pid } => {
@@ -143,9 +159,11 @@ pub(crate) fn status(arguments: &State, context: &Context) -> Result<ExitCode, F
     let status = look(&directory)?;
     let body = StatusBody::new(&status);
     context.report.result("chrysalis/status/v1", &body, |out| match &status {
-        Status::Down { last: None } => out.line("Nothing is running."),
+        Status::Down { last: None } => {
+            out.line(format_args!("Nothing is running in {}.", directory.display()))
+        }
         Status::Down { last: Some(last) } => {
-            out.line("Nothing is running. The last run:")?;
+            out.line(format_args!("Nothing is running in {}. The last run:", directory.display()))?;
             run(out, last, context.now())
         }
         Status::Starting { pid } => out.line(format_args!("Supervisor process {pid} starts.")),
@@ -167,6 +185,10 @@ pub(crate) fn logs(arguments: &Logs, context: &Context) -> Result<ExitCode, Fail
         context.report.result("chrysalis/loader-log/v1", &body, |out| out.line(text.trim_end()))?;
         return Ok(ExitCode::SUCCESS);
     }
+    if !state.console_log().exists() {
+        let log = state.console_log();
+        context.report.note(&format!("there is no log yet: {}", log.display()));
+    }
     let mut reader = LogReader::new(state.console_log());
     loop {
         for line in reader.lines()? {
@@ -185,18 +207,66 @@ fn show_line(line: &LogLine, context: &Context) -> Result<(), Failure> {
         return context.report.json_line(&LogBody { schema, at, event });
     }
     let Some(text) = event_text(&line.event) else { return Ok(()) };
-    context.report.out(format!("{}  {text}\n", line.at.0).as_bytes())
+    context.report.out(format!("{}  {text}\n", Utc(line.at)).as_bytes())
+}
+
+/// The flag that names the same state directory, for the commands we suggest.
+fn hint(state: &State) -> String {
+    state.state.as_ref().map_or_else(String::new, |path| {
+        let path = path.display().to_string();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=@".contains(c);
+        if path.chars().all(plain) {
+            format!(" --state {path}")
+        } else {
+            format!(" --state '{}'", path.replace('\'', r"'\''"))
+        }
+    })
+}
+
+/// A boot that is interrupted is stopped: the supervisor lives in a session of its own and would
+/// go on. `up` then ends with what the supervisor reports.
+fn stop_when_interrupted(
+    launch: &Launch,
+    supervised: Arc<AtomicBool>,
+    context: &Context,
+) -> Result<(), Failure> {
+    let (report, state) = (context.report, launch.state.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(Class::Internal, "E-RUNTIME", e.to_string()))?;
+    let entered = runtime.enter();
+    let mut signals = Signals::catch()?;
+    drop(entered);
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            loop {
+                signals.next().await;
+                report.note("interrupted: stopping the worker");
+                // Another supervisor's worker may run in this directory until our own has it.
+                while !supervised.load(Ordering::SeqCst) {
+                    tokio::time::sleep(INTERRUPT_POLL).await;
+                }
+                // What comes of it is in the supervisor's report.
+                let _ = stop(&state);
+            }
+        });
+    });
+    Ok(())
 }
 
 /// Shows the boot as it happens.
 struct Stages<'a> {
     context: &'a Context,
     model: Option<Progress>,
+    /// Set once there is a supervisor of our own to stop.
+    supervised: Arc<AtomicBool>,
 }
 
 impl Stages<'_> {
     fn show(&mut self, event: &SupervisorEvent) {
         let report = &self.context.report;
+        self.supervised.store(!event.is_outcome(), Ordering::SeqCst);
         if let SupervisorEvent::Console { event } = event {
             if let ConsoleEvent::Stage { stage: BootStage::Model, state, done, total, .. } = event {
                 if *state == StageState::Progress {
@@ -288,6 +358,10 @@ fn run(out: &mut Text, run: &RunState, now: UnixTime) -> std::fmt::Result {
     }
     if let Some(code) = &run.refusal {
         out.field("refused with", code)?;
+        if let Some((cause, next)) = explain(code) {
+            out.field("which means", cause)?;
+            out.field("next", next)?;
+        }
     }
     out.field("listening on", &run.listen)?;
     out.field("started", ago(run.started, now))?;
@@ -372,6 +446,9 @@ struct LogBody<'a> {
     #[serde(flatten)]
     event: &'a ConsoleEvent,
 }
+
+/// How often an interrupted `up` looks whether its supervisor runs.
+const INTERRUPT_POLL: Duration = Duration::from_millis(20);
 
 /// How often `logs -f` looks for new lines.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);

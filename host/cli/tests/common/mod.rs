@@ -28,7 +28,9 @@ impl World {
 
     /// Writes a file and returns its path as an argument.
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        std::fs::write(self.path(name), content).unwrap();
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
         self.arg(name)
     }
 

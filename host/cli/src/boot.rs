@@ -1,0 +1,159 @@
+//! What a worker's refusal to boot means and what its operator does about it. A booting worker
+//! says a stage and a code on its console and nothing else, because everything it says is read by
+//! the host; the words are here.
+
+/// What a code means, and what to do: the first entry whose prefix fits.
+pub(crate) fn explain(code: &str) -> Option<(&'static str, &'static str)> {
+    let known = CODES.iter().find(|(prefix, _, _)| code.starts_with(prefix));
+    known.map(|(_, cause, next)| (*cause, *next))
+}
+
+/// Prefix of a code, cause, next step. Longer prefixes come first.
+const CODES: &[(&str, &str, &str)] = &[
+    (
+        "E-TEE-NONE",
+        "this machine has no TEE that the worker knows",
+        "use a machine with TDX, or try everything out with `chrysalis-worker-sim`",
+    ),
+    ("E-TEE-", "the platform's interface did not do its part", PLATFORM),
+    ("E-QGS-", "the quote service of this machine did not do its part", PLATFORM),
+    ("E-QUOTE", "this machine gave no usable quote", PLATFORM),
+    (
+        "E-ENVIRONMENT",
+        "the worker was given environment variables, which no measurement covers",
+        "start it with `chrysalis up`, which gives it none",
+    ),
+    (
+        "E-HARDENING",
+        "the kernel refused a protection that the worker does not do without",
+        "check the limits and security modules of this machine (core dumps, no_new_privs)",
+    ),
+    (
+        "E-UNREADABLE",
+        "a file of the launch cannot be read, or is larger than it may be",
+        "check that this user may read manifest, bundle and collateral",
+    ),
+    (
+        "E-NETWORK",
+        "the manifest is for another kind of network than this platform may serve",
+        "a simulated worker needs `manifest init --network sim`, a real one any other",
+    ),
+    (
+        "E-MODEL-ROOT",
+        "the bundle is not the model that the manifest names",
+        "give the bundle whose root the manifest has (`chrysalis model inspect`), or write a new \
+         manifest and pin it",
+    ),
+    (
+        "E-MODEL-",
+        "the bundle is whole, but this engine cannot run the model in it",
+        "see what it is with `chrysalis model inspect`; Llama-family models in GGUF are supported",
+    ),
+    (
+        "E-INSECURE-SIM",
+        "the simulated platform could not do its part",
+        "check that worker and collateral are of one release",
+    ),
+    ("E-TEMPLATE-", "the model's chat template cannot be used", "pack a corrected GGUF file"),
+    ("E-GGUF-", "the GGUF file in the bundle cannot be read", "pack a sound GGUF file"),
+    ("E-BUNDLE-IO", "the bundle cannot be read", "check the disk and the file's permissions"),
+    ("E-BUNDLE-MAGIC", "the file is no bundle", "make one with `chrysalis model pack`"),
+    (
+        "E-BUNDLE-VERSION",
+        "the bundle is of a version that this worker does not read",
+        "pack the model with the tools of the worker's release",
+    ),
+    ("E-BUNDLE-", "the bundle is damaged", DAMAGED),
+    ("E-CHUNK-", "a chunk of the bundle is not the one that was packed", DAMAGED),
+    ("E-TABLE-", "the bundle's table is not the one that was packed", DAMAGED),
+    ("E-MANIFEST-", "the bundle's own manifest is not in its form", DAMAGED),
+    (
+        "E-MANIFEST",
+        "the manifest is not one that this worker takes",
+        "write it with `chrysalis manifest init`, which says what is wrong with it",
+    ),
+    (
+        "E-KEY-WRONG",
+        "the granted key is not the one the bundle was sealed with",
+        "start the worker again and grant the right key",
+    ),
+    (
+        "E-KEY-",
+        "manifest and bundle do not agree about sealing, or the key is malformed",
+        "write the manifest for this very bundle with `chrysalis manifest init`",
+    ),
+    (
+        "E-NO-MODEL",
+        "there is no model in the bundle",
+        "pack a GGUF file with `chrysalis model pack`",
+    ),
+    (
+        "E-NOT-MEASURED",
+        "the runtime register does not show what PID 1 had to measure before it started the worker",
+        "boot the image again; if it stays, the image is not one this worker belongs to",
+    ),
+    ("E-NOT-RANDOM", "the system has no random numbers", "check the machine"),
+    ("E-MEMORY", "there is not enough memory for the model", "give it more, or a smaller model"),
+    ("E-ENGINE-", "the engine did not start", "read `chrysalis logs --loader`"),
+    ("E-COLLATERAL-", "the collateral is malformed, stale, or for another platform", COLLATERAL),
+    ("E-EVAL-NUMBER", "the collateral is older than the policy allows", COLLATERAL),
+    (
+        "E-TCB-STATUS",
+        "this platform's firmware is not up to date",
+        "update BIOS, microcode and the TDX module, then fetch the collateral again",
+    ),
+    (
+        "E-SELF-MEASUREMENT",
+        "the worker's evidence does not show what the worker itself measured",
+        "start it again; if it stays, this platform does not extend its registers",
+    ),
+    ("E-DCAP", "the worker's own quote does not verify with this collateral", COLLATERAL),
+];
+
+const PLATFORM: &str = "check the TDX driver and the quote service (qgsd) on the host";
+const DAMAGED: &str = "find the damage with `chrysalis model verify`, then copy or pack it again";
+const COLLATERAL: &str = "fetch the collateral again; for a simulated worker write it with \
+                          `chrysalis-worker-sim sim collateral --out FILE`";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use super::*;
+
+    /// The codes a source file of the enclave names.
+    fn codes(file: &str) -> Vec<String> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../enclave").join(file);
+        let text = std::fs::read_to_string(path).unwrap();
+        text.split('"').filter(|piece| piece.starts_with("E-")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_code_a_worker_can_refuse_to_boot_with_is_explained() {
+        // Of the worker itself, what no launch by `up` and no boot can meet.
+        let not_at_boot = ["E-USAGE", "E-LISTEN", "E-KEYS", "E-STOPPED"];
+        let mut seen = 0;
+        for file in ["worker/src/error.rs", "tee/src/error.rs"] {
+            for code in codes(file) {
+                seen += 1;
+                let known = explain(&code).is_some() || not_at_boot.contains(&&*code);
+                assert!(known, "{code} of {file} has no words");
+            }
+        }
+        assert!(seen > 20, "only {seen} codes were found");
+        for code in ["E-CHUNK-HASH", "E-BUNDLE-TRUNCATED", "E-KEY-WRONG", "E-MODEL-ARCHITECTURE"] {
+            assert!(explain(code).is_some(), "{code}");
+        }
+    }
+
+    #[test]
+    fn the_longest_prefix_wins() {
+        for (at, (prefix, _, _)) in CODES.iter().enumerate() {
+            let hidden = CODES.iter().take(at).find(|(earlier, _, _)| prefix.starts_with(earlier));
+            assert!(hidden.is_none(), "{prefix} is hidden by {hidden:?}");
+        }
+        assert!(explain("E-TEE-NONE").unwrap().1.contains("chrysalis-worker-sim"));
+        assert_eq!(explain("E-UNHEARD-OF"), None);
+    }
+}
