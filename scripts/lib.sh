@@ -18,7 +18,7 @@ NODE_WHEEL_SHA256=b5c500aa4dc046333ecb0a80f183e069e5c30ce637f1c1a37166b2c0b642dc
 NODE_HOME="$CACHE/node-$NODE_VERSION"
 export CHRYSALIS_CACHE="$CACHE" PIP_DISABLE_PIP_VERSION_CHECK=1
 
-say() { printf '\n\033[1m== %s\033[0m\n' "$*" >&2; }
+say() { if [ -t 2 ]; then printf '\n\033[1m== %s\033[0m\n' "$*"; else printf '\n== %s\n' "$*"; fi >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # need COMMAND DEBIAN_PACKAGE: installs the package if the command is missing.

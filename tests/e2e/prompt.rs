@@ -1,8 +1,10 @@
 //! The main job: a sealed prompt, the model's answer, a verified receipt.
 
 use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
 
-use chrysalis_tests::{Running, World, chrysalis};
+use chrysalis_tests::{Ran, Running, World, bin, chrysalis};
 use serde_json::Value;
 
 #[test]
@@ -20,7 +22,8 @@ fn answers_a_sealed_prompt_and_the_receipt_verifies_offline() {
 
     let mut verify = vec!["receipt".to_owned(), "verify".into(), receipt.display().to_string()];
     verify.extend(world.trust());
-    chrysalis(verify.clone()).expect_code(0);
+    let verified = chrysalis(verify.clone()).expect_code(0);
+    assert!(verified.stdout.contains("SKIP  request"), "no word is kept: {}", verified.stdout);
 
     // One changed figure, and it verifies no more.
     let mut stored: Value = serde_json::from_slice(&fs::read(&receipt).unwrap()).unwrap();
@@ -29,6 +32,62 @@ fn answers_a_sealed_prompt_and_the_receipt_verifies_offline() {
     fs::write(&receipt, serde_json::to_vec(&stored).unwrap()).unwrap();
     let refused = chrysalis(verify);
     assert!([10, 30].contains(&refused.code), "a changed receipt is refused: {refused:?}");
+}
+
+#[test]
+fn words_kept_on_request_prove_the_whole_receipt_offline() {
+    let Some(world) = World::get() else { return };
+    let worker = Running::start(world);
+    let extra = ["--max-tokens", "8", "--temperature", "0", "--keep-transcript"];
+    worker.ask(world, &extra, "What is a prime number?").expect_code(0);
+    let listed = chrysalis([
+        "receipt".as_ref(),
+        "list".as_ref(),
+        "--state".as_ref(),
+        worker.state.path().as_os_str(),
+    ]);
+    let receipt = listed.expect_code(0).stdout.trim().to_owned();
+    let mut verify = vec!["receipt".to_owned(), "verify".into(), receipt.clone()];
+    verify.extend(world.trust());
+    let verified = chrysalis(verify.clone()).expect_code(0);
+    for id in ["request", "response", "sampling", "tokens", "finish"] {
+        assert!(verified.stdout.contains(&format!("PASS  {id}")), "{}", verified.stdout);
+    }
+    assert!(!verified.stdout.contains("SKIP"), "{}", verified.stdout);
+
+    // One changed word, and it is not what was said.
+    let transcript = receipt.replace(".json", ".transcript.json");
+    let text = fs::read_to_string(&transcript).unwrap();
+    fs::write(&transcript, text.replace("prime number?", "prime lumber?")).unwrap();
+    let refused = chrysalis(verify).expect_code(10);
+    assert!(refused.stdout.contains("FAIL  request"), "{}", refused.stdout);
+}
+
+#[test]
+fn an_interrupted_question_says_that_its_answer_is_incomplete() {
+    let Some(world) = World::get() else { return };
+    let worker = Running::start(world);
+    let mut args = vec!["ask".to_owned(), "--worker".into(), worker.address.clone()];
+    args.extend(world.trust());
+    args.extend(["--max-tokens".into(), "400".into(), "--state".into()]);
+    args.extend([worker.state.path().display().to_string(), "Write a very long story.".into()]);
+    let mut child = Command::new(bin("chrysalis"))
+        .args(&args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 1];
+    child.stdout.as_mut().unwrap().read_exact(&mut first).expect("the answer begins");
+    assert!(
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success()
+    );
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    let ran = ran.expect_code(1);
+    assert!(ran.stderr.contains("INCOMPLETE"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("error[E-INTERRUPTED]"), "{}", ran.stderr);
+    worker.ask(world, &["--max-tokens", "4"], "Hello").expect_code(0);
 }
 
 #[test]

@@ -2,9 +2,10 @@
 //! a second implementation in another language against the real worker; and what fetches them.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use chrysalis_tests::{Killed, Ran, Running, World, bin, root};
+use chrysalis_tests::{Killed, Ran, Running, World, bin, chrysalis, eventually, root};
 
 /// A gateway in front of `worker`; returns it with its base URL.
 fn serve(world: &World, worker: &Running) -> (Killed, String) {
@@ -25,6 +26,95 @@ fn serve(world: &World, worker: &Running) -> (Killed, String) {
         .expect("serve says it in JSON");
     let base = told["base_url"].as_str().expect("serve says where it listens").to_owned();
     (Killed(child), base)
+}
+
+/// Asks the gateway for a long answer with `curl`, as a stream into `out`.
+fn curl(
+    base: &str,
+    request: &std::path::Path,
+    headers: &std::path::Path,
+    out: &std::path::Path,
+) -> Child {
+    Command::new("curl")
+        .args(["--silent", "--show-error", "--no-buffer", "--dump-header"])
+        .arg(headers)
+        .arg("--output")
+        .arg(out)
+        .arg("--data-binary")
+        .arg(format!("@{}", request.display()))
+        .arg(format!("{base}/chat/completions"))
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("curl is here; scripts/setup tests installs it")
+}
+
+fn story(tokens: u32) -> String {
+    format!(
+        r#"{{"model":"smollm2-135m-instruct","stream":true,"max_tokens":{tokens},"messages":[{{"role":"user","content":"Write a long story."}}]}}"#
+    )
+}
+
+#[test]
+fn what_a_program_sent_and_got_verifies_against_the_receipt_it_was_named() {
+    let Some(world) = World::get() else { return };
+    let worker = Running::start(world);
+    let (_gateway, base) = serve(world, &worker);
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("request"), story(8)).unwrap();
+    let mut child = curl(&base, &path("request"), &path("headers"), &path("response"));
+    assert!(child.wait().unwrap().success());
+    let headers = std::fs::read_to_string(path("headers")).unwrap();
+    let id = headers.lines().find_map(|l| l.strip_prefix("x-chrysalis-receipt-id: "));
+    let id = id.expect("the receipt is named in a header").trim().to_owned();
+    let receipt = worker.state.path().join(format!("client/receipts/{id}.json"));
+    let mut verify = vec!["receipt".to_owned(), "verify".into(), receipt.display().to_string()];
+    verify.extend(world.trust());
+    for name in ["request", "response"] {
+        verify.extend([format!("--{name}"), path(name).display().to_string()]);
+    }
+    let verified = chrysalis(&verify).expect_code(0);
+    assert!(!verified.stdout.contains("SKIP"), "{}", verified.stdout);
+    let events = std::fs::read_to_string(path("response")).unwrap();
+    std::fs::write(path("response"), events.replacen("data: {", "data: { ", 1)).unwrap();
+    let refused = chrysalis(&verify).expect_code(10);
+    assert!(refused.stdout.contains("FAIL  response"), "{}", refused.stdout);
+}
+
+#[test]
+fn an_interrupted_gateway_finishes_its_answers_and_a_second_interrupt_ends_it_at_once() {
+    let Some(world) = World::get() else { return };
+    let worker = Running::start(world);
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let interrupt = |gateway: &Killed| {
+        let pid = gateway.0.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    };
+    let begun = |out: &str| {
+        let bytes = || std::fs::metadata(path(out)).map_or(0, |m| m.len());
+        eventually(Duration::from_secs(60), "the answer begins", || (bytes() > 0).then_some(()));
+    };
+    // Once: the answer in progress is complete, and then the gateway ends.
+    let (mut gateway, base) = serve(world, &worker);
+    std::fs::write(path("short"), story(24)).unwrap();
+    let mut child = curl(&base, &path("short"), &path("headers"), &path("whole"));
+    begun("whole");
+    interrupt(&gateway);
+    assert!(child.wait().unwrap().success());
+    assert!(std::fs::read_to_string(path("whole")).unwrap().ends_with("data: [DONE]\n\n"));
+    assert!(gateway.0.wait().unwrap().success());
+    // Twice: it ends while the answer is far from complete, and nobody can take it for complete.
+    let (mut gateway, base) = serve(world, &worker);
+    std::fs::write(path("long"), story(1000)).unwrap();
+    let mut child = curl(&base, &path("long"), &path("headers"), &path("cut"));
+    begun("cut");
+    interrupt(&gateway);
+    std::thread::sleep(Duration::from_millis(600));
+    interrupt(&gateway);
+    eventually(Duration::from_secs(5), "the gateway ends", || gateway.0.try_wait().unwrap());
+    assert!(!child.wait().unwrap().success(), "a cut body is an error for curl");
+    assert!(!std::fs::read_to_string(path("cut")).unwrap().contains("[DONE]"));
 }
 
 /// An interpreter that `scripts/test` prepared, or `None` (printed) outside of it.
