@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use chrysalis_tests::{Killed, Ran, Running, World, bin, chrysalis, eventually, root};
+use chrysalis_tests::{Killed, Ran, Running, World, bin, chrysalis, eventually, root, status};
 
 /// A gateway in front of `worker`; returns it with its base URL.
 fn serve(world: &World, worker: &Running) -> (Killed, String) {
@@ -127,6 +127,11 @@ fn prepared(variable: &str) -> Option<PathBuf> {
     path
 }
 
+/// The process that serves `worker`, for a scenario to kill.
+fn process(worker: &Running) -> String {
+    status(worker.state.path())["worker"]["pid"].to_string()
+}
+
 fn all_passed(ran: &Ran) {
     assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.contains(", 0 failed"), "{}", ran.stdout);
@@ -143,6 +148,7 @@ fn the_official_python_sdk_works_unmodified() {
     let ran: Ran = Command::new(python)
         .arg(root().join("tests/sdk/openai_python.py"))
         .env("BASE_URL", base)
+        .env("WORKER_PID", process(&worker))
         .output()
         .unwrap()
         .into();
@@ -158,7 +164,13 @@ fn the_official_javascript_sdk_works_unmodified() {
     let (_gateway, base) = serve(world, &worker);
     let script = modules.join("openai_js.mjs");
     std::fs::copy(root().join("tests/sdk/openai_js.mjs"), &script).unwrap();
-    let ran: Ran = Command::new("node").arg(script).env("BASE_URL", base).output().unwrap().into();
+    let ran: Ran = Command::new("node")
+        .arg(script)
+        .env("BASE_URL", base)
+        .env("WORKER_PID", process(&worker))
+        .output()
+        .unwrap()
+        .into();
     all_passed(&ran);
 }
 

@@ -5,7 +5,8 @@
 // Prints `ok NAME` or `not ok NAME: why` for each scenario and `N passed, M failed` at the end;
 // exits 1 if anything failed. The SDK is used unmodified: the API key is a placeholder the gateway
 // ignores, and retries are off so that a refusal is seen as it was sent. MODEL picks a model;
-// without it the first one the gateway lists is used.
+// without it the first one the gateway lists is used. WORKER_PID, if given, is a worker to kill in
+// the last scenario.
 
 import OpenAI from "openai";
 
@@ -273,6 +274,21 @@ const scenarios = {
     check(answers.every((a) => content(a)), "an answer is empty");
   },
 };
+
+if (process.env.WORKER_PID) {
+  scenarios.a_stream_whose_worker_is_killed_is_an_error = async () => {
+    let [seen, error] = [0, null];
+    try {
+      for await (const _chunk of await chat(user(LONG), { stream: true, max_tokens: 400 })) {
+        if ((seen += 1) === 4) process.kill(Number(process.env.WORKER_PID), "SIGKILL");
+      }
+    } catch (caught) {
+      error = caught;
+    }
+    check(error instanceof OpenAI.APIError, "a cut stream ended as if it were complete");
+    check(error.code === "E-TRUNCATED", `code ${error.code}`);
+  };
+}
 
 const wanted = new Set(process.argv.slice(2));
 let [passed, failed] = [0, 0];

@@ -5,12 +5,13 @@
 Prints `ok NAME` or `not ok NAME: why` for each scenario and `N passed, M failed` at the end; exits
 1 if anything failed. The SDK is used unmodified: the API key is a placeholder the gateway ignores,
 and retries are off so that a refusal is seen as it was sent. MODEL picks a model; without it the
-first one the gateway lists is used.
+first one the gateway lists is used. WORKER_PID, if given, is a worker to kill in the last scenario.
 """
 
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 import urllib.request
@@ -306,6 +307,22 @@ def two_requests_at_once_are_both_answered():
             return await asyncio.gather(ask("Say hello."), ask("Say goodbye."))
 
     check(all(content(answer) for answer in asyncio.run(both())), "an answer is empty")
+
+
+def a_stream_whose_worker_is_killed_is_an_error():
+    error = None
+    try:
+        for seen, _chunk in enumerate(chat(user(LONG), stream=True, max_tokens=400)):
+            if seen == 3:
+                os.kill(int(os.environ["WORKER_PID"]), signal.SIGKILL)
+    except openai.APIError as caught:
+        error = caught
+    check(error is not None, "a cut stream ended as if it were complete")
+    check(error.code == "E-TRUNCATED", f"code {error.code!r}")
+
+
+if "WORKER_PID" in os.environ:
+    scenario(a_stream_whose_worker_is_killed_is_an_error)
 
 
 def main():

@@ -230,6 +230,7 @@ fn receipts_are_listed_by_path() {
     let world = World::new();
     let text = world.run("receipt list --state @client").success().stdout();
     assert!(text.contains("no receipt") && text.contains(&world.arg("client")), "{text}");
+    assert!(!world.path("client").exists(), "looking made a directory");
     let id = "00112233445566778899aabbccddeeff";
     let path = format!("client/receipts/{id}.json");
     world.file(&path, "{}");

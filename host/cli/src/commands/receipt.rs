@@ -79,9 +79,12 @@ fn read(path: &Path) -> Result<StoredReceipt, Failure> {
 
 fn list(state: Option<&PathBuf>, context: &Context) -> Result<(), Failure> {
     let directory = receipts(state)?;
-    let store = ReceiptStore::open(&directory)?;
-    let paths: Vec<String> =
-        store.list()?.into_iter().map(|id| store.path(id).display().to_string()).collect();
+    let mut paths = Vec::new();
+    // Looking makes no directory.
+    if directory.exists() {
+        let store = ReceiptStore::open(&directory)?;
+        paths.extend(store.list()?.into_iter().map(|id| store.path(id).display().to_string()));
+    }
     let listed = Listed { directory: directory.display().to_string(), receipts: &paths };
     context.report.result("chrysalis/receipts/v1", &listed, |out| {
         if paths.is_empty() {
