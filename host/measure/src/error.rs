@@ -33,6 +33,12 @@ pub enum MeasureError {
     /// The event log could not be hashed.
     #[error("the boot events cannot be replayed: {0}")]
     Events(#[from] chrysalis_evidence::EventError),
+    /// What would be written does not load as pins.
+    #[error("these pins would not load: {0}")]
+    Pins(chrysalis_evidence::PinsError),
+    /// More than the platform was given.
+    #[error("the platform table lists workers of its own")]
+    PlatformTable,
     /// A TDX register cannot be predicted.
     #[error(transparent)]
     Tdx(#[from] crate::tdx::TdxError),
@@ -49,6 +55,8 @@ impl MeasureError {
             Self::Name { .. } => "E-MEASURE-NAME",
             Self::SimRoot { .. } => "E-MEASURE-SIM-ROOT",
             Self::Events(error) => error.code(),
+            Self::Pins(error) => error.code(),
+            Self::PlatformTable => "E-MEASURE-PLATFORM",
             Self::Tdx(error) => error.code(),
         }
     }
@@ -63,6 +71,9 @@ impl MeasureError {
             Self::EmptyExecutable => "name the worker program that will run",
             Self::NotSimulated { .. } => "use `chrysalis manifest init --network sim`",
             Self::Name { .. } => "choose a short name, such as the worker's version",
+            Self::Pins(_) | Self::PlatformTable => {
+                "give a [platform] table as in manifests/pins.example.toml, and nothing else"
+            }
             Self::Tdx(error) => error.next_step(),
             Self::SimRoot { .. } => "write it with the simulated worker: `sim root --out FILE`",
         }

@@ -86,10 +86,10 @@ pub enum TdxError {
         max: u64,
     },
     /// A TDVF section that does not lie in guest memory.
-    #[error("TDVF section {index} is not in the {memory} bytes of guest memory")]
+    #[error("the TDVF section at {address:#x} is not in the {memory} bytes of guest memory")]
     SectionOutsideMemory {
-        /// Position in the table.
-        index: usize,
+        /// Address of the section.
+        address: u64,
         /// Memory of the shape.
         memory: u64,
     },

@@ -4,6 +4,9 @@
 //! each range of memory, split where the firmware has pages already. The END HOB is not measured.
 //! Reproduces the first event of two logs from real TDs (1024 and 2048 MiB).
 
+use serde::{Deserialize, Serialize};
+
+use super::digest::Sha384Digest;
 use super::error::TdxError;
 use super::tdvf::{SectionKind, Tdvf};
 
@@ -36,6 +39,14 @@ impl MemorySize {
         self.0 / MIB
     }
 
+    /// Sizes machines are likely to have: each multiple of 64 MiB up to 32 GiB, then of 1 GiB up to
+    /// 4 TiB.
+    pub(crate) fn usual() -> impl Iterator<Item = Self> {
+        let small = (1..=512u64).map(|n| n.saturating_mul(64 * MIB));
+        let large = (33..=4096u64).map(|n| n.saturating_mul(1 << 30));
+        small.chain(large).filter_map(|bytes| Self::from_bytes(bytes).ok())
+    }
+
     /// Memory of a q35 machine: below the PCI hole, then from 4 GiB.
     fn regions(self) -> impl Iterator<Item = Range> {
         let low = if self.0 >= LARGE_MEMORY { LOW_OF_LARGE } else { LARGE_MEMORY };
@@ -46,46 +57,75 @@ impl MemorySize {
     }
 }
 
-/// The measured bytes of the TD HOB for `memory`: `56 + 48 n` bytes.
-///
-/// # Errors
-/// [`TdxError::SectionCount`] without exactly one TD_HOB section,
-/// [`TdxError::SectionOutsideMemory`] for a section that is not in RAM.
-pub fn td_hob(tdvf: &Tdvf<'_>, memory: MemorySize) -> Result<Vec<u8>, TdxError> {
-    let home = tdvf.only(SectionKind::TdHob)?;
-    let accepted = accepted(tdvf, memory)?;
-    let resources = memory.regions().flat_map(|region| split(region, &accepted));
-    let mut body = Vec::new();
-    for (range, kind) in resources {
-        body.extend_from_slice(&resource(range, kind));
-    }
-    let end = home
-        .address
-        .saturating_add(HANDOFF_BYTES)
-        .saturating_add(u64::try_from(body.len()).unwrap_or(u64::MAX))
-        .saturating_add(END_BYTES);
-    // It fits: the most sections a firmware may have make 34 ranges, and a section has a page.
-    let mut out = handoff(end).to_vec();
-    out.append(&mut body);
-    Ok(out)
+/// What of the firmware the memory map depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HobLayout {
+    /// Address of the TD_HOB section.
+    base: u64,
+    /// Start and end of the memory the firmware has already, by address. Neighbours are not
+    /// merged.
+    accepted: Vec<[u64; 2]>,
 }
 
-/// Memory the firmware has already, by address. Neighbours are not merged.
-fn accepted(tdvf: &Tdvf<'_>, memory: MemorySize) -> Result<Vec<Range>, TdxError> {
-    let mut out = Vec::new();
-    for (index, section) in tdvf.sections().iter().enumerate() {
-        if !matches!(section.kind, SectionKind::TdHob | SectionKind::TempMem) {
-            continue;
-        }
-        let range =
-            Range { start: section.address, end: section.address.saturating_add(section.size) };
-        if !memory.regions().any(|r| r.start <= range.start && range.end <= r.end) {
-            return Err(TdxError::SectionOutsideMemory { index, memory: memory.bytes() });
-        }
-        out.push(range);
+impl HobLayout {
+    /// Takes the TD_HOB and TempMem sections of a firmware.
+    ///
+    /// # Errors
+    /// [`TdxError::SectionCount`] without exactly one TD_HOB section.
+    pub fn of(tdvf: &Tdvf<'_>) -> Result<Self, TdxError> {
+        let base = tdvf.only(SectionKind::TdHob)?.address;
+        let memory = |k| matches!(k, SectionKind::TdHob | SectionKind::TempMem);
+        let sections = tdvf.sections().iter().filter(|s| memory(s.kind));
+        let mut accepted: Vec<_> =
+            sections.map(|s| [s.address, s.address.saturating_add(s.size)]).collect();
+        accepted.sort_unstable();
+        Ok(Self { base, accepted })
     }
-    out.sort_by_key(|r| r.start);
-    Ok(out)
+
+    /// The measured bytes of the TD HOB for `memory`: `56 + 48 n` bytes.
+    ///
+    /// # Errors
+    /// [`TdxError::SectionOutsideMemory`] for a section that is not in RAM.
+    pub fn hob(&self, memory: MemorySize) -> Result<Vec<u8>, TdxError> {
+        let accepted = self.accepted.iter().map(|[start, end]| Range { start: *start, end: *end });
+        let accepted: Vec<_> = accepted.collect();
+        for range in &accepted {
+            if !memory.regions().any(|r| r.start <= range.start && range.end <= r.end) {
+                let (address, memory) = (range.start, memory.bytes());
+                return Err(TdxError::SectionOutsideMemory { address, memory });
+            }
+        }
+        let resources = memory.regions().flat_map(|region| split(region, &accepted));
+        let mut body = Vec::new();
+        for (range, kind) in resources {
+            body.extend_from_slice(&resource(range, kind));
+        }
+        // It fits: the most sections a firmware may have make 34 ranges, and a section has a page.
+        let end = self
+            .base
+            .saturating_add(HANDOFF_BYTES)
+            .saturating_add(u64::try_from(body.len()).unwrap_or(u64::MAX))
+            .saturating_add(END_BYTES);
+        let mut out = handoff(end).to_vec();
+        out.append(&mut body);
+        Ok(out)
+    }
+
+    /// The memory size whose map has this digest, among the usual ones. Names the cause of a difference; proves nothing that the digest does not.
+    #[must_use]
+    pub fn memory_of(&self, digest: &Sha384Digest) -> Option<MemorySize> {
+        MemorySize::usual()
+            .find(|memory| self.hob(*memory).is_ok_and(|hob| Sha384Digest::of(&hob) == *digest))
+    }
+}
+
+/// The measured bytes of the TD HOB of a firmware for `memory`.
+///
+/// # Errors
+/// As [`HobLayout::of`] and [`HobLayout::hob`].
+pub fn td_hob(tdvf: &Tdvf<'_>, memory: MemorySize) -> Result<Vec<u8>, TdxError> {
+    HobLayout::of(tdvf)?.hob(memory)
 }
 
 /// Cuts a region at the accepted ranges inside it, which are sorted and apart.

@@ -14,6 +14,7 @@ mod acpi;
 mod boot;
 mod bytes;
 mod ccel;
+pub mod diff;
 mod digest;
 mod efi;
 mod error;
@@ -22,8 +23,10 @@ mod firmware;
 mod hob;
 mod mrtd;
 mod pe;
+mod pins;
 mod predict;
 mod profile;
+mod quote;
 mod recognise;
 mod shape;
 mod smbios;
@@ -43,14 +46,16 @@ pub use digest::Sha384Digest;
 pub use error::TdxError;
 pub use event::{Component, Event, Rtmr};
 pub use firmware::firmware_events;
-pub use hob::{MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemorySize, td_hob};
+pub use hob::{HobLayout, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemorySize, td_hob};
 pub use mrtd::{PageOrder, mrtd};
 pub use pe::{MAX_KERNEL_BYTES, MAX_PE_SECTIONS, authenticode_sha384};
+pub use pins::tdx_pins;
 pub use predict::{
     Content, Facts, Image, MAX_PREDICTION_BYTES, PREDICTION_SCHEMA, PredictedMrtd,
     PredictedRegister, TdxPrediction, predict_tdx,
 };
 pub use profile::FirmwareProfile;
+pub use quote::{TdQuote, looks_like_quote};
 pub use shape::{DIRECT_BOOT_ORDER, FwCfg, MAX_FW_CFG_BYTES, Shape, ShapeTables};
 pub use smbios::{BiosIdentity, MAX_SMBIOS_BYTES, MAX_STRUCTURES, SmbiosTable};
 pub use status::Status;

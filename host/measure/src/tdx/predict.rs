@@ -2,7 +2,7 @@
 //! every event, its status and the facts it was computed from.
 
 use chrysalis_evidence::{Measurement, boot_events, event_digest};
-use chrysalis_wire::{Digest, WorkerManifest};
+use chrysalis_wire::{Digest, NetworkId, WorkerManifest};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -14,6 +14,7 @@ use super::digest::Sha384Digest;
 use super::error::TdxError;
 use super::event::{Component, Event, Known, Rtmr};
 use super::firmware::firmware_events;
+use super::hob::HobLayout;
 use super::mrtd::{PageOrder, mrtd};
 use super::pe::authenticode_sha384;
 use super::profile::FirmwareProfile;
@@ -87,6 +88,8 @@ pub struct Facts {
     pub page_order: PageOrder,
     /// The variable store holds secure boot keys.
     pub enrolled: bool,
+    /// Where the firmware keeps its first memory; with the size it gives the TD HOB.
+    pub hob: HobLayout,
     /// Guest memory, in bytes.
     pub memory_bytes: u64,
     /// vCPUs.
@@ -101,6 +104,8 @@ pub struct Facts {
     pub processor_id: Option<u64>,
     /// Digest of the filtered SMBIOS table with the processor id zeroed.
     pub smbios_without_processor: Option<Sha384Digest>,
+    /// Network the manifest names.
+    pub network: NetworkId,
     /// The kernel command line.
     pub cmdline: String,
     /// SHA-256 of the worker manifest.
@@ -165,6 +170,7 @@ pub fn predict_tdx(
         profile: image.profile,
         page_order: image.page_order,
         enrolled: !keys.is_blank(),
+        hob: HobLayout::of(&tdvf)?,
         memory_bytes: shape.memory.bytes(),
         vcpus: shape.vcpus,
         qemu: shape.qemu.clone(),
@@ -172,6 +178,7 @@ pub fn predict_tdx(
         machine: smbios.and_then(|s| s.machine()),
         processor_id: smbios.and_then(|s| s.processor_id()),
         smbios_without_processor,
+        network: parsed.network,
         cmdline: cmdline.as_str().to_owned(),
         manifest_sha256,
         model_root: parsed.model.root,

@@ -4,7 +4,7 @@ use super::acpi::{AcpiBlobs, AcpiFacts};
 use super::digest::Sha384Digest;
 use super::error::TdxError;
 use super::hob::MemorySize;
-use super::smbios::SmbiosTable;
+use super::smbios::{BiosIdentity, SmbiosTable};
 
 /// One shape of the published menu, under one QEMU version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,32 @@ pub struct Shape {
     pub tables: ShapeTables,
     /// fw_cfg items the firmware measures.
     pub fw_cfg: FwCfg,
+}
+
+impl Shape {
+    /// A shape of the published menu with the tables captured from one QEMU version, completed by
+    /// the firmware that names itself `bios`. It boots directly: no boot menu, no `bootindex`.
+    ///
+    /// # Errors
+    /// [`TdxError`] for tables that cannot be what they say.
+    pub fn from_menu(
+        shape: &chrysalis_shape::Shape,
+        capture: &chrysalis_shape::Capture,
+        bios: &BiosIdentity,
+    ) -> Result<Self, TdxError> {
+        let blobs = &capture.blobs;
+        let bytes = |blob: &chrysalis_shape::Blob| blob.bytes().to_vec();
+        let acpi =
+            AcpiBlobs::new(bytes(&blobs.table_loader), bytes(&blobs.rsdp), bytes(&blobs.tables))?;
+        let smbios = SmbiosTable::parse(blobs.smbios.bytes())?.with_bios(bios)?;
+        Ok(Self {
+            memory: MemorySize::from_bytes(shape.memory_bytes())?,
+            vcpus: shape.machine.vcpus.into(),
+            qemu: capture.qemu.to_string(),
+            tables: ShapeTables::Blobs { acpi, smbios },
+            fw_cfg: FwCfg::direct_boot(),
+        })
+    }
 }
 
 /// ACPI and SMBIOS of a shape.

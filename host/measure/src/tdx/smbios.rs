@@ -3,6 +3,7 @@
 //! overrides it, the stepping of the host's processor.
 
 use super::bytes::{array, bounded, slice, u64_at};
+use super::digest::Sha384Digest;
 use super::error::TdxError;
 
 /// The table the guest sees, structure by structure.
@@ -29,6 +30,17 @@ pub struct BiosIdentity {
     pub version: String,
     /// Build date, `MM/DD/YYYY`.
     pub date: String,
+}
+
+impl BiosIdentity {
+    /// The name of a firmware file we know, by its MRTD: the strings are inside a compressed
+    /// volume, so they are written down here.
+    #[must_use]
+    pub fn of_firmware(mrtd: &Sha384Digest) -> Option<Self> {
+        let known = KNOWN_FIRMWARE.iter().find(|(value, _)| mrtd.to_string() == *value)?;
+        let [vendor, version, date] = known.1.map(str::to_owned);
+        Some(Self { vendor, version, date })
+    }
 }
 
 impl SmbiosTable {
@@ -312,3 +324,9 @@ const PROCESSOR_ID_END: usize = 16;
 const TYPE_0: [u8; 26] = [
     0, 26, 0, 0, 1, 2, 0x00, 0xe8, 3, 0, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0x1c, 0, 0, 0xff, 0xff, 0, 0,
 ];
+
+/// MRTD (single pass) and the names the firmware puts into SMBIOS.
+const KNOWN_FIRMWARE: [(&str, [&str; 3]); 1] = [(
+    "a7a1f751abc454f9cbab198ca8d2edb2821935df525c74182b5e776cb0929e8c59aefecce725b0d08a5e9d3d3183bd08",
+    ["Debian distribution of EDK II", "2026.08+ds-2", "09/26/2026"],
+)];

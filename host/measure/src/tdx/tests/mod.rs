@@ -5,7 +5,7 @@
 //! small files made in `fixture`.
 
 pub(crate) mod fixture;
-mod logs;
+pub(crate) mod logs;
 mod mutations;
 mod refusals_image;
 mod refusals_shape;

@@ -28,7 +28,7 @@ fn refuses_firmware_that_does_not_fit_into_memory() {
     // In the hole between 2.75 and 4 GiB.
     file[at..at + 8].copy_from_slice(&0xc000_0000u64.to_le_bytes());
     let memory = MemorySize::from_bytes(2 << 30).unwrap();
-    let expected = TdxError::SectionOutsideMemory { index: 2, memory: 2 << 30 };
+    let expected = TdxError::SectionOutsideMemory { address: 0xc000_0000, memory: 2 << 30 };
     assert_eq!(td_hob(&parse(&file), memory), Err(expected));
 }
 
