@@ -20,6 +20,7 @@ use chrysalis_loader::LoaderError;
 use chrysalis_loader::console::stage_name;
 use chrysalis_measure::MeasureError;
 use chrysalis_measure::sgx::SgxError;
+use chrysalis_measure::tdx::TdxError;
 use chrysalis_receipt::ReceiptError;
 use chrysalis_shape::ShapeError;
 use chrysalis_tcb::TcbError;
@@ -246,6 +247,8 @@ impl From<MeasureError> for Failure {
         let class = match &error {
             MeasureError::NotSimulated { .. } => Class::Unsupported,
             MeasureError::Name { .. } => Class::Usage,
+            MeasureError::Tdx(error) if error.is_refusal() => Class::Refused,
+            MeasureError::Pins(error) => return error.clone().into(),
             _ => Class::Malformed,
         };
         Self::new(class, error.code(), error.to_string()).next(error.next_step())
@@ -299,6 +302,12 @@ impl From<SgxError> for Failure {
     fn from(error: SgxError) -> Self {
         let class = if error.is_refusal() { Class::Refused } else { Class::Malformed };
         Self::new(class, error.code(), error.to_string()).next(error.next_step())
+    }
+}
+
+impl From<TdxError> for Failure {
+    fn from(error: TdxError) -> Self {
+        MeasureError::from(error).into()
     }
 }
 

@@ -1,5 +1,5 @@
-//! `chrysalis measure worker`: predicts a worker's registers from files alone. It asks nobody and
-//! runs nothing.
+//! `chrysalis measure`: predicts registers from files alone, compares and explains them. It asks
+//! nobody and runs nothing.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +11,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::commands::gramine;
+use crate::commands::measure_diff::{self, Diff, Explain};
+use crate::commands::measure_image::{self, Image};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::files::{self, Existing};
@@ -22,6 +24,12 @@ pub(crate) enum MeasureCommand {
     Worker(Worker),
     /// Predict the MRENCLAVE of a Gramine enclave, and compare it with its signature.
     Gramine(gramine::Measure),
+    /// Predict MRTD and RTMR0 to RTMR3 of a VM image in a shape, with every event.
+    Image(Box<Image>),
+    /// Compare two of: image directory, prediction, quote, event log; name what changed and why.
+    Diff(Diff),
+    /// Say what each register of one of them is made of.
+    Explain(Explain),
 }
 
 /// `measure worker`.
@@ -49,6 +57,9 @@ pub(crate) fn run(command: &MeasureCommand, context: &Context) -> Result<ExitCod
     match command {
         MeasureCommand::Worker(arguments) => worker(arguments, context)?,
         MeasureCommand::Gramine(arguments) => gramine::measure(arguments, context)?,
+        MeasureCommand::Image(arguments) => measure_image::run(arguments, context)?,
+        MeasureCommand::Diff(arguments) => return measure_diff::diff(arguments, context),
+        MeasureCommand::Explain(arguments) => measure_diff::explain(arguments, context)?,
     }
     Ok(ExitCode::SUCCESS)
 }

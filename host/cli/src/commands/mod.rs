@@ -7,6 +7,8 @@ pub(crate) mod gramine;
 pub(crate) mod image;
 pub(crate) mod manifest;
 pub(crate) mod measure;
+pub(crate) mod measure_diff;
+pub(crate) mod measure_image;
 pub(crate) mod model;
 pub(crate) mod receipt;
 pub(crate) mod release;
