@@ -15,3 +15,4 @@ mod prompt;
 mod sdk;
 mod sealed_model;
 mod secrecy;
+mod vm;
