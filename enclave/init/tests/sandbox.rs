@@ -1,5 +1,6 @@
 //! The sandbox on the machine that runs the tests: a real process goes through the second stage,
-//! becomes a probe and tries what a worker must not be able to do. Needs root, to give it up.
+//! becomes a probe and tries what a worker must not be able to do. Needs root, to give it up, and
+//! the landlock of Linux 6.12; says so where it is skipped.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
@@ -19,6 +20,8 @@ use tempfile::TempDir;
 /// Set for the process that goes through the second stage.
 const CHILD: &str = "CHRYSALIS_SANDBOX_CHILD";
 const PORT: u16 = 28_443;
+/// Landlock ABI 6: what `chrysalis_init::sandbox` asks for.
+const LANDLOCK_SINCE: (u32, u32) = (6, 12);
 
 /// A directory with what PID 1 hands over.
 struct World {
@@ -30,6 +33,10 @@ impl World {
         static WORLD: OnceLock<World> = OnceLock::new();
         if !rustix::process::geteuid().is_root() {
             println!("skipped: only root can give everything up");
+            return None;
+        }
+        if kernel() < LANDLOCK_SINCE {
+            println!("skipped: this kernel's landlock is older than the one of an image");
             return None;
         }
         Some(WORLD.get_or_init(|| {
@@ -62,6 +69,14 @@ impl World {
             .output()
             .unwrap()
     }
+}
+
+/// Version of the running kernel.
+fn kernel() -> (u32, u32) {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_str().unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse().ok());
+    (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
 /// Not a test by itself: the process that [`World::run`] starts becomes the probe here.
