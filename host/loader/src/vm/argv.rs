@@ -47,7 +47,8 @@ pub fn arguments(vm: &VmLaunch, host: &HostSide<'_>) -> Result<Vec<String>, Load
     push(&mut out, ["-kernel", utf8("vmlinuz", &vm.image.kernel)?]);
     push(&mut out, ["-initrd", utf8("initrd.cpio", &vm.image.initrd)?]);
     push(&mut out, ["-append", &vm.image.cmdline]);
-    push(&mut out, ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+    // Only written to: a `stdio` console would read, and eat, the commands on descriptor 0.
+    push(&mut out, ["-chardev", "file,id=console,path=/dev/stdout", "-serial", "chardev:console"]);
     push(&mut out, ["-chardev", "socket,id=qmp,fd=0", "-mon", "chardev=qmp,mode=control"]);
     // A crash or a reset ends the process; the supervisor decides whether there is another life.
     push(&mut out, ["-no-reboot", "-sandbox", SANDBOX]);
@@ -354,6 +355,13 @@ mod tests {
         for bad in ["tdx", "kvm", "kernel-irqchip", "quote", "vhost"] {
             assert!(!line.contains(bad), "{bad} in {line}");
         }
+    }
+
+    #[test]
+    fn nothing_but_the_monitor_reads_the_control_socket() {
+        let line = line(&vm("cpu-2", VmPlatform::InsecureSim));
+        assert!(!line.contains("stdio"), "{line}");
+        assert_eq!(line.matches("fd=0").count(), 1);
     }
 
     #[test]
