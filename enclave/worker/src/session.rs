@@ -150,6 +150,8 @@ mod tests {
         let after = s.keyset(UnixTime(1_004_300)).seal_keys;
         assert_eq!(after.len(), SLOTS.len());
         assert!(after.iter().all(|new| before.iter().all(|old| old.id != new.id)));
+        let held = |id| s.ring().contains(id);
+        assert!(before.iter().all(|old| !held(&old.id)), "hidden, but not destroyed");
     }
 
     #[test]

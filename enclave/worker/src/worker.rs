@@ -128,3 +128,21 @@ impl Worker {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_console_never_counts_single_requests() {
+        let counters = Counters::default();
+        let mut shown = Vec::new();
+        for _ in 0..17 {
+            counters.answered.fetch_add(1, Ordering::Relaxed);
+            shown.push(counters.coarse().0);
+        }
+        shown.dedup();
+        assert_eq!(shown, [0, 8, 16]);
+        assert_eq!(counters.coarse().1, 0);
+    }
+}

@@ -109,11 +109,14 @@ fn refuses_hex_that_is_short_or_upper_case() {
 }
 
 #[test]
-fn refuses_td_attributes_with_a_debug_bit() {
-    assert_eq!(
-        refuse("\"0000001000000000\"", "\"0000001000000000\", \"0100001000000000\""),
-        PinsError::Debug { value: "0100001000000000".to_owned() }
-    );
+fn refuses_td_attributes_with_any_debug_bit() {
+    for bit in 0..8 {
+        let value = format!("{:02x}00001000000000", 1u8 << bit);
+        assert_eq!(
+            refuse("\"0000001000000000\"", &format!("\"0000001000000000\", \"{value}\"")),
+            PinsError::Debug { value }
+        );
+    }
 }
 
 #[test]
