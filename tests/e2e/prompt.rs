@@ -56,7 +56,7 @@ fn words_kept_on_request_prove_the_whole_receipt_offline() {
     assert!(!verified.stdout.contains("SKIP"), "{}", verified.stdout);
 
     // One changed word, and it is not what was said.
-    let transcript = receipt.replace(".json", ".transcript.json");
+    let transcript = receipt.replace(".json", ".transcript");
     let text = fs::read_to_string(&transcript).unwrap();
     fs::write(&transcript, text.replace("prime number?", "prime lumber?")).unwrap();
     let refused = chrysalis(verify).expect_code(10);

@@ -234,7 +234,7 @@ fn receipts_are_listed_by_path() {
     let id = "00112233445566778899aabbccddeeff";
     let path = format!("client/receipts/{id}.json");
     world.file(&path, "{}");
-    world.file(&format!("client/receipts/{id}.transcript.json"), "{}");
+    world.file(&format!("client/receipts/{id}.transcript"), "{}");
     let json = world.run("--format json receipt list --state @client").success();
     let json = json.json("chrysalis/receipts/v1");
     assert_eq!(json["receipts"], serde_json::json!([world.arg(&path)]));

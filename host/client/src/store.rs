@@ -44,7 +44,7 @@ impl ReceiptStore {
     /// Where a transcript is or would be.
     #[must_use]
     pub fn transcript_path(&self, id: RequestId) -> PathBuf {
-        self.directory.join(format!("{id}.transcript.json"))
+        self.directory.join(format!("{id}.transcript"))
     }
 
     /// Writes the receipt of an answer, after the words if they were to be kept.

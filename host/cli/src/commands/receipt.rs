@@ -43,7 +43,7 @@ pub(crate) enum ReceiptCommand {
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The stored receipts. The words of an exchange are checked too if they were kept: a file
-    /// `ID.transcript.json` beside `ID.json` is used by itself.
+    /// `ID.transcript` beside `ID.json` is used by itself.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -229,11 +229,11 @@ impl Kept {
     }
 }
 
-/// `ID.transcript.json` for `ID.json`.
+/// `ID.transcript` for `ID.json`.
 fn transcript_beside(receipt: &Path) -> Option<PathBuf> {
     let stem = receipt.file_stem().filter(|_| receipt.extension() == Some(OsStr::new("json")))?;
     let mut name = stem.to_owned();
-    name.push(".transcript.json");
+    name.push(".transcript");
     Some(receipt.with_file_name(name))
 }
 
