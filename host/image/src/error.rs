@@ -176,7 +176,7 @@ impl ImageError {
             }
             Self::NoInput { .. } => {
                 "put the .deb into a directory of CHRYSALIS_INPUTS, or name an archive with \
-                 --snapshot URL; `chrysalis image lock --update` pins what the mirror has today"
+                 --snapshot URL or CHRYSALIS_SNAPSHOT; `chrysalis image lock --update` pins what the mirror has today"
             }
             Self::Deb { .. } => "the lock file names a file its package does not hold; correct it",
             Self::Firmware(_) => "pin a TDVF build and the variable store of the same flash layout",

@@ -10,11 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ImageError;
 
-/// A checked lock file.
+/// Pinned packages whose fields are checked: all there is to a lock of tools (a QEMU, a C library),
+/// which are unpacked whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lock {
-    packages: Vec<Package>,
-}
+pub struct PackageList(Vec<Package>);
+
+/// The lock of an image: its files have the roles that an image needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lock(PackageList);
 
 /// One pinned package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +37,8 @@ pub struct Package {
     pub size: u64,
     /// SHA-256 of the `.deb`.
     pub sha256: Digest,
-    /// The files taken from it.
-    #[serde(rename = "file")]
+    /// The files an image takes from it; none in a lock of tools.
+    #[serde(default, rename = "file", skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PinnedFile>,
 }
 
@@ -123,7 +126,7 @@ struct LockFile {
     packages: Vec<Package>,
 }
 
-impl Lock {
+impl PackageList {
     /// Reads and checks a lock file.
     ///
     /// # Errors
@@ -137,25 +140,70 @@ impl Lock {
         Self::new(file.packages)
     }
 
-    /// A lock of these packages, if they make one.
-    ///
-    /// # Errors
-    /// [`ImageError::Field`].
-    pub fn new(packages: Vec<Package>) -> Result<Self, ImageError> {
-        let lock = Self { packages };
-        lock.check()?;
-        Ok(lock)
+    fn new(packages: Vec<Package>) -> Result<Self, ImageError> {
+        let count = packages.len();
+        field("package count", &count.to_string(), "1 to 128 packages", |_| {
+            (1..=MAX_PACKAGES).contains(&count)
+        })?;
+        let mut seen = BTreeSet::new();
+        for package in &packages {
+            check_package(package)?;
+            field("package.name", &package.name, "each package once", |n| {
+                seen.insert(n.to_owned())
+            })?;
+        }
+        Ok(Self(packages))
     }
 
     /// The packages, in the order of the file.
     #[must_use]
     pub fn packages(&self) -> &[Package] {
-        &self.packages
+        &self.0
+    }
+
+    /// Whether no file is taken from any package, so that they are a tool's.
+    #[must_use]
+    pub fn is_of_a_tool(&self) -> bool {
+        self.0.iter().all(|package| package.files.is_empty())
+    }
+}
+
+impl TryFrom<PackageList> for Lock {
+    type Error = ImageError;
+
+    fn try_from(list: PackageList) -> Result<Self, ImageError> {
+        let lock = Self(list);
+        lock.check()?;
+        Ok(lock)
+    }
+}
+
+impl Lock {
+    /// Reads and checks the lock file of an image.
+    ///
+    /// # Errors
+    /// As [`PackageList::parse`]; [`ImageError::Field`] also for files that make no image.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
+        PackageList::parse(bytes)?.try_into()
+    }
+
+    /// A lock of these packages, if they make one.
+    ///
+    /// # Errors
+    /// [`ImageError::Field`].
+    pub fn new(packages: Vec<Package>) -> Result<Self, ImageError> {
+        PackageList::new(packages)?.try_into()
+    }
+
+    /// The packages, in the order of the file.
+    #[must_use]
+    pub fn packages(&self) -> &[Package] {
+        self.0.packages()
     }
 
     /// Every pinned file with its package.
     pub fn files(&self) -> impl Iterator<Item = (&Package, &PinnedFile)> {
-        self.packages.iter().flat_map(|p| p.files.iter().map(move |f| (p, f)))
+        self.packages().iter().flat_map(|p| p.files.iter().map(move |f| (p, f)))
     }
 
     /// The lock file as text, which parses to the same lock.
@@ -163,22 +211,17 @@ impl Lock {
     /// # Errors
     /// [`ImageError::Malformed`] if a value has no TOML form, which a checked lock rules out.
     pub fn to_toml(&self) -> Result<String, ImageError> {
-        let file = LockFile { version: LOCK_VERSION, packages: self.packages.clone() };
+        let file = LockFile { version: LOCK_VERSION, packages: self.packages().to_vec() };
         let body = toml::to_string(&file)
             .map_err(|e| ImageError::Malformed { what: "lock file", reason: e.to_string() })?;
         Ok(format!("{HEAD}{body}"))
     }
 
     fn check(&self) -> Result<(), ImageError> {
-        let count = self.packages.len();
-        field("package count", &count.to_string(), "1 to 32 packages", |_| {
-            (1..=MAX_PACKAGES).contains(&count)
-        })?;
-        let mut seen = BTreeSet::new();
-        for package in &self.packages {
-            check_package(package)?;
-            field("package.name", &package.name, "each package once", |n| {
-                seen.insert(n.to_owned())
+        for package in self.packages() {
+            let none = package.files.is_empty();
+            field("package.file", &package.name, "a package that gives the image a file", |_| {
+                !none
             })?;
         }
         let mut modules = BTreeSet::new();
@@ -233,9 +276,7 @@ fn check_package(package: &Package) -> Result<(), ImageError> {
         (1..=MAX_DEB_BYTES).contains(&package.size)
     })?;
     let count = package.files.len();
-    field("package.file", &format!("{count} files"), "1 to 256 files", |_| {
-        (1..=MAX_FILES).contains(&count)
-    })?;
+    field("package.file", &format!("{count} files"), "at most 256 files", |_| count <= MAX_FILES)?;
     let mut paths = BTreeSet::new();
     for file in &package.files {
         field("file.path", &file.path, "a relative path, once", |p| {
@@ -274,8 +315,8 @@ pub const LOCK_VERSION: u32 = 1;
 /// Largest lock file, in bytes.
 pub const MAX_LOCK_BYTES: usize = 256 * 1024;
 
-/// Most packages of one lock file.
-pub const MAX_PACKAGES: usize = 32;
+/// Most packages of one lock file. QEMU and its libraries are 72.
+pub const MAX_PACKAGES: usize = 128;
 
 /// Most files taken from one package.
 pub const MAX_FILES: usize = 256;

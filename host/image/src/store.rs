@@ -22,7 +22,7 @@ use crate::lock::Package;
 pub struct Store {
     /// Directory of the cache; made when something is put there.
     pub cache: PathBuf,
-    /// Local directories, in order.
+    /// Local directories, in order; packages may lie one level below.
     pub directories: Vec<PathBuf>,
     /// Whether to ask the machine's package mirror.
     pub mirror: bool,
@@ -180,14 +180,25 @@ impl Store {
 
 fn read_from_directory(directory: &Path, package: &Package) -> Result<Vec<u8>, Outcome> {
     let mut outcome = Outcome::NotThere;
-    for name in package.file_names() {
-        match read_pinned(&directory.join(name), package) {
-            Ok(bytes) => return Ok(bytes),
-            Err(Outcome::NotThere) => {}
-            Err(other) => outcome = other,
+    for place in with_folders(directory) {
+        for name in package.file_names() {
+            match read_pinned(&place.join(name), package) {
+                Ok(bytes) => return Ok(bytes),
+                Err(Outcome::NotThere) => {}
+                Err(other) => outcome = other,
+            }
         }
     }
     Err(outcome)
+}
+
+/// A directory and the folders in it, in the order of their names.
+fn with_folders(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|e| e.path());
+    let mut folders: Vec<PathBuf> = entries.filter(|p| p.is_dir()).take(MAX_FOLDERS).collect();
+    folders.sort();
+    folders.insert(0, directory.to_owned());
+    folders
 }
 
 /// Reads a file if it is the pinned one.
@@ -289,3 +300,6 @@ pub(crate) fn run(command: &mut Command) -> Result<Output, String> {
 /// Part of apt; fetches, continues and checks one file, or reads a compressed one.
 pub(crate) const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
 const MAX_URL_BYTES: usize = 1024;
+
+/// Most folders of a directory that are searched.
+const MAX_FOLDERS: usize = 64;

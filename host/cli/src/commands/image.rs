@@ -13,8 +13,8 @@ use chrysalis_image::store::Snapshot;
 use chrysalis_image::update::propose;
 use chrysalis_image::verity;
 use chrysalis_image::{
-    Difference, Existing, ImageError, ImageInfo, ImageManifest, Lock, Programs, Recipe, Store,
-    compare, compose, directory, verify,
+    Difference, Existing, ImageError, ImageInfo, ImageManifest, Lock, Package, PackageList,
+    Programs, Recipe, Store, compare, compose, directory, verify,
 };
 use chrysalis_wire::{Digest, ImagePlatform};
 use clap::{Args, Subcommand, ValueEnum};
@@ -113,14 +113,15 @@ pub(crate) struct Source {
     /// What the image is.
     #[arg(long, value_name = "FILE", default_value = "images/cpu.toml")]
     recipe: PathBuf,
-    /// Its pinned packages; by default the file beside the recipe, with `.lock` in its name.
+    /// The pinned packages; by default the file beside the recipe, with `.lock` in its name.
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
     /// A directory of packages; by default those of CHRYSALIS_INPUTS, else `../shared/inputs`
     /// beside the tree of the recipe.
     #[arg(long, value_name = "DIR")]
     inputs: Vec<PathBuf>,
-    /// An archive of packages to ask last: the URL above its `pool/`.
+    /// An archive of packages to ask last: the URL above its `pool/`. By default that of
+    /// CHRYSALIS_SNAPSHOT, if it is set.
     #[arg(long, value_name = "URL")]
     snapshot: Option<Snapshot>,
     /// Ask neither the machine's mirror nor anything else on the network.
@@ -183,29 +184,53 @@ fn build(arguments: &Build, context: &Context) -> Result<(), Failure> {
 }
 
 fn lock(arguments: &LockArguments, context: &Context) -> Result<(), Failure> {
-    let lock = Lock::parse(&files::read(&arguments.source.lock_path(), MAX_LOCK_BYTES)?)?;
-    collect(&arguments.source, &lock, context)?;
-    if let Some(directory) = &arguments.copy_to {
-        copy_packages(&arguments.source.store()?, &lock, directory)?;
+    let list = PackageList::parse(&files::read(&arguments.source.lock_path(), MAX_LOCK_BYTES)?)?;
+    if !list.is_of_a_tool() {
+        collect(&arguments.source, &list.clone().try_into()?, context)?;
+    } else if arguments.copy_to.is_none() {
+        fetch(&arguments.source, &list, context, |_, _| Ok(()))?;
     }
-    let (packages, files) = (lock.packages().len(), lock.files().count());
+    if let Some(directory) = &arguments.copy_to {
+        std::fs::create_dir_all(directory).map_err(|e| Failure::file("create", directory, &e))?;
+        fetch(&arguments.source, &list, context, |package, bytes| {
+            let [name, _] = package.file_names();
+            files::write(&directory.join(name), bytes, files::Existing::Replace)
+        })?;
+    }
+    let packages = list.packages().len();
+    let files: usize = list.packages().iter().map(|package| package.files.len()).sum();
     let shown = serde_json::json!({ "packages": packages, "files": files });
     context.report.result("chrysalis/image-lock/v1", &shown, |out| {
-        for package in lock.packages() {
-            let role = package.files.first().map(|file| file.role.to_string());
-            let hash = package.sha256.to_string();
-            out.check("PASS", &role.unwrap_or_default(), &package.label(), &hash)?;
+        for package in list.packages() {
+            let role = package
+                .files
+                .first()
+                .map_or_else(|| "tool".to_owned(), |file| file.role.to_string());
+            out.check("PASS", &role, &package.label(), &package.sha256.to_string())?;
         }
-        out.verdict(true, &format!("{files} files of {packages} packages are the pinned ones"))
+        out.verdict(
+            true,
+            &match files {
+                0 => format!("{packages} packages are the pinned ones"),
+                _ => format!("{files} files of {packages} packages are the pinned ones"),
+            },
+        )
     })
 }
 
-fn copy_packages(store: &Store, lock: &Lock, directory: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(directory).map_err(|e| Failure::file("create", directory, &e))?;
-    for package in lock.packages() {
-        let [name, _] = package.file_names();
-        let bytes = store.fetch(package, &mut |_| {})?;
-        files::write(&directory.join(name), &bytes, files::Existing::Replace)?;
+/// Fetches every package of a list and hands each to `take`.
+fn fetch(
+    source: &Source,
+    list: &PackageList,
+    context: &Context,
+    mut take: impl FnMut(&Package, &[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let store = source.store()?;
+    for package in list.packages() {
+        let mut note = |step: chrysalis_image::Step| {
+            context.report.note(&format!("{}: from {}", step.package, step.source));
+        };
+        take(package, &store.fetch(package, &mut note)?)?;
     }
     Ok(())
 }
@@ -347,7 +372,15 @@ impl Source {
                 Failure::new(Class::Usage, "E-NO-CACHE", message).next("set CHRYSALIS_CACHE")
             })?;
         let mirror = !self.offline;
-        Ok(Store { cache, directories, mirror, snapshot: self.snapshot.clone() })
+        let named = || var("CHRYSALIS_SNAPSHOT").filter(|_| mirror);
+        let snapshot = match (&self.snapshot, named()) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Some(text)) => Some(text.to_string_lossy().parse().map_err(|reason| {
+                Failure::new(Class::Usage, "E-SNAPSHOT", format!("CHRYSALIS_SNAPSHOT: {reason}"))
+            })?),
+            (None, None) => None,
+        };
+        Ok(Store { cache, directories, mirror, snapshot })
     }
 }
 

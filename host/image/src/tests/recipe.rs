@@ -5,7 +5,7 @@ use chrysalis_wire::{ImageConfig, ImagePlatform};
 use super::support::{RECIPE, lock, packages, recipe};
 use crate::lock::{MAX_FILES, MAX_LOCK_BYTES, MAX_PACKAGES};
 use crate::recipe::MAX_RECIPE_BYTES;
-use crate::{ImageError, Lock, Package, Recipe, Role};
+use crate::{ImageError, Lock, Package, PackageList, Recipe, Role};
 
 fn recipe_with(from: &str, to: &str) -> Result<Recipe, ImageError> {
     let changed = RECIPE.replacen(from, to, 1);
@@ -28,6 +28,21 @@ fn a_lock_file_survives_writing_and_reading() {
     let text = lock().to_toml().unwrap();
     assert!(text.starts_with("# "));
     assert_eq!(Lock::parse(text.as_bytes()).unwrap(), lock());
+}
+
+#[test]
+fn a_lock_of_tools_is_a_list_of_packages_and_no_image() {
+    let text = lock().to_toml().unwrap();
+    let list = PackageList::parse(text.as_bytes()).unwrap();
+    assert!(!list.is_of_a_tool());
+    assert_eq!(Lock::try_from(list).unwrap(), lock());
+    for tool in ["qemu", "libc"] {
+        let path = format!("{}/../../images/{tool}.lock.toml", env!("CARGO_MANIFEST_DIR"));
+        let list = PackageList::parse(&std::fs::read(path).unwrap()).unwrap();
+        assert!(list.is_of_a_tool(), "{tool}");
+        let refused = Lock::try_from(list);
+        assert!(matches!(refused, Err(ImageError::Field { field: "package.file", .. })), "{tool}");
+    }
 }
 
 #[test]

@@ -67,6 +67,22 @@ fn takes_the_cache_first_then_directories_in_order() {
 }
 
 #[test]
+fn a_folder_of_a_directory_is_searched() {
+    let place = Place::new();
+    let name = &place.package.file_names()[0];
+    place.put(&format!("one/qemu/{name}"), &place.bytes);
+    assert_eq!(place.fetch(&place.store()).0.unwrap(), place.bytes);
+}
+
+#[test]
+fn a_folder_two_levels_below_is_not_searched() {
+    let place = Place::new();
+    let name = &place.package.file_names()[0];
+    place.put(&format!("one/some/more/{name}"), &place.bytes);
+    assert_eq!(place.outcomes(&place.store())[1], Outcome::NotThere);
+}
+
+#[test]
 fn a_wrong_file_is_passed_over_and_named() {
     let place = Place::new();
     let name = &place.package.file_names()[1];
