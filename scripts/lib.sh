@@ -53,3 +53,24 @@ fetch_wheel() {
     python="$(venv "$ROOT/scripts/pip.txt")"
     "$python" "$ROOT/scripts/fetch-wheel.py" "$@"
 }
+
+# chrysalis …: the command-line tool, of CHRYSALIS_BIN or compiled here.
+chrysalis() {
+    [ -n "${CHRYSALIS_BIN:-}" ] || cargo build --quiet --locked -p chrysalis-cli --manifest-path "$ROOT/Cargo.toml" >&2
+    "${CHRYSALIS_BIN:-$ROOT/target/debug}/chrysalis" "$@"
+}
+
+# unpack_locked NAME: prints the directory where the packages of images/NAME.lock.toml lie unpacked.
+# They are used only with the pinned hashes; what a mirror no longer has is named.
+unpack_locked() {
+    local lock="$ROOT/images/$1.lock.toml" dir deb
+    dir="$CACHE/$1-$(sha256sum "$lock" | cut -c1-16)"
+    if [ ! -e "$dir/.complete" ]; then
+        say "fetching the packages of images/$1.lock.toml"
+        rm -rf "$dir"
+        chrysalis image lock --recipe "$ROOT/images/cpu.toml" --lock "$lock" --copy-to "$dir/debs" >&2
+        for deb in "$dir"/debs/*.deb; do dpkg-deb -x "$deb" "$dir"; done
+        rm -rf "$dir/debs" && touch "$dir/.complete"
+    fi
+    echo "$dir"
+}

@@ -74,9 +74,11 @@ impl Machine {
     }
 
     fn make() -> Option<Self> {
+        let required = std::env::var_os("CHRYSALIS_REQUIRE_VM").is_some();
         let qemu = std::env::var_os("CHRYSALIS_QEMU")
             .map_or_else(|| PathBuf::from("qemu-system-x86_64"), PathBuf::from);
         if Command::new(&qemu).arg("--version").output().is_err() {
+            assert!(!required, "CHRYSALIS_QEMU names no QEMU");
             println!("skipped: no qemu-system-x86_64; install it or set CHRYSALIS_QEMU");
             return None;
         }
@@ -84,6 +86,7 @@ impl Machine {
         let inputs = std::env::var_os("CHRYSALIS_INPUTS")
             .map_or_else(|| workspace.join("../shared/inputs"), PathBuf::from);
         if !inputs.is_dir() {
+            assert!(!required, "CHRYSALIS_INPUTS names no directory of pinned packages");
             println!("skipped: no pinned kernel packages; set CHRYSALIS_INPUTS");
             return None;
         }

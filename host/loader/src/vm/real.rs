@@ -1,8 +1,8 @@
 //! Tests with the pinned QEMU and the pinned firmware: captures against reference vectors, against
 //! the published menu, and against what a real firmware and a real kernel read in a TCG boot.
 //!
-//! They need the inputs of `images/`, unpacked once beside the test binaries; without them they
-//! are skipped and say so, with `CHRYSALIS_REQUIRE_VM` they fail.
+//! They need what `scripts/vm-inputs` prepares; without it they are skipped and say so, with
+//! `CHRYSALIS_REQUIRE_VM` they fail.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,50 +32,16 @@ impl Pinned {
 
     fn make() -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
-        let inputs = std::env::var_os("CHRYSALIS_INPUTS")
-            .map_or_else(|| root.join("../shared/inputs"), |dir| root.join(dir));
-        if !inputs.join("qemu-11.1.3").is_dir() {
+        let dir = root.join("target/vm");
+        if !dir.join("complete").is_file() {
             let required = std::env::var_os("CHRYSALIS_REQUIRE_VM").is_some();
-            assert!(!required, "{} has no pinned QEMU", inputs.display());
-            eprintln!("skipped: {} has no pinned QEMU", inputs.display());
+            assert!(!required, "the inputs of the VM tests are missing; run scripts/vm-inputs");
+            eprintln!("skipped: there is no pinned QEMU; run scripts/vm-inputs");
             return None;
         }
-        let exe = std::env::current_exe().unwrap();
-        let target = exe.ancestors().find(|p| p.ends_with("debug") || p.ends_with("release"));
-        let dir = target.unwrap().join("pinned-vm-inputs");
-        if !dir.is_dir() {
-            unpack(&inputs, &dir);
-        }
         let qemu = Qemu::find(Some(&dir.join("qemu")), None).unwrap();
-        let kernel = fs::read_dir(dir.join("rest/usr/lib/modules"))
-            .unwrap()
-            .map(|e| e.unwrap().path().join("vmlinuz"))
-            .find(|p| p.is_file())
-            .unwrap();
-        Some(Self { qemu, firmware: dir.join("tdvf.fd"), kernel })
-    }
-}
-
-/// Checks the packages, unpacks them, and gives the firmware its blank variable store.
-fn unpack(inputs: &Path, dir: &Path) {
-    run(Command::new("sha256sum").args(["--check", "--quiet", "SHA256SUMS"]).current_dir(inputs));
-    // Another test process may do the same: whoever renames first wins.
-    let work = dir.with_extension(std::process::id().to_string());
-    for (from, to) in [(inputs.join("qemu-11.1.3"), "qemu"), (inputs.to_owned(), "rest")] {
-        for entry in fs::read_dir(from).unwrap() {
-            let deb = entry.unwrap().path();
-            if deb.extension().is_some_and(|e| e == "deb") {
-                fs::create_dir_all(work.join(to)).unwrap();
-                run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(work.join(to)));
-            }
-        }
-    }
-    let mut firmware = fs::read(work.join("rest/usr/share/OVMF/OVMF_VARS_4M.fd")).unwrap();
-    let code = fs::read(work.join("rest/usr/share/ovmf/OVMF.inteltdx.ms.fd")).unwrap();
-    firmware.extend_from_slice(&code[firmware.len()..]);
-    fs::write(work.join("tdvf.fd"), firmware).unwrap();
-    if fs::rename(&work, dir).is_err() {
-        fs::remove_dir_all(&work).unwrap();
+        let image = dir.join("image");
+        Some(Self { qemu, firmware: image.join("tdvf.fd"), kernel: image.join("vmlinuz") })
     }
 }
 
