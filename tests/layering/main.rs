@@ -31,7 +31,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("chrysalis-init", &["wire", "tee"]),
     ("chrysalis-worker-sim", &["wire", "worker", "tee", "tee-sim"]),
-    ("chrysalis-image", &["wire"]),
+    // Composing reads the firmware's metadata as whoever predicts MRTD does, and no other way.
+    ("chrysalis-image", &["wire", "measure", "shape"]),
     ("chrysalis-measure", &["wire", "evidence", "shape"]),
     // What a VM may look like is data that prediction and launch both read.
     ("chrysalis-shape", &[]),

@@ -54,7 +54,7 @@ pub use compose::{Image, Programs, compose};
 pub use directory::{Existing, write};
 pub use error::ImageError;
 pub use lock::{Lock, Package, PackageList, PinnedFile, Role};
-pub use manifest::{FirmwareProfile, ImageInfo, ImageManifest, Part};
+pub use manifest::{ImageInfo, ImageManifest, Part};
 pub use recipe::Recipe;
 pub use store::{Attempt, Outcome, Source, Step, Store};
 pub use verify::{Fault, Verified, verify};

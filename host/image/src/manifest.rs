@@ -1,8 +1,8 @@
 //! `manifest.json`: what an image claims to be. It has one spelling and an id over all it says, so
 //! whoever holds the id holds the image; nothing in it is believed before [`crate::verify`].
 
-use std::fmt;
-
+use chrysalis_measure::tdx::FirmwareProfile;
+use chrysalis_shape::QemuVersion;
 use chrysalis_wire::{Digest, ImagePlatform};
 use serde::{Deserialize, Serialize};
 
@@ -150,69 +150,6 @@ impl Input {
             sha256: file.sha256,
         })
         .collect()
-    }
-}
-
-/// How an edk2 build measures a boot. The names are the edk2 stable tags at which it changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum FirmwareProfile {
-    /// Before edk2-stable202505.
-    #[serde(rename = "pre-202505")]
-    Pre202505,
-    /// edk2-stable202505.
-    #[serde(rename = "202505")]
-    V202505,
-    /// edk2-stable202508: `initrd=initrd` precedes the command line.
-    #[serde(rename = "202508")]
-    V202508,
-    /// edk2-stable202605 and newer.
-    #[serde(rename = "202605")]
-    V202605,
-}
-
-impl fmt::Display for FirmwareProfile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pre202505 => "pre-202505",
-            Self::V202505 => "202505",
-            Self::V202508 => "202508",
-            Self::V202605 => "202605",
-        })
-    }
-}
-
-/// A QEMU version, `major.minor.micro`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QemuVersion(pub [u16; 3]);
-
-impl fmt::Display for QemuVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [major, minor, micro] = self.0;
-        write!(f, "{major}.{minor}.{micro}")
-    }
-}
-
-impl std::str::FromStr for QemuVersion {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let expected = "a version is three numbers, as 10.1.0";
-        let numbers: Result<Vec<u16>, _> = text.split('.').map(str::parse).collect();
-        let version = Self(numbers.map_err(|_| expected)?.try_into().map_err(|_| expected)?);
-        // One spelling: no sign, no leading zero.
-        if version.to_string() == text { Ok(version) } else { Err(expected) }
-    }
-}
-
-impl Serialize for QemuVersion {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for QemuVersion {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

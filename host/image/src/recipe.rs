@@ -1,13 +1,14 @@
 //! The recipe (`images/*.toml`): what an image is, apart from foreign bytes and our programs. A
 //! closed schema, read from a repository that may be anybody's; what it decides is measured.
 
+use chrysalis_measure::tdx::FirmwareProfile;
+use chrysalis_shape::QemuVersion;
 use chrysalis_wire::image::{IMAGE_CONFIG_VERSION, ModuleEntry, NetworkSection, SysctlEntry};
 use chrysalis_wire::{CommandLine, ImageConfig, ImagePlatform};
 use serde::Deserialize;
 
 use crate::error::ImageError;
 use crate::lock::{Lock, PinnedFile, Role};
-use crate::manifest::{FirmwareProfile, QemuVersion};
 
 /// What an image is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

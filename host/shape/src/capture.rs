@@ -144,7 +144,8 @@ impl Blobs {
 }
 
 /// Version of a QEMU. Distribution suffixes are not part of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct QemuVersion {
     /// Major number.
     pub major: u16,
@@ -162,6 +163,20 @@ impl QemuVersion {
 impl fmt::Display for QemuVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.major, self.minor, self.micro)
+    }
+}
+
+impl From<QemuVersion> for String {
+    fn from(version: QemuVersion) -> Self {
+        version.to_string()
+    }
+}
+
+impl TryFrom<String> for QemuVersion {
+    type Error = ShapeError;
+
+    fn try_from(text: String) -> Result<Self, ShapeError> {
+        text.parse()
     }
 }
 

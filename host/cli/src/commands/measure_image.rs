@@ -161,8 +161,8 @@ impl With {
         let manifest = self.manifest.as_ref().ok_or_else(|| missing("--manifest FILE"))?;
         let manifest = files::read(manifest, MAX_MANIFEST_BYTES)?;
         let bios = self.bios(&image.firmware)?;
-        let claimed = info.as_ref().map(|i| i.firmware_profile.to_string());
-        let (shape, profile) = self.shape(bios.as_ref(), claimed.as_deref())?;
+        let claimed = info.as_ref().map(|i| i.firmware_profile);
+        let (shape, profile) = self.shape(bios.as_ref(), claimed)?;
         let page_order =
             if self.legacy_host { PageOrder::LegacyHost } else { PageOrder::SinglePass };
         let parts = Parts {
@@ -209,7 +209,7 @@ impl With {
     fn shape(
         &self,
         bios: Option<&BiosIdentity>,
-        claimed: Option<&str>,
+        claimed: Option<FirmwareProfile>,
     ) -> Result<(Shape, FirmwareProfile), Failure> {
         let bios = || {
             let message = "the names this firmware puts into SMBIOS are not known";
@@ -219,7 +219,7 @@ impl With {
                 )
             })
         };
-        let given = self.profile.as_deref().or(claimed).map(str::parse).transpose()?;
+        let given = self.profile.as_deref().map(str::parse).transpose()?.or(claimed);
         if let Some(acpi) = &self.acpi {
             let profile = given.ok_or_else(|| missing("--profile PROFILE"))?;
             // Firmware that does not measure SMBIOS needs no names for it.

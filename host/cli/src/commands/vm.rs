@@ -12,6 +12,7 @@ use chrysalis_loader::vm::{
     VmPlatform, Wanted, choose, config_disk_path,
 };
 use chrysalis_loader::{Launch, LoaderError};
+use chrysalis_measure::tdx::FirmwareProfile;
 use chrysalis_shape::{Menu, QemuVersion, Shape};
 use chrysalis_wire::{Digest, ImagePlatform};
 use clap::{Args, ValueEnum};
@@ -94,7 +95,7 @@ impl VmArgs {
         }
         let path = std::env::var_os("PATH");
         let qemu = Qemu::find(self.qemu.as_deref(), path.as_deref())?;
-        fits(&shape, &info.firmware_profile.to_string(), &info.qemu_min.to_string(), &qemu)?;
+        fits(&shape, info.firmware_profile, info.qemu_min, &qemu)?;
         if let Err(unknown) = menu.capture(&shape.name, qemu.version()?) {
             context.report.note(&format!("nobody can predict RTMR0 of this VM: {unknown}"));
         }
@@ -135,18 +136,23 @@ impl VmArgs {
 
 /// Whether an image, a shape and a QEMU go together. What does not would boot, and be refused by
 /// everybody who predicted its measurement.
-fn fits(shape: &Shape, profile: &str, qemu_min: &str, qemu: &Qemu) -> Result<(), Failure> {
+fn fits(
+    shape: &Shape,
+    profile: FirmwareProfile,
+    needed: QemuVersion,
+    qemu: &Qemu,
+) -> Result<(), Failure> {
     let refuse = |reason: String| {
         let what = format!("launching shape {}", shape.name);
         Failure::from(LoaderError::Unsupported { what, reason })
     };
-    if shape.firmware.profile != profile {
+    if shape.firmware.profile != profile.name() {
         let of_shape = &shape.firmware.profile;
         return Err(refuse(format!(
             "it is of firmware profile {of_shape}, the image has firmware of profile {profile}"
         )));
     }
-    let (found, needed) = (qemu.version()?, qemu_min.parse::<QemuVersion>()?);
+    let found = qemu.version()?;
     if found < needed {
         return Err(refuse(format!("the image needs QEMU {needed}, this one is {found}")));
     }

@@ -141,17 +141,21 @@ pub(crate) fn tdvf() -> Vec<u8> {
     let mut firmware = vec![0x5au8; size];
     let code = u32::try_from(size - STORE_BYTES).unwrap();
     let variables = u32::try_from(STORE_BYTES).unwrap();
-    let sections =
-        [(variables, code, 0u32, 1u32), (0, variables, 1, 0), (0, 0, 2, 0), (0, 0, 3, 0)];
+    let sections: [(u32, u32, u64, u64, u32, u32); 4] = [
+        (variables, code, 0xffff_4000, code.into(), 0, 1),
+        (0, variables, 0xffff_0000, variables.into(), 1, 0),
+        (0, 0, 0x80_9000, 0x2000, 2, 0),
+        (0, 0, 0x80_0000, 0x6000, 3, 0),
+    ];
     let mut descriptor = b"TDVF".to_vec();
     for number in [16 + 32 * 4u32, 1, 4] {
         descriptor.extend(number.to_le_bytes());
     }
-    for (offset, raw, kind, attributes) in sections {
+    for (offset, raw, address, size, kind, attributes) in sections {
         descriptor.extend(offset.to_le_bytes());
         descriptor.extend(raw.to_le_bytes());
-        descriptor.extend(0xffff_0000u64.to_le_bytes());
-        descriptor.extend(u64::from(raw).to_le_bytes());
+        descriptor.extend(address.to_le_bytes());
+        descriptor.extend(size.to_le_bytes());
         descriptor.extend(kind.to_le_bytes());
         descriptor.extend(attributes.to_le_bytes());
     }

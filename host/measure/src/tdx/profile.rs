@@ -13,7 +13,7 @@ use super::error::TdxError;
 pub enum FirmwareProfile {
     /// Before edk2-stable202505, OvmfPkgX64 without secure boot (Debian and Ubuntu `OVMF.fd`
     /// 2025.02). Its event order is that of two event logs from real TDs.
-    #[serde(rename = "pre202505", alias = "pre-202505")]
+    #[serde(rename = "pre202505")]
     Pre202505,
     /// edk2-stable202505: fw_cfg items and SMBIOS are measured too.
     #[serde(rename = "202505")]
@@ -75,8 +75,6 @@ impl FromStr for FirmwareProfile {
     type Err = TdxError;
 
     fn from_str(text: &str) -> Result<Self, TdxError> {
-        // The manifest of an image writes the first one with a dash.
-        let text = if text == "pre-202505" { Self::Pre202505.name() } else { text };
         Self::ALL
             .into_iter()
             .find(|p| p.name() == text)
