@@ -10,8 +10,8 @@ use chrysalis_image::{directory, verify};
 use chrysalis_measure::tdx::{
     AcpiBlobs, BiosIdentity, Content, FirmwareProfile, FwCfg, Image as Parts,
     MAX_COMMAND_LINE_BYTES, MAX_FIRMWARE_BYTES, MAX_INITRD_BYTES, MAX_KERNEL_BYTES,
-    MAX_LOADER_BYTES, MAX_SMBIOS_BYTES, MAX_TABLES_BYTES, MemorySize, PageOrder, Shape,
-    ShapeTables, SmbiosTable, Tdvf, TdxPrediction, mrtd, predict_tdx, tdx_pins,
+    MAX_LOADER_BYTES, MAX_SMBIOS_BYTES, MAX_TABLES_BYTES, MeasuredImage, MemorySize, PageOrder,
+    Shape, ShapeTables, SmbiosTable, TdxPrediction, tdx_pins,
 };
 use chrysalis_measure::{TdIdentity, cocoon_tdx_image_hash};
 use chrysalis_shape::{Capture, MAX_CAPTURE_BYTES, MAX_SHAPE_BYTES, Menu, QemuVersion, ShapeError};
@@ -71,9 +71,8 @@ pub(crate) struct With {
     /// Firmware profile: pre202505, 202505, 202508 or 202605; without it the shape's.
     #[arg(long, value_name = "PROFILE")]
     profile: Option<String>,
-    /// Vendor, version and date the firmware puts into SMBIOS; known for Debian's firmware.
-    #[arg(long, num_args = 3, value_names = ["VENDOR", "VERSION", "DATE"])]
-    bios: Option<Vec<String>>,
+    #[command(flatten)]
+    bios: Bios,
     /// The TDVF file, in place of the directory's.
     #[arg(long, value_name = "FILE")]
     firmware: Option<PathBuf>,
@@ -89,6 +88,28 @@ pub(crate) struct With {
     /// Predict for hosts of the QEMU 8 era, which measure pages in another order.
     #[arg(long)]
     legacy_host: bool,
+}
+
+/// The names a firmware puts into SMBIOS, which is measured.
+#[derive(Debug, Args)]
+struct Bios {
+    /// Vendor, version and date the firmware puts into SMBIOS; known for Debian's firmware.
+    #[arg(long, num_args = 3, value_names = ["VENDOR", "VERSION", "DATE"])]
+    bios: Option<Vec<String>>,
+}
+
+impl Bios {
+    /// The names given, else the `known` ones.
+    fn identity(&self, known: Option<BiosIdentity>) -> Result<BiosIdentity, Failure> {
+        if let Some([vendor, version, date]) = self.bios.as_deref() {
+            return Ok([vendor, version, date].map(Clone::clone).into());
+        }
+        known.ok_or_else(|| {
+            let message = "the names this firmware puts into SMBIOS are not known";
+            Failure::new(Class::Usage, "E-BIOS", message)
+                .next("give --bios VENDOR VERSION DATE, as dmidecode -t 0 shows them in a guest")
+        })
+    }
 }
 
 pub(crate) fn run(arguments: &Image, context: &Context) -> Result<(), Failure> {
@@ -145,6 +166,14 @@ pub(crate) struct Predicted {
     pub(crate) simulated: bool,
 }
 
+/// The shape to predict for.
+enum Target<'a> {
+    /// A directory with tables of the user's own.
+    Own(&'a Path),
+    /// A shape file and its tables.
+    Published(Box<(chrysalis_shape::Shape, Capture)>),
+}
+
 impl With {
     /// Predicts the registers of an image; an image directory with a manifest must be what the
     /// manifest says.
@@ -160,21 +189,36 @@ impl With {
         };
         let manifest = self.manifest.as_ref().ok_or_else(|| missing("--manifest FILE"))?;
         let manifest = files::read(manifest, MAX_MANIFEST_BYTES)?;
-        let bios = self.bios(&image.firmware)?;
+        let target = self.target()?;
         let claimed = info.as_ref().map(|i| i.firmware_profile);
-        let (shape, profile) = self.shape(bios.as_ref(), claimed)?;
+        let given = self.profile.as_deref().map(str::parse).transpose()?.or(claimed);
+        let profile = match (given, &target) {
+            (Some(profile), _) => profile,
+            (None, Target::Published(of)) => of.0.firmware.profile.parse()?,
+            (None, Target::Own(_)) => return Err(missing("--profile PROFILE")),
+        };
         let page_order =
             if self.legacy_host { PageOrder::LegacyHost } else { PageOrder::SinglePass };
-        let parts = Parts {
+        let measured = MeasuredImage::of(&Parts {
             firmware: &image.firmware,
             profile,
             page_order,
             kernel: Content::Bytes(&image.kernel),
             initrd: Content::Bytes(&image.initrd),
             cmdline: &image.cmdline,
+        })?;
+        let bios = self.bios.identity(measured.bios());
+        let shape = match &target {
+            Target::Published(of) => Shape::from_menu(&of.0, &of.1, &bios?)?,
+            Target::Own(dir) => {
+                // Firmware that does not measure SMBIOS needs no names for it.
+                let unnamed = || ["-"; 3].map(str::to_owned).into();
+                let measured = profile != FirmwareProfile::Pre202505;
+                self.own_shape(dir, &if measured { bios? } else { unnamed() })?
+            }
         };
         let simulated = info.is_some_and(|i| i.platform == ImagePlatform::InsecureSim);
-        Ok(Predicted { prediction: predict_tdx(&parts, &shape, &manifest)?, simulated })
+        Ok(Predicted { prediction: measured.complete(&shape, &manifest)?, simulated })
     }
 
     const fn takes_whole(&self) -> bool {
@@ -197,39 +241,13 @@ impl With {
         })
     }
 
-    fn bios(&self, firmware: &[u8]) -> Result<Option<BiosIdentity>, Failure> {
-        if let Some([vendor, version, date]) = self.bios.as_deref() {
-            let (vendor, version, date) = (vendor.clone(), version.clone(), date.clone());
-            return Ok(Some(BiosIdentity { vendor, version, date }));
-        }
-        Ok(BiosIdentity::of_firmware(&mrtd(&Tdvf::parse(firmware)?, PageOrder::SinglePass)))
-    }
-
-    /// The shape, and the profile: as given, else as the image's manifest says, else the shape's.
-    fn shape(
-        &self,
-        bios: Option<&BiosIdentity>,
-        claimed: Option<FirmwareProfile>,
-    ) -> Result<(Shape, FirmwareProfile), Failure> {
-        let bios = || {
-            let message = "the names this firmware puts into SMBIOS are not known";
-            bios.ok_or_else(|| {
-                Failure::new(Class::Usage, "E-BIOS", message).next(
-                    "give --bios VENDOR VERSION DATE, as dmidecode -t 0 shows them in a guest",
-                )
-            })
-        };
-        let given = self.profile.as_deref().map(str::parse).transpose()?.or(claimed);
-        if let Some(acpi) = &self.acpi {
-            let profile = given.ok_or_else(|| missing("--profile PROFILE"))?;
-            // Firmware that does not measure SMBIOS needs no names for it.
-            let unnamed =
-                BiosIdentity { vendor: "-".into(), version: "-".into(), date: "-".into() };
-            let bios = if profile == FirmwareProfile::Pre202505 { &unnamed } else { bios()? };
-            return Ok((self.own_shape(acpi, bios)?, profile));
+    /// The shape that is asked for, before any firmware completes it.
+    fn target(&self) -> Result<Target<'_>, Failure> {
+        if let Some(dir) = &self.acpi {
+            return Ok(Target::Own(dir));
         }
         let name = self.shape.as_deref().ok_or_else(|| missing("--shape NAME"))?;
-        let (shape, capture) = match &self.capture {
+        let of = match &self.capture {
             Some(capture) => {
                 let shape = files::read(Path::new(name), MAX_SHAPE_BYTES)?;
                 let shape = chrysalis_shape::Shape::parse(&shape)?;
@@ -239,11 +257,7 @@ impl With {
             }
             None => self.published(name)?,
         };
-        let profile = match given {
-            Some(profile) => profile,
-            None => shape.firmware.profile.parse()?,
-        };
-        Ok((Shape::from_menu(&shape, &capture, bios()?)?, profile))
+        Ok(Target::Published(Box::new(of)))
     }
 
     fn published(&self, name: &str) -> Result<(chrysalis_shape::Shape, Capture), ShapeError> {

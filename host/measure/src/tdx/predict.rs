@@ -2,26 +2,22 @@
 //! every event, its status and the facts it was computed from.
 
 use chrysalis_evidence::{Measurement, boot_events, event_digest};
-use chrysalis_wire::{Digest, NetworkId, WorkerManifest};
+use chrysalis_wire::{Digest, NetworkId};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::acpi::AcpiFacts;
-use super::boot::{CommandLine, MAX_INITRD_BYTES, kernel_events, linux_events};
 use super::bytes::bounded;
 use super::ccel::EventLog;
 use super::digest::Sha384Digest;
 use super::error::TdxError;
 use super::event::{Component, Event, Known, Rtmr};
-use super::firmware::firmware_events;
 use super::hob::HobLayout;
+use super::image::MeasuredImage;
 use super::mrtd::{PageOrder, mrtd};
-use super::pe::authenticode_sha384;
 use super::profile::FirmwareProfile;
 use super::shape::Shape;
 use super::status::Status::{self, ConfirmedByHardware, CrossChecked};
-use super::tdvf::{SectionKind, Tdvf};
-use super::varstore::StoredKeys;
+use super::tdvf::Tdvf;
 use crate::error::MeasureError;
 
 /// The measured parts of an image.
@@ -138,57 +134,7 @@ pub fn predict_tdx(
     shape: &Shape,
     manifest: &[u8],
 ) -> Result<TdxPrediction, MeasureError> {
-    let parsed = WorkerManifest::parse(manifest)?;
-    let manifest_sha256 = Digest(Sha256::digest(manifest).into());
-    let tdvf = Tdvf::parse(image.firmware)?;
-    let cmdline = CommandLine::parse(image.cmdline)?;
-    let kernel = match image.kernel {
-        Content::Bytes(bytes) => authenticode_sha384(bytes)?,
-        Content::Digest(digest) => digest,
-    };
-    let initrd = match image.initrd {
-        Content::Bytes(bytes) => {
-            bounded("initrd", bytes, MAX_INITRD_BYTES)?;
-            Sha384Digest::of(bytes)
-        }
-        Content::Digest(digest) => digest,
-    };
-    let rtmr = [
-        register(firmware_events(&tdvf, image.profile, shape)?),
-        register(kernel_events(kernel)),
-        register(linux_events(image.profile, &cmdline, initrd)),
-        register(worker_events(&manifest_sha256, &parsed.model.root)?),
-    ];
-    let keys = StoredKeys::parse(tdvf.contents(tdvf.only(SectionKind::Cfv)?))?;
-    let smbios = shape.tables.smbios();
-    let smbios_without_processor = match smbios {
-        Some(table) => Some(Sha384Digest::of(&table.filtered_without_processor_id()?)),
-        None => None,
-    };
-    let facts = Facts {
-        firmware_sha256: Digest(Sha256::digest(image.firmware).into()),
-        profile: image.profile,
-        page_order: image.page_order,
-        enrolled: !keys.is_blank(),
-        hob: HobLayout::of(&tdvf)?,
-        memory_bytes: shape.memory.bytes(),
-        vcpus: shape.vcpus,
-        qemu: shape.qemu.clone(),
-        acpi: shape.tables.acpi_facts().copied(),
-        machine: smbios.and_then(|s| s.machine()),
-        processor_id: smbios.and_then(|s| s.processor_id()),
-        smbios_without_processor,
-        network: parsed.network,
-        cmdline: cmdline.as_str().to_owned(),
-        manifest_sha256,
-        model_root: parsed.model.root,
-    };
-    Ok(TdxPrediction {
-        schema: PREDICTION_SCHEMA.to_owned(),
-        mrtd: predicted_mrtd(&tdvf, image.page_order, &facts.firmware_sha256),
-        rtmr,
-        facts,
-    })
+    MeasuredImage::of(image)?.complete(shape, manifest)
 }
 
 impl TdxPrediction {
@@ -261,7 +207,10 @@ impl TdxPrediction {
 }
 
 /// RTMR3: what PID 1 extends before any secret exists, from the formula the verifier uses.
-fn worker_events(manifest: &Digest, model_root: &Digest) -> Result<Vec<Event>, MeasureError> {
+pub(crate) fn worker_events(
+    manifest: &Digest,
+    model_root: &Digest,
+) -> Result<Vec<Event>, MeasureError> {
     let components = [Component::Manifest, Component::ModelRoot];
     let mut out = Vec::new();
     for (component, event) in components.into_iter().zip(boot_events(manifest, model_root)) {
@@ -277,7 +226,11 @@ pub(crate) fn register(events: Vec<Event>) -> PredictedRegister {
     PredictedRegister { value, status, events }
 }
 
-fn predicted_mrtd(tdvf: &Tdvf<'_>, order: PageOrder, firmware: &Digest) -> PredictedMrtd {
+pub(crate) fn predicted_mrtd(
+    tdvf: &Tdvf<'_>,
+    order: PageOrder,
+    firmware: &Digest,
+) -> PredictedMrtd {
     let (single, legacy) = (mrtd(tdvf, PageOrder::SinglePass), mrtd(tdvf, PageOrder::LegacyHost));
     let (value, other_order) = match order {
         PageOrder::SinglePass => (single, legacy),

@@ -38,8 +38,14 @@ impl BiosIdentity {
     #[must_use]
     pub fn of_firmware(mrtd: &Sha384Digest) -> Option<Self> {
         let known = KNOWN_FIRMWARE.iter().find(|(value, _)| mrtd.to_string() == *value)?;
-        let [vendor, version, date] = known.1.map(str::to_owned);
-        Some(Self { vendor, version, date })
+        Some(known.1.map(str::to_owned).into())
+    }
+}
+
+impl From<[String; 3]> for BiosIdentity {
+    /// Vendor, version and date.
+    fn from([vendor, version, date]: [String; 3]) -> Self {
+        Self { vendor, version, date }
     }
 }
 
