@@ -12,6 +12,8 @@
     clippy::missing_panics_doc
 )]
 
+pub mod small_image;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -36,7 +36,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-measure", &["wire", "evidence", "shape"]),
     // What a VM may look like is data that prediction and launch both read.
     ("chrysalis-shape", &[]),
-    ("chrysalis-release", &["wire", "evidence", "receipt"]),
+    // A release is computed from an image, with the code that everybody measures with.
+    ("chrysalis-release", &["wire", "evidence", "receipt", "image", "measure", "shape"]),
     ("chrysalis-tcb", &["wire", "image"]),
     ("chrysalis-loader", &["wire", "shape"]),
     ("chrysalis-client", &["wire", "api", "channel", "evidence", "receipt", "vault"]),

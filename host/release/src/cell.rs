@@ -242,6 +242,7 @@ mod tests {
         // release without shapes, workloads and enclave.
         let mut values = values();
         (values.shapes, values.workloads, values.sgx) = (Vec::new(), Vec::new(), None);
+        (values.source, values.toolchain) = (None, None);
         assert_eq!(values.sha256().unwrap().to_string(), SMALL_SHA256);
         assert_eq!(cell(&values).unwrap().hash().to_string(), SMALL_CELL);
     }

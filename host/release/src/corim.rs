@@ -2,7 +2,7 @@
 //!
 //! | environment (vendor `Chrysalis`, model) | measurement | value |
 //! |---|---|---|
-//! | `release` | `name`, `platform`, `debug` | name |
+//! | `release` | `name`, `platform`, `debug`, `source`, `toolchain` | name |
 //! | `release` | `values` | digest, SHA-256 of `values.toml` |
 //! | `tdx` | `mrtd` | digest, SHA-384 |
 //! | `tdx` | `rtmr` | integrity registers 1, 2 |
@@ -141,7 +141,9 @@ fn split(facts: &Facts) -> Result<Vec<(String, String, Value)>, ReleaseError> {
         let register = key.strip_prefix("rtmr").and_then(|n| n.parse().ok());
         let bytes = || hex::decode(text).map_err(|e| malformed(e.to_string()));
         let (key, value) = match (model, key, register) {
-            ("release", "name" | "platform" | "debug", _) => (key, Value::Text(text.to_owned())),
+            ("release", "name" | "platform" | "debug" | "source" | "toolchain", _) => {
+                (key, Value::Text(text.to_owned()))
+            }
             (_, _, Some(index)) => ("rtmr", Value::Register(index, sha384(bytes()?))),
             _ => (key, Value::Digest(algorithm(model, key)(bytes()?))),
         };

@@ -46,14 +46,18 @@ impl Facts {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The first fact on which `self`, the source, and `other` differ.
+    /// The first fact on which `self`, the source, and `other` differ. The digest of the source
+    /// differs with every other value, so it is named only where nothing else can be.
     ///
     /// # Errors
     /// [`ReleaseError::Disagrees`], naming `file`.
     pub(crate) fn agree(&self, other: &Self, file: &'static str) -> Result<(), ReleaseError> {
         let names = self.0.keys().chain(other.0.keys());
-        let differs = names.into_iter().find(|name| self.0.get(*name) != other.0.get(*name));
-        let Some(fact) = differs else { return Ok(()) };
+        let mut differs = names.filter(|name| self.0.get(*name) != other.0.get(*name));
+        let first = differs.next();
+        let digest = |fact: &&String| fact.as_str() == SOURCE_DIGEST;
+        let named = first.filter(|f| !digest(f)).or_else(|| differs.find(|f| !digest(f)));
+        let Some(fact) = named.or(first) else { return Ok(()) };
         let said = |facts: &Self| facts.get(fact).unwrap_or("nothing").to_owned();
         Err(ReleaseError::Disagrees {
             file,
@@ -63,6 +67,9 @@ impl Facts {
         })
     }
 }
+
+/// SHA-256 of `values.toml`.
+pub(crate) const SOURCE_DIGEST: &str = "release/values";
 
 #[cfg(test)]
 mod tests {
@@ -89,6 +96,20 @@ mod tests {
             let refused = Err(ReleaseError::Disagrees { file: "x", fact, expected, got });
             assert_eq!(source.agree(&other, "x"), refused);
         }
+    }
+
+    #[test]
+    fn names_the_digest_of_the_source_only_where_nothing_else_differs() {
+        let fact = |other: &[(&str, &str)]| {
+            let source = facts(&[("release/values", "1"), ("tdx/mrtd", "2")]);
+            match source.agree(&facts(other), "x") {
+                Err(ReleaseError::Disagrees { fact, .. }) => fact,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(fact(&[("release/values", "9"), ("tdx/mrtd", "3")]), "tdx/mrtd");
+        assert_eq!(fact(&[("release/values", "9")]), "tdx/mrtd");
+        assert_eq!(fact(&[("release/values", "9"), ("tdx/mrtd", "2")]), "release/values");
     }
 
     #[test]

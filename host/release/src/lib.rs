@@ -9,6 +9,10 @@
 //! | `intoto.json` | in-toto Statement v1 | supply-chain tools |
 //! | `values.boc` | TON cell, as a bag of cells | the registry contract |
 //!
+//! The source is computed from the files of an image ([`Values::of_image`]), and a release is judged
+//! by computing it again ([`Values::recompute`]); a quote is compared with what [`Values::registers`]
+//! gives for a shape and a workload.
+//!
 //! Pure functions over bytes. Whoever publishes a release signs these files by her own means; a
 //! digest of the source is in each of them, so one signature covers all.
 
@@ -33,17 +37,30 @@ mod error;
 mod facts;
 mod intoto;
 mod pins;
+mod provenance;
+mod recompute;
+mod registers;
 mod release;
+mod source;
 mod values;
 
 #[cfg(test)]
+#[path = "../../../tests/harness/small_image.rs"]
+mod small_image;
+#[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
-pub use error::ReleaseError;
+pub use error::{Moved, ReleaseError};
 pub use facts::{Facts, Scope};
 pub use intoto::PREDICATE_TYPE;
 pub use pins::pins_for;
+pub use provenance::SourceCommit;
+pub use recompute::{Evidence, Recomputed};
+pub use registers::{Choice, Registers};
 pub use release::{BOC_FILE, CORIM_FILE, INTOTO_FILE, Release, VALUES_FILE};
+pub use source::{Ingredients, Label, SelectedShape};
 pub use values::{
     MAX_VALUES_BYTES, Part, Sgx, Shape, Tdx, VALUES_VERSION, ValueStatus, Values, Workload,
 };

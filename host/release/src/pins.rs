@@ -6,16 +6,19 @@ use chrysalis_wire::{ImagePlatform, NetworkId};
 use core::fmt::Write as _;
 
 use crate::error::ReleaseError;
-use crate::values::Values;
+use crate::values::{MAX_WORKLOADS, Values, Workload, list};
 
-/// A complete production pins file. `platform` is the operator's `[platform]` section, as TOML;
-/// the result was read back by the parser that verifiers use.
+/// A complete production pins file for the release's own workloads and for `workloads`, which the
+/// operator accepts besides. `platform` is the operator's `[platform]` section, as TOML; the result
+/// was read back by the parser that verifiers use.
 ///
 /// # Errors
-/// [`ReleaseError::NothingToPin`] for a release without TDX registers, shapes or workloads, a
-/// debug image or a simulated one; [`ReleaseError::Pins`] if the result would not load.
+/// [`ReleaseError::NothingToPin`] for a release without TDX registers or shapes, a debug image or a
+/// simulated one, or without any workload; [`ReleaseError::Duplicate`] for two workloads of one
+/// name; [`ReleaseError::Pins`] if the result would not load.
 pub fn pins_for(
     values: &Values,
+    workloads: &[Workload],
     network: NetworkId,
     platform: &str,
 ) -> Result<String, ReleaseError> {
@@ -27,9 +30,11 @@ pub fn pins_for(
     if values.shapes.is_empty() {
         return Err(missing("shape"));
     }
-    if values.workloads.is_empty() {
+    let workloads: Vec<_> = values.workloads.iter().chain(workloads).collect();
+    if workloads.is_empty() {
         return Err(missing("workload"));
     }
+    list("workload", workloads.iter().map(|w| w.name.clone()), MAX_WORKLOADS)?;
     let mut out = format!(
         "# Pins of release {}, written by `chrysalis release pins` from its reference values.\n\
          # values.toml has SHA-256 {}.\n\
@@ -39,7 +44,7 @@ pub fn pins_for(
         network.0
     );
     for shape in &values.shapes {
-        for workload in &values.workloads {
+        for workload in &workloads {
             // Writing to a string does not fail.
             let _ = write!(
                 out,
@@ -77,7 +82,7 @@ mod tests {
 
     #[test]
     fn pins_every_shape_with_every_workload() {
-        let text = pins_for(&values(), NetworkId::TESTNET, &platform()).unwrap();
+        let text = pins_for(&values(), &[], NetworkId::TESTNET, &platform()).unwrap();
         let pins = Pins::parse(&text, AllowSim::No).unwrap();
         assert_eq!(pins.workers().len(), 2);
         assert_eq!(pins.workers()[1].rtmr0, [0x42; 48]);
@@ -93,7 +98,7 @@ mod tests {
         {
             let mut values = values();
             change(&mut values);
-            let refused = pins_for(&values, NetworkId::TESTNET, &platform());
+            let refused = pins_for(&values, &[], NetworkId::TESTNET, &platform());
             let missing = "image for production";
             assert_eq!(refused, Err(ReleaseError::NothingToPin { missing }));
         }
@@ -104,24 +109,39 @@ mod tests {
         let mut none = values();
         none.shapes.clear();
         assert!(matches!(
-            pins_for(&none, NetworkId::TESTNET, &platform()),
+            pins_for(&none, &[], NetworkId::TESTNET, &platform()),
             Err(ReleaseError::NothingToPin { missing: "shape" })
         ));
         let mut none = values();
         none.workloads.clear();
         assert!(matches!(
-            pins_for(&none, NetworkId::TESTNET, &platform()),
+            pins_for(&none, &[], NetworkId::TESTNET, &platform()),
             Err(ReleaseError::NothingToPin { missing: "workload" })
         ));
     }
 
     #[test]
+    fn pins_workloads_that_the_operator_brings_to_a_release_without_any() {
+        let release = values();
+        let own = release.workloads.clone();
+        let generic = Values { workloads: Vec::new(), ..release.clone() };
+        let text = pins_for(&generic, &own, NetworkId::TESTNET, &platform()).unwrap();
+        let pins = Pins::parse(&text, AllowSim::No).unwrap();
+        assert_eq!(pins.workers().len(), 2);
+        assert_eq!(pins.workers()[0].manifest_sha256, own[0].manifest_sha256);
+        // The digest is that of the release as it was published.
+        assert!(text.contains(&generic.sha256().unwrap().to_string()));
+        let twice = pins_for(&release, &own, NetworkId::TESTNET, &platform());
+        assert!(matches!(twice, Err(ReleaseError::Duplicate { field: "workload", .. })));
+    }
+
+    #[test]
     fn refuses_a_platform_section_that_verifiers_would_refuse() {
         for bad in ["", "[platform]\n", "[platforms]\n"] {
-            let refused = pins_for(&values(), NetworkId::TESTNET, bad);
+            let refused = pins_for(&values(), &[], NetworkId::TESTNET, bad);
             assert!(matches!(refused, Err(ReleaseError::Pins(_))), "{bad:?}");
         }
         let debug = platform().replace("0000001000000000", "0100001000000000");
-        assert!(pins_for(&values(), NetworkId::TESTNET, &debug).is_err());
+        assert!(pins_for(&values(), &[], NetworkId::TESTNET, &debug).is_err());
     }
 }

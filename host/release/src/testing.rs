@@ -26,6 +26,8 @@ pub(crate) fn values() -> Values {
         platform: ImagePlatform::Tdx,
         debug: false,
         firmware_profile: "202605".to_owned(),
+        source: Some("5c".repeat(20).parse().unwrap()),
+        toolchain: Some("1.95.0".to_owned()),
         tdx: Some(Tdx {
             mrtd: RegisterValue([0x11; 48]),
             rtmr1: RegisterValue([0x12; 48]),

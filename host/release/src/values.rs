@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ReleaseError;
-use crate::facts::{Facts, Scope};
+use crate::facts::{Facts, SOURCE_DIGEST, Scope};
+use crate::provenance::SourceCommit;
 use crate::release::VALUES_FILE;
 
 /// Reference values of one release: what its files hash to and what its workers measure.
@@ -25,6 +26,13 @@ pub struct Values {
     pub debug: bool,
     /// How the firmware measures (`manifest.json` of the image names the same).
     pub firmware_profile: String,
+    /// The commit it was built from, as its publisher says; building that again has to give the
+    /// same values, whoever does it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceCommit>,
+    /// The Rust toolchain that built its programs, as `1.95.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub toolchain: Option<String>,
     /// The image's TD registers that no shape and no workload moves.
     pub tdx: Option<Tdx>,
     /// The enclave, where the release has one.
@@ -178,7 +186,7 @@ impl Values {
     /// As [`Self::to_toml`].
     pub fn facts(&self, scope: Scope) -> Result<Facts, ReleaseError> {
         let mut facts = Facts::default();
-        facts.say("release/values", self.sha256()?.to_string())?;
+        facts.say(SOURCE_DIGEST, self.sha256()?.to_string())?;
         facts.say("release/name", self.release.clone())?;
         facts.say("release/platform", self.platform.to_string())?;
         facts.say("release/debug", self.debug.to_string())?;
@@ -203,6 +211,12 @@ impl Values {
             facts.say(format!("workload/{name}/rtmr3"), workload.rtmr3.to_string())?;
         }
         if scope == Scope::Whole {
+            if let Some(source) = &self.source {
+                facts.say("release/source", source.to_string())?;
+            }
+            if let Some(toolchain) = &self.toolchain {
+                facts.say("release/toolchain", toolchain.clone())?;
+            }
             for part in &self.parts {
                 facts.say(format!("part/{}", part.name), part.sha256.to_string())?;
             }
@@ -210,13 +224,16 @@ impl Values {
         Ok(facts)
     }
 
-    fn check(&self) -> Result<(), ReleaseError> {
+    pub(crate) fn check(&self) -> Result<(), ReleaseError> {
         if self.version != VALUES_VERSION {
             let (got, expected) = (self.version, VALUES_VERSION);
             return Err(ReleaseError::UnsupportedVersion { got, expected });
         }
         name("release", &self.release)?;
         name("firmware_profile", &self.firmware_profile)?;
+        if let Some(toolchain) = &self.toolchain {
+            name("toolchain", toolchain)?;
+        }
         if self.tdx.is_none() && !self.shapes.is_empty() {
             return Err(ReleaseError::NothingToPin { missing: "tdx section" });
         }
@@ -248,7 +265,7 @@ impl Values {
 }
 
 /// One spelling for names that end up in file names, facts and hashes.
-fn name(field: &'static str, got: &str) -> Result<(), ReleaseError> {
+pub(crate) fn name(field: &'static str, got: &str) -> Result<(), ReleaseError> {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_".contains(&b);
     if (1..=MAX_NAME_CHARS).contains(&got.len()) && got.bytes().all(good) {
         return Ok(());
@@ -257,7 +274,7 @@ fn name(field: &'static str, got: &str) -> Result<(), ReleaseError> {
     Err(ReleaseError::Value { field, got, expected: "1 to 64 of a-z, 0-9, dot, dash, underscore" })
 }
 
-fn list(
+pub(crate) fn list(
     field: &'static str,
     names: impl Iterator<Item = String>,
     max: usize,

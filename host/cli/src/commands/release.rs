@@ -92,7 +92,7 @@ fn verify(arguments: &Verify, context: &Context) -> Result<(), Failure> {
 fn pins(arguments: &Pins, context: &Context) -> Result<(), Failure> {
     let release = read(&arguments.release)?;
     let platform = files::read_text(&arguments.platform, MAX_VALUES_BYTES)?;
-    let text = pins_for(&release.values, arguments.network.0, &platform)?;
+    let text = pins_for(&release.values, &[], arguments.network.0, &platform)?;
     files::write(&arguments.out, text.as_bytes(), Existing::Replace)?;
     let values = &release.values;
     let shown = Pinned {
