@@ -118,6 +118,10 @@ pub(crate) fn measure(arguments: &Measure, context: &Context) -> Result<(), Fail
 }
 
 impl Enclave {
+    pub(super) const fn of(manifest: PathBuf, libpal: PathBuf) -> Self {
+        Self { manifest, libpal }
+    }
+
     /// Reads and measures; also the digests of what was read.
     pub(super) fn measure(&self) -> Result<(GramineManifest, MeasuredEnclave, Inputs), Failure> {
         let bytes = files::read(&self.manifest, MAX_GRAMINE_MANIFEST_BYTES)?;
@@ -134,7 +138,7 @@ impl Enclave {
 }
 
 /// A signature, verified and found to be for exactly this enclave.
-fn judge(
+pub(super) fn judge(
     path: &Path,
     manifest: &GramineManifest,
     measured: &MeasuredEnclave,

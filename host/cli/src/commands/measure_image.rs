@@ -92,15 +92,20 @@ pub(crate) struct With {
 
 /// The names a firmware puts into SMBIOS, which is measured.
 #[derive(Debug, Args)]
-struct Bios {
+pub(crate) struct Bios {
     /// Vendor, version and date the firmware puts into SMBIOS; known for Debian's firmware.
     #[arg(long, num_args = 3, value_names = ["VENDOR", "VERSION", "DATE"])]
     bios: Option<Vec<String>>,
 }
 
 impl Bios {
+    /// Whether names were given.
+    pub(crate) const fn is_given(&self) -> bool {
+        self.bios.is_some()
+    }
+
     /// The names given, else the `known` ones.
-    fn identity(&self, known: Option<BiosIdentity>) -> Result<BiosIdentity, Failure> {
+    pub(crate) fn identity(&self, known: Option<BiosIdentity>) -> Result<BiosIdentity, Failure> {
         if let Some([vendor, version, date]) = self.bios.as_deref() {
             return Ok([vendor, version, date].map(Clone::clone).into());
         }

@@ -12,6 +12,7 @@ pub(crate) mod measure_image;
 pub(crate) mod model;
 pub(crate) mod receipt;
 pub(crate) mod release;
+pub(crate) mod release_image;
 pub(crate) mod serve;
 pub(crate) mod sgx;
 pub(crate) mod shape;
