@@ -38,6 +38,7 @@ pub mod compose;
 pub mod cpio;
 pub mod deb;
 pub mod directory;
+pub mod erofs;
 mod error;
 pub mod firmware;
 pub mod lock;

@@ -3,6 +3,7 @@
 
 mod archive;
 mod build;
+mod erofs;
 mod firmware;
 mod package;
 mod pinned;
