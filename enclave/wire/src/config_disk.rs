@@ -198,6 +198,9 @@ pub const CONFIG_DISK_SERIAL: &str = "chrysalis-config";
 /// Serial number of the virtio-blk device that carries the model bundle, bytes as they are.
 pub const MODEL_DISK_SERIAL: &str = "chrysalis-model";
 
+/// Serial number of the virtio-blk device that carries the root of an image that has one.
+pub const ROOT_DISK_SERIAL: &str = "chrysalis-root";
+
 /// Largest configuration disk, in bytes: both parts at their limits, framed, in whole sectors.
 pub const MAX_CONFIG_DISK_BYTES: usize =
     (22 + MAX_MANIFEST_BYTES + MAX_COLLATERAL_BYTES).next_multiple_of(SECTOR_BYTES);

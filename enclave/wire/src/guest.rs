@@ -31,5 +31,8 @@ pub const MODEL_PATH: &str = "/run/chrysalis/model";
 /// INSECURE-SIM: the simulated RTMR3, 48 bytes, written by PID 1 alone.
 pub const SIM_REGISTER_PATH: &str = "/run/chrysalis/rtmr3";
 
+/// Where the root of an image that has one is mounted, read-only. PID 1 makes the directory.
+pub const ROOT_DIR: &str = "/chrysalis/root";
+
 /// User and group the worker runs as; there is no user database.
 pub const WORKER_ID: u32 = 1000;

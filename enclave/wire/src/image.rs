@@ -25,6 +25,9 @@ pub struct ImageConfig {
     pub listen_port: u16,
     /// The one network interface.
     pub network: NetworkSection,
+    /// The read-only root with the rest of user space, if the image has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootSection>,
     /// Kernel modules, in the order they are loaded.
     #[serde(default, rename = "module")]
     pub modules: Vec<ModuleEntry>,
@@ -62,6 +65,16 @@ pub struct NetworkSection {
     pub address: Ipv4Addr,
     /// Bits of its network, 1 to 32.
     pub prefix: u8,
+}
+
+/// A read-only file system on a disk of the host. PID 1 uses it only if all of it has this hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootSection {
+    /// Its dm-verity root hash: SHA-256, blocks of [`ROOT_BLOCK_BYTES`], no salt.
+    pub hash: Digest,
+    /// Its size in bytes, whole blocks.
+    pub bytes: u64,
 }
 
 /// A kernel module in `/lib/modules`.
@@ -174,6 +187,9 @@ impl ImageConfig {
             value("module.file", &module.file, "NAME.ko or NAME.ko.xz", is_module_file)?;
         }
         once("module.file", self.modules.iter().map(|m| m.file.as_str()))?;
+        if let Some(root) = &self.root {
+            self.check_root(root)?;
+        }
         few("sysctl", self.sysctls.len(), MAX_SYSCTLS)?;
         for sysctl in &self.sysctls {
             value("sysctl.name", &sysctl.name, "dotted lower-case words", is_sysctl_name)?;
@@ -183,6 +199,18 @@ impl ImageConfig {
             })?;
         }
         once("sysctl.name", self.sysctls.iter().map(|s| s.name.as_str()))
+    }
+
+    fn check_root(&self, root: &RootSection) -> Result<(), ImageConfigError> {
+        let expected = "whole blocks of 4096 bytes, at most 1 GiB";
+        value("root.bytes", &root.bytes.to_string(), expected, |_| {
+            (ROOT_BLOCK_BYTES..=MAX_ROOT_BYTES).contains(&root.bytes)
+                && root.bytes.is_multiple_of(ROOT_BLOCK_BYTES)
+        })?;
+        // Such an image could not mount its root and would say so only when it is booted.
+        value("root", "no module for it", "erofs among the modules", |_| {
+            self.modules.iter().any(|m| matches!(m.file.as_str(), "erofs.ko" | "erofs.ko.xz"))
+        })
     }
 }
 
@@ -247,6 +275,13 @@ pub const MAX_MODULES: usize = 64;
 
 /// Most kernel settings of an image.
 pub const MAX_SYSCTLS: usize = 64;
+
+/// Largest root, in bytes. PID 1 keeps all of it in the memory of the guest, and the kernel keeps
+/// once more what is read from it.
+pub const MAX_ROOT_BYTES: u64 = 1 << 30;
+
+/// Size of a block of the root and of its hash tree, in bytes.
+pub const ROOT_BLOCK_BYTES: u64 = 4096;
 
 /// `IFNAMSIZ` less the final NUL.
 const MAX_INTERFACE_BYTES: usize = 15;
@@ -330,6 +365,38 @@ mod tests {
         assert_eq!(field(parse("\"eth0\"", "\"abcdefghijklmnop\"")), "network.interface");
         assert!(parse("\"eth0\"", "\"abcdefghijklmno\"").is_ok());
         assert_eq!(field(parse("8443", "1023")), "listen_port");
+    }
+
+    fn parse_root(bytes: &str, module: &str) -> Result<ImageConfig, ImageConfigError> {
+        let z = "0".repeat(64);
+        let root = format!("prefix = 24\n\n[root]\nhash = \"{z}\"\nbytes = {bytes}\n");
+        let text = text().replace("prefix = 24\n", &root).replace("virtio_net", module);
+        ImageConfig::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn a_root_is_whole_blocks_up_to_its_limit_and_needs_its_module() {
+        for good in ["4096", "1073741824"] {
+            let config = parse_root(good, "erofs").unwrap();
+            assert_eq!(config.root.as_ref().unwrap().bytes.to_string(), good);
+            let written = toml::to_string(&config).unwrap();
+            assert_eq!(ImageConfig::parse(written.as_bytes()).unwrap(), config);
+        }
+        for bad in ["0", "4095", "4097", "1073745920"] {
+            let refused = parse_root(bad, "erofs");
+            let field = "root.bytes";
+            assert!(matches!(refused, Err(ImageConfigError::Value { field: f, .. }) if f == field));
+        }
+        let refused = parse_root("4096", "ext4");
+        assert!(matches!(refused, Err(ImageConfigError::Value { field: "root", .. })));
+        let malformed = parse_root("4096\nwritable = true", "erofs");
+        assert!(matches!(malformed, Err(ImageConfigError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_configuration_without_a_root_does_not_mention_one() {
+        let config = ImageConfig::parse(text().as_bytes()).unwrap();
+        assert!(!toml::to_string(&config).unwrap().contains("root"));
     }
 
     #[test]

@@ -10,8 +10,9 @@ use crate::bytes::sha256;
 use crate::cpio::{Archive, Node};
 use crate::error::ImageError;
 use crate::lock::{Lock, PinnedFile, Role};
-use crate::manifest::{ImageInfo, ImageManifest, Input, Member, Part, Parts};
+use crate::manifest::{ImageInfo, ImageManifest, Input, Member, Part, Parts, RootInfo};
 use crate::recipe::Recipe;
+use crate::root::{ROOT_FILE, VERITY_FILE};
 use crate::{deb, firmware};
 
 /// The files of a whole image.
@@ -25,6 +26,10 @@ pub struct Image {
     pub initrd: Vec<u8>,
     /// [`CMDLINE_FILE`].
     pub cmdline: Vec<u8>,
+    /// [`ROOT_FILE`], in an image that has a root.
+    pub root: Option<Vec<u8>>,
+    /// [`VERITY_FILE`], in an image that has a root.
+    pub verity: Option<Vec<u8>>,
     /// [`MANIFEST_FILE`].
     pub manifest: Vec<u8>,
 }
@@ -32,14 +37,19 @@ pub struct Image {
 impl Image {
     /// The files, each with the word that names its part and its name in the image directory.
     #[must_use]
-    pub fn files(&self) -> [(&'static str, &'static str, &[u8]); 5] {
-        [
+    pub fn files(&self) -> Vec<(&'static str, &'static str, &[u8])> {
+        let mut files: Vec<(_, _, &[u8])> = vec![
             ("manifest", MANIFEST_FILE, &self.manifest),
             ("firmware", FIRMWARE_FILE, &self.firmware),
             ("kernel", KERNEL_FILE, &self.kernel),
             ("initrd", INITRD_FILE, &self.initrd),
             ("cmdline", CMDLINE_FILE, &self.cmdline),
-        ]
+        ];
+        let root = [("root", ROOT_FILE, &self.root), ("verity", VERITY_FILE, &self.verity)];
+        files.extend(
+            root.into_iter().filter_map(|(part, name, b)| Some((part, name, b.as_deref()?))),
+        );
+        files
     }
 
     /// Size of all files together, in bytes.
@@ -83,13 +93,22 @@ impl Inputs {
         Ok(inputs)
     }
 
-    fn get(&self, file: &PinnedFile) -> Result<&[u8], ImageError> {
+    /// Adds a file that no package has.
+    pub fn add(&mut self, file: Vec<u8>) {
+        self.0.insert(sha256(&file), file);
+    }
+
+    pub(crate) fn by_hash(&self, sha256: Digest) -> Option<&[u8]> {
+        self.0.get(&sha256).map(Vec::as_slice)
+    }
+
+    pub(crate) fn get(&self, file: &PinnedFile) -> Result<&[u8], ImageError> {
         let missing = || ImageError::NoInput {
             package: file.path.clone(),
             sha256: file.sha256,
             tried: Vec::new(),
         };
-        self.0.get(&file.sha256).map(Vec::as_slice).ok_or_else(missing)
+        self.by_hash(file.sha256).ok_or_else(missing)
     }
 
     fn role(&self, lock: &Lock, role: Role) -> Result<&[u8], ImageError> {
@@ -125,10 +144,16 @@ pub fn compose(
     check_worker(&programs.worker, platform)?;
 
     let modules = recipe.modules(platform, lock)?;
-    let (_, config) = recipe.config(platform, debug, lock)?;
+    let root = recipe.root.as_ref().map(|root| root.build(lock, inputs)).transpose()?;
+    let section = root.as_ref().map(|root| root.section.clone());
+    let (_, config) = recipe.config(platform, debug, lock, section)?;
     let archive = initrd(inputs, programs, &modules, config.as_bytes())?;
     let initrd = archive.to_bytes()?;
     let cmdline = recipe.cmdline(debug)?.into_bytes();
+    let mut optional = modules;
+    if let Some(root) = &recipe.root {
+        optional.extend(root.pinned(lock)?);
+    }
     let image = ImageInfo {
         flavour: recipe.flavour.clone(),
         platform,
@@ -141,12 +166,16 @@ pub fn compose(
             kernel: Part::of(KERNEL_FILE, &kernel),
             initrd: Part::of(INITRD_FILE, &initrd),
             cmdline: Part::of(CMDLINE_FILE, &cmdline),
+            root: root.as_ref().map(|root| Part::of(ROOT_FILE, &root.data)),
+            verity: root.as_ref().map(|root| Part::of(VERITY_FILE, &root.verity)),
         },
         members: archive.entries().map(|(path, entry)| Member::of(path, entry)).collect(),
-        inputs: Input::of(lock, &modules),
+        root: root.as_ref().map(|root| RootInfo::of(root.section.hash, &root.tree)),
+        inputs: Input::of(lock, &optional),
     };
     let manifest = ImageManifest::new(image)?.to_bytes()?;
-    Ok(Image { firmware, kernel, initrd, cmdline, manifest })
+    let (root, verity) = root.map(|root| (root.data, root.verity)).unzip();
+    Ok(Image { firmware, kernel, initrd, cmdline, root, verity, manifest })
 }
 
 /// The initial file system; everything the guest's user space consists of.

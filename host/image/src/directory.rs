@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::compose::{CMDLINE_FILE, FIRMWARE_FILE, INITRD_FILE, Image, KERNEL_FILE, MANIFEST_FILE};
+use crate::erofs::MAX_FS_BYTES;
 use crate::error::ImageError;
+use crate::root::{ROOT_FILE, VERITY_FILE};
 use crate::verify::Fault;
 
 /// Whether a directory that is there may be replaced.
@@ -48,7 +50,16 @@ pub fn read(dir: &Path) -> Result<Image, ImageError> {
                 Err(ImageError::Refused(Fault::Missing { part, file }))
             }
             Err(e) => Err(ImageError::io("open", &path, &e)),
-            Ok(file) => read_limited(part, file, &path),
+            Ok(file) => read_limited(part, file, &path, MAX_PART_BYTES),
+        }
+    };
+    // Whether there should be a root is the manifest's to say.
+    let optional = |part: &'static str, file: &'static str, max| {
+        let path = dir.join(file);
+        match File::open(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(ImageError::io("open", &path, &e)),
+            Ok(file) => read_limited(part, file, &path, max).map(Some),
         }
     };
     Ok(Image {
@@ -57,17 +68,24 @@ pub fn read(dir: &Path) -> Result<Image, ImageError> {
         kernel: part("kernel", KERNEL_FILE)?,
         initrd: part("initrd", INITRD_FILE)?,
         cmdline: part("cmdline", CMDLINE_FILE)?,
+        root: optional("root", ROOT_FILE, MAX_FS_BYTES)?,
+        verity: optional("verity", VERITY_FILE, MAX_PART_BYTES)?,
     })
 }
 
-fn read_limited(what: &'static str, file: File, path: &Path) -> Result<Vec<u8>, ImageError> {
+fn read_limited(
+    what: &'static str,
+    file: File,
+    path: &Path,
+    max: u64,
+) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
-    file.take(MAX_PART_BYTES.saturating_add(1))
+    file.take(max.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|e| ImageError::io("read", path, &e))?;
     let got = bytes.len() as u64;
-    if got > MAX_PART_BYTES {
-        return Err(ImageError::TooLarge { what, got, max: MAX_PART_BYTES });
+    if got > max {
+        return Err(ImageError::TooLarge { what, got, max });
     }
     Ok(bytes)
 }
@@ -118,5 +136,5 @@ fn beside(out: &Path) -> Result<PathBuf, ImageError> {
     Ok(out.with_file_name(hidden))
 }
 
-/// Largest file of an image read, in bytes.
+/// Largest file of an image read, in bytes; the root has a limit of its own, [`MAX_FS_BYTES`].
 pub const MAX_PART_BYTES: u64 = 256 << 20;

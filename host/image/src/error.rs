@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::binary::BinaryFault;
 use crate::cpio::CpioFault;
 use crate::deb::DebFault;
+use crate::erofs::ErofsFault;
 use crate::firmware::FirmwareFault;
 use crate::store::Attempt;
 use crate::verify::Fault;
@@ -57,6 +58,15 @@ pub enum ImageError {
         /// Name of the module.
         name: String,
     },
+    /// The root wants a file that the lock does not pin for it.
+    #[error("the root wants {path}, which the lock file does not pin with role root")]
+    NoRootFile {
+        /// Path in a package.
+        path: String,
+    },
+    /// The root cannot be written.
+    #[error("the root is refused: {0}")]
+    Root(#[from] ErofsFault),
     /// No source has a package with the pinned hash.
     #[error("no source has the package {package} with SHA-256 {sha256}: {}", attempts(.tried))]
     NoInput {
@@ -148,6 +158,7 @@ impl ImageError {
             Self::Version { .. } => "E-IMAGE-VERSION",
             Self::Field { .. } => "E-IMAGE-FIELD",
             Self::NoModule { .. } => "E-IMAGE-MODULE",
+            Self::NoRootFile { .. } | Self::Root(_) => "E-IMAGE-ROOT",
             Self::NoInput { .. } => "E-IMAGE-INPUT",
             Self::Deb { .. } => "E-IMAGE-PACKAGE",
             Self::Firmware(_) => "E-IMAGE-FIRMWARE",
@@ -174,6 +185,10 @@ impl ImageError {
             Self::NoModule { .. } => {
                 "pin the module in the lock file, or take it out of the recipe"
             }
+            Self::NoRootFile { .. } => {
+                "pin the file in the lock file with role = \"root\", or take it out of the recipe"
+            }
+            Self::Root(_) => "correct the paths, links and sizes of [root] in the recipe",
             Self::NoInput { .. } => {
                 "put the .deb into a directory of CHRYSALIS_INPUTS, or name an archive with \
                  --snapshot URL or CHRYSALIS_SNAPSHOT; `chrysalis image lock --update` pins what the mirror has today"

@@ -11,6 +11,7 @@
 //!   vmlinuz       the distribution's signed kernel, untouched                   RTMR1
 //!   initrd.cpio   PID 1, worker, image.toml, modules                            RTMR2
 //!   cmdline       closed schema, no trailing newline                            RTMR2
+//!   rootfs.*      optional: a read-only file system and its hash tree           RTMR2 (root hash)
 //!   manifest.json hash of each part and member; its id names the image
 //! ```
 //!
@@ -44,6 +45,7 @@ pub mod firmware;
 pub mod lock;
 pub mod manifest;
 pub mod recipe;
+pub mod root;
 pub mod store;
 pub mod update;
 pub mod verify;
@@ -57,6 +59,7 @@ pub use error::ImageError;
 pub use lock::{Lock, Package, PackageList, PinnedFile, Role};
 pub use manifest::{ImageInfo, ImageManifest, Part};
 pub use recipe::Recipe;
+pub use root::Root;
 pub use store::{Attempt, Outcome, Source, Step, Store};
 pub use verify::{Fault, Verified, verify};
 

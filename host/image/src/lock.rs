@@ -68,6 +68,8 @@ pub enum Role {
     Kernel,
     /// A kernel module.
     Module,
+    /// A file of the root, for an image that has one.
+    Root,
 }
 
 impl fmt::Display for Role {
@@ -77,6 +79,7 @@ impl fmt::Display for Role {
             Self::VariableStore => "variable-store",
             Self::Kernel => "kernel",
             Self::Module => "module",
+            Self::Root => "root",
         })
     }
 }

@@ -39,6 +39,9 @@ pub struct ImageInfo {
     pub parts: Parts,
     /// Every entry of the initrd, in order.
     pub members: Vec<Member>,
+    /// The root, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootInfo>,
     /// Where foreign bytes came from.
     pub inputs: Vec<Input>,
 }
@@ -55,18 +58,50 @@ pub struct Parts {
     pub initrd: Part,
     /// The kernel command line.
     pub cmdline: Part,
+    /// The file system of the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Part>,
+    /// Its hash tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verity: Option<Part>,
 }
 
 impl Parts {
     /// The parts, each with the word that names it.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, &Part); 4] {
-        [
+    pub fn named(&self) -> Vec<(&'static str, &Part)> {
+        let mut named = vec![
             ("firmware", &self.firmware),
             ("kernel", &self.kernel),
             ("initrd", &self.initrd),
             ("cmdline", &self.cmdline),
-        ]
+        ];
+        let root = [("root", &self.root), ("verity", &self.verity)];
+        named.extend(root.into_iter().filter_map(|(name, part)| Some((name, part.as_ref()?))));
+        named
+    }
+}
+
+/// What the root of an image is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootInfo {
+    /// Its dm-verity root hash, as the measured `image.toml` says it.
+    pub hash: Digest,
+    /// Every entry of it, by path.
+    pub members: Vec<Member>,
+}
+
+impl RootInfo {
+    pub(crate) fn of(hash: Digest, tree: &crate::erofs::Tree) -> Self {
+        let members = tree.entries().map(|(path, entry)| Member {
+            path: path.to_owned(),
+            kind: entry.node.kind().to_owned(),
+            mode: format!("{:04o}", entry.mode),
+            size: entry.node.bytes().len() as u64,
+            sha256: entry.node.digest(),
+        });
+        Self { hash, members: members.collect() }
     }
 }
 
@@ -88,17 +123,17 @@ impl Part {
     }
 }
 
-/// One entry of the initrd.
+/// One entry of the initrd or of the root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
     /// Path, without a leading slash.
     pub path: String,
-    /// `directory`, `file` or `device`.
+    /// `directory`, `file`, `device`, or in the root `link`.
     pub kind: String,
     /// Permission bits in octal, as `0555`.
     pub mode: String,
-    /// Size in bytes; 0 for what is no file.
+    /// Size in bytes; 0 for a directory or a device.
     pub size: u64,
     /// SHA-256 of the content; of `MAJOR:MINOR` for a device.
     pub sha256: Digest,
@@ -138,9 +173,10 @@ pub struct Input {
 }
 
 impl Input {
-    /// The pinned files of `lock` that an image with these modules is made of.
-    pub(crate) fn of(lock: &Lock, modules: &[&crate::lock::PinnedFile]) -> Vec<Self> {
-        let used = lock.files().filter(|(_, f)| f.role != Role::Module || modules.contains(f));
+    /// The pinned files of `lock` that an image with these modules and root files is made of.
+    pub(crate) fn of(lock: &Lock, optional: &[&crate::lock::PinnedFile]) -> Vec<Self> {
+        let always = |role| !matches!(role, Role::Module | Role::Root);
+        let used = lock.files().filter(|(_, f)| always(f.role) || optional.contains(f));
         used.map(|(package, file)| Self {
             role: file.role,
             package: package.name.clone(),

@@ -3,12 +3,15 @@
 
 use chrysalis_measure::tdx::FirmwareProfile;
 use chrysalis_shape::QemuVersion;
-use chrysalis_wire::image::{IMAGE_CONFIG_VERSION, ModuleEntry, NetworkSection, SysctlEntry};
+use chrysalis_wire::image::{
+    IMAGE_CONFIG_VERSION, ModuleEntry, NetworkSection, RootSection, SysctlEntry,
+};
 use chrysalis_wire::{CommandLine, ImageConfig, ImagePlatform};
 use serde::Deserialize;
 
 use crate::error::ImageError;
 use crate::lock::{Lock, PinnedFile, Role};
+use crate::root::RootRecipe;
 
 /// What an image is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -28,6 +31,8 @@ pub struct Recipe {
     /// TCP port of the worker in the guest.
     listen_port: u16,
     network: NetworkSection,
+    /// What its root holds, if it has one.
+    pub root: Option<RootRecipe>,
     #[serde(rename = "module")]
     modules: Vec<WantedModule>,
     #[serde(rename = "sysctl")]
@@ -61,6 +66,7 @@ impl Recipe {
         }
         recipe.cmdline(false)?;
         recipe.cmdline(true)?;
+        recipe.root.as_ref().map_or(Ok(()), RootRecipe::check)?;
         Ok(recipe)
     }
 
@@ -97,7 +103,7 @@ impl Recipe {
             .collect()
     }
 
-    /// What PID 1 of the image is told.
+    /// What PID 1 of the image is told, `root` being its root if it has one.
     ///
     /// # Errors
     /// [`ImageError::NoModule`]; [`ImageError::Config`] if PID 1 would refuse it.
@@ -106,6 +112,7 @@ impl Recipe {
         platform: ImagePlatform,
         debug: bool,
         lock: &Lock,
+        root: Option<RootSection>,
     ) -> Result<(ImageConfig, String), ImageError> {
         let modules = self.modules(platform, lock)?.into_iter();
         let config = ImageConfig {
@@ -114,6 +121,7 @@ impl Recipe {
             debug,
             listen_port: self.listen_port,
             network: self.network.clone(),
+            root,
             modules: modules
                 .map(|f| ModuleEntry { file: f.base_name().to_owned(), sha256: f.sha256 })
                 .collect(),

@@ -11,11 +11,13 @@ use crate::compose::{
     WORKER_PATH, check_worker, config_of,
 };
 use crate::cpio::{Archive, CpioFault};
+use crate::erofs::Tree;
 use crate::error::ImageError;
 use crate::firmware;
 use crate::lock::Role;
-use crate::manifest::{ImageInfo, ImageManifest, Member, Part};
+use crate::manifest::{ImageInfo, ImageManifest, Member, Part, RootInfo};
 use crate::recipe::check_cmdline;
+use crate::root::{ROOT_FILE, Root, VERITY_FILE};
 
 /// An image that is what its manifest says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,7 @@ pub struct Verified {
     archive: Archive,
     cmdline: CommandLine,
     config: ImageConfig,
+    root: Option<Tree>,
 }
 
 impl Verified {
@@ -43,6 +46,12 @@ impl Verified {
     #[must_use]
     pub const fn archive(&self) -> &Archive {
         &self.archive
+    }
+
+    /// Its root, if it has one.
+    #[must_use]
+    pub const fn root(&self) -> Option<&Tree> {
+        self.root.as_ref()
     }
 
     /// Its kernel command line.
@@ -168,7 +177,47 @@ fn check(image: &Image, id: Option<Digest>) -> Result<Verified, Fault> {
     let store = slice(&image.firmware, 0, layout.variables).unwrap_or_default();
     check_inputs(info, sha256(store))?;
     let config = check_user_space(info, &archive).map_err(content("initrd"))?;
-    Ok(Verified { cmdline, archive, config, manifest })
+    let root = check_root(info, &config, image)?;
+    Ok(Verified { cmdline, archive, config, root, manifest })
+}
+
+/// The root: there or not as manifest and measured configuration say alike, and what they say.
+fn check_root(
+    info: &ImageInfo,
+    config: &ImageConfig,
+    image: &Image,
+) -> Result<Option<Tree>, Fault> {
+    let parts = [
+        ("root", ROOT_FILE, &info.parts.root, &image.root),
+        ("verity", VERITY_FILE, &info.parts.verity, &image.verity),
+    ];
+    for (part, file, claimed, found) in parts {
+        match (claimed, found) {
+            (Some(claimed), Some(bytes)) => check_part(part, file, claimed, bytes)?,
+            (Some(_), None) => return Err(Fault::Missing { part, file }),
+            (None, Some(_)) => {
+                let reason = format!("there is a file {file} that the manifest does not list");
+                return Err(Fault::Content { part, reason });
+            }
+            (None, None) => {}
+        }
+    }
+    match (&info.root, &config.root, &image.root, &image.verity) {
+        (None, None, None, None) => Ok(None),
+        (Some(claimed), Some(section), Some(data), Some(verity)) => {
+            let tree = Root::check(data, verity, section)
+                .map_err(|(part, reason)| Fault::Content { part, reason })?;
+            if *claimed != RootInfo::of(section.hash, &tree) {
+                let reason = "it describes another root than there is".to_owned();
+                return Err(Fault::Manifest { reason });
+            }
+            Ok(Some(tree))
+        }
+        _ => {
+            let reason = "manifest, image.toml and files do not agree on whether there is one";
+            Err(Fault::Content { part: "root", reason: reason.to_owned() })
+        }
+    }
 }
 
 fn check_part(
@@ -260,6 +309,11 @@ fn check_inputs(info: &ImageInfo, store: Digest) -> Result<(), Fault> {
             Role::Module => {
                 let path = format!("{MODULES_PATH}/{name}");
                 info.members.iter().find(|m| m.path == path).map(|m| m.sha256)
+            }
+            // The recipe gave it another path.
+            Role::Root => {
+                let mut members = info.root.iter().flat_map(|root| &root.members);
+                members.find(|m| m.sha256 == input.sha256).map(|m| m.sha256)
             }
         };
         if used != Some(input.sha256) {

@@ -2,6 +2,7 @@
 //! verified by whoever calls; this counts.
 
 use chrysalis_image::ImageInfo;
+use chrysalis_wire::guest::ROOT_DIR;
 use chrysalis_wire::{ImageConfig, ImagePlatform};
 use serde::Serialize;
 
@@ -12,9 +13,9 @@ pub struct GuestFiles {
     pub platform: ImagePlatform,
     /// Whether it is a debug image.
     pub debug: bool,
-    /// Bytes of firmware, kernel, initial file system and command line: all that is measured.
+    /// Bytes of firmware, kernel, initial file system, command line and root: all that is measured.
     pub measured_bytes: u64,
-    /// Regular files in the initial file system.
+    /// Regular files in the initial file system and in the root.
     pub files: Vec<GuestFile>,
     /// Kernel modules, in the order they are loaded.
     pub modules: Vec<String>,
@@ -35,15 +36,17 @@ impl GuestFiles {
     /// Counts a verified image.
     #[must_use]
     pub fn of(info: &ImageInfo, config: &ImageConfig) -> Self {
-        let sizes = info.parts.named().map(|(_, part)| part.size);
-        let files = info.members.iter().filter(|member| member.kind == "file");
+        let sizes = info.parts.named().into_iter().map(|(_, part)| part.size);
+        let files = info.members.iter().map(|member| (member.path.clone(), member));
+        let root = info.root.iter().flat_map(|root| &root.members);
+        let below = ROOT_DIR.trim_start_matches('/');
+        let root = root.map(|member| (format!("{below}/{}", member.path), member));
+        let files = files.chain(root).filter(|(_, member)| member.kind == "file");
         Self {
             platform: info.platform,
             debug: info.debug,
-            measured_bytes: sizes.iter().fold(0, |sum, size| sum.saturating_add(*size)),
-            files: files
-                .map(|member| GuestFile { path: member.path.clone(), size: member.size })
-                .collect(),
+            measured_bytes: sizes.fold(0, u64::saturating_add),
+            files: files.map(|(path, member)| GuestFile { path, size: member.size }).collect(),
             modules: config.modules.iter().map(|module| module.file.clone()).collect(),
             listen_port: config.listen_port,
         }

@@ -198,6 +198,7 @@ fn image_config(modules: &[(String, Vec<u8>)], debug: bool) -> ImageConfig {
             address: [10, 0, 2, 15].into(),
             prefix: 24,
         },
+        root: None,
         modules: modules.iter().map(entry).collect(),
         sysctls: [("kernel.kptr_restrict", "2"), ("kernel.dmesg_restrict", "1")]
             .map(sysctl)

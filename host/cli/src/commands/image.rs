@@ -9,6 +9,7 @@ use chrysalis_image::binary::MAX_PROGRAM_BYTES;
 use chrysalis_image::compose::{Image, Inputs};
 use chrysalis_image::lock::MAX_LOCK_BYTES;
 use chrysalis_image::recipe::MAX_RECIPE_BYTES;
+use chrysalis_image::root::{self, RootRecipe};
 use chrysalis_image::store::Snapshot;
 use chrysalis_image::update::propose;
 use chrysalis_image::verity;
@@ -168,7 +169,10 @@ fn build(arguments: &Build, context: &Context) -> Result<(), Failure> {
         init: files::read(&arguments.init, MAX_PROGRAM_BYTES)?,
         worker: files::read(&arguments.worker, MAX_PROGRAM_BYTES)?,
     };
-    let inputs = collect(source, &lock, context)?;
+    let mut inputs = collect(source, &lock, context)?;
+    for local in recipe.root.iter().flat_map(RootRecipe::local_files) {
+        inputs.add(root::find_local(&source.store()?.directories, local)?);
+    }
     context.report.note("composing the image");
     let platform = arguments.platform.into();
     let image = compose(&recipe, &lock, &inputs, &programs, platform, arguments.debug)?;

@@ -242,6 +242,8 @@ impl With {
             kernel: part(&self.kernel, KERNEL_FILE, MAX_KERNEL_BYTES)?,
             initrd: part(&self.initrd, INITRD_FILE, MAX_INITRD_BYTES)?,
             cmdline: part(&self.cmdline, CMDLINE_FILE, MAX_COMMAND_LINE_BYTES)?,
+            root: None,
+            verity: None,
             manifest: Vec::new(),
         })
     }

@@ -219,8 +219,8 @@ fn check(path: &str, entry: &Entry) -> Result<(), ErofsFault> {
 /// Most entries of a tree: the link count of a directory and the inode numbers stay small.
 pub const MAX_ENTRIES: usize = 16_384;
 
-/// Largest file system, in bytes.
-pub const MAX_FS_BYTES: u64 = 1 << 30;
+/// Largest file system, in bytes: the largest root of a guest.
+pub const MAX_FS_BYTES: u64 = chrysalis_wire::image::MAX_ROOT_BYTES;
 
 /// Longest path, in bytes.
 pub const MAX_PATH_BYTES: usize = 1024;

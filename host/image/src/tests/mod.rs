@@ -8,6 +8,7 @@ mod firmware;
 mod package;
 mod pinned;
 mod recipe;
+mod root;
 mod store;
 pub(crate) mod support;
 mod tamper;

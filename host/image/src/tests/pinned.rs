@@ -35,7 +35,7 @@ fn the_recipes_and_locks_of_this_tree_are_accepted() {
     let recipe = Recipe::parse(&read("cpu.toml")).unwrap();
     let lock = Lock::parse(&read("cpu.lock.toml")).unwrap();
     for platform in [ImagePlatform::Tdx, ImagePlatform::InsecureSim] {
-        recipe.config(platform, false, &lock).unwrap();
+        recipe.config(platform, false, &lock, None).unwrap();
     }
     assert_eq!(lock.to_toml().unwrap().as_bytes(), read("cpu.lock.toml"), "one spelling");
 }

@@ -91,14 +91,14 @@ fn refuses_command_lines_outside_the_schema() {
 fn a_debug_image_says_so_in_command_line_and_configuration() {
     assert_eq!(recipe().cmdline(false).unwrap(), "console=ttyS0 quiet panic=-1");
     assert_eq!(recipe().cmdline(true).unwrap(), "console=ttyS0 panic=-1 ignore_loglevel");
-    let (config, _) = recipe().config(ImagePlatform::Tdx, true, &lock()).unwrap();
+    let (config, _) = recipe().config(ImagePlatform::Tdx, true, &lock(), None).unwrap();
     assert!(config.debug);
 }
 
 #[test]
 fn a_platform_gets_its_modules_in_the_order_of_the_recipe() {
     let files = |platform| -> Vec<String> {
-        let (config, text) = recipe().config(platform, false, &lock()).unwrap();
+        let (config, text) = recipe().config(platform, false, &lock(), None).unwrap();
         assert_eq!(ImageConfig::parse(text.as_bytes()).unwrap(), config);
         config.modules.into_iter().map(|m| m.file).collect()
     };
@@ -109,14 +109,14 @@ fn a_platform_gets_its_modules_in_the_order_of_the_recipe() {
 #[test]
 fn refuses_a_module_that_is_not_pinned() {
     let recipe = recipe_with("\"virtio_net\"", "\"virtio_blk\"").unwrap();
-    let refused = recipe.config(ImagePlatform::Tdx, false, &lock());
+    let refused = recipe.config(ImagePlatform::Tdx, false, &lock(), None);
     assert_eq!(refused, Err(ImageError::NoModule { name: "virtio_blk".to_owned() }));
 }
 
 #[test]
 fn refuses_a_configuration_that_pid_1_would_refuse() {
     let config = |from: &str, to: &str| {
-        recipe_with(from, to).unwrap().config(ImagePlatform::Tdx, false, &lock())
+        recipe_with(from, to).unwrap().config(ImagePlatform::Tdx, false, &lock(), None)
     };
     assert!(matches!(config("10.0.2.15", "8.8.8.8"), Err(ImageError::Config(_))));
     assert!(matches!(config("kernel.kptr", "kernel/kptr"), Err(ImageError::Config(_))));

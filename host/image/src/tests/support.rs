@@ -231,11 +231,18 @@ pub(crate) fn packages() -> Vec<(Package, Vec<u8>)> {
 }
 
 pub(crate) fn lock() -> Lock {
-    Lock::new(packages().into_iter().map(|(package, _)| package).collect()).unwrap()
+    lock_of(&packages())
+}
+
+pub(crate) fn lock_of(packages: &[(Package, Vec<u8>)]) -> Lock {
+    Lock::new(packages.iter().map(|(package, _)| package.clone()).collect()).unwrap()
 }
 
 pub(crate) fn inputs(lock: &Lock) -> Inputs {
-    let packages = packages();
+    inputs_of(&packages(), lock)
+}
+
+pub(crate) fn inputs_of(packages: &[(Package, Vec<u8>)], lock: &Lock) -> Inputs {
     Inputs::collect(lock, |wanted| {
         Ok(packages.iter().find(|(p, _)| p == wanted).unwrap().1.clone())
     })
