@@ -3,13 +3,14 @@
 
 use chrysalis_wire::{AttestationDocument, UnixTime};
 
-use crate::binding::Session;
+use crate::binding::{ReportData, Session};
 use crate::collateral::Collateral;
 use crate::dcap::VerifiedQuote;
 use crate::document::Document;
 use crate::measurement::Measurement;
-use crate::pins::Pins;
+use crate::pins::{Pins, WorkerPin};
 use crate::quote::CutQuote;
+use crate::quote_verdict::{AcceptedQuote, QuoteVerdict};
 use crate::rules::{self, RuleId};
 use crate::transcript::Transcript;
 use crate::verdict::{Refusal, Verdict, VerifiedWorker};
@@ -53,6 +54,46 @@ impl Appraiser {
         log.finish(result, self.pins.insecure_sim())
     }
 
+    /// Appraises a quote that comes without a document, as in an RA-TLS certificate.
+    ///
+    /// `expected` is computed by the caller from what the quote has to vouch for. It says nothing
+    /// about *when* the quote was made, and the rules about what the worker measured at run time
+    /// (manifest, model, keyset) are skipped: an accepted quote is no [`VerifiedWorker`].
+    #[must_use]
+    pub fn appraise_quote(
+        &self,
+        quote: &[u8],
+        expected: &ReportData,
+        collateral: &Collateral,
+        now: UnixTime,
+    ) -> QuoteVerdict {
+        let mut log = Transcript::default();
+        let result = self
+            .verify_quote(&mut log, quote, collateral, now)
+            .and_then(|(cut, verified)| self.accept(&mut log, &cut, &verified, expected, now));
+        log.finish_quote(result, self.pins.insecure_sim())
+    }
+
+    fn accept(
+        &self,
+        log: &mut Transcript,
+        quote: &CutQuote,
+        verified: &VerifiedQuote,
+        expected: &ReportData,
+        now: UnixTime,
+    ) -> Result<AcceptedQuote, Refusal> {
+        let (measurement, pins) = self.judge_platform(log, verified, now)?;
+        let bound = rules::quote_report_data(&verified.td().report_data, expected);
+        log.rule(RuleId::ReportData, bound)?;
+        Ok(AcceptedQuote {
+            pin_names: pins.iter().map(|pin| pin.name.clone()).collect(),
+            insecure_sim: self.pins.insecure_sim(),
+            measurement,
+            evidence_digest: quote.digest(),
+            collateral_expires: verified.collateral_expires(),
+        })
+    }
+
     /// From claims to signed facts.
     pub(crate) fn verify<'a>(
         &self,
@@ -62,22 +103,31 @@ impl Appraiser {
         now: UnixTime,
     ) -> Result<Evidence<'a>, Refusal> {
         let document = log.rule(RuleId::Document, rules::document(doc))?;
-        let quote = log.rule(RuleId::QuoteForm, rules::quote_form(&document.quote))?;
-        log.rule(RuleId::Debug, rules::debug(&quote))?;
-        let dcap = rules::verify_dcap(&quote, collateral, &self.pins, now);
-        let verified = log.rule(RuleId::Dcap, dcap)?;
+        let (quote, verified) = self.verify_quote(log, &document.quote, collateral, now)?;
         Ok(Evidence { document, quote, verified })
     }
 
-    /// Signed facts against the pins and the session.
-    pub(crate) fn judge(
+    fn verify_quote(
         &self,
         log: &mut Transcript,
-        evidence: &Evidence<'_>,
-        session: &Session,
+        raw: &[u8],
+        collateral: &Collateral,
         now: UnixTime,
-    ) -> Result<VerifiedWorker, Refusal> {
-        let Evidence { document, quote, verified } = evidence;
+    ) -> Result<(CutQuote, VerifiedQuote), Refusal> {
+        let quote = log.rule(RuleId::QuoteForm, rules::quote_form(raw))?;
+        log.rule(RuleId::Debug, rules::debug(&quote))?;
+        let dcap = rules::verify_dcap(&quote, collateral, &self.pins, now);
+        let verified = log.rule(RuleId::Dcap, dcap)?;
+        Ok((quote, verified))
+    }
+
+    /// Platform and image; the pins that the image leaves possible.
+    fn judge_platform(
+        &self,
+        log: &mut Transcript,
+        verified: &VerifiedQuote,
+        now: UnixTime,
+    ) -> Result<(Measurement, Vec<&WorkerPin>), Refusal> {
         let platform = self.pins.platform();
         log.rule(RuleId::TcbStatus, rules::tcb_status(verified))?;
         log.rule(RuleId::EvalNumber, rules::eval_number(verified, platform))?;
@@ -93,6 +143,20 @@ impl Appraiser {
         let rtmr = [td.rt_mr0, td.rt_mr1, td.rt_mr2, td.rt_mr3];
         let measurement = Measurement { mrtd: td.mr_td, rtmr };
         let pins = log.rule(RuleId::Image, rules::image(&self.pins, &measurement))?;
+        Ok((measurement, pins))
+    }
+
+    /// Signed facts against the pins and the session.
+    pub(crate) fn judge(
+        &self,
+        log: &mut Transcript,
+        evidence: &Evidence<'_>,
+        session: &Session,
+        now: UnixTime,
+    ) -> Result<VerifiedWorker, Refusal> {
+        let Evidence { document, quote, verified } = evidence;
+        let td = verified.td();
+        let (measurement, pins) = self.judge_platform(log, verified, now)?;
         // Freshness comes before anything else the peer wrote is read.
         let bound = rules::report_data(&td.report_data, session, &document.keyset);
         let keyset_digest = log.rule(RuleId::ReportData, bound)?;

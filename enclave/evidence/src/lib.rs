@@ -40,6 +40,7 @@ mod hexadecimal;
 mod measurement;
 mod pins;
 mod quote;
+mod quote_verdict;
 mod roots;
 mod rules;
 pub mod sim;
@@ -65,7 +66,9 @@ pub use pins::{
     PlatformPins, Tier, WorkerPin,
 };
 pub use quote::{BodyKind, CutQuote, QuoteError, TeeKind, cut_quote};
+pub use quote_verdict::{AcceptedQuote, QUOTE_VERDICT_SCHEMA, QuoteVerdict};
 pub use roots::TrustRoot;
 pub use rules::RuleId;
+pub use time::parse_utc;
 pub use transcript::{Outcome, RuleResult};
 pub use verdict::{Refusal, VERDICT_SCHEMA, Verdict, VerifiedWorker};

@@ -33,6 +33,11 @@ pub enum Tier {
     /// The simulator under its FAKE root; protects nothing.
     #[serde(rename = "INSECURE-SIM")]
     InsecureSim,
+    /// Hardware under Intel's root, and a certificate is enough. Replayed, relayed and diverted
+    /// evidence passes: for interoperability with peers that speak nothing better. Only
+    /// [`Pins::parse_certificate_only`] reads it.
+    #[serde(rename = "INSECURE-CERTIFICATE-ONLY")]
+    CertificateOnly,
 }
 
 impl fmt::Display for Tier {
@@ -40,6 +45,7 @@ impl fmt::Display for Tier {
         f.write_str(match self {
             Self::Production => "production",
             Self::InsecureSim => "INSECURE-SIM",
+            Self::CertificateOnly => "INSECURE-CERTIFICATE-ONLY",
         })
     }
 }
@@ -144,6 +150,18 @@ pub enum PinsError {
          explicitly or use production pins"
     )]
     SimRefused,
+    /// Certificate-only pins where a live proof is due.
+    #[error(
+        "these pins are for the INSECURE-CERTIFICATE-ONLY tier, which accepts replayed and relayed \
+         evidence; use production pins"
+    )]
+    CertificateOnlyRefused,
+    /// Pins of another tier where certificate-only ones are asked for by name.
+    #[error("these pins are of tier {tier}; INSECURE-CERTIFICATE-ONLY is asked for")]
+    NotCertificateOnly {
+        /// Tier found.
+        tier: Tier,
+    },
     /// The root is missing, superfluous or no certificate.
     #[error("sim_root {reason}")]
     SimRoot {
@@ -211,6 +229,8 @@ impl PinsError {
             Self::Malformed(_) => "E-PINS-FORM",
             Self::Version { .. } => "E-PINS-VERSION",
             Self::SimRefused => "E-PINS-SIM-REFUSED",
+            Self::CertificateOnlyRefused => "E-PINS-CERTIFICATE-ONLY",
+            Self::NotCertificateOnly { .. } => "E-PINS-TIER",
             Self::SimRoot { .. } => "E-PINS-SIM-ROOT",
             Self::Network { .. } => "E-PINS-NETWORK",
             Self::TooMany { .. } => "E-PINS-COUNT",
@@ -228,6 +248,26 @@ impl Pins {
     /// # Errors
     /// [`PinsError`], one variant per rule of `manifests/pins.example.toml`.
     pub fn parse(text: &str, allow_sim: AllowSim) -> Result<Self, PinsError> {
+        Self::read(text, |tier| match tier {
+            Tier::InsecureSim if allow_sim == AllowSim::No => Err(PinsError::SimRefused),
+            Tier::CertificateOnly => Err(PinsError::CertificateOnlyRefused),
+            Tier::Production | Tier::InsecureSim => Ok(()),
+        })
+    }
+
+    /// Reads pins of [`Tier::CertificateOnly`], and only those. What loads production pins cannot
+    /// load these and the other way round, so that nobody gets the weaker promise by a file alone.
+    ///
+    /// # Errors
+    /// [`PinsError`], as [`Self::parse`].
+    pub fn parse_certificate_only(text: &str) -> Result<Self, PinsError> {
+        Self::read(text, |tier| match tier {
+            Tier::CertificateOnly => Ok(()),
+            Tier::Production | Tier::InsecureSim => Err(PinsError::NotCertificateOnly { tier }),
+        })
+    }
+
+    fn read(text: &str, accept: impl Fn(Tier) -> Result<(), PinsError>) -> Result<Self, PinsError> {
         if text.len() > MAX_PINS_BYTES {
             return Err(PinsError::TooLarge { got: text.len() });
         }
@@ -236,9 +276,7 @@ impl Pins {
         if file.version != PINS_VERSION {
             return Err(PinsError::Version { got: file.version });
         }
-        if file.tier == Tier::InsecureSim && allow_sim == AllowSim::No {
-            return Err(PinsError::SimRefused);
-        }
+        accept(file.tier)?;
         let root = root(file.tier, file.sim_root.as_deref())?;
         // Equality both ways: a receipt is marked as simulated by its network alone.
         if (file.tier == Tier::InsecureSim) != (file.network == NetworkId::INSECURE_SIM) {
@@ -301,8 +339,10 @@ impl Pins {
 fn root(tier: Tier, sim_root: Option<&str>) -> Result<TrustRoot, PinsError> {
     let refuse = |reason| Err(PinsError::SimRoot { reason });
     match (tier, sim_root) {
-        (Tier::Production, None) => Ok(TrustRoot::Intel),
-        (Tier::Production, Some(_)) => refuse("must not be present in production pins"),
+        (Tier::Production | Tier::CertificateOnly, None) => Ok(TrustRoot::Intel),
+        (Tier::Production | Tier::CertificateOnly, Some(_)) => {
+            refuse("must not be present in pins of hardware")
+        }
         (Tier::InsecureSim, None) => refuse("is missing; INSECURE-SIM pins must name it"),
         (Tier::InsecureSim, Some(text)) => {
             let Some(der) = hexadecimal::parse_vec(text).filter(|d| d.len() <= MAX_ROOT_BYTES)

@@ -4,7 +4,8 @@
 use chrysalis_wire::UnixTime;
 
 /// Seconds since the epoch of `YYYY-MM-DDTHH:MM:SSZ`, or `None` if the text is not exactly that.
-pub(crate) fn parse_utc(text: &str) -> Option<UnixTime> {
+#[must_use]
+pub fn parse_utc(text: &str) -> Option<UnixTime> {
     let b: &[u8; 20] = text.as_bytes().try_into().ok()?;
     let punctuation = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'Z')];
     if punctuation.iter().any(|(at, want)| b.get(*at) != Some(want)) {

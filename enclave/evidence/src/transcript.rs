@@ -1,8 +1,11 @@
 //! The record of an appraisal, written rule by rule. It is also the last safeguard: a verdict
 //! accepts only if every rule was evaluated, in order, and none refused.
 
+use core::fmt;
+
 use serde::Serialize;
 
+use crate::quote_verdict::{AcceptedQuote, QuoteVerdict};
 use crate::rules::{Decision, Refused, RuleId};
 use crate::verdict::{Refusal, Verdict, VerifiedWorker};
 
@@ -48,6 +51,13 @@ pub struct RuleResult {
     pub clause: &'static str,
 }
 
+impl fmt::Display for RuleResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, title, outcome, detail, clause } = self;
+        write!(f, "{}  {id:<18}{title} [{clause}] — {detail}", outcome.word())
+    }
+}
+
 /// A transcript being written.
 #[derive(Debug, Default)]
 pub(crate) struct Transcript {
@@ -70,14 +80,44 @@ impl Transcript {
         }
     }
 
-    /// Ends the transcript. Rules not evaluated are skipped, and while there is one, or the order
-    /// is not that of [`RuleId::ALL`], nothing is accepted.
+    /// Ends the transcript of a worker: every rule of [`RuleId::ALL`] decides.
     pub(crate) fn finish(
-        mut self,
+        self,
         result: Result<VerifiedWorker, Refusal>,
         insecure_sim: bool,
     ) -> Verdict {
-        let in_order = self.rules.iter().map(|r| r.id).eq(RuleId::ALL.iter().copied());
+        let (rules, result) = self.close(RuleId::ALL, result);
+        Verdict { rules, result, insecure_sim }
+    }
+
+    /// Ends the transcript of a quote alone: [`RuleId::OF_A_QUOTE`] decide, and the rules about the
+    /// document that did not come with it are shown as skipped.
+    pub(crate) fn finish_quote(
+        self,
+        result: Result<AcceptedQuote, Refusal>,
+        insecure_sim: bool,
+    ) -> QuoteVerdict {
+        let (mut rules, result) = self.close(RuleId::OF_A_QUOTE, result);
+        for rule in &mut rules {
+            if rule.id == RuleId::ReportData {
+                rule.title = "quote is bound to what the verifier computed";
+            }
+        }
+        for id in RuleId::ALL.iter().filter(|id| !RuleId::OF_A_QUOTE.contains(id)) {
+            rules.push(line(*id, Outcome::Skip, "the quote came without a document".to_owned()));
+        }
+        rules.sort_by_key(|rule| rule.id);
+        QuoteVerdict { rules, result, insecure_sim }
+    }
+
+    /// Rules not evaluated are skipped, and while there is one, or the order is not that of
+    /// `wanted`, nothing is accepted.
+    fn close<T>(
+        mut self,
+        wanted: &[RuleId],
+        result: Result<T, Refusal>,
+    ) -> (Vec<RuleResult>, Result<T, Refusal>) {
+        let in_order = self.rules.iter().map(|r| r.id).eq(wanted.iter().copied());
         let holds = self.rules.iter().all(|r| matches!(r.outcome, Outcome::Pass | Outcome::Info));
         let result = match result {
             Ok(_) if !(in_order && holds) => Err(Refusal {
@@ -89,14 +129,17 @@ impl Transcript {
             }),
             other => other,
         };
-        for id in RuleId::ALL.iter().skip(self.rules.len()) {
+        for id in wanted.iter().skip(self.rules.len()) {
             self.push(*id, Outcome::Skip, "an earlier rule refused".to_owned());
         }
-        Verdict { rules: self.rules, result, insecure_sim }
+        (self.rules, result)
     }
 
     fn push(&mut self, id: RuleId, outcome: Outcome, detail: String) {
-        let (title, clause) = (id.title(), id.clause());
-        self.rules.push(RuleResult { id, title, outcome, detail, clause });
+        self.rules.push(line(id, outcome, detail));
     }
+}
+
+const fn line(id: RuleId, outcome: Outcome, detail: String) -> RuleResult {
+    RuleResult { id, title: id.title(), outcome, detail, clause: id.clause() }
 }

@@ -163,8 +163,7 @@ impl fmt::Display for Verdict {
             writeln!(f, "{SIM_BANNER}")?;
         }
         for rule in &self.rules {
-            let RuleResult { id, title, outcome, detail, clause } = rule;
-            writeln!(f, "{}  {id:<18}{title} [{clause}] — {detail}", outcome.word())?;
+            writeln!(f, "{rule}")?;
         }
         let mut last = String::new();
         match &self.result {
@@ -198,5 +197,5 @@ impl Serialize for Verdict {
     }
 }
 
-const SIM_BANNER: &str =
+pub(crate) const SIM_BANNER: &str =
     "INSECURE-SIM  simulated platform under a FAKE root; this verdict protects nothing";

@@ -10,7 +10,8 @@ pub(crate) use platform::{
     tcb_status, td_attributes, verify_dcap, xfam,
 };
 pub(crate) use worker::{
-    device, document, event_log, image, keyset, manifest, model_root, network, report_data, tls_key,
+    device, document, event_log, image, keyset, manifest, model_root, network, quote_report_data,
+    report_data, tls_key,
 };
 
 use core::fmt;
@@ -145,6 +146,26 @@ rules! {
     Device, "R-DEVICE", "22", "device evidence (CPU only in this policy version)";
 }
 
+impl RuleId {
+    /// The rules that decide about a quote alone, without the document that attest/1 brings.
+    pub const OF_A_QUOTE: &'static [Self] = &[
+        Self::QuoteForm,
+        Self::Debug,
+        Self::Dcap,
+        Self::TcbStatus,
+        Self::EvalNumber,
+        Self::CollateralAge,
+        Self::PlatformFlags,
+        Self::PlatformId,
+        Self::TdAttributes,
+        Self::Xfam,
+        Self::Seam,
+        Self::ConfigId,
+        Self::Image,
+        Self::ReportData,
+    ];
+}
+
 impl fmt::Display for RuleId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.id())
@@ -160,6 +181,16 @@ impl Serialize for RuleId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_rules_about_the_document_are_missing_for_a_quote_alone() {
+        let missing: Vec<_> =
+            RuleId::ALL.iter().filter(|id| !RuleId::OF_A_QUOTE.contains(id)).collect();
+        use RuleId::{Device, Document, EventLog, Keyset, Manifest, ModelRoot, Network, TlsKey};
+        let document = [Document, EventLog, Manifest, ModelRoot, Keyset, Network, TlsKey, Device];
+        assert!(missing.into_iter().eq(&document));
+        assert!(RuleId::OF_A_QUOTE.is_sorted());
+    }
 
     #[test]
     fn every_rule_has_its_section_in_the_policy_text_in_order() {

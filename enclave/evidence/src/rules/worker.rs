@@ -12,7 +12,7 @@ use chrysalis_wire::{
 use sha2::{Digest as _, Sha256};
 
 use super::{Decision, Passed, Refused};
-use crate::binding::{Binding, Role, Session, keyset_digest};
+use crate::binding::{Binding, ReportData, Role, Session, keyset_digest};
 use crate::document::Document;
 use crate::events::replay_rtmr;
 use crate::measurement::Measurement;
@@ -101,6 +101,19 @@ pub(crate) fn report_data(
         hex::encode(found),
         "the evidence was made for another connection, nonce or keyset: it is old, relayed or \
          changed on the way; do not use this connection",
+    )
+}
+
+/// The quote is bound to a value that the caller computed from what the quote vouches for.
+pub(crate) fn quote_report_data(found: &[u8; 64], expected: &ReportData) -> Decision<()> {
+    if expected.matches(found) {
+        return Ok(Passed::new((), hex::encode(expected.0)));
+    }
+    Refused::new(
+        "E-REPORT-DATA",
+        hex::encode(expected.0),
+        hex::encode(found),
+        "the quote was made for something else; do not use what it came with",
     )
 }
 

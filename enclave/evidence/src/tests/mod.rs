@@ -7,6 +7,7 @@ mod collateral;
 mod dcap;
 mod mutations;
 mod pins;
+mod quote_alone;
 mod rules;
 
 use std::path::PathBuf;

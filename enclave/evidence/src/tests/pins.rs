@@ -56,6 +56,23 @@ fn reads_insecure_sim_pins_only_when_asked_to() {
 }
 
 #[test]
+fn reads_certificate_only_pins_only_by_the_call_named_after_them() {
+    let text = EXAMPLE.replace("\"production\"\n", "\"INSECURE-CERTIFICATE-ONLY\"\n");
+    for allow in [AllowSim::No, AllowSim::Yes] {
+        assert_eq!(Pins::parse(&text, allow), Err(PinsError::CertificateOnlyRefused));
+    }
+    let pins = Pins::parse_certificate_only(&text).unwrap();
+    assert_eq!((pins.tier(), pins.root()), (Tier::CertificateOnly, &crate::TrustRoot::Intel));
+    assert!(!pins.insecure_sim());
+    for (other, tier) in [(EXAMPLE.to_owned(), Tier::Production), (sim_text(), Tier::InsecureSim)] {
+        let refused = Pins::parse_certificate_only(&other);
+        assert_eq!(refused, Err(PinsError::NotCertificateOnly { tier }));
+    }
+    let rooted = text.replace("network = -3", &format!("network = -3\nsim_root = \"{TEST_ROOT}\""));
+    assert_eq!(Pins::parse_certificate_only(&rooted).unwrap_err().code(), "E-PINS-SIM-ROOT");
+}
+
+#[test]
 fn refuses_production_pins_that_name_a_root() {
     let error = refuse("network = -3", &format!("network = -3\nsim_root = \"{TEST_ROOT}\""));
     assert_eq!(error.code(), "E-PINS-SIM-ROOT");
