@@ -156,7 +156,8 @@ fn same_source(key: &PublicKey, quote: &[u8], copy: &[u8]) -> Result<(), RatlsEr
     Ok(())
 }
 
-fn bound(format: Format, expected: &ReportData, quote: &[u8]) -> Result<(), RatlsError> {
+/// Whether a quote claims the report data it must.
+pub(crate) fn bound(format: Format, expected: &ReportData, quote: &[u8]) -> Result<(), RatlsError> {
     let found = ClaimedReport::of(quote)?.report_data;
     if expected.matches(found) {
         return Ok(());

@@ -4,8 +4,11 @@
 //! missing file fails them.
 
 mod forge;
+mod handshake;
 mod recorded;
 mod refusals;
+mod sim;
+mod verify;
 
 use std::path::PathBuf;
 
