@@ -361,6 +361,8 @@ fn values(image: &Image, reference: &TdxPrediction, manifest: &[u8]) -> Values {
         release: "0.1.0".to_owned(),
         platform: ImagePlatform::InsecureSim,
         debug: false,
+        source: None,
+        toolchain: None,
         firmware_profile: reference.facts.profile.to_string(),
         tdx: Some(Tdx { mrtd: RegisterValue(registers.mrtd), rtmr1, rtmr2, status }),
         sgx: None,

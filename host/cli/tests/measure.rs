@@ -131,11 +131,9 @@ fn writes_pins_that_name_the_predicted_registers() {
 fn a_real_quote_is_explained_with_its_log_and_refused_with_another() {
     let Some(vectors) = shared("CHRYSALIS_VECTORS", "vectors") else { return };
     let world = World::new();
-    let log = Command::new("gzip")
-        .arg("-dc")
-        .arg(vectors.join("attest/tdx/ccel-ccel_data.dat.gz"))
-        .output()
-        .unwrap();
+    let packed = vectors.join("attest/tdx/ccel-ccel_data.dat.gz");
+    std::fs::copy(&packed, world.path("ccel.gz")).unwrap();
+    let log = Command::new("gzip").arg("-dc").arg(packed).output().unwrap();
     world.file("ccel.bin", log.stdout);
     let quote = vectors.join("attest/tdx/ccel-cos-113-tdx-quote.dat");
     std::fs::copy(quote, world.path("quote.bin")).unwrap();
@@ -150,6 +148,10 @@ fn a_real_quote_is_explained_with_its_log_and_refused_with_another() {
     let differ = world.run("measure diff @quote.bin @other.bin").exits(10).stdout();
     assert!(differ.contains("C-FIRMWARE"), "{differ}");
     world.run("measure diff @quote.bin @ccel.bin").success();
+    // As archives have it.
+    world.run("measure diff @ccel.bin @ccel.gz").success();
+    let packed = world.run("measure explain @quote.bin --ccel @ccel.gz").success().stdout();
+    assert_eq!(packed, explained);
 }
 
 #[test]
@@ -161,4 +163,126 @@ fn refuses_an_input_that_is_nothing_it_knows() {
         world.run(&format!("measure explain @{name}")).exits(30);
     }
     world.run("measure diff @absent @absent").exits(64);
+}
+
+/// A release of a prediction, with `change` made to the text of its `values.toml`.
+fn release_of(prediction: &Value, change: impl Fn(String) -> String) -> String {
+    let value = |register: &Value| register["value"].as_str().unwrap().to_owned();
+    let rtmr = |n: usize| value(&prediction["rtmr"][n]);
+    let fact = |name: &str| prediction["facts"][name].as_str().unwrap();
+    change(format!(
+        "version = 1\nrelease = \"1.0.0\"\nplatform = \"tdx\"\ndebug = false\n\
+         firmware_profile = \"202605\"\n\n[tdx]\nmrtd = \"{}\"\nrtmr1 = \"{}\"\nrtmr2 = \"{}\"\n\
+         status = \"inferred\"\n\n[[shape]]\nname = \"cpu-2\"\nqemu = \"11.1.3\"\nrtmr0 = \"{}\"\n\
+         status = \"inferred\"\n\n[[workload]]\nname = \"m\"\nmanifest_sha256 = \"{}\"\n\
+         model_root = \"{}\"\nrtmr3 = \"{}\"\n",
+        value(&prediction["mrtd"]),
+        rtmr(1),
+        rtmr(2),
+        rtmr(0),
+        fact("manifest_sha256"),
+        fact("model_root"),
+        rtmr(3),
+    ))
+}
+
+#[test]
+fn a_release_is_compared_by_folder_and_by_name() {
+    let Some(world) = with_image() else { return };
+    let predicted = world.run(&format!("{IMAGE} --format json")).success().stdout();
+    let prediction: Value = serde_json::from_str(&predicted).unwrap();
+    std::fs::create_dir_all(world.path("manifests/releases")).unwrap();
+    world.file("values.toml", release_of(&prediction, |text| text));
+    world.run("release build --values @values.toml --out @manifests/releases/1.0.0").success();
+
+    let image = "@image --shape cpu-2 --manifest @w.toml";
+    let folder = format!("measure diff @manifests/releases/1.0.0 {image}");
+    assert!(world.run(&folder).success().stdout().contains("reference values of a release"));
+    world.run(&format!("measure diff 1.0.0 {image} --releases @manifests/releases")).success();
+    let mut by_name = world.command();
+    std::fs::create_dir_all(world.path("deep/down")).unwrap();
+    by_name.current_dir(world.path("deep/down")).args(["measure", "explain", "1.0.0"]);
+    let explained = by_name.output().unwrap();
+    assert!(explained.status.success(), "{}", String::from_utf8_lossy(&explained.stderr));
+
+    let no_shape = "measure diff 1.0.0 @image --shape cpu-8 --manifest @w.toml --releases \
+                    @manifests/releases";
+    let refused = world.run(no_shape).exits(10).stderr();
+    assert!(refused.contains("cpu-2 (QEMU 11.1.3)"), "{refused}");
+    let absent = "measure diff 2.0.0 @image --releases @manifests/releases";
+    let refused = world.run(absent).exits(64).stderr();
+    assert!(refused.contains("no release") && refused.contains("1.0.0"), "{refused}");
+    world.run("measure explain ../manifests").exits(64);
+
+    // Two shapes: which one is meant has to be said, and is.
+    let second = |text: String| {
+        let at = text.find("[[workload]]").unwrap();
+        let shape = "[[shape]]\nname = \"cpu-8\"\nqemu = \"11.1.3\"\nrtmr0 = \"";
+        let zeros = "00".repeat(48);
+        format!("{}{shape}{zeros}\"\nstatus = \"inferred\"\n\n{}", &text[..at], &text[at..])
+    };
+    world.file("values.toml", release_of(&prediction, second));
+    world.run("release build --values @values.toml --out @two").success();
+    world.file("p.json", &predicted);
+    let open = "measure diff @two @p.json --html @open.html --format json";
+    let open: Value = serde_json::from_str(&world.run(open).success().stdout()).unwrap();
+    assert_eq!(open["not_compared"][0], "RTMR0");
+    assert!(open["expected"]["label"].as_str().unwrap().contains("choose with --shape"));
+    assert!(world.text("open.html").contains("choose with --shape"));
+    let wrong = world.run("measure diff @two @p.json --shape cpu-8").exits(10).stdout();
+    assert!(wrong.contains("RTMR0 differs"), "{wrong}");
+
+    // Files that do not agree are no release.
+    let dialect = world.path("two/intoto.json");
+    common::flip(&dialect, 900);
+    let refused = world.run("measure diff @two @p.json").exits(10).stderr();
+    assert!(refused.contains("E-RELEASE-"), "{refused}");
+}
+
+#[test]
+fn a_worker_manifest_alone_and_two_workloads_of_one_image_are_compared() {
+    let world = World::with_manifest();
+    world.file(
+        "dear.toml",
+        world.text("w.toml")
+            + "# dearer
+",
+    );
+    world.run("measure diff @w.toml @w.toml").success();
+    let other = "measure diff @w.toml @dear.toml --html @d.html";
+    let other = world.run(other).exits(10).stdout();
+    assert!(other.contains("C-MANIFEST") && other.contains("RTMR3"), "{other}");
+    assert!(world.text("d.html").contains("worker manifest (RTMR3 alone)"));
+    let explained = world.run("measure explain @w.toml --format json").success().stdout();
+    let explained: Value = serde_json::from_str(&explained).unwrap();
+    assert_eq!(explained["kind"], "worker-manifest");
+    assert_eq!(explained["registers"][0]["events"].as_array().unwrap().len(), 2);
+    world.file("a.txt", "dear diary");
+    let refused = world.run("measure explain @a.txt").exits(30).stderr();
+    assert!(refused.contains("worker manifest") && refused.contains("none of them"), "{refused}");
+    let usage = "measure diff @w.toml @dear.toml --found-manifest @w.toml";
+    world.run(usage).exits(64).says("E-USAGE");
+
+    let Some(image) = with_image() else { return };
+    image.file(
+        "dear.toml",
+        image.text("w.toml")
+            + "# dearer
+",
+    );
+    let both = "measure diff @image @image --shape cpu-2 --manifest @w.toml";
+    image.run(both).success();
+    let differ = format!("{both} --found-manifest @dear.toml --format json");
+    let differ: Value = serde_json::from_str(&image.run(&differ).exits(10).stdout()).unwrap();
+    assert_eq!(differ["differences"].as_array().unwrap().len(), 1);
+    assert_eq!(differ["differences"][0]["cause"], "C-MANIFEST");
+    // The bundle must be the one the manifest names.
+    image.run(&format!("{both} --bundle @m.chrysalis")).success();
+    let root = image.text("w.toml");
+    let root = root.lines().find(|l| l.starts_with("root")).unwrap();
+    let other = format!("root = \"{}\"", "77".repeat(32));
+    image.file("other.toml", image.text("w.toml").replace(root, &other));
+    let wrong = format!("{both} --bundle @m.chrysalis --found-manifest @other.toml");
+    let wrong = format!("{wrong} --found-bundle @m.chrysalis");
+    image.run(&wrong).exits(10).says("E-MODEL-ROOT");
 }

@@ -26,7 +26,8 @@ pub(crate) enum MeasureCommand {
     Gramine(gramine::Measure),
     /// Predict MRTD and RTMR0 to RTMR3 of a VM image in a shape, with every event.
     Image(Box<Image>),
-    /// Compare two of: image directory, prediction, quote, event log; name what changed and why.
+    /// Compare two of: image directory, release, prediction, quote, event log, worker manifest; name
+    /// what changed and why.
     Diff(Diff),
     /// Say what each register of one of them is made of.
     Explain(Explain),

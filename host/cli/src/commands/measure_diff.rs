@@ -1,19 +1,16 @@
 //! `chrysalis measure diff` and `measure explain`: what changed between two measurements, or what
 //! one is made of. The inputs may come from anybody; comparing verifies no signature and says so.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrysalis_measure::tdx::diff::{
-    Diff as Compared, Difference, Explanation, Side, SideKind, compare, explain as explain_side,
-    html_of_diff, html_of_explanation,
-};
-use chrysalis_measure::tdx::{
-    EventLog, MAX_LOG_BYTES, MAX_PREDICTION_BYTES, TdQuote, TdxPrediction, looks_like_quote,
+    Diff as Compared, Difference, Explanation, compare, explain as explain_side, html_of_diff,
+    html_of_explanation,
 };
 use clap::Args;
 
-use crate::commands::measure_image::With;
+use crate::commands::measure_input::Inputs;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::files::{self, Existing};
@@ -22,12 +19,19 @@ use crate::report::Text;
 /// `measure diff`.
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
-    /// What was expected: image directory, prediction (JSON), quote, attestation or event log.
+    /// What was expected: image directory, release (folder or name), prediction (JSON), quote,
+    /// attestation, event log (plain or gzip) or worker manifest.
     #[arg(value_name = "A")]
     expected: PathBuf,
     /// What was found.
     #[arg(value_name = "B")]
     found: PathBuf,
+    /// Worker manifest of image B, where it is not the one of image A.
+    #[arg(long, value_name = "FILE")]
+    found_manifest: Option<PathBuf>,
+    /// Model bundle of image B, where it is not the one of image A.
+    #[arg(long, value_name = "FILE")]
+    found_bundle: Option<PathBuf>,
     #[command(flatten)]
     more: More,
 }
@@ -35,7 +39,8 @@ pub(crate) struct Diff {
 /// `measure explain`.
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// Image directory, prediction (JSON), quote, attestation or event log.
+    /// Image directory, release (folder or name), prediction (JSON), quote, attestation, event log
+    /// (plain or gzip) or worker manifest.
     #[arg(value_name = "INPUT")]
     input: PathBuf,
     #[command(flatten)]
@@ -44,23 +49,26 @@ pub(crate) struct Explain {
 
 #[derive(Debug, Args)]
 struct More {
-    /// Event log (CCEL) of the machine whose quote is given; it must lead to the quote.
-    #[arg(long, value_name = "FILE")]
-    ccel: Option<PathBuf>,
     /// Write the report as one HTML file as well.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     #[command(flatten)]
-    with: With,
+    inputs: Inputs,
 }
 
 pub(crate) fn diff(arguments: &Diff, context: &Context) -> Result<ExitCode, Failure> {
-    let expected = arguments.more.side(&arguments.expected)?;
-    let found = arguments.more.side(&arguments.found)?;
-    let quote = |side: &Side| side.kind == SideKind::QuoteWithLog;
-    if arguments.more.ccel.is_some() && !quote(&expected) && !quote(&found) {
-        return Err(no_quote());
+    let inputs = &arguments.more.inputs;
+    let own = inputs.workload();
+    let expected = inputs.side(&arguments.expected, own)?;
+    let other = own.or(arguments.found_manifest.as_deref(), arguments.found_bundle.as_deref());
+    if other != own && !inputs.takes_workload(&arguments.found) {
+        let message = "--found-manifest and --found-bundle belong to an image or a release as B";
+        return Err(Failure::new(Class::Usage, "E-USAGE", message)
+            .compared("an image directory or a release as B", arguments.found.display())
+            .next("leave them out, or name the image directory"));
     }
+    let found = inputs.side(&arguments.found, other)?;
+    inputs.used(&[&expected, &found])?;
     let result = compare(&expected, &found)?;
     arguments.more.write_html(&html_of_diff(&result))?;
     context.report.result("chrysalis/measure-diff/v1", &result, |out| show_diff(&result, out))?;
@@ -68,10 +76,9 @@ pub(crate) fn diff(arguments: &Diff, context: &Context) -> Result<ExitCode, Fail
 }
 
 pub(crate) fn explain(arguments: &Explain, context: &Context) -> Result<(), Failure> {
-    let side = arguments.more.side(&arguments.input)?;
-    if arguments.more.ccel.is_some() && side.kind != SideKind::QuoteWithLog {
-        return Err(no_quote());
-    }
+    let inputs = &arguments.more.inputs;
+    let side = inputs.side(&arguments.input, inputs.workload())?;
+    inputs.used(&[&side])?;
     let explained = explain_side(&side);
     arguments.more.write_html(&html_of_explanation(&explained))?;
     context
@@ -80,51 +87,12 @@ pub(crate) fn explain(arguments: &Explain, context: &Context) -> Result<(), Fail
 }
 
 impl More {
-    /// Reads an input by what it is, not by what it is called.
-    fn side(&self, path: &Path) -> Result<Side, Failure> {
-        let label = path.display().to_string();
-        if path.is_dir() {
-            let predicted = self.with.predict(Some(path))?;
-            let mark = if predicted.simulated { " (INSECURE-SIM image)" } else { "" };
-            return Ok(Side::prediction(format!("{label}{mark}"), &predicted.prediction));
-        }
-        let bytes = files::read(path, MAX_INPUT_BYTES)?;
-        if bytes.starts_with(b"{") {
-            if let Some(quote) = quote_of_attestation(&bytes) {
-                return self.quote(label, &quote);
-            }
-            return Ok(Side::prediction(label, &TdxPrediction::parse(&bytes)?));
-        }
-        if looks_like_quote(&bytes) {
-            return self.quote(label, &bytes);
-        }
-        let text = core::str::from_utf8(&bytes).ok().map(str::trim);
-        if let Some(quote) = text.and_then(|t| hex::decode(t).ok()).filter(|q| looks_like_quote(q))
-        {
-            return self.quote(label, &quote);
-        }
-        Ok(Side::log(label, &EventLog::parse(&bytes)?))
-    }
-
-    fn quote(&self, label: String, bytes: &[u8]) -> Result<Side, Failure> {
-        let quote = TdQuote::parse(bytes)?;
-        let Some(path) = &self.ccel else { return Ok(Side::quote(label, &quote)) };
-        let log = EventLog::parse(&files::read(path, MAX_LOG_BYTES)?)?;
-        Ok(Side::quote_with_log(label, &quote, &log)?)
-    }
-
     fn write_html(&self, page: &str) -> Result<(), Failure> {
         match &self.html {
             Some(path) => files::write(path, page.as_bytes(), Existing::Replace),
             None => Ok(()),
         }
     }
-}
-
-/// The quote in an attestation document, as a worker answers it.
-fn quote_of_attestation(json: &[u8]) -> Option<Vec<u8>> {
-    let document: serde_json::Value = serde_json::from_slice(json).ok()?;
-    hex::decode(document.get("quote")?.as_str()?).ok()
 }
 
 fn show_diff(diff: &Compared, out: &mut Text) -> std::fmt::Result {
@@ -190,12 +158,3 @@ fn show_explanation(explanation: &Explanation, out: &mut Text) -> std::fmt::Resu
     let count = explanation.unknown_events;
     out.verdict(false, &format!("{count} events that no firmware of ours writes"))
 }
-
-fn no_quote() -> Failure {
-    Failure::new(Class::Usage, "E-USAGE", "--ccel belongs to a quote, and none was given")
-        .next("give the quote of the same machine, or the log itself as an input")
-}
-
-/// Largest input file, in bytes: the larger of a prediction and a log.
-const MAX_INPUT_BYTES: usize =
-    if MAX_PREDICTION_BYTES > MAX_LOG_BYTES { MAX_PREDICTION_BYTES } else { MAX_LOG_BYTES };

@@ -1,6 +1,7 @@
 //! `chrysalis measure image`: the registers a VM image will have in a shape. It reads files and
 //! computes; the work is `chrysalis_measure::tdx`.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use chrysalis_image::compose::{
@@ -13,10 +14,11 @@ use chrysalis_measure::tdx::{
     MAX_LOADER_BYTES, MAX_SMBIOS_BYTES, MAX_TABLES_BYTES, MeasuredImage, MemorySize, PageOrder,
     Shape, ShapeTables, SmbiosTable, TdxPrediction, tdx_pins,
 };
-use chrysalis_measure::{TdIdentity, cocoon_tdx_image_hash};
+use chrysalis_measure::{MeasureError, TdIdentity, cocoon_tdx_image_hash};
 use chrysalis_shape::{Capture, MAX_CAPTURE_BYTES, MAX_SHAPE_BYTES, Menu, QemuVersion, ShapeError};
-use chrysalis_wire::ImagePlatform;
+use chrysalis_vault::Bundle;
 use chrysalis_wire::limits::MAX_MANIFEST_BYTES;
+use chrysalis_wire::{ImagePlatform, WorkerManifest};
 use clap::Args;
 
 use crate::context::Context;
@@ -48,13 +50,17 @@ pub(crate) struct Image {
 pub(crate) struct With {
     /// The worker's measured manifest.
     #[arg(long, value_name = "FILE")]
-    manifest: Option<PathBuf>,
+    pub(crate) manifest: Option<PathBuf>,
+    /// The model bundle the worker will be given; its content root must be the one the manifest
+    /// names.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
     /// Shape of the VM: a published name, or a shape file together with --capture.
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["acpi", "memory", "vcpus"])]
-    shape: Option<String>,
+    pub(crate) shape: Option<String>,
     /// QEMU version of the host; without it the only one the shape has tables for.
     #[arg(long, value_name = "VERSION")]
-    qemu: Option<String>,
+    pub(crate) qemu: Option<String>,
     /// Captured tables of a shape file.
     #[arg(long, value_name = "FILE", requires = "shape")]
     capture: Option<PathBuf>,
@@ -118,7 +124,8 @@ impl Bios {
 }
 
 pub(crate) fn run(arguments: &Image, context: &Context) -> Result<(), Failure> {
-    let Predicted { prediction, simulated } = arguments.with.predict(arguments.dir.as_deref())?;
+    let Predicted { prediction, simulated } =
+        arguments.with.predict(arguments.dir.as_deref(), arguments.with.workload())?;
     if simulated {
         context.report.note(
             "INSECURE-SIM image: its worker reports simulated registers, never these; see \
@@ -165,6 +172,35 @@ fn show(prediction: &TdxPrediction, out: &mut Text) -> std::fmt::Result {
     )
 }
 
+/// What the worker in an image is given: decides RTMR3.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Workload<'a> {
+    pub(crate) manifest: Option<&'a Path>,
+    pub(crate) bundle: Option<&'a Path>,
+}
+
+impl<'a> Workload<'a> {
+    /// Another manifest or bundle in place of this one's. A bundle belongs to its manifest: another
+    /// manifest leaves it behind.
+    pub(crate) fn or(self, manifest: Option<&'a Path>, bundle: Option<&'a Path>) -> Self {
+        let kept = if manifest.is_some() { None } else { self.bundle };
+        Self { manifest: manifest.or(self.manifest), bundle: bundle.or(kept) }
+    }
+
+    /// The manifest; the bundle, if there is one, must be the model it names.
+    pub(crate) fn read(&self) -> Result<Vec<u8>, Failure> {
+        let path = self.manifest.ok_or_else(|| missing("--manifest FILE"))?;
+        let manifest = files::read(path, MAX_MANIFEST_BYTES)?;
+        if let Some(bundle) = self.bundle {
+            let root = WorkerManifest::parse(&manifest).map_err(MeasureError::from)?.model.root;
+            let file = File::open(bundle).map_err(|e| Failure::file("open", bundle, &e))?;
+            let belongs = Bundle::open(file).and_then(|b| b.expect_root(&root));
+            belongs.map_err(|e| Failure::from(e).in_file(bundle))?;
+        }
+        Ok(manifest)
+    }
+}
+
 /// A prediction, and whether the image is for simulation only.
 pub(crate) struct Predicted {
     pub(crate) prediction: TdxPrediction,
@@ -182,7 +218,11 @@ enum Target<'a> {
 impl With {
     /// Predicts the registers of an image; an image directory with a manifest must be what the
     /// manifest says.
-    pub(crate) fn predict(&self, dir: Option<&Path>) -> Result<Predicted, Failure> {
+    pub(crate) fn predict(
+        &self,
+        dir: Option<&Path>,
+        workload: Workload<'_>,
+    ) -> Result<Predicted, Failure> {
         let whole = dir.filter(|d| self.takes_whole() && d.join(MANIFEST_FILE).is_file());
         let (image, info) = match whole {
             Some(dir) => {
@@ -192,8 +232,7 @@ impl With {
             }
             None => (self.parts(dir)?, None),
         };
-        let manifest = self.manifest.as_ref().ok_or_else(|| missing("--manifest FILE"))?;
-        let manifest = files::read(manifest, MAX_MANIFEST_BYTES)?;
+        let manifest = workload.read()?;
         let target = self.target()?;
         let claimed = info.as_ref().map(|i| i.firmware_profile);
         let given = self.profile.as_deref().map(str::parse).transpose()?.or(claimed);
@@ -224,6 +263,11 @@ impl With {
         };
         let simulated = info.is_some_and(|i| i.platform == ImagePlatform::InsecureSim);
         Ok(Predicted { prediction: measured.complete(&shape, &manifest)?, simulated })
+    }
+
+    /// What the arguments say about the worker.
+    pub(crate) fn workload(&self) -> Workload<'_> {
+        Workload { manifest: self.manifest.as_deref(), bundle: self.bundle.as_deref() }
     }
 
     const fn takes_whole(&self) -> bool {

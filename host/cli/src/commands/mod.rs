@@ -9,6 +9,7 @@ pub(crate) mod manifest;
 pub(crate) mod measure;
 pub(crate) mod measure_diff;
 pub(crate) mod measure_image;
+pub(crate) mod measure_input;
 pub(crate) mod model;
 pub(crate) mod receipt;
 pub(crate) mod release;

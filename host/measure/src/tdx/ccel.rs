@@ -5,6 +5,10 @@
 //! Layout: TCG PC Client Platform Firmware Profile, "Crypto agile log"; Intel TDX Guest-Hypervisor
 //! Communication Interface, CCEL.
 
+use std::io::Read;
+
+use flate2::bufread::GzDecoder;
+
 use super::bytes::{array, bounded, size_at, slice, u16_at, u32_at};
 use super::digest::Sha384Digest;
 use super::error::TdxError;
@@ -33,6 +37,15 @@ pub struct LoggedEvent {
 }
 
 impl EventLog {
+    /// Reads a log that may be packed with gzip, as archives and bug reports have them.
+    ///
+    /// # Errors
+    /// As [`Self::parse`]; also for a gzip file that is damaged or holds more than
+    /// [`MAX_LOG_BYTES`].
+    pub fn read(bytes: &[u8]) -> Result<Self, TdxError> {
+        if bytes.starts_with(&GZIP) { Self::parse(&unpack(bytes)?) } else { Self::parse(bytes) }
+    }
+
     /// Reads a log as the guest finds it in `/sys/firmware/acpi/tables/data/CCEL`.
     ///
     /// # Errors
@@ -96,6 +109,26 @@ impl EventLog {
         }
         Ok(())
     }
+}
+
+/// Unpacks one gzip file of one member (RFC 1952), reading no further than the limit.
+fn unpack(packed: &[u8]) -> Result<Vec<u8>, TdxError> {
+    const WHAT: &str = "gzip file";
+    bounded(WHAT, packed, MAX_LOG_BYTES)?;
+    let malformed = |reason| TdxError::Malformed { what: WHAT, at: 0, reason };
+    let mut decoder = GzDecoder::new(packed);
+    let mut log = Vec::new();
+    let one_over = (MAX_LOG_BYTES as u64).saturating_add(1);
+    let read = decoder.by_ref().take(one_over).read_to_end(&mut log);
+    if log.len() > MAX_LOG_BYTES {
+        let (limit, got) = (MAX_LOG_BYTES, log.len());
+        return Err(TdxError::TooLarge { what: "unpacked event log", limit, got });
+    }
+    read.map_err(|_| malformed("it is damaged or cut"))?;
+    if !decoder.into_inner().is_empty() {
+        return Err(malformed("bytes follow its end"));
+    }
+    Ok(log)
 }
 
 /// The first entry is a TCG_PCR_EVENT that names the algorithms. Returns where the next begins.
@@ -168,7 +201,7 @@ fn unused(bytes: &[u8], at: usize, kind: u32) -> Result<(), TdxError> {
     }
 }
 
-/// Largest log area, in bytes: four times that of the real machines seen.
+/// Largest log area, in bytes, packed and unpacked: four times that of the real machines seen.
 pub const MAX_LOG_BYTES: usize = 1 << 20;
 
 /// Most events; the longest real log seen has 43.
@@ -178,6 +211,8 @@ pub const MAX_LOG_EVENTS: usize = 1024;
 pub const MAX_EVENT_BYTES: usize = 64 << 10;
 
 const WHAT: &str = "event log";
+/// Magic and method of a gzip file.
+const GZIP: [u8; 3] = [0x1f, 0x8b, 8];
 const EV_NO_ACTION: u32 = 3;
 const ALG_SHA384: u16 = 0x000c;
 /// Register, type, count, algorithm, digest, size.

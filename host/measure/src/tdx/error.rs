@@ -211,8 +211,13 @@ pub enum TdxError {
     #[error("the quote is not a TDX quote")]
     NotTdx,
     /// Two inputs with nothing to compare.
-    #[error("the two inputs have no register in common")]
-    NothingInCommon,
+    #[error("the two inputs have no register in common: one has {expected}, the other {found}")]
+    NothingInCommon {
+        /// Registers of what was expected, by name.
+        expected: String,
+        /// Registers of what was found.
+        found: String,
+    },
 }
 
 impl TdxError {
@@ -241,7 +246,7 @@ impl TdxError {
             Self::Prediction(_) => "E-PREDICTION",
             Self::Quote(error) => error.code(),
             Self::NotTdx => "E-QUOTE-TEE",
-            Self::NothingInCommon => "E-DIFF-NOTHING",
+            Self::NothingInCommon { .. } => "E-DIFF-NOTHING",
         }
     }
 
@@ -287,8 +292,8 @@ impl TdxError {
                 "write it again: chrysalis measure image … --format json > prediction.json"
             }
             Self::NotTdx => "give the quote of a TDX machine",
-            Self::NothingInCommon => {
-                "compare an image or prediction with a quote or an event log of a TD"
+            Self::NothingInCommon { .. } => {
+                "compare with an image, a prediction, a release or a quote, which have all registers"
             }
             _ => "check that this is the file you meant; it may be damaged or cut",
         }

@@ -14,7 +14,7 @@ mod tests;
 pub use cause::Cause;
 pub use explain::{ExplainedEvent, ExplainedRegister, Explanation, explain};
 pub use html::{html_of_diff, html_of_explanation};
-pub use side::{Side, SideEvent, SideKind};
+pub use side::{ReferenceValues, Side, SideEvent, SideKind};
 
 use serde::Serialize;
 
@@ -121,7 +121,8 @@ pub fn compare(expected: &Side, found: &Side) -> Result<Diff, TdxError> {
         }
     }
     if diff.equal_registers.is_empty() && diff.differences.is_empty() {
-        return Err(TdxError::NothingInCommon);
+        let (expected, found) = (expected.has(), found.has());
+        return Err(TdxError::NothingInCommon { expected, found });
     }
     identity(expected, found, &mut diff);
     diff.equal = diff.differences.is_empty();

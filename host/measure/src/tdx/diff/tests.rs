@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::boot::load_options_digest;
 use super::super::efi::GLOBAL;
 use super::super::tests::fixture::{Case, WINDOW, acpi, firmware, kernel, shape, smbios, tables};
 use super::super::tests::logs::{LogBuilder, log_of};
@@ -12,6 +13,7 @@ use super::super::{
     TdQuote, TdxError,
 };
 use super::*;
+use crate::error::MeasureError;
 
 /// A change of the fixture.
 type Edit = Box<dyn Fn(&mut Case)>;
@@ -364,7 +366,7 @@ fn refuses_to_compare_what_has_nothing_in_common() {
     let mut side = Side::quote("q", &quote_of(&Case::new().predict().unwrap()));
     side.mrtd = None;
     side.rtmr = [None; 4];
-    assert_eq!(compare(&side, &side), Err(TdxError::NothingInCommon));
+    assert!(matches!(compare(&side, &side), Err(TdxError::NothingInCommon { .. })));
 }
 
 #[test]
@@ -453,4 +455,53 @@ fn equal_sides_have_no_difference() {
     let diff = compare(&side, &side).unwrap();
     assert!(diff.equal && diff.differences.is_empty());
     assert_eq!(shape(), Case::new().shape);
+}
+
+#[test]
+fn a_release_has_values_and_the_other_side_explains_them() {
+    let case = Case::new();
+    let prediction = case.predict().unwrap();
+    let side = Side::prediction("image", &prediction);
+    let [rtmr0, rtmr1, rtmr2, rtmr3] = prediction.rtmr.each_ref().map(|r| Some(r.value));
+    let mrtd = Some(prediction.mrtd.value);
+    let mut values = ReferenceValues { mrtd, rtmr: [None, rtmr1, rtmr2, rtmr3] };
+    let diff = compare(&Side::release("release", &values), &side).unwrap();
+    assert!(diff.equal);
+    assert_eq!(diff.not_compared, ["RTMR0"]);
+    // A release that was made with another command line, by one byte.
+    let options = case.profile.load_options("console=ttyS0 quiet\n");
+    let digests = [load_options_digest(&options), prediction.rtmr[2].events[1].digest];
+    values.rtmr = [rtmr0, rtmr1, Some(Sha384Digest::replay(&digests)), rtmr3];
+    let diff = compare(&Side::release("release", &values), &side).unwrap();
+    let [difference] = &diff.differences[..] else { panic!("{diff:?}") };
+    assert_eq!((difference.cause, difference.certain), (Cause::CommandLine, true));
+    assert!(difference.detail.contains("trailing newline"), "{}", difference.detail);
+    assert!(html_of_diff(&diff).contains("reference values of a release"));
+}
+
+#[test]
+fn a_worker_manifest_alone_is_compared_by_rtmr3() {
+    let prediction = Case::new().predict().unwrap();
+    let manifest = Case::new().manifest;
+    let alone = |text: &str| Side::worker_manifest("w.toml", text.as_bytes()).unwrap();
+    let image = Side::prediction("image", &prediction);
+    let diff = compare(&image, &alone(&manifest)).unwrap();
+    assert_eq!((diff.equal, diff.equal_registers.as_slice()), (true, &["RTMR3".to_owned()][..]));
+    let dearer = alone(&manifest.replace("completion = 8", "completion = 9"));
+    let diff = compare(&alone(&manifest), &dearer).unwrap();
+    assert_eq!(diff.differences[0].cause, Cause::Manifest);
+    let explained = explain(&dearer);
+    assert_eq!(explained.registers.len(), 1);
+    assert_eq!(explained.registers[0].events.len(), 2);
+    assert!(html_of_explanation(&explained).contains("worker manifest (RTMR3 alone)"));
+    let refused = Side::worker_manifest("w.toml", b"version = 1");
+    assert!(matches!(refused, Err(MeasureError::Manifest(_))));
+    let log = EventLog::parse(&log_of(&prediction)).unwrap();
+    assert_eq!(
+        compare(&Side::log("log", &log), &dearer),
+        Err(TdxError::NothingInCommon {
+            expected: "RTMR0, RTMR1, RTMR2".to_owned(),
+            found: "RTMR3".to_owned()
+        })
+    );
 }

@@ -323,3 +323,53 @@ fn a_second_kernel_and_a_stranger_before_it_are_not_the_kernel() {
     let log = EventLog::parse(&builder.finish()).unwrap();
     assert!(log.events().iter().all(|e| e.component.is_none()));
 }
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn reads_a_log_whether_or_not_it_is_packed() {
+    let log = log_of(&Case::new().predict().unwrap());
+    let plain = EventLog::read(&log).unwrap();
+    assert_eq!(EventLog::read(&gzip(&log)).unwrap(), plain);
+}
+
+#[test]
+fn refuses_a_packed_log_that_is_cut_damaged_or_followed_by_something() {
+    let packed = gzip(&log_of(&Case::new().predict().unwrap()));
+    let refused = |bytes: &[u8], word: &str| match EventLog::read(bytes) {
+        Err(TdxError::Malformed { what: "gzip file", reason, .. }) => {
+            assert!(reason.contains(word), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    };
+    refused(&packed[..packed.len() - 1], "cut");
+    refused(&packed[..10], "cut");
+    refused(&[packed.as_slice(), b"x"].concat(), "follow");
+    refused(&[packed.as_slice(), packed.as_slice()].concat(), "follow");
+    let mut damaged = packed.clone();
+    let crc = packed.len() - 8;
+    damaged[crc] ^= 1;
+    refused(&damaged, "damaged");
+}
+
+#[test]
+fn refuses_a_packed_log_one_byte_over_the_limit_without_unpacking_on() {
+    let mut log = log_of(&Case::new().predict().unwrap());
+    log.resize(MAX_LOG_BYTES, 0xff);
+    assert!(EventLog::read(&gzip(&log)).is_ok());
+    // A thousandth of it packed, sixteen times the limit unpacked.
+    for size in [MAX_LOG_BYTES + 1, MAX_LOG_BYTES * 16] {
+        log.resize(size, 0xff);
+        let got = MAX_LOG_BYTES + 1;
+        let what = "unpacked event log";
+        let refused = EventLog::read(&gzip(&log));
+        assert_eq!(refused, Err(TdxError::TooLarge { what, limit: MAX_LOG_BYTES, got }));
+    }
+    let packed = vec![0x1f; MAX_LOG_BYTES + 1];
+    let refused = EventLog::read(&[&[0x1f, 0x8b, 8][..], &packed].concat());
+    assert!(matches!(refused, Err(TdxError::TooLarge { what: "gzip file", .. })));
+}
