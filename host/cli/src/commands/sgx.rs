@@ -1,9 +1,10 @@
 //! `chrysalis sgx`: signs enclaves, shows signatures and record streams, and says whether this
 //! machine could run one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use chrysalis_loader::gramine::{Machine, Mode, Part};
 use chrysalis_measure::sgx::{
     MAX_KEY_BYTES, MAX_STREAM_BYTES, SIGSTRUCT_BYTES, SigningDate, SigningKey, StreamSummary,
     UnverifiedSigstruct,
@@ -158,25 +159,20 @@ fn stream(bytes: &[u8], context: &Context) -> Result<(), Failure> {
 /// Looks only. What it does not find, it says; a machine where nothing is missing may still fail,
 /// because whether an enclave starts is known when one does.
 fn check(arguments: &Check, context: &Context) -> Result<(), Failure> {
-    let wanted = if arguments.direct { DIRECT } else { SGX };
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found: Vec<Needed> = wanted
-        .iter()
-        .map(|(name, fix)| {
-            let there = if name.starts_with('/') {
-                Path::new(name).exists()
-            } else {
-                std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
-            };
-            Needed { name, there, fix }
-        })
-        .collect();
+    let mode = if arguments.direct { Mode::Direct } else { Mode::Enclave };
+    let path = std::env::var_os("PATH");
+    let machine = Machine::here(path.as_deref());
+    let of = |part: &Part| {
+        let problem = machine.look(part).err();
+        Needed { name: part.name, there: problem.is_none(), problem, fix: part.fix }
+    };
+    let found: Vec<Needed> = mode.parts().iter().map(of).collect();
     let missing = found.iter().filter(|needed| !needed.there).count();
     let report = Checked { direct: arguments.direct, needed: found };
     context.report.result("chrysalis/sgx-check/v1", &report, |out| {
         for needed in &report.needed {
             let outcome = if needed.there { "PASS" } else { "FAIL" };
-            let title = if needed.there { "is here" } else { "is missing" };
+            let title = needed.problem.as_deref().unwrap_or("is here");
             out.check(outcome, needed.name, title, needed.fix)?;
         }
         Ok(())
@@ -185,22 +181,14 @@ fn check(arguments: &Check, context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     let what = if arguments.direct { "gramine-direct" } else { "an enclave" };
-    let message =
-        format!("this machine cannot run {what}: {missing} of {} parts are missing", wanted.len());
+    let message = format!(
+        "this machine cannot run {what}: {missing} of {} parts are missing",
+        report.needed.len()
+    );
     Err(Failure::new(Class::Unsupported, "E-NO-GRAMINE", message).next(
         "measuring and signing need none of it; to run, use a machine with SGX2 and Gramine 1.9",
     ))
 }
-
-/// What an enclave needs of a machine: a program or a path, and where it comes from.
-const SGX: &[(&str, &str)] = &[
-    ("gramine-sgx", "Gramine 1.9 from its own package repository; Debian has none"),
-    ("/dev/sgx_enclave", "Linux 5.11 or newer (6.0 for EDMM), SGX enabled in the firmware"),
-    ("/dev/sgx_provision", "the same; the account that runs Gramine joins the group sgx_prv"),
-    ("/var/run/aesmd/aesm.socket", "Intel's aesmd with the DCAP quote provider, for evidence"),
-];
-const DIRECT: &[(&str, &str)] =
-    &[("gramine-direct", "Gramine 1.9 from its own package repository; Debian has none")];
 
 #[derive(Serialize)]
 struct Checked {
@@ -212,6 +200,8 @@ struct Checked {
 struct Needed {
     name: &'static str,
     there: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
     fix: &'static str,
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrysalis_client::Utc;
 use chrysalis_loader::console::stage_name;
-use chrysalis_loader::gramine::{Gramine, SgxDevices};
+use chrysalis_loader::gramine::{Gramine, Machine};
 use chrysalis_loader::log::{LogLine, loader_log_tail};
 use chrysalis_loader::{
     Down, Launch, LogReader, Phase, RunState, StateDir, Status, SupervisorCommand, SupervisorEvent,
@@ -82,8 +82,7 @@ pub(crate) struct Logs {
 pub(crate) fn up(arguments: Up, context: &Context) -> Result<ExitCode, Failure> {
     let vm = arguments.vm.launch(context)?;
     let path = std::env::var_os("PATH");
-    let find =
-        |manifest: &PathBuf| Gramine::find(manifest, path.as_deref(), &SgxDevices::default());
+    let find = |manifest: &PathBuf| Gramine::find(manifest, &Machine::here(path.as_deref()));
     let gramine = arguments.gramine.as_ref().map(find).transpose()?;
     let program = match (&vm, &gramine) {
         (Some(vm), _) => Some(vm.qemu.program.clone()),
