@@ -368,12 +368,13 @@ fn values(image: &Image, reference: &TdxPrediction, manifest: &[u8]) -> Values {
         sgx: None,
         parts: image
             .files()
+            .into_iter()
             .map(|(_, name, bytes)| Part {
                 name: name.to_owned(),
                 bytes: bytes.len() as u64,
                 sha256: sha256(bytes),
             })
-            .to_vec(),
+            .collect(),
         shapes: vec![chrysalis_release::Shape {
             name: SHAPE.to_owned(),
             qemu: reference.facts.qemu.clone(),

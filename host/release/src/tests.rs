@@ -74,7 +74,7 @@ fn a_release_built_from_an_image_agrees_in_four_dialects_and_with_the_image() {
     assert_eq!(recomputed.open, Vec::<String>::new());
     assert_eq!(recomputed.values.len(), 3 + release.values.shapes.len() + 2);
     let names: Vec<_> = release.values.parts.iter().map(|p| p.name.as_str()).collect();
-    let mut files = image.files().map(|(_, name, _)| name);
+    let mut files: Vec<_> = image.files().into_iter().map(|(_, name, _)| name).collect();
     files.sort_unstable();
     assert_eq!(names, files, "every file of the image is a part of the release");
     // Nothing of the menu that was captured is left out.
