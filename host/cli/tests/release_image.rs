@@ -219,8 +219,13 @@ fn wrong_usage_is_said_before_anything_is_written() {
     world.run("release build --out @r").exits(64);
     assert!(!world.path("r").exists());
     world.run(&build("r", "--shape cpu-2")).success();
-    let unasked = format!("release verify @r --workload {}", world.arg("w.toml"));
-    assert!(world.run(&unasked).exits(64).stderr().contains("--image"));
+    for unused in [format!("--workload {}", world.arg("w.toml")), BIOS.to_owned()] {
+        for line in ["release verify @r", "release build --values @r/values.toml --out @again"] {
+            let run = world.run(&format!("{line} {unused}")).exits(64);
+            assert!(run.says("E-USAGE").stderr().contains("--image"), "{line}");
+        }
+    }
+    assert!(!world.path("again").exists());
 }
 
 #[test]

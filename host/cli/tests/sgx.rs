@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "../../../tests/harness/small_image.rs"]
+mod small_image;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -187,4 +189,34 @@ fn gramine_direct_on_the_path_is_found() {
     let dir = Path::new(&program).parent().unwrap();
     let output = world.command().env("PATH", dir).args(["sgx", "check", "--direct"]).output();
     assert_eq!(output.unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn an_enclave_is_released_beside_its_image_and_only_as_it_was_signed() {
+    let world = written();
+    world.run(SIGN).success();
+    let image = small_image::Draft::small().build();
+    let existing = chrysalis_image::Existing::Refuse;
+    chrysalis_image::write(&image, &world.path("image"), existing).unwrap();
+    let bios = "--bios nobody 1 01/01/2026";
+    let enclave =
+        format!("--gramine-manifest @w.manifest.sgx --libpal @libpal.so --sigstruct @w.sig {bios}");
+    let build = "release build --image @image --release 0.1.0 --shape cpu-2";
+    world.run(&format!("{build} {enclave} --out @r")).success();
+    let json = world.run(&format!("--format json {MEASURE} --sigstruct @w.sig")).success();
+    let json = json.json("chrysalis/sgx-measurement/v1");
+    let values = world.text("r/values.toml");
+    for name in ["mrenclave", "mrsigner"] {
+        assert!(values.contains(json[name].as_str().unwrap()), "{name}");
+    }
+    let verify = "release verify @r --image @image";
+    let text = world.run(&format!("{verify} {enclave}")).success().stdout();
+    assert!(text.contains("MRENCLAVE and MRSIGNER"), "{text}");
+    let text = world.run(&format!("{verify} {bios}")).success().stdout();
+    assert!(text.contains("NOT recomputed") && text.contains("enclave"), "{text}");
+    // The signature is of another enclave then.
+    let path = world.path("libpal.so");
+    let end = std::fs::metadata(&path).unwrap().len();
+    flip(&path, usize::try_from(end).unwrap() - 1);
+    world.run(&format!("{verify} {enclave}")).exits(10).says("E-MRENCLAVE");
 }

@@ -100,7 +100,10 @@ pub(crate) fn run(command: &ReleaseCommand, context: &Context) -> Result<ExitCod
 
 fn build(arguments: &Build, context: &Context) -> Result<(), Failure> {
     let values = match (&arguments.values, arguments.from.values(&arguments.beside, context)?) {
-        (Some(path), None) => Values::parse(&files::read(path, MAX_VALUES_BYTES)?)?,
+        (Some(path), None) => {
+            arguments.beside.without_image()?;
+            Values::parse(&files::read(path, MAX_VALUES_BYTES)?)?
+        }
         (_, Some(values)) => values,
         (None, None) => return Err(ReleaseError::NothingToPin { missing: "image" }.into()),
     };
@@ -122,11 +125,7 @@ fn verify(arguments: &Verify, context: &Context) -> Result<(), Failure> {
     beside.allows(&release.values)?;
     let recomputed = match &arguments.image {
         Some(image) => Some(beside.recompute(&release.values, image)?),
-        None if beside.needs_image() => {
-            let message = "manifests and enclaves are compared together with the image";
-            return Err(Failure::new(Class::Usage, "E-USAGE", message).next("add --image DIR"));
-        }
-        None => None,
+        None => beside.without_image().map(|()| None)?,
     };
     report("agree", &release, &dir, recomputed, context)
 }

@@ -145,9 +145,14 @@ impl Beside {
         Ok(values.recompute(&Menu::published()?, &evidence, self.sim())?)
     }
 
-    /// Whether something was given that only an image makes sense with.
-    pub(crate) const fn needs_image(&self) -> bool {
-        !self.workloads.workload.is_empty() || self.gramine_manifest.is_some()
+    /// Refuses what only an image makes sense with, where none was given.
+    pub(crate) fn without_image(&self) -> Result<(), Failure> {
+        let none = self.workloads.workload.is_empty() && self.gramine_manifest.is_none();
+        if none && !self.bios.is_given() {
+            return Ok(());
+        }
+        let message = "manifests, enclaves and firmware names are used together with an image";
+        Err(Failure::new(Class::Usage, "E-USAGE", message).next("add --image DIR"))
     }
 
     /// A release for simulation is accepted only where that was asked for.
