@@ -153,12 +153,10 @@ impl Values {
         let [mrtd, rtmr1, rtmr2] = registers(&measured);
         let statuses = [measured.rtmr1().status, measured.rtmr2().status];
         let status = statuses.into_iter().fold(measured.mrtd().status, Status::weakest);
-        let named = info.parts.named().into_iter().map(|(_, part)| Part {
-            name: part.file.clone(),
-            bytes: part.size,
-            sha256: part.sha256,
-        });
-        let mut parts: Vec<Part> = named.collect();
+        let named = info.parts.named().into_iter();
+        let mut parts: Vec<Part> = named
+            .map(|(_, p)| Part { name: p.file.clone(), bytes: p.size, sha256: p.sha256 })
+            .collect();
         parts.push(Part::of(MANIFEST_FILE, &image.manifest));
         parts.sort_by(|a, b| a.name.cmp(&b.name));
         let values = Self {
