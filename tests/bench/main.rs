@@ -5,6 +5,7 @@
 mod contest;
 mod engine;
 mod handshake;
+mod image;
 mod machine;
 mod report;
 mod request;
@@ -65,6 +66,8 @@ enum Section {
     Request,
     /// Start to ready.
     Start,
+    /// Measuring an image and verifying its release, against hashing the same bytes once.
+    Image,
 }
 
 fn main() -> Result<()> {
@@ -88,6 +91,9 @@ fn main() -> Result<()> {
     }
     if wanted(Section::Start) {
         comparisons.push(start::measure(rounds, world()?)?);
+    }
+    if wanted(Section::Image) {
+        comparisons.push(image::measure(rounds)?);
     }
     print(cli.format, &machine, &comparisons)
 }
