@@ -416,3 +416,21 @@ fn the_pinned_image_gives_a_release_that_a_changed_byte_of_it_does_not_pass() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn every_release_of_this_tree_agrees_and_is_called_like_its_folder() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../manifests/releases");
+    let Ok(folders) = std::fs::read_dir(&folder) else {
+        eprintln!("skipped: this tree has no release yet");
+        return;
+    };
+    for folder in folders.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        let read = |file: &str| std::fs::read(folder.join(file)).unwrap();
+        let [toml, corim, intoto, boc] = [VALUES_FILE, CORIM_FILE, INTOTO_FILE, BOC_FILE].map(read);
+        let release = Release::verify(&toml, &corim, &intoto, &boc);
+        let values = release.unwrap_or_else(|e| panic!("{}: {e}", folder.display())).values;
+        assert_eq!(folder.file_name().unwrap().to_str(), Some(values.release.as_str()));
+        assert!(!values.debug && values.platform == ImagePlatform::Tdx, "{}", folder.display());
+        assert!(values.source.is_some(), "{} does not say its commit", folder.display());
+    }
+}
