@@ -10,7 +10,7 @@ use crate::console::Console;
 use crate::error::InitError;
 use crate::kernel::{Ended, Kernel};
 use crate::sandbox::Launch;
-use crate::{disks, handover, image, measure, modules, mounts, network, sysctls};
+use crate::{disks, handover, image, measure, modules, mounts, network, root, sysctls};
 
 /// What PID 1 works on.
 pub struct System<'a> {
@@ -55,7 +55,17 @@ pub fn boot(system: &System<'_>) -> Result<Launch, InitError> {
         .step(InitStep::Modules, || Ok(((), modules::load_all(root, kernel, &config.modules)?)))?;
     console.step(InitStep::Sysctls, || Ok(((), sysctls::apply_all(root, &config.sysctls)?)))?;
     console.step(InitStep::Network, || Ok(((), network::bring_up(kernel, &config.network)?)))?;
-    let disks = console.step(InitStep::Disks, || Ok((disks::find_and_read(root, kernel)?, 2)))?;
+    let disks = console.step(InitStep::Disks, || {
+        let disks = disks::find_and_read(root, kernel, config.root.is_some())?;
+        let count = if disks.root.is_some() { 3 } else { 2 };
+        Ok((disks, count))
+    })?;
+    match (&config.root, &disks.root) {
+        (Some(section), Some(disk)) => {
+            console.step(InitStep::Root, || Ok(((), root::mount(root, kernel, disk, section)?)))?
+        }
+        _ => console.skipped(InitStep::Root),
+    }
     let rtmr3 = console.step(InitStep::Measure, || {
         handover::make_directory(root)?;
         let register = measure::open(root, config.platform)?;
@@ -67,7 +77,8 @@ pub fn boot(system: &System<'_>) -> Result<Launch, InitError> {
     })?;
     console.event(&ConsoleEvent::Measured { rtmr3 });
     let listen = SocketAddrV4::new(config.network.address, config.listen_port);
-    Ok(Launch { platform: config.platform, listen, debug: config.debug })
+    let (debug, root) = (config.debug, config.root.is_some());
+    Ok(Launch { platform: config.platform, listen, debug, root })
 }
 
 fn announce(console: &Console, config: &ImageConfig) {
@@ -151,7 +162,10 @@ mod tests {
                 "power off",
             ]
         );
-        let steps: Vec<_> = InitStep::ALL.iter().map(|s| s.name()).collect();
+        let all = InitStep::ALL.iter().filter(|step| **step != InitStep::Root);
+        let steps: Vec<_> = all.map(|s| s.name()).collect();
+        let skipped = r#"{"event":"init","step":"root","state":"skipped","total":0}"#;
+        assert!(screen.lines().iter().any(|l| l == skipped));
         let done: Vec<_> = screen
             .lines()
             .iter()
@@ -160,6 +174,49 @@ mod tests {
             .collect();
         assert_eq!(done, steps);
         assert_eq!(screen.lines().last().unwrap(), "{\"event\":\"power-off\"}");
+    }
+
+    #[test]
+    fn an_image_with_a_root_mounts_it_before_the_register_and_tells_the_second_stage() {
+        let fake = Fake::with_root();
+        let (result, screen) = run_on(&fake);
+        assert_eq!(result, Ok(()));
+        let log = fake.log();
+        let at =
+            |line: &str| log.iter().position(|l| l == line).unwrap_or_else(|| panic!("{log:?}"));
+        assert!(at("module code") < at("mount ramfs"));
+        assert!(at("mount erofs chrysalis/root/copy") < at("give dev/vdb 1000 440"));
+        at("spawn second-stage insecure-sim 10.0.2.15:8443 root");
+        let done = r#"{"event":"init","step":"root","state":"done","total":1}"#;
+        assert!(screen.lines().iter().any(|l| l == done), "{}", screen.text());
+    }
+
+    #[test]
+    fn refuses_a_root_that_is_not_the_measured_one_before_the_register_is_touched() {
+        type Spoil = fn(&Fake);
+        let spoilt: [(&str, Spoil); 4] = [
+            ("E-INIT-ROOT-HASH", |fake| fake.write_bytes("dev/vdc", &[0x5b; 4096])),
+            ("E-INIT-ROOT-SIZE", |fake| fake.write_bytes("dev/vdc", &[0x5a; 4095])),
+            ("E-INIT-ROOT-SIZE", |fake| fake.write_bytes("dev/vdc", &[0x5a; 8192])),
+            ("E-INIT-DISK-MISSING", |fake| {
+                std::fs::remove_dir_all(fake.root().join("sys/block/vdc")).unwrap();
+            }),
+        ];
+        for (code, spoil) in spoilt {
+            let fake = Fake::with_root();
+            spoil(&fake);
+            assert_eq!(refused(&fake).code(), code);
+            assert!(!fake.root().join("run/chrysalis").exists());
+            assert!(!fake.log().iter().any(|l| l.starts_with("mount erofs")));
+        }
+    }
+
+    #[test]
+    fn refuses_a_root_disk_at_an_image_without_a_root() {
+        let fake = Fake::with_root();
+        let plain = Fake::new();
+        fake.write("chrysalis/image.toml", &plain.read("chrysalis/image.toml"));
+        assert_eq!(refused(&fake).code(), "E-INIT-DISK-UNKNOWN");
     }
 
     #[test]

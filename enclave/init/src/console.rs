@@ -51,6 +51,11 @@ impl Console {
         }
     }
 
+    /// Writes that `step` does not apply to this image.
+    pub fn skipped(&self, step: InitStep) {
+        self.line(step, StageState::Skipped, 0, None);
+    }
+
     /// Writes that `step` is refused.
     pub fn refused(&self, step: InitStep, error: &InitError) {
         self.line(step, StageState::Refused, 0, Some(error.code()));

@@ -1,4 +1,5 @@
-//! The two disks the host attaches, found by serial number, and the configuration on the first.
+//! The disks the host attaches, found by serial number, and the configuration on the first. A root
+//! disk belongs to an image with a root and to no other: without one it is a disk like any unknown.
 //! The host picks their order, size and every byte; no partition or file system is looked at.
 
 use std::ffi::OsStr;
@@ -6,7 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use chrysalis_wire::ConfigDisk;
-use chrysalis_wire::config_disk::{CONFIG_DISK_SERIAL, MAX_CONFIG_DISK_BYTES, MODEL_DISK_SERIAL};
+use chrysalis_wire::config_disk::{
+    CONFIG_DISK_SERIAL, MAX_CONFIG_DISK_BYTES, MODEL_DISK_SERIAL, ROOT_DISK_SERIAL,
+};
 
 use crate::error::InitError;
 use crate::files;
@@ -20,15 +23,21 @@ pub struct Disks {
     pub config: ConfigDisk,
     /// Kernel name of the model disk, as `vdb`.
     pub model: String,
+    /// Kernel name of the root disk, in an image with a root.
+    pub root: Option<String>,
 }
 
-/// Finds both disks and reads the configuration.
+/// Finds the disks, a root disk `with_root`, and reads the configuration.
 ///
 /// # Errors
 /// [`InitError`] for a disk that is missing, there twice or unknown, and for a configuration that
 /// is not one.
-pub fn find_and_read(root: &Path, kernel: &dyn Kernel) -> Result<Disks, InitError> {
-    let found = wait_for_both(root, kernel)?;
+pub fn find_and_read(
+    root: &Path,
+    kernel: &dyn Kernel,
+    with_root: bool,
+) -> Result<Disks, InitError> {
+    let found = wait_for_all(root, kernel, with_root)?;
     let path = root.join("dev").join(&found.config);
     let bytes = files::read(&path, MAX_CONFIG_DISK_BYTES).map_err(|e| match e.kind() {
         std::io::ErrorKind::FileTooLarge => {
@@ -38,41 +47,50 @@ pub fn find_and_read(root: &Path, kernel: &dyn Kernel) -> Result<Disks, InitErro
         }
         kind => InitError::Unreadable { what: "configuration disk", kind },
     })?;
-    Ok(Disks { config: ConfigDisk::parse(&bytes)?, model: found.model })
+    Ok(Disks { config: ConfigDisk::parse(&bytes)?, model: found.model, root: found.root })
 }
 
 struct Found {
     config: String,
     model: String,
+    root: Option<String>,
 }
 
-fn wait_for_both(root: &Path, kernel: &dyn Kernel) -> Result<Found, InitError> {
+fn wait_for_all(root: &Path, kernel: &dyn Kernel, with_root: bool) -> Result<Found, InitError> {
     for _ in 1..DEVICE_ATTEMPTS {
-        match look(root) {
+        match look(root, with_root) {
             Err(InitError::NoDisk { .. }) => kernel.pause(DEVICE_PAUSE),
             decided => return decided,
         }
     }
-    look(root)
+    look(root, with_root)
 }
 
-fn look(root: &Path) -> Result<Found, InitError> {
+fn look(root: &Path, with_root: bool) -> Result<Found, InitError> {
     let mut config = None;
     let mut model = None;
+    let mut root_disk = None;
     for name in names(&root.join("sys/block"))? {
         let (slot, serial) = match serial(root, &name)?.as_slice() {
             b"" => return Err(InitError::UnknownDisk),
             found if found == CONFIG_DISK_SERIAL.as_bytes() => (&mut config, CONFIG_DISK_SERIAL),
             found if found == MODEL_DISK_SERIAL.as_bytes() => (&mut model, MODEL_DISK_SERIAL),
+            found if with_root && found == ROOT_DISK_SERIAL.as_bytes() => {
+                (&mut root_disk, ROOT_DISK_SERIAL)
+            }
             _ => return Err(InitError::UnknownDisk),
         };
         if slot.replace(name).is_some() {
             return Err(InitError::DiskTwice { serial });
         }
     }
+    if with_root && root_disk.is_none() {
+        return Err(InitError::NoDisk { serial: ROOT_DISK_SERIAL });
+    }
     Ok(Found {
         config: config.ok_or(InitError::NoDisk { serial: CONFIG_DISK_SERIAL })?,
         model: model.ok_or(InitError::NoDisk { serial: MODEL_DISK_SERIAL })?,
+        root: root_disk,
     })
 }
 
@@ -118,7 +136,7 @@ mod tests {
     use crate::fake::{Fake, config_disk};
 
     fn find(fake: &Fake) -> Result<Disks, InitError> {
-        find_and_read(fake.root(), fake)
+        find_and_read(fake.root(), fake, false)
     }
 
     #[test]
@@ -140,6 +158,22 @@ mod tests {
             assert_eq!(find(&fake), Err(InitError::NoDisk { serial }));
             assert_eq!(fake.pauses(), DEVICE_ATTEMPTS - 1);
         }
+    }
+
+    #[test]
+    fn a_root_disk_belongs_to_an_image_with_a_root_and_to_no_other() {
+        let fake = Fake::with_root();
+        let found = find_and_read(fake.root(), &fake, true).unwrap();
+        assert_eq!(found.root.as_deref(), Some("vdc"));
+        assert_eq!(find(&fake), Err(InitError::UnknownDisk));
+        let fake = Fake::new();
+        let missing = Err(InitError::NoDisk { serial: ROOT_DISK_SERIAL });
+        assert_eq!(find_and_read(fake.root(), &fake, true), missing);
+        assert_eq!(fake.pauses(), DEVICE_ATTEMPTS - 1);
+        let fake = Fake::with_root();
+        fake.write("sys/block/vdd/serial", ROOT_DISK_SERIAL);
+        let twice = Err(InitError::DiskTwice { serial: ROOT_DISK_SERIAL });
+        assert_eq!(find_and_read(fake.root(), &fake, true), twice);
     }
 
     #[test]

@@ -115,6 +115,22 @@ pub enum InitError {
     /// A disk the image does not know, or more disks than there can be.
     #[error("a disk is attached that this image does not know")]
     UnknownDisk,
+    /// The root disk is not as long as the measured root.
+    #[error("the root disk ends at {got} bytes; the image says {expected}")]
+    RootSize {
+        /// Size in `image.toml`.
+        expected: u64,
+        /// Whole blocks found, in bytes; one more than expected where reading stopped there.
+        got: u64,
+    },
+    /// The root disk does not have the measured hash.
+    #[error("the root has hash {got}, the image says {expected}")]
+    RootHash {
+        /// Root hash in `image.toml`.
+        expected: Digest,
+        /// Root hash of the disk.
+        got: Digest,
+    },
     /// The configuration disk is refused.
     #[error(transparent)]
     Config(#[from] ConfigDiskError),
@@ -176,6 +192,8 @@ impl InitError {
             Self::NoDisk { .. } => "E-INIT-DISK-MISSING",
             Self::DiskTwice { .. } => "E-INIT-DISK-TWICE",
             Self::UnknownDisk => "E-INIT-DISK-UNKNOWN",
+            Self::RootSize { .. } => "E-INIT-ROOT-SIZE",
+            Self::RootHash { .. } => "E-INIT-ROOT-HASH",
             Self::Config(error) => error.code(),
             Self::Manifest(_) => "E-MANIFEST",
             Self::Platform(error) => error.code(),

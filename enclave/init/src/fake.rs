@@ -7,7 +7,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use chrysalis_wire::config_disk::{CONFIG_DISK_SERIAL, MODEL_DISK_SERIAL};
+use chrysalis_wire::config_disk::{CONFIG_DISK_SERIAL, MODEL_DISK_SERIAL, ROOT_DISK_SERIAL};
 use chrysalis_wire::{ConfigDisk, Digest};
 use rustix::mount::MountFlags;
 use sha2::{Digest as _, Sha256};
@@ -80,6 +80,20 @@ impl Fake {
         fake
     }
 
+    /// A machine with a root of one block on a third disk, and an image that says so.
+    pub(crate) fn with_root() -> Self {
+        let fake = Self::new();
+        let block = [0x5a; 4096];
+        fake.write("sys/block/vdc/serial", ROOT_DISK_SERIAL);
+        fake.write_bytes("dev/vdc", &block);
+        let hash = Digest(Sha256::digest(block).into());
+        let root = format!("prefix = 24\n\n[root]\nhash = \"{hash}\"\nbytes = 4096\n");
+        let config = fake.read("chrysalis/image.toml").replace("prefix = 24\n", &root);
+        fake.write("chrysalis/image.toml", &config.replace("\"a.ko\"", "\"erofs.ko\""));
+        fake.write("lib/modules/erofs.ko", "code");
+        fake
+    }
+
     /// The kernel refuses the call that logs this line.
     pub(crate) fn refusing(mut self, line: &str) -> Self {
         self.refusing.push(line.to_owned());
@@ -144,6 +158,11 @@ impl Fake {
 impl Kernel for Fake {
     fn mount(&self, mount: &Mount, _target: &Path) -> io::Result<()> {
         self.asked(format!("mount {}", mount.fs))
+    }
+
+    fn mount_root(&self, file: &Path, target: &Path) -> io::Result<()> {
+        assert_eq!(file.parent(), Some(target), "mounted over its own copy");
+        self.asked(format!("mount erofs {}", self.relative(file)))
     }
 
     fn seal_mount(&self, target: &Path, _flags: MountFlags) -> io::Result<()> {

@@ -66,7 +66,7 @@ mod tests {
     fn hands_over_what_was_measured_and_no_write_permission() {
         let fake = Fake::new();
         make_directory(fake.root()).unwrap();
-        let disks = find_and_read(fake.root(), &fake).unwrap();
+        let disks = find_and_read(fake.root(), &fake, false).unwrap();
         hand_over(fake.root(), &fake, ImagePlatform::InsecureSim, &disks).unwrap();
         let path = below(fake.root(), MANIFEST_PATH);
         assert_eq!(fs::read(&path).unwrap(), manifest());
@@ -80,7 +80,7 @@ mod tests {
     fn only_a_tdx_worker_gets_the_tdx_device() {
         let fake = Fake::new();
         make_directory(fake.root()).unwrap();
-        let disks = find_and_read(fake.root(), &fake).unwrap();
+        let disks = find_and_read(fake.root(), &fake, false).unwrap();
         hand_over(fake.root(), &fake, ImagePlatform::Tdx, &disks).unwrap();
         assert_eq!(fake.log(), ["give dev/vdb 1000 440", "give dev/tdx_guest 1000 660"]);
     }
@@ -96,7 +96,7 @@ mod tests {
     fn refuses_a_model_disk_it_cannot_give_away() {
         let fake = Fake::new().refusing("give dev/vdb 1000 440");
         make_directory(fake.root()).unwrap();
-        let disks = find_and_read(fake.root(), &fake).unwrap();
+        let disks = find_and_read(fake.root(), &fake, false).unwrap();
         assert!(matches!(
             hand_over(fake.root(), &fake, ImagePlatform::InsecureSim, &disks),
             Err(InitError::Unwritable { what: "model disk", .. })

@@ -16,7 +16,7 @@ use rustix::system::RebootCommand;
 
 use chrysalis_wire::guest::PID_1_PATH;
 
-use crate::mounts::Mount;
+use crate::mounts::{Mount, ROOT_FLAGS};
 use crate::network::MAX_NETLINK_REPLY_BYTES;
 use crate::sandbox::Launch;
 
@@ -27,6 +27,9 @@ pub trait Kernel {
     /// # Errors
     /// What the kernel says; likewise below.
     fn mount(&self, mount: &Mount, target: &Path) -> io::Result<()>;
+
+    /// Mounts the EROFS in `file` on `target`, with [`ROOT_FLAGS`].
+    fn mount_root(&self, file: &Path, target: &Path) -> io::Result<()>;
 
     /// Makes the file system mounted on `target` read-only, keeping `mount`'s other flags.
     fn seal_mount(&self, target: &Path, flags: MountFlags) -> io::Result<()>;
@@ -75,6 +78,11 @@ pub struct Linux;
 impl Kernel for Linux {
     fn mount(&self, mount: &Mount, target: &Path) -> io::Result<()> {
         rustix::mount::mount(mount.fs, target, mount.fs, mount.flags, mount.options)?;
+        Ok(())
+    }
+
+    fn mount_root(&self, file: &Path, target: &Path) -> io::Result<()> {
+        rustix::mount::mount(file, target, "erofs", ROOT_FLAGS, None)?;
         Ok(())
     }
 

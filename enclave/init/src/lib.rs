@@ -4,7 +4,7 @@
 //!
 //! Trusted: the image (kernel, command line and initrd are in RTMR1 and RTMR2) and so this program,
 //! its `image.toml` and the modules. Hostile: everything the host chooses, which is the words on the
-//! command line, the devices, the bytes on both disks, the network and the clock.
+//! command line, the devices, the bytes on the disks, the network and the clock.
 //!
 //! # Boot order
 //!
@@ -13,10 +13,11 @@
 //! | `mounts` | proc, sysfs, devtmpfs, tmpfs; no disk | everything below reads them |
 //! | `image` | `/chrysalis/image.toml`, a closed schema; debug and INSECURE-SIM are announced | decides all the rest |
 //! | `command-line` | every word must be in [`chrysalis_wire::cmdline::WORDS`] | before anything obeys one |
-//! | `modules` | listed ones, SHA-256 checked, loaded in order | drivers of both disks and the network |
+//! | `modules` | listed ones, SHA-256 checked, loaded in order | drivers of the disks and the network |
 //! | `sysctls` | listed ones, then no module, no kexec, no sysrq until the next boot | before the first byte of the host is read |
 //! | `network` | loopback and one static address; no route | |
-//! | `disks` | two disks by serial number; the configuration is read with a limit | first hostile bytes |
+//! | `disks` | two disks by serial number, three in an image with a root; the configuration is read with a limit | first hostile bytes |
+//! | `root` | an image with a root: all of its disk is copied, its hash compared with the one in `image.toml`, the copy mounted ([`root`]) | before the register is touched |
 //! | `measure` | RTMR3 must be zero, then [`measure`]'s events; files for the worker; sysfs, `/run` and `/` become read-only | before any secret exists |
 //! | `worker` | the second stage ([`sandbox`]) drops everything and becomes the worker | |
 //!
@@ -34,7 +35,8 @@
 //! | an unknown command line word powers off before a module is loaded | `boot::refuses_a_word_…`; vm |
 //! | the kernel sees no module but listed ones with their hash | `modules::*`; vm |
 //! | module loading, kexec and sysrq are closed whatever the image lists | `sysctls::*`; vm |
-//! | no disk but the two is accepted, none is mounted | `disks::*`, `mounts::no_file_system_…`; vm |
+//! | no disk is accepted but these, none is mounted | `disks::*`, `mounts::no_file_system_…`; vm |
+//! | the kernel parses no byte of a root that is not the measured one | `root::*`; vm |
 //! | the manifest is measured before it is parsed | `measure::a_manifest_is_measured_even_if_…` |
 //! | RTMR3 is what verifiers replay, or the machine is off | `measure::*`; vm |
 //! | nobody can extend RTMR3 once the worker runs, not even PID 1 | `boot::refuses_to_start_a_worker_while_…`, sandbox; vm |
@@ -82,6 +84,7 @@ pub mod measure;
 pub mod modules;
 pub mod mounts;
 pub mod network;
+pub mod root;
 pub mod sandbox;
 pub mod seccomp;
 pub mod sysctls;

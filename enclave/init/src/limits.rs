@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Largest module file, in bytes; the largest compressed one of the kernel is under 1 MiB.
 pub const MAX_MODULE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Most block devices looked at. Two are ours, a debug image may have more.
+/// Most block devices looked at. Three can be ours, a debug image may have more.
 pub const MAX_BLOCK_DEVICES: usize = 16;
 
 /// Longest serial number of a virtio-blk device, in bytes (`VIRTIO_BLK_ID_BYTES`).

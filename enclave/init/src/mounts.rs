@@ -1,6 +1,7 @@
 //! The file systems PID 1 mounts, and which of them it closes before the worker starts.
 //!
-//! All of them are the kernel's own: no disk of the host is ever mounted. There is no configfs:
+//! All of them are the kernel's own, and the root of an image that has one is a checked copy
+//! ([`crate::root`]): no disk of the host is ever mounted. There is no configfs:
 //! its quote interface needs root, so under PID 1 a worker quotes through vsock alone.
 
 use std::ffi::CStr;
@@ -56,6 +57,19 @@ pub fn seal_all(root: &Path, kernel: &dyn Kernel) -> Result<(), InitError> {
 
 const HARDENED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
+/// Memory for the copy of a root. Nothing limits a ramfs; what is written to it has a measured size.
+pub const ROOT_COPY: Mount = Mount {
+    fs: "ramfs",
+    target: "chrysalis/root",
+    flags: HARDENED,
+    options: Some(c"mode=0700"),
+    sealed: true,
+};
+
+/// A root can hold programs; nothing in it is a device or runs as another user.
+pub const ROOT_FLAGS: MountFlags =
+    MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV);
+
 /// In the order they are mounted.
 pub const MOUNTS: &[Mount] = &[
     // A process sees itself and nobody else.
@@ -99,8 +113,8 @@ mod tests {
 
     #[test]
     fn no_file_system_has_a_backing_disk() {
-        let known = ["proc", "sysfs", "devtmpfs", "tmpfs"];
-        assert!(MOUNTS.iter().all(|m| known.contains(&m.fs)));
+        let known = ["proc", "sysfs", "devtmpfs", "tmpfs", "ramfs"];
+        assert!(MOUNTS.iter().chain([&ROOT_COPY]).all(|m| known.contains(&m.fs)));
     }
 
     #[test]

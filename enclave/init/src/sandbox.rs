@@ -15,7 +15,7 @@ use std::process::Command;
 use chrysalis_tee::TdxPaths;
 use chrysalis_wire::ImagePlatform;
 use chrysalis_wire::guest::{
-    COLLATERAL_PATH, HANDOVER_DIR, MANIFEST_PATH, MODEL_PATH, WORKER_ID, WORKER_PATH,
+    COLLATERAL_PATH, HANDOVER_DIR, MANIFEST_PATH, MODEL_PATH, ROOT_DIR, WORKER_ID, WORKER_PATH,
 };
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, NetPort, PathBeneath,
@@ -39,13 +39,18 @@ pub struct Launch {
     pub listen: SocketAddrV4,
     /// Whether this is a debug image: the worker's standard error is then the console.
     pub debug: bool,
+    /// Whether the image has a root, mounted by now.
+    pub root: bool,
 }
 
 impl Launch {
     /// The arguments of the second stage, without the program name.
     #[must_use]
-    pub fn to_args(&self) -> [String; 3] {
-        [SECOND_STAGE.to_owned(), self.platform.to_string(), self.listen.to_string()]
+    pub fn to_args(&self) -> Vec<String> {
+        let mut args =
+            vec![SECOND_STAGE.to_owned(), self.platform.to_string(), self.listen.to_string()];
+        args.extend(self.root.then(|| WITH_ROOT.to_owned()));
+        args
     }
 
     /// Reads [`Self::to_args`] back; `debug` is PID 1's business alone.
@@ -54,15 +59,17 @@ impl Launch {
     /// [`InitError::Usage`] for anything else.
     pub fn parse(args: &[OsString]) -> Result<Self, InitError> {
         let text: Vec<&str> = args.iter().filter_map(|a| a.to_str()).collect();
-        let [SECOND_STAGE, platform, listen] = text.as_slice() else {
-            return Err(InitError::Usage);
+        let (platform, listen, root) = match text.as_slice() {
+            [SECOND_STAGE, platform, listen] => (platform, listen, false),
+            [SECOND_STAGE, platform, listen, WITH_ROOT] => (platform, listen, true),
+            _ => return Err(InitError::Usage),
         };
         let platform = [ImagePlatform::Tdx, ImagePlatform::InsecureSim]
             .into_iter()
             .find(|known| known.to_string() == *platform)
             .ok_or(InitError::Usage)?;
         let listen = listen.parse().map_err(|_| InitError::Usage)?;
-        Ok(Self { platform, listen, debug: false })
+        Ok(Self { platform, listen, debug: false, root })
     }
 }
 
@@ -75,6 +82,8 @@ pub struct Plan {
     pub args: Vec<OsString>,
     /// Files and directories it may read.
     pub readable: Vec<PathBuf>,
+    /// Directories below which it may read and execute.
+    pub trees: Vec<PathBuf>,
     /// Devices it may read, write and control.
     pub devices: Vec<PathBuf>,
     /// The way into the runtime register, which must be closed.
@@ -117,6 +126,7 @@ impl Plan {
             program: WORKER_PATH.into(),
             args: args.into_iter().map(OsString::from).collect(),
             readable,
+            trees: launch.root.then(|| ROOT_DIR.into()).into_iter().collect(),
             devices,
             register: register_path(root, launch.platform),
             port: launch.listen.port(),
@@ -185,11 +195,13 @@ fn bounding_set() -> Vec<CapabilitySet> {
 
 /// Landlock: the paths of `plan` and nothing else, one port to bind, none to connect to.
 fn give_up_files(plan: &Plan) -> Result<(), InitError> {
-    let program = (&plan.program, AccessFs::ReadFile | AccessFs::Execute);
+    let executable = AccessFs::ReadFile | AccessFs::Execute;
+    let programs = std::iter::once(&plan.program).chain(&plan.trees);
+    let programs = programs.map(|path| (path, executable));
     let readable = plan.readable.iter().map(|path| (path, AccessFs::ReadFile.into()));
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
     let devices = plan.devices.iter().map(|path| (path, device));
-    let paths = std::iter::once(program)
+    let paths = programs
         .chain(readable)
         .chain(devices)
         .map(|(path, access)| Ok(PathBeneath::new(PathFd::new(path)?, access)))
@@ -236,6 +248,9 @@ fn give_up_calls(quotes_over_vsock: bool) -> Result<(), InitError> {
 /// A static program cannot look up whether its C library has `getrandom` and reads these instead.
 const RANDOM: [&str; 2] = ["/dev/random", "/dev/urandom"];
 
+/// Last argument of the second stage of an image with a root.
+const WITH_ROOT: &str = "root";
+
 /// First argument of the second stage.
 pub const SECOND_STAGE: &str = "second-stage";
 
@@ -276,6 +291,7 @@ mod tests {
         platform: ImagePlatform::InsecureSim,
         listen: SocketAddrV4::new(std::net::Ipv4Addr::new(10, 0, 2, 15), 8443),
         debug: false,
+        root: false,
     };
 
     fn parse(args: &[&str]) -> Result<Launch, InitError> {
@@ -285,9 +301,12 @@ mod tests {
     #[test]
     fn the_second_stage_reads_what_pid_1_wrote() {
         for platform in [ImagePlatform::Tdx, ImagePlatform::InsecureSim] {
-            let launch = Launch { platform, ..LAUNCH };
-            let args = launch.to_args();
-            assert_eq!(parse(&args.each_ref().map(String::as_str)), Ok(launch));
+            for root in [false, true] {
+                let launch = Launch { platform, root, ..LAUNCH };
+                let args = launch.to_args();
+                let args: Vec<&str> = args.iter().map(String::as_str).collect();
+                assert_eq!(parse(&args), Ok(launch));
+            }
         }
     }
 
@@ -300,6 +319,7 @@ mod tests {
             &["second-stage", "tdx", "10.0.2.15"],
             &["second-stage", "tdx", "[::1]:8443"],
             &["second-stage", "tdx", "10.0.2.15:8443", "debug"],
+            &["second-stage", "tdx", "10.0.2.15:8443", "root", "root"],
             &["third-stage", "tdx", "10.0.2.15:8443"],
         ] {
             assert_eq!(parse(bad), Err(InitError::Usage), "{bad:?}");
@@ -312,6 +332,12 @@ mod tests {
         assert!(plan.devices.is_empty());
         assert!(!plan.quotes_over_vsock);
         assert_eq!(plan.register, Path::new("/run/chrysalis/rtmr3"));
+    }
+
+    #[test]
+    fn a_worker_reads_and_executes_below_the_root_only_where_there_is_one() {
+        assert!(Plan::of(&LAUNCH).trees.is_empty());
+        assert_eq!(Plan::of(&Launch { root: true, ..LAUNCH }).trees, [Path::new(ROOT_DIR)]);
     }
 
     #[test]

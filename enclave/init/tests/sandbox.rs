@@ -7,7 +7,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -51,6 +51,12 @@ impl World {
                 fs::write(world.path(file), "x").unwrap();
                 mode(&world.path(file), 0o644);
             }
+            fs::create_dir_all(world.path("root/lib")).unwrap();
+            fs::write(world.path("root/hello"), "x").unwrap();
+            symlink("../hello", world.path("root/lib/hello")).unwrap();
+            // Whoever the file system lets write is still refused.
+            mode(&world.path("root"), 0o777);
+            mode(&world.path("root/hello"), 0o666);
             fs::write(world.path("run/open"), "x").unwrap();
             mode(&world.path("run/open"), 0o666);
             world
@@ -103,6 +109,7 @@ fn plan(dir: &Path, args: &str) -> Plan {
         program: dir.join("worker"),
         args: args.split(' ').map(Into::into).collect(),
         readable: vec![dir.join("run"), dir.join("model")],
+        trees: vec![dir.join("root")],
         devices: Vec::new(),
         register: dir.join("run/rtmr3"),
         port: PORT,
@@ -115,10 +122,10 @@ fn plan(dir: &Path, args: &str) -> Plan {
 fn report(world: &World) -> String {
     let path = |name: &str| world.path(name).display().to_string();
     let (manifest, collateral) = (path("run/manifest"), path("run/collateral"));
-    let (model, register) = (path("model"), path("run/rtmr3"));
+    let (model, register, root) = (path("model"), path("run/rtmr3"), path("root"));
     let output = world.run(&format!(
         "--manifest {manifest} --bundle {model} --collateral {collateral} \
-         --register {register} --listen 127.0.0.1:{PORT}"
+         --register {register} --root {root} --listen 127.0.0.1:{PORT}"
     ));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{:?}\n{text}", output.status);
@@ -133,6 +140,12 @@ fn a_worker_reads_its_inputs_and_writes_nothing() {
     for input in ["--manifest", "--bundle", "--collateral"] {
         assert_eq!(said(&text, &format!("read {input}")), "ok");
         assert_eq!(said(&text, &format!("write {input}")), "refused 13");
+    }
+    for read in ["root", "root link"] {
+        assert_eq!(said(&text, read), "x");
+    }
+    for write in ["write root", "create root"] {
+        assert_eq!(said(&text, write), "refused 13");
     }
     assert_eq!(said(&text, "write register"), "refused 13");
     assert_eq!(said(&text, "create"), "refused 13");

@@ -11,10 +11,11 @@ mod common;
 mod machine;
 
 use chrysalis_evidence::{boot_events, replay_rtmr};
-use chrysalis_wire::config_disk::{CONFIG_DISK_SERIAL, MODEL_DISK_SERIAL};
+use chrysalis_wire::config_disk::{CONFIG_DISK_SERIAL, MODEL_DISK_SERIAL, ROOT_DISK_SERIAL};
+use chrysalis_wire::image::RootSection;
 use chrysalis_wire::{ConfigDisk, ConsoleEvent, Digest, InitStep, StageState};
 use common::said;
-use machine::{Boot, COMMAND_LINE, Machine};
+use machine::{Boot, COMMAND_LINE, Machine, ROOT, ROOT_HASH};
 use sha2::{Digest as _, Sha256};
 
 const MODEL_ROOT: Digest = Digest([0x22; 32]);
@@ -40,9 +41,19 @@ fn sound() -> Boot {
             (CONFIG_DISK_SERIAL.to_owned(), config),
         ],
         debug: false,
+        root: None,
         spoil_module: false,
         spoil_module_hash: false,
     }
+}
+
+/// A boot of an image with a root, its disk among the others.
+fn with_root() -> Boot {
+    let mut boot = sound();
+    let hash = ROOT_HASH.parse().unwrap();
+    boot.root = Some(RootSection { hash, bytes: ROOT.len() as u64 });
+    boot.disks.insert(0, (ROOT_DISK_SERIAL.to_owned(), ROOT.to_vec()));
+    boot
 }
 
 /// The code in the last line of PID 1, after which the machine must be off.
@@ -69,7 +80,8 @@ fn boots_measures_and_starts_an_unprivileged_worker() {
             _ => None,
         })
         .collect();
-    assert_eq!(done.iter().map(|(step, _)| *step).collect::<Vec<_>>(), InitStep::ALL);
+    let all: Vec<_> = InitStep::ALL.into_iter().filter(|s| *s != InitStep::Root).collect();
+    assert_eq!(done.iter().map(|(step, _)| *step).collect::<Vec<_>>(), all);
     let total = |wanted| done.iter().find(|(step, _)| *step == wanted).unwrap().1;
     assert_eq!(total(InitStep::Modules), machine::MODULES.len() as u64);
     assert_eq!(total(InitStep::Measure), 2);
@@ -92,6 +104,7 @@ fn boots_measures_and_starts_an_unprivileged_worker() {
         assert_eq!(said(&run.text, &format!("read {input}")), "ok");
         assert_ne!(said(&run.text, &format!("write {input}")), "ok");
     }
+    assert!(said(&run.text, "root").starts_with("refused"), "there is no root");
     for forbidden in
         ["write register", "create", "bind-other", "read /init", "read /proc/1/environ"]
     {
@@ -151,6 +164,51 @@ fn powers_off_with_a_code_on_every_hostile_input() {
         assert_eq!(power_off_code(&run.events).as_deref(), Some(code));
         assert!(!run.text.contains("probe:"), "{code}: the worker was started");
         println!("{code}: refused at {}, powered off", step.name());
+    }
+}
+
+#[test]
+fn a_worker_reads_the_root_that_was_measured() {
+    let Some(machine) = Machine::get() else { return };
+    let run = machine.boot(&with_root());
+    println!("{}", run.text);
+    let done = ConsoleEvent::Init {
+        step: InitStep::Root,
+        state: StageState::Done,
+        total: (ROOT.len() / 4096) as u64,
+        code: None,
+    };
+    assert!(run.events.contains(&done), "{}", run.text);
+    assert_eq!(said(&run.text, "root"), "a file of the root");
+    assert_eq!(said(&run.text, "root link"), "a file of the root");
+    for forbidden in ["write root", "create root", "read root copy"] {
+        assert!(said(&run.text, forbidden).starts_with("refused"), "{forbidden}");
+    }
+    assert_eq!(power_off_code(&run.events), None);
+}
+
+#[test]
+fn powers_off_when_the_root_is_not_the_measured_one() {
+    let Some(machine) = Machine::get() else { return };
+    let spoilt = |spoil: fn(&mut Boot)| {
+        let mut boot = with_root();
+        spoil(&mut boot);
+        boot
+    };
+    let cases = [
+        // The last byte of the last file, which no reader of the file would see.
+        ("E-INIT-ROOT-HASH", InitStep::Root, spoilt(|b| *b.disks[0].1.last_mut().unwrap() ^= 1)),
+        ("E-INIT-ROOT-SIZE", InitStep::Root, spoilt(|b| b.disks[0].1.truncate(ROOT.len() - 4096))),
+        ("E-INIT-DISK-MISSING", InitStep::Disks, spoilt(|b| drop(b.disks.remove(0)))),
+        ("E-INIT-DISK-UNKNOWN", InitStep::Disks, spoilt(|b| b.root = None)),
+    ];
+    for (code, step, boot) in cases {
+        let run = machine.boot(&boot);
+        let (state, total) = (StageState::Refused, 0);
+        let refused = ConsoleEvent::Init { step, state, total, code: Some(code.to_owned()) };
+        assert!(run.events.contains(&refused), "{code}:\n{}", run.text);
+        assert_eq!(power_off_code(&run.events).as_deref(), Some(code));
+        assert!(!run.text.contains("probe:"), "{code}: the worker was started");
     }
 }
 

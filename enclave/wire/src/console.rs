@@ -56,6 +56,9 @@ pub enum InitStep {
     Network,
     /// The two disks are found and the configuration is read.
     Disks,
+    /// The root is read, checked against its measured hash and mounted; skipped in an image that
+    /// has none.
+    Root,
     /// The boot events are extended into RTMR3, and the way there is closed.
     Measure,
     /// The worker runs, unprivileged.
@@ -64,7 +67,7 @@ pub enum InitStep {
 
 impl InitStep {
     /// All steps in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Mounts,
         Self::Image,
         Self::CommandLine,
@@ -72,6 +75,7 @@ impl InitStep {
         Self::Sysctls,
         Self::Network,
         Self::Disks,
+        Self::Root,
         Self::Measure,
         Self::Worker,
     ];
@@ -87,6 +91,7 @@ impl InitStep {
             Self::Sysctls => "sysctls",
             Self::Network => "network",
             Self::Disks => "disks",
+            Self::Root => "root",
             Self::Measure => "measure",
             Self::Worker => "worker",
         }

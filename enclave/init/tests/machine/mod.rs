@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use chrysalis_wire::guest::{
     IMAGE_CONFIG_PATH, MODULES_DIR, MOUNT_POINTS, PID_1_PATH, WORKER_PATH,
 };
-use chrysalis_wire::image::{ModuleEntry, NetworkSection, SysctlEntry};
+use chrysalis_wire::image::{ModuleEntry, NetworkSection, RootSection, SysctlEntry};
 use chrysalis_wire::{ConsoleEvent, Digest, ImageConfig, ImagePlatform};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -33,6 +33,14 @@ pub(crate) const MODULES: [(&str, &str); 4] = [
     ("drivers/block", "virtio_blk"),
 ];
 
+/// A root with a file, a directory and a link, as the image writer writes it; a test of
+/// `chrysalis-image` holds it to that.
+pub(crate) const ROOT: &[u8] = include_bytes!("root.erofs");
+
+/// Its dm-verity root hash, held by the same test.
+pub(crate) const ROOT_HASH: &str =
+    "7f303031a76fae19d72df52a33d917f10fffc15b8c99ff451a402de72828ddce";
+
 /// One boot, with everything a host could choose.
 pub(crate) struct Boot {
     /// The kernel command line.
@@ -41,6 +49,8 @@ pub(crate) struct Boot {
     pub(crate) disks: Vec<(String, Vec<u8>)>,
     /// Whether the image is a debug image.
     pub(crate) debug: bool,
+    /// What the image says of its root.
+    pub(crate) root: Option<RootSection>,
     /// Flip a byte of the last module and list its hash as it then is: the kernel must refuse.
     pub(crate) spoil_module: bool,
     /// Flip a byte of the last module only: PID 1 must refuse.
@@ -61,6 +71,8 @@ pub(crate) struct Machine {
     qemu: PathBuf,
     kernel: PathBuf,
     modules: Vec<(String, Vec<u8>)>,
+    /// The module of an image with a root.
+    erofs: (String, Vec<u8>),
     programs: Vec<(String, Vec<u8>)>,
     /// One VM at a time: an emulated one keeps a core busy.
     booting: Mutex<()>,
@@ -99,12 +111,12 @@ impl Machine {
             .map(|entry| entry.unwrap().path())
             .next()
             .expect("the packages hold one kernel");
-        let modules = MODULES
-            .map(|(at, name)| {
-                let file = format!("{name}.ko.xz");
-                (file.clone(), fs::read(release.join("kernel").join(at).join(&file)).unwrap())
-            })
-            .to_vec();
+        let module = |(at, name): (&str, &str)| {
+            let file = format!("{name}.ko.xz");
+            (file.clone(), fs::read(release.join("kernel").join(at).join(&file)).unwrap())
+        };
+        let modules = MODULES.map(module).to_vec();
+        let erofs = module(("fs/erofs", "erofs"));
         let probe = fs::read(build_probe(dir.path())).unwrap();
         let mut programs = init_and_its_libraries();
         programs.push((WORKER_PATH.to_owned(), probe));
@@ -113,6 +125,7 @@ impl Machine {
             dir,
             qemu,
             modules,
+            erofs,
             programs,
             booting: Mutex::default(),
         })
@@ -151,6 +164,7 @@ impl Machine {
 
     fn initrd(&self, boot: &Boot) -> Vec<u8> {
         let mut modules = self.modules.clone();
+        modules.extend(boot.root.is_some().then(|| self.erofs.clone()));
         let spoil = |modules: &mut Vec<(String, Vec<u8>)>| {
             let bytes = &mut modules.last_mut().unwrap().1;
             let middle = bytes.len() / 2;
@@ -159,7 +173,7 @@ impl Machine {
         if boot.spoil_module {
             spoil(&mut modules);
         }
-        let config = toml::to_string(&image_config(&modules, boot.debug)).unwrap();
+        let config = toml::to_string(&image_config(&modules, boot)).unwrap();
         if boot.spoil_module_hash {
             spoil(&mut modules);
         }
@@ -179,7 +193,7 @@ impl Machine {
     }
 }
 
-fn image_config(modules: &[(String, Vec<u8>)], debug: bool) -> ImageConfig {
+fn image_config(modules: &[(String, Vec<u8>)], boot: &Boot) -> ImageConfig {
     let entry = |(file, bytes): &(String, Vec<u8>)| ModuleEntry {
         file: file.clone(),
         sha256: Digest(Sha256::digest(bytes).into()),
@@ -191,14 +205,14 @@ fn image_config(modules: &[(String, Vec<u8>)], debug: bool) -> ImageConfig {
     ImageConfig {
         version: chrysalis_wire::image::IMAGE_CONFIG_VERSION,
         platform: ImagePlatform::InsecureSim,
-        debug,
+        debug: boot.debug,
         listen_port: 8443,
         network: NetworkSection {
             interface: "eth0".to_owned(),
             address: [10, 0, 2, 15].into(),
             prefix: 24,
         },
-        root: None,
+        root: boot.root.clone(),
         modules: modules.iter().map(entry).collect(),
         sysctls: [("kernel.kptr_restrict", "2"), ("kernel.dmesg_restrict", "1")]
             .map(sysctl)

@@ -6,6 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -38,6 +39,15 @@ fn report(args: &[String]) {
     for path in EXTRA_READS {
         say(&format!("read {path}"), &outcome(fs::read(path).map(drop)));
     }
+    let root = value("--root").unwrap_or_else(|| "/chrysalis/root".into());
+    let in_root = |name: &str| Path::new(&root).join(name);
+    for (what, name) in [("root", "hello"), ("root link", "lib/hello")] {
+        let text = fs::read_to_string(in_root(name)).map(|text| text.trim_end().to_owned());
+        say(what, &text.unwrap_or_else(|e| format!("refused {}", e.raw_os_error().unwrap_or(-1))));
+    }
+    say("write root", &outcome(OpenOptions::new().write(true).open(in_root("hello")).map(drop)));
+    say("create root", &outcome(fs::write(in_root("x"), "x")));
+    say("read root copy", &outcome(fs::read(in_root("copy")).map(drop)));
     let register = value("--register").unwrap_or_else(|| "/run/chrysalis/rtmr3".into());
     say("write register", &outcome(OpenOptions::new().write(true).open(&register).map(drop)));
     let hex = |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();

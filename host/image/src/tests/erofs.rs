@@ -246,6 +246,24 @@ fn the_reference_tools_see_a_changed_superblock() {
     assert!(said.contains("superblock chksum doesn't match"), "{said}");
 }
 
+/// PID 1's tests boot with a root and cannot use this crate: they have what it writes as a file.
+#[test]
+fn the_root_that_pid_1_is_tested_with_is_written_here() {
+    let path = super::support::tree().join("enclave/init/tests/machine/root.erofs");
+    let tree = Tree::new([
+        file("hello", "a file of the root\n"),
+        directory("lib"),
+        link("lib/hello", "../hello"),
+    ]);
+    let bytes = tree.unwrap().to_bytes().unwrap();
+    assert!(std::fs::read(path).unwrap() == bytes, "write it anew");
+    let root = crate::verity::build(&bytes).unwrap().root;
+    assert_eq!(
+        root.to_string(),
+        "7f303031a76fae19d72df52a33d917f10fffc15b8c99ff451a402de72828ddce"
+    );
+}
+
 /// Everything the tool says.
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
