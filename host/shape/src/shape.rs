@@ -96,6 +96,8 @@ pub enum DeviceKind {
     ConfigDisk,
     /// virtio-blk with serial `chrysalis-model`.
     ModelDisk,
+    /// virtio-blk with serial `chrysalis-root`, for an image with a root.
+    RootDisk,
     /// virtio-net behind user networking.
     Network,
     /// vhost-vsock: how a worker in a trust domain reaches the host's quote service. A guest that is
@@ -112,6 +114,7 @@ impl DeviceKind {
         match self {
             Self::ConfigDisk => "config-disk",
             Self::ModelDisk => "model-disk",
+            Self::RootDisk => "root-disk",
             Self::Network => "network",
             Self::Vsock => "vsock",
             Self::Gpu => "gpu",

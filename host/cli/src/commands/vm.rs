@@ -99,7 +99,7 @@ impl VmArgs {
         if let Err(unknown) = menu.capture(&shape.name, qemu.version()?) {
             context.report.note(&format!("nobody can predict RTMR0 of this VM: {unknown}"));
         }
-        let image = VmImage::open(dir, info.debug)?;
+        let image = VmImage::open(dir, info.debug, config.root.is_some())?;
         let choice = self.accelerator(platform, &qemu, &image)?;
         context.report.note(&format!("accelerator {}: {}", choice.accelerator.name(), choice.why));
         Ok(Some(VmLaunch {

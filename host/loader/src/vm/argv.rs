@@ -67,6 +67,11 @@ pub fn arguments(vm: &VmLaunch, host: &HostSide<'_>) -> Result<Vec<String>, Load
                 let file = utf8("bundle", host.bundle)?;
                 disk(&mut out, "model", device.slot, &file_node("model", file));
             }
+            DeviceKind::RootDisk => {
+                // `check` saw that there is one.
+                let file = vm.image.root.as_deref().unwrap_or_else(|| Path::new(""));
+                disk(&mut out, "root", device.slot, &file_node("root", utf8("root", file)?));
+            }
             DeviceKind::Network => {
                 let forward = format!("tcp:127.0.0.1:{}-{}", host.port, vm.guest);
                 network(&mut out, device.slot, Some(forward));
@@ -118,6 +123,7 @@ pub fn capture_arguments(shape: &Shape) -> Result<Vec<String>, LoaderError> {
         match device.kind {
             DeviceKind::ConfigDisk => disk(&mut out, "config", device.slot, &null_node("config")),
             DeviceKind::ModelDisk => disk(&mut out, "model", device.slot, &null_node("model")),
+            DeviceKind::RootDisk => disk(&mut out, "root", device.slot, &null_node("root")),
             DeviceKind::Network => network(&mut out, device.slot, None),
             DeviceKind::Vsock => {
                 push(&mut out, ["-device", &vsock_stand_in(device.slot).to_string()]);
@@ -158,6 +164,14 @@ fn check(vm: &VmLaunch) -> Result<(), LoaderError> {
         if shape.slot(kind).is_none() {
             return Err(refuse(format!("it has no {}", kind.name())));
         }
+    }
+    // Another disk is another device in the tables that RTMR0 measures: a shape declares it.
+    match (&vm.image.root, shape.slot(DeviceKind::RootDisk)) {
+        (Some(_), None) => {
+            return Err(refuse("the image has a root, the shape no disk for it".into()));
+        }
+        (None, Some(_)) => return Err(refuse("it has a root-disk, the image has no root".into())),
+        (Some(_), Some(_)) | (None, None) => {}
     }
     if vm.gpus.len() != shape.gpus() {
         let (want, got) = (shape.gpus(), vm.gpus.len());
@@ -277,7 +291,7 @@ mod tests {
     use super::*;
     use crate::vm::VmImage;
     use crate::vm::qemu::tests::pretend;
-    use chrysalis_shape::Menu;
+    use chrysalis_shape::{Device, Menu};
 
     fn vm(shape: &str, platform: VmPlatform) -> VmLaunch {
         let accelerator = match platform {
@@ -294,6 +308,7 @@ mod tests {
                 kernel: "/i/vmlinuz".into(),
                 initrd: "/i/initrd.cpio".into(),
                 cmdline: "console=ttyS0 quiet".to_owned(),
+                root: None,
             },
             shape: Menu::published().unwrap().shape(shape).unwrap().clone(),
             guest: "10.0.2.15:8443".parse().unwrap(),
@@ -405,6 +420,28 @@ mod tests {
             vm.shape.devices.retain(|d| d.kind != kind);
             assert!(reason(&vm).contains(kind.name()));
         }
+    }
+
+    #[test]
+    fn an_image_with_a_root_goes_with_a_shape_that_has_its_disk_and_no_other() {
+        let root = DeviceKind::RootDisk;
+        let mut vm = vm("cpu-2", VmPlatform::InsecureSim);
+        vm.image.root = Some("/i/rootfs.erofs".into());
+        assert!(reason(&vm).contains("the shape no disk for it"));
+        vm.shape.devices.push(Device { slot: 5, kind: root });
+        let line = line(&vm);
+        let file = r#"{"driver":"file","filename":"/i/rootfs.erofs"}"#;
+        let node = format!(r#""node-name":"root","read-only":true,"file":{file}"#);
+        assert!(line.contains(&node), "{line}");
+        let device = r#""drive":"root","serial":"chrysalis-root","addr":"5.0""#;
+        assert!(line.contains(device), "{line}");
+        vm.image.root = None;
+        assert!(reason(&vm).contains("the image has no root"));
+        for published in Menu::published().unwrap().shapes() {
+            assert_eq!(published.slot(root), None, "{}", published.name);
+        }
+        let captured = shell_line("qemu", &capture_arguments(&vm.shape).unwrap());
+        assert!(captured.contains(device), "{captured}");
     }
 
     #[test]

@@ -182,6 +182,7 @@ mod tests {
                 kernel: "/i/vmlinuz".into(),
                 initrd: "/i/initrd.cpio".into(),
                 cmdline: "console=ttyS0 quiet".to_owned(),
+                root: None,
             },
             shape: Menu::published().unwrap().shape("cpu-2").unwrap().clone(),
             guest: "10.0.2.15:8443".parse().unwrap(),

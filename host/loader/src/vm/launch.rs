@@ -58,15 +58,18 @@ pub struct VmImage {
     pub initrd: PathBuf,
     /// The kernel command line itself.
     pub cmdline: String,
+    /// The root, in an image that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
 }
 
 impl VmImage {
-    /// Opens the image directory `dir`. Whether its files are the ones its manifest names is for
+    /// Opens the image directory `dir`, and in it the root of an image `with_root`. Whether its files are the ones its manifest names is for
     /// the caller to verify.
     ///
     /// # Errors
     /// [`LoaderError::NoFile`], also for a command line that PID 1 of the image would refuse.
-    pub fn open(dir: &Path, debug: bool) -> Result<Self, LoaderError> {
+    pub fn open(dir: &Path, debug: bool, with_root: bool) -> Result<Self, LoaderError> {
         let file = |name: &str| crate::launch::existing(name, &dir.join(name));
         let path = file("cmdline")?;
         let refuse = |reason: String| LoaderError::NoFile {
@@ -82,6 +85,7 @@ impl VmImage {
             kernel: file("vmlinuz")?,
             initrd: file("initrd.cpio")?,
             cmdline,
+            root: with_root.then(|| file("rootfs.erofs")).transpose()?,
         })
     }
 }
@@ -228,9 +232,17 @@ mod tests {
     fn opens_an_image_directory() {
         let dir = tempfile::tempdir().unwrap();
         image(dir.path(), "console=ttyS0 quiet");
-        let image = VmImage::open(dir.path(), false).unwrap();
+        let image = VmImage::open(dir.path(), false, false).unwrap();
         assert_eq!(image.cmdline, "console=ttyS0 quiet");
         assert!(image.initrd.is_absolute());
+        // A file nobody asked for is not attached; one that is asked for must be there.
+        assert_eq!(image.root, None);
+        let refused = VmImage::open(dir.path(), false, true);
+        assert!(matches!(refused, Err(LoaderError::NoFile { what, .. }) if what == "rootfs.erofs"));
+        std::fs::write(dir.path().join("rootfs.erofs"), b"x").unwrap();
+        assert_eq!(VmImage::open(dir.path(), false, false).unwrap().root, None);
+        let root = VmImage::open(dir.path(), false, true).unwrap().root.unwrap();
+        assert!(root.ends_with("rootfs.erofs"));
     }
 
     #[test]
@@ -239,7 +251,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             image(dir.path(), "console=ttyS0 quiet");
             std::fs::remove_file(dir.path().join(name)).unwrap();
-            let refused = VmImage::open(dir.path(), false);
+            let refused = VmImage::open(dir.path(), false, false);
             assert!(matches!(refused, Err(LoaderError::NoFile { what, .. }) if what == name));
         }
     }
@@ -250,7 +262,7 @@ mod tests {
         for bad in ["", "console=ttyS0 rdinit=/bin/sh", "console=ttyS0 quiet\n", long.as_str()] {
             let dir = tempfile::tempdir().unwrap();
             image(dir.path(), bad);
-            let refused = VmImage::open(dir.path(), false);
+            let refused = VmImage::open(dir.path(), false, false);
             assert!(matches!(refused, Err(LoaderError::NoFile { what, .. }) if what == "cmdline"));
         }
     }
