@@ -93,6 +93,21 @@ fn another_image_is_refused_and_the_register_and_file_are_named() {
 }
 
 #[test]
+fn measure_diff_names_the_cause_of_what_verification_refused() {
+    let world = world(&Draft::small());
+    world.run(&build("r", "--all-shapes")).success();
+    let diff = |image: &str| {
+        world.run(&format!("measure diff @r @{image} --shape cpu-2 --manifest @w.toml {BIOS}"))
+    };
+    // The release is of the image alone; the manifest is the operator's.
+    let same = diff("image").success().stdout();
+    assert!(same.contains("RTMR3 is that of the manifest given"), "{same}");
+    put(&world, "other", &Draft { worker: b"another".to_vec(), ..Draft::small() }.build());
+    let other = diff("other").exits(10).stdout();
+    assert!(other.contains("RTMR2 differs") && !other.contains("RTMR3 differs"), "{other}");
+}
+
+#[test]
 fn one_changed_byte_of_the_image_is_refused_with_its_part_and_register() {
     let world = world(&Draft::small());
     world.run(&build("r", "--shape cpu-2")).success();

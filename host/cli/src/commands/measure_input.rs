@@ -196,7 +196,13 @@ fn of_workload(
 ) -> Result<Option<RegisterValue>, Failure> {
     let all = list(values.workloads.iter().map(|w| format!("{} ({})", w.name, w.manifest_sha256)));
     if workload.manifest.is_some() {
-        let sha256 = files::digest(&workload.read()?);
+        let manifest = workload.read()?;
+        if values.workloads.is_empty() {
+            // A release of the image alone: which manifests run in it is not its publisher's to say.
+            open.push("RTMR3 is that of the manifest given; the release names none".to_owned());
+            return Ok(Some(chrysalis_release::Workload::of(&manifest, Some("given"))?.rtmr3));
+        }
+        let sha256 = files::digest(&manifest);
         let found = values.workloads.iter().find(|w| w.manifest_sha256 == sha256);
         return found.map(|w| Some(w.rtmr3)).ok_or_else(|| {
             let message = format!("release {} serves no such worker manifest", values.release);
