@@ -286,7 +286,7 @@ fn check_package(package: &Package) -> Result<(), ImageError> {
             is_relative_path(p) && paths.insert(p.to_owned())
         })?;
         let size = file.size.to_string();
-        field("file.size", &size, "1 byte to 64 MiB", |_| {
+        field("file.size", &size, "1 byte to 128 MiB", |_| {
             (1..=MAX_FILE_BYTES).contains(&file.size)
         })?;
     }
@@ -327,8 +327,9 @@ pub const MAX_FILES: usize = 256;
 /// Largest package, in bytes. The kernel's modules are 23 MB.
 pub const MAX_DEB_BYTES: u64 = 256 << 20;
 
-/// Largest file taken from a package, in bytes. The kernel is 14 MB.
-pub const MAX_FILE_BYTES: u64 = 64 << 20;
+/// Largest file taken from a package, in bytes. The kernel is 14 MB, the largest of NVIDIA's user
+/// libraries (libnvidia-nvvm) 83 MB.
+pub const MAX_FILE_BYTES: u64 = 128 << 20;
 
 const MAX_NAME_BYTES: usize = 128;
 const MAX_PATH_BYTES: usize = 255;

@@ -159,7 +159,7 @@ fn refuses_pins_over_their_limits_and_twice() {
     assert_eq!(lock_field(|p| p.push(p[0].clone())), "package.name");
     assert_eq!(lock_field(|p| p[0].size = (256 << 20) + 1), "package.size");
     assert_eq!(lock_field(|p| p[0].size = 0), "package.size");
-    assert_eq!(lock_field(|p| p[0].files[0].size = (64 << 20) + 1), "file.size");
+    assert_eq!(lock_field(|p| p[0].files[0].size = (128 << 20) + 1), "file.size");
     assert_eq!(lock_field(|p| p[0].files.clear()), "package.file");
     let files = |p: &mut Vec<Package>| {
         let first = p[3].files[0].clone();
