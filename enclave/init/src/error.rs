@@ -116,7 +116,9 @@ pub enum InitError {
     #[error("a disk is attached that this image does not know")]
     UnknownDisk,
     /// The root disk is not as long as the measured root.
-    #[error("the root disk ends at {got} bytes; the image says {expected}")]
+    #[error(
+        "the root disk does not end where the root does: {got} bytes, the image says {expected}"
+    )]
     RootSize {
         /// Size in `image.toml`.
         expected: u64,
