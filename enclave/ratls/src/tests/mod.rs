@@ -5,6 +5,7 @@
 
 mod forge;
 mod handshake;
+mod properties;
 mod recorded;
 mod refusals;
 mod sim;

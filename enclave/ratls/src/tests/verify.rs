@@ -57,6 +57,39 @@ fn keys_and_certificates_are_fresh_each_time() {
     assert_ne!(one.certificate(), other.certificate());
 }
 
+/// Recorded certificates have P-384 and Ed25519 keys; these have ours, and Gramine's bare quote.
+#[test]
+fn refuses_every_flipped_bit_and_every_truncation_of_a_made_certificate() {
+    let identity = identity(Format::Gramine);
+    let mut der = identity.certificate().to_vec();
+    for length in 0..der.len() {
+        assert!(RatlsCertificate::parse(&der[..length]).is_err(), "cut at {length}");
+    }
+    for bit in 0..der.len() * 8 {
+        der[bit / 8] ^= 1 << (bit % 8);
+        assert!(RatlsCertificate::parse(&der).is_err(), "bit {bit} is irrelevant");
+        der[bit / 8] ^= 1 << (bit % 8);
+    }
+    assert!(RatlsCertificate::parse(&der).is_ok());
+}
+
+/// Another reader of X.509 agrees about the key, and stops at Cocoon's critical extensions: why
+/// nothing here asks it.
+#[test]
+fn webpki_reads_what_is_made_except_for_cocoon() {
+    for format in Format::ALL {
+        let identity = identity(format);
+        let parsed = rustls::server::ParsedCertificate::try_from(identity.certificate());
+        match format {
+            Format::Cocoon => assert!(parsed.is_err()),
+            Format::Interoperable | Format::Gramine => {
+                let spki = parsed.unwrap().subject_public_key_info();
+                assert_eq!(spki.as_ref(), identity.key().spki());
+            }
+        }
+    }
+}
+
 #[test]
 fn evidence_of_lying_platforms_is_refused_by_the_rule_for_it() {
     for format in Format::ALL {
