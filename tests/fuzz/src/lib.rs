@@ -11,6 +11,7 @@ use std::panic::catch_unwind;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+pub mod ratls;
 pub mod seal;
 
 /// Declares a target: its seeds, and what it does with one input. The outcome is a short word; a
