@@ -38,6 +38,7 @@ mod document;
 mod events;
 mod hexadecimal;
 mod measurement;
+pub mod nvidia;
 mod pins;
 mod quote;
 mod quote_verdict;

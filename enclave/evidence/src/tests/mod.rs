@@ -6,6 +6,7 @@ mod appraise;
 mod collateral;
 mod dcap;
 mod mutations;
+mod nvidia;
 mod pins;
 mod quote_alone;
 mod rules;
