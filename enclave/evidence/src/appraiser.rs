@@ -8,6 +8,7 @@ use crate::collateral::Collateral;
 use crate::dcap::VerifiedQuote;
 use crate::document::Document;
 use crate::measurement::Measurement;
+use crate::nvidia::{self, device_digest};
 use crate::pins::{Pins, WorkerPin};
 use crate::quote::CutQuote;
 use crate::quote_verdict::{AcceptedQuote, QuoteVerdict};
@@ -47,7 +48,10 @@ impl Appraiser {
         collateral: &Collateral,
         now: UnixTime,
     ) -> Verdict {
-        let mut log = Transcript::default();
+        let mut log = match self.pins.device() {
+            Some(_) => Transcript::of(&[RuleId::ALL, RuleId::DEVICE]),
+            None => Transcript::default(),
+        };
         let result = self
             .verify(&mut log, doc, collateral, now)
             .and_then(|evidence| self.judge(&mut log, &evidence, session, now));
@@ -67,7 +71,7 @@ impl Appraiser {
         collateral: &Collateral,
         now: UnixTime,
     ) -> QuoteVerdict {
-        let mut log = Transcript::default();
+        let mut log = Transcript::of(&[RuleId::OF_A_QUOTE]);
         let result = self
             .verify_quote(&mut log, quote, collateral, now)
             .and_then(|(cut, verified)| self.accept(&mut log, &cut, &verified, expected, now));
@@ -158,7 +162,8 @@ impl Appraiser {
         let td = verified.td();
         let (measurement, pins) = self.judge_platform(log, verified, now)?;
         // Freshness comes before anything else the peer wrote is read.
-        let bound = rules::report_data(&td.report_data, session, &document.keyset);
+        let devices = device_digest(&document.devices);
+        let bound = rules::report_data(&td.report_data, session, &document.keyset, devices);
         let keyset_digest = log.rule(RuleId::ReportData, bound)?;
 
         let events = rules::event_log(document.events, &td.rt_mr3);
@@ -171,7 +176,11 @@ impl Appraiser {
         let keyset = log.rule(RuleId::Keyset, keys)?;
         log.rule(RuleId::Network, rules::network(&self.pins, &manifest, &keyset))?;
         log.rule(RuleId::TlsKey, rules::tls_key(&keyset, session))?;
-        log.rule(RuleId::Device, rules::device())?;
+        log.rule(RuleId::Device, rules::devices(self.pins.device(), &document.devices))?;
+        let devices = match self.pins.device() {
+            Some(pins) => nvidia::judge(log, &document.devices, &session.gpu_nonce(), pins, now)?,
+            None => Vec::new(),
+        };
 
         Ok(VerifiedWorker {
             pin_name: pin.name.clone(),
@@ -183,6 +192,7 @@ impl Appraiser {
             model_root: manifest.model.root,
             manifest,
             manifest_digest,
+            devices,
             evidence_digest: quote.digest(),
             collateral_expires: verified.collateral_expires(),
         })

@@ -51,6 +51,26 @@ pub struct Session {
     pub exporter: [u8; 32],
 }
 
+impl Session {
+    /// The nonce the worker's devices were to be asked with: [`gpu_nonce`] of this session.
+    #[must_use]
+    pub fn gpu_nonce(&self) -> [u8; 32] {
+        gpu_nonce(&self.tls_spki, &self.nonce, &self.exporter)
+    }
+}
+
+/// `SHA-256("chrysalis/gpu-nonce/v1" || SHA-256(SPKI)[32] || nonce[32] || exporter[32])`: a device's
+/// report is as fresh as the quote, and for the same connection.
+#[must_use]
+pub fn gpu_nonce(tls_spki: &Digest, nonce: &[u8; 32], exporter: &[u8; 32]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(GPU_NONCE_DOMAIN);
+    hash.update(tls_spki.0);
+    hash.update(nonce);
+    hash.update(exporter);
+    hash.finalize().into()
+}
+
 /// Everything `report_data` commits to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
@@ -64,7 +84,7 @@ pub struct Binding {
     pub exporter: [u8; 32],
     /// [`keyset_digest`] of the canonical keyset bytes.
     pub keyset_digest: Digest,
-    /// SHA-256 of the device (GPU) evidence; zeros mean there is no device.
+    /// [`crate::nvidia::device_digest`] of the device (GPU) evidence; zeros mean there is no device.
     pub device_digest: Digest,
 }
 
@@ -114,6 +134,7 @@ pub fn keyset_digest(keyset: &[u8]) -> Digest {
 
 const LEAF_TAG: u8 = 0x00;
 const LEAF_DOMAIN: &[u8] = b"chrysalis/attest/v1";
+const GPU_NONCE_DOMAIN: &[u8] = b"chrysalis/gpu-nonce/v1";
 const REPORT_DATA_DOMAIN: &[u8] = b"chrysalis/report-data/v1";
 
 #[cfg(test)]
@@ -154,12 +175,26 @@ mod tests {
     }
 
     #[test]
+    fn gpu_nonce_is_the_documented_hash_and_depends_on_the_whole_session() {
+        let session = Session { nonce: [2; 32], tls_spki: Digest([1; 32]), exporter: [3; 32] };
+        assert_eq!(hex::encode(session.gpu_nonce()), KNOWN_GPU_NONCE);
+        let mut others = [session.clone(), session.clone(), session.clone()];
+        others[0].nonce[0] ^= 1;
+        others[1].tls_spki.0[0] ^= 1;
+        others[2].exporter[0] ^= 1;
+        assert!(others.iter().all(|other| other.gpu_nonce() != session.gpu_nonce()));
+    }
+
+    #[test]
     fn swapping_two_fields_changes_report_data() {
         let mut b = binding();
         core::mem::swap(&mut b.nonce, &mut b.exporter);
         assert_ne!(b.report_data(), binding().report_data());
     }
 
+    /// As the value below, with Python's hashlib.
+    const KNOWN_GPU_NONCE: &str =
+        "5dbb7154a7a8ec180dce413a787ae56c81ff49afed8719f4ced4b7752bffec6b";
     const KNOWN_REPORT_DATA: &str = "82453e7569772772100017904a5e60d349596de69ad68ab2be4cd3ea5150e5af\
         7bfab24cc50fcade561900b32428dd7515e1cffa6a6b3218cc1457e7b15bb5d2";
 }

@@ -5,9 +5,10 @@ use chrysalis_wire::attest::ATTESTATION_SCHEMA;
 use chrysalis_wire::limits::{
     MAX_KEYSET_BYTES, MAX_MANIFEST_BYTES, MAX_QUOTE_BYTES, MAX_RUNTIME_EVENTS,
 };
-use chrysalis_wire::{AttestationDocument, RuntimeEvent};
+use chrysalis_wire::{AttestationDocument, DeviceDocument, RuntimeEvent};
 
 use crate::hexadecimal;
+use crate::nvidia::{DeviceEvidence, MAX_DEVICE_CHAIN_BYTES, MAX_DEVICE_REPORT_BYTES, MAX_DEVICES};
 
 /// An attestation document of known form.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub(crate) struct Document<'a> {
     pub(crate) keyset: Vec<u8>,
     pub(crate) manifest: Vec<u8>,
     pub(crate) events: &'a [RuntimeEvent],
+    pub(crate) devices: Vec<DeviceEvidence>,
 }
 
 impl<'a> Document<'a> {
@@ -38,8 +40,22 @@ impl<'a> Document<'a> {
             keyset: field("keyset", &doc.keyset, MAX_KEYSET_BYTES)?,
             manifest: field("manifest", &doc.manifest, MAX_MANIFEST_BYTES)?,
             events: &doc.events,
+            devices: devices(&doc.devices)?,
         })
     }
+}
+
+fn devices(list: &[DeviceDocument]) -> Result<Vec<DeviceEvidence>, (String, String)> {
+    if list.len() > MAX_DEVICES {
+        return Err((format!("at most {MAX_DEVICES} devices"), format!("{} devices", list.len())));
+    }
+    let read = |device: &DeviceDocument| {
+        Ok(DeviceEvidence {
+            report: field("device report", &device.report, MAX_DEVICE_REPORT_BYTES)?,
+            chain: field("device chain", &device.chain, MAX_DEVICE_CHAIN_BYTES)?,
+        })
+    };
+    list.iter().map(read).collect()
 }
 
 fn field(what: &str, text: &str, limit: usize) -> Result<Vec<u8>, (String, String)> {

@@ -54,7 +54,7 @@ mod verdict;
 mod tests;
 
 pub use appraiser::Appraiser;
-pub use binding::{Binding, EXPORTER_LABEL, ReportData, Role, Session, keyset_digest};
+pub use binding::{Binding, EXPORTER_LABEL, ReportData, Role, Session, gpu_nonce, keyset_digest};
 pub use collateral::{COLLATERAL_SCHEMA, Collateral, CollateralError, MAX_COLLATERAL_BYTES};
 pub use dcap_qvl::QuoteCollateralV3;
 pub use events::{

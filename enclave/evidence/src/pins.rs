@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::hexadecimal::{self, HexArray};
+use crate::nvidia::{DevicePins, DeviceSection};
 use crate::roots::TrustRoot;
 use crate::text::printable;
 
@@ -123,6 +124,7 @@ pub struct Pins {
     network: NetworkId,
     workers: Vec<WorkerPin>,
     platform: PlatformPins,
+    device: Option<DevicePins>,
     digest: Digest,
 }
 
@@ -206,6 +208,12 @@ pub enum PinsError {
         /// The value, hex.
         value: String,
     },
+    /// The `[device]` section contradicts itself or the tier.
+    #[error("[device]: {reason}")]
+    Device {
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// A number out of its range.
     #[error("{field} is {got}; it must be between {min} and {max}")]
     OutOfRange {
@@ -237,6 +245,7 @@ impl PinsError {
             Self::Name { .. } => "E-PINS-NAME",
             Self::ZeroMeasurement { .. } => "E-PINS-ZERO",
             Self::Debug { .. } => "E-PINS-DEBUG",
+            Self::Device { .. } => "E-PINS-DEVICE",
             Self::OutOfRange { .. } => "E-PINS-RANGE",
         }
     }
@@ -289,6 +298,7 @@ impl Pins {
             network: file.network,
             workers: file.worker,
             platform: file.platform.check()?,
+            device: file.device.map(|section| section.check(file.tier)).transpose()?,
             digest: Digest(Sha256::digest(text.as_bytes()).into()),
         })
     }
@@ -327,6 +337,12 @@ impl Pins {
     #[must_use]
     pub const fn platform(&self) -> &PlatformPins {
         &self.platform
+    }
+
+    /// The accepted devices; `None` accepts workers without any and no others.
+    #[must_use]
+    pub const fn device(&self) -> Option<&DevicePins> {
+        self.device.as_ref()
     }
 
     /// SHA-256 of the file's text, to name the policy in caches and transcripts.
@@ -397,6 +413,7 @@ struct File {
     #[serde(default)]
     worker: Vec<WorkerPin>,
     platform: PlatformSection,
+    device: Option<DeviceSection>,
 }
 
 #[derive(Deserialize)]

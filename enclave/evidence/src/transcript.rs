@@ -58,13 +58,29 @@ impl fmt::Display for RuleResult {
     }
 }
 
+/// The lines of a transcript that has ended, and what they come to.
+pub(crate) type Ended<T> = (Vec<RuleResult>, Result<T, Refusal>);
+
 /// A transcript being written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Transcript {
+    required: Vec<RuleId>,
     rules: Vec<RuleResult>,
 }
 
+impl Default for Transcript {
+    /// A transcript of a worker without devices.
+    fn default() -> Self {
+        Self::of(&[RuleId::ALL])
+    }
+}
+
 impl Transcript {
+    /// A transcript that accepts only once all of these rules were evaluated, in this order.
+    pub(crate) fn of(lists: &[&[RuleId]]) -> Self {
+        Self { required: lists.concat(), rules: Vec::new() }
+    }
+
     /// Records a rule and hands its value on.
     pub(crate) fn rule<T>(&mut self, id: RuleId, decision: Decision<T>) -> Result<T, Refusal> {
         match decision {
@@ -80,44 +96,10 @@ impl Transcript {
         }
     }
 
-    /// Ends the transcript of a worker: every rule of [`RuleId::ALL`] decides.
-    pub(crate) fn finish(
-        self,
-        result: Result<VerifiedWorker, Refusal>,
-        insecure_sim: bool,
-    ) -> Verdict {
-        let (rules, result) = self.close(RuleId::ALL, result);
-        Verdict { rules, result, insecure_sim }
-    }
-
-    /// Ends the transcript of a quote alone: [`RuleId::OF_A_QUOTE`] decide, and the rules about the
-    /// document that did not come with it are shown as skipped.
-    pub(crate) fn finish_quote(
-        self,
-        result: Result<AcceptedQuote, Refusal>,
-        insecure_sim: bool,
-    ) -> QuoteVerdict {
-        let (mut rules, result) = self.close(RuleId::OF_A_QUOTE, result);
-        for rule in &mut rules {
-            if rule.id == RuleId::ReportData {
-                rule.title = "quote is bound to what the verifier computed";
-            }
-        }
-        for id in RuleId::ALL.iter().filter(|id| !RuleId::OF_A_QUOTE.contains(id)) {
-            rules.push(line(*id, Outcome::Skip, "the quote came without a document".to_owned()));
-        }
-        rules.sort_by_key(|rule| rule.id);
-        QuoteVerdict { rules, result, insecure_sim }
-    }
-
-    /// Rules not evaluated are skipped, and while there is one, or the order is not that of
-    /// `wanted`, nothing is accepted.
-    fn close<T>(
-        mut self,
-        wanted: &[RuleId],
-        result: Result<T, Refusal>,
-    ) -> (Vec<RuleResult>, Result<T, Refusal>) {
-        let in_order = self.rules.iter().map(|r| r.id).eq(wanted.iter().copied());
+    /// Ends the transcript. Rules not evaluated are skipped, and while there is one, or the order
+    /// is not that of the required rules, nothing is accepted.
+    pub(crate) fn end<T>(mut self, result: Result<T, Refusal>) -> Ended<T> {
+        let in_order = self.rules.iter().map(|r| r.id).eq(self.required.iter().copied());
         let holds = self.rules.iter().all(|r| matches!(r.outcome, Outcome::Pass | Outcome::Info));
         let result = match result {
             Ok(_) if !(in_order && holds) => Err(Refusal {
@@ -129,10 +111,40 @@ impl Transcript {
             }),
             other => other,
         };
-        for id in wanted.iter().skip(self.rules.len()) {
-            self.push(*id, Outcome::Skip, "an earlier rule refused".to_owned());
+        for id in core::mem::take(&mut self.required).into_iter().skip(self.rules.len()) {
+            self.push(id, Outcome::Skip, "an earlier rule refused".to_owned());
         }
         (self.rules, result)
+    }
+
+    /// Ends the transcript of a worker.
+    pub(crate) fn finish(
+        self,
+        result: Result<VerifiedWorker, Refusal>,
+        insecure_sim: bool,
+    ) -> Verdict {
+        let (rules, result) = self.end(result);
+        Verdict { rules, result, insecure_sim }
+    }
+
+    /// Ends the transcript of a quote alone: [`RuleId::OF_A_QUOTE`] decide, and the rules about the
+    /// document that did not come with it are shown as skipped.
+    pub(crate) fn finish_quote(
+        self,
+        result: Result<AcceptedQuote, Refusal>,
+        insecure_sim: bool,
+    ) -> QuoteVerdict {
+        let (mut rules, result) = self.end(result);
+        for rule in &mut rules {
+            if rule.id == RuleId::ReportData {
+                rule.title = "quote is bound to what the verifier computed";
+            }
+        }
+        for id in RuleId::ALL.iter().filter(|id| !RuleId::OF_A_QUOTE.contains(id)) {
+            rules.push(line(*id, Outcome::Skip, "the quote came without a document".to_owned()));
+        }
+        rules.sort_by_key(|rule| rule.id);
+        QuoteVerdict { rules, result, insecure_sim }
     }
 
     fn push(&mut self, id: RuleId, outcome: Outcome, detail: String) {

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 use crate::measurement::Measurement;
+use crate::nvidia::Device;
 use crate::rules::RuleId;
 use crate::transcript::RuleResult;
 
@@ -53,6 +54,8 @@ pub struct VerifiedWorker {
     pub(crate) manifest: WorkerManifest,
     pub(crate) manifest_digest: Digest,
     pub(crate) model_root: Digest,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) devices: Vec<Device>,
     pub(crate) evidence_digest: Digest,
     pub(crate) collateral_expires: UnixTime,
 }
@@ -110,6 +113,12 @@ impl VerifiedWorker {
     #[must_use]
     pub const fn model_root(&self) -> Digest {
         self.model_root
+    }
+
+    /// The verified devices, in the order shown; empty where the pins ask for none.
+    #[must_use]
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
     }
 
     /// SHA-256 of the quote, cut at its end, signature included.

@@ -25,6 +25,20 @@ pub struct AttestationDocument {
     pub manifest: String,
     /// RTMR3 extensions in order; replaying them gives the RTMR3 of the quote.
     pub events: Vec<RuntimeEvent>,
+    /// Evidence of the worker's devices; left out where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceDocument>,
+}
+
+/// Evidence of one device, a GPU or a switch. Its nonce is derived from the caller's, and the
+/// quote's `report_data` commits to all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceDocument {
+    /// SPDM request and response, hex.
+    pub report: String,
+    /// DER certificates one behind the other, leaf first, hex.
+    pub chain: String,
 }
 
 /// One extension of the runtime register (RTMR3): `RTMR = SHA-384(RTMR || digest)`, where

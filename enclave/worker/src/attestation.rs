@@ -61,6 +61,7 @@ pub async fn document(
         keyset: hex::encode(keyset.encode()),
         manifest: hex::encode(&worker.manifest_bytes),
         events: worker.events.clone(),
+        devices: Vec::new(),
     })
 }
 

@@ -3,6 +3,8 @@
 
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use chrysalis_wire::{Digest, UnixTime};
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use super::chain::{Chain, Identity};
@@ -179,5 +181,18 @@ impl Device {
     #[must_use]
     pub const fn opaque(&self) -> &Opaque {
         &self.opaque
+    }
+}
+
+impl Serialize for Device {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut object = s.serialize_struct("Device", 6)?;
+        object.serialize_field("kind", &self.kind())?;
+        object.serialize_field("id", self.id())?;
+        object.serialize_field("serial", &self.serials().first())?;
+        object.serialize_field("driver", &self.opaque.driver)?;
+        object.serialize_field("vbios", &self.opaque.vbios)?;
+        object.serialize_field("mode", &self.opaque.mode)?;
+        object.end()
     }
 }

@@ -9,6 +9,7 @@
 //! What a report does not prove: that this device is attached to the guest that shows it. The
 //! measured guest must have attested the device itself and bind [`device_digest`] into its quote.
 
+mod appraisal;
 mod certificate;
 mod chain;
 mod device;
@@ -16,14 +17,21 @@ mod error;
 mod kind;
 mod opaque;
 mod pem;
+mod pins;
 mod report;
 mod root;
 
+pub(crate) use appraisal::judge;
+pub use appraisal::{DeviceVerdict, appraise};
 pub use device::{ClaimedDevice, Device, DeviceEvidence, IdentifiedDevice, device_digest};
 pub use error::DeviceError;
 pub use kind::DeviceKind;
 pub use opaque::{MAX_OPAQUE_FIELDS, MAX_OPAQUE_TEXT_BYTES, Mode, Opaque};
 pub use pem::chain_from_pem;
+pub(crate) use pins::DeviceSection;
+pub use pins::{
+    DevicePins, Golden, MAX_DENIED_SERIALS, MAX_DEVICES, MAX_GOLDEN_ALTERNATIVES, MAX_GOLDEN_SETS,
+};
 pub use report::{MAX_RECORDS, Record, Report};
 pub use root::DeviceRoot;
 

@@ -2,6 +2,7 @@
 //! a variant here, a section in `POLICY.md` and a line in the appraiser; the transcript refuses to
 //! accept when a listed rule was not evaluated.
 
+pub(crate) mod device;
 mod platform;
 mod worker;
 
@@ -10,7 +11,7 @@ pub(crate) use platform::{
     tcb_status, td_attributes, verify_dcap, xfam,
 };
 pub(crate) use worker::{
-    device, document, event_log, image, keyset, manifest, model_root, network, quote_report_data,
+    devices, document, event_log, image, keyset, manifest, model_root, network, quote_report_data,
     report_data, tls_key,
 };
 
@@ -66,84 +67,128 @@ impl Refused {
 /// Declares the rules: variant, id, title. Their order is the order of evaluation and of the
 /// sections of `POLICY.md`.
 macro_rules! rules {
-    ($($(#[$meta:meta])* $variant:ident, $id:literal, $clause:literal, $title:literal;)*) => {
+    (
+        worker { $($(#[$meta:meta])* $variant:ident, $id:literal, $clause:literal, $title:literal;)* }
+        device {
+            $($(#[$dmeta:meta])* $dvariant:ident, $did:literal, $dclause:literal, $dtitle:literal;)*
+        }
+    ) => {
         /// Stable ids of the rules, in order of evaluation.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum RuleId {
             $($(#[$meta])* $variant,)*
+            $($(#[$dmeta])* $dvariant,)*
         }
 
         impl RuleId {
-            /// Every rule, in order of evaluation.
+            /// Every rule about a worker, in order of evaluation. A verdict has all of them.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Every rule about its devices, in order of evaluation. A verdict has all of them
+            /// behind the others if the pins name devices, and none if they do not.
+            pub const DEVICE: &'static [Self] = &[$(Self::$dvariant,)*];
 
             /// The id as shown, `R-…`.
             #[must_use]
             pub const fn id(self) -> &'static str {
-                match self { $(Self::$variant => $id,)* }
+                match self { $(Self::$variant => $id,)* $(Self::$dvariant => $did,)* }
             }
 
             /// What must hold, in one phrase.
             #[must_use]
             pub const fn title(self) -> &'static str {
-                match self { $(Self::$variant => $title,)* }
+                match self {
+                    $(Self::$variant => $title,)*
+                    $(Self::$dvariant => $dtitle,)*
+                }
             }
 
             /// Section of `POLICY.md` that states the rule.
             #[must_use]
             pub const fn clause(self) -> &'static str {
-                match self { $(Self::$variant => concat!("policy ", $clause),)* }
+                match self {
+                    $(Self::$variant => concat!("policy ", $clause),)*
+                    $(Self::$dvariant => concat!("policy ", $dclause),)*
+                }
             }
         }
     };
 }
 
 rules! {
-    /// The document's text decodes within its limits.
-    Document, "R-DOCUMENT", "1", "attestation document is well formed";
-    /// Size, version, platform and certification data of the quote are known.
-    QuoteForm, "R-QUOTE-FORM", "2", "quote is a TDX quote of a known form";
-    /// No debug bit is set.
-    Debug, "R-DEBUG", "3", "trust domain is not under debug";
-    /// Every signature verifies under the pinned root.
-    Dcap, "R-DCAP", "4", "quote and collateral verify under the pinned root";
-    /// The platform is up to date.
-    TcbStatus, "R-TCB-STATUS", "5", "platform, TDX module and quoting enclave are up to date";
-    /// The collateral knows of recent vulnerabilities.
-    EvalNumber, "R-EVAL-NUMBER", "6", "collateral has the required TCB evaluation number";
-    /// The collateral is recent.
-    CollateralAge, "R-COLLATERAL-AGE", "7", "collateral is recent";
-    /// The platform certificate's properties are accepted.
-    PlatformFlags, "R-PLATFORM-FLAGS", "8", "platform properties are accepted";
-    /// Which platform it is.
-    PlatformId, "R-PLATFORM-ID", "9", "platform identity (not pinned by this policy version)";
-    /// TD attributes are pinned.
-    TdAttributes, "R-TD-ATTRIBUTES", "10", "TD attributes are pinned";
-    /// Extended features are pinned.
-    Xfam, "R-XFAM", "11", "extended CPU features are pinned";
-    /// The TDX module is pinned.
-    Seam, "R-SEAM", "12", "TDX module is pinned, its signer fields zero";
-    /// The host-chosen configuration fields are pinned.
-    ConfigId, "R-CONFIG-ID", "13", "configuration and owner fields are as pinned";
-    /// The image is pinned as one tuple.
-    Image, "R-IMAGE", "14", "image (MRTD with RTMR0, RTMR1, RTMR2) is pinned";
-    /// The quote was made for this connection, nonce and keyset.
-    ReportData, "R-REPORT-DATA", "15", "quote is bound to this connection, nonce and keyset";
-    /// The event log is the expected one and replays to RTMR3.
-    EventLog, "R-EVENT-LOG", "16", "event log replays to RTMR3";
-    /// The manifest is the measured one and pinned.
-    Manifest, "R-MANIFEST", "17", "worker manifest is measured and pinned";
-    /// The model is the measured one and pinned.
-    ModelRoot, "R-MODEL-ROOT", "18", "model root is measured and pinned";
-    /// The keyset is well formed and has a usable key.
-    Keyset, "R-KEYSET", "19", "keyset is well formed and has a valid worker key";
-    /// Manifest, keyset and pins are of one network.
-    Network, "R-NETWORK", "20", "worker serves the pinned network";
-    /// The attested TLS key is the one of this connection.
-    TlsKey, "R-TLS-KEY", "21", "attested TLS key is the key of this connection";
-    /// Which device evidence was appraised.
-    Device, "R-DEVICE", "22", "device evidence (CPU only in this policy version)";
+    worker {
+        /// The document's text decodes within its limits.
+        Document, "R-DOCUMENT", "1", "attestation document is well formed";
+        /// Size, version, platform and certification data of the quote are known.
+        QuoteForm, "R-QUOTE-FORM", "2", "quote is a TDX quote of a known form";
+        /// No debug bit is set.
+        Debug, "R-DEBUG", "3", "trust domain is not under debug";
+        /// Every signature verifies under the pinned root.
+        Dcap, "R-DCAP", "4", "quote and collateral verify under the pinned root";
+        /// The platform is up to date.
+        TcbStatus, "R-TCB-STATUS", "5", "platform, TDX module and quoting enclave are up to date";
+        /// The collateral knows of recent vulnerabilities.
+        EvalNumber, "R-EVAL-NUMBER", "6", "collateral has the required TCB evaluation number";
+        /// The collateral is recent.
+        CollateralAge, "R-COLLATERAL-AGE", "7", "collateral is recent";
+        /// The platform certificate's properties are accepted.
+        PlatformFlags, "R-PLATFORM-FLAGS", "8", "platform properties are accepted";
+        /// Which platform it is.
+        PlatformId, "R-PLATFORM-ID", "9", "platform identity (not pinned by this policy version)";
+        /// TD attributes are pinned.
+        TdAttributes, "R-TD-ATTRIBUTES", "10", "TD attributes are pinned";
+        /// Extended features are pinned.
+        Xfam, "R-XFAM", "11", "extended CPU features are pinned";
+        /// The TDX module is pinned.
+        Seam, "R-SEAM", "12", "TDX module is pinned, its signer fields zero";
+        /// The host-chosen configuration fields are pinned.
+        ConfigId, "R-CONFIG-ID", "13", "configuration and owner fields are as pinned";
+        /// The image is pinned as one tuple.
+        Image, "R-IMAGE", "14", "image (MRTD with RTMR0, RTMR1, RTMR2) is pinned";
+        /// The quote was made for this connection, nonce and keyset.
+        ReportData, "R-REPORT-DATA", "15", "quote is bound to this connection, nonce and keyset";
+        /// The event log is the expected one and replays to RTMR3.
+        EventLog, "R-EVENT-LOG", "16", "event log replays to RTMR3";
+        /// The manifest is the measured one and pinned.
+        Manifest, "R-MANIFEST", "17", "worker manifest is measured and pinned";
+        /// The model is the measured one and pinned.
+        ModelRoot, "R-MODEL-ROOT", "18", "model root is measured and pinned";
+        /// The keyset is well formed and has a usable key.
+        Keyset, "R-KEYSET", "19", "keyset is well formed and has a valid worker key";
+        /// Manifest, keyset and pins are of one network.
+        Network, "R-NETWORK", "20", "worker serves the pinned network";
+        /// The attested TLS key is the one of this connection.
+        TlsKey, "R-TLS-KEY", "21", "attested TLS key is the key of this connection";
+        /// Which device evidence was appraised.
+        Device, "R-DEVICE", "22", "devices are shown exactly where the pins ask for them";
+    }
+    device {
+        /// Reports and chains are well formed.
+        GpuForm, "R-GPU-FORM", "23", "device reports and chains are well formed";
+        /// The reports are fresh.
+        GpuNonce, "R-GPU-NONCE", "24", "device reports were made for this connection and nonce";
+        /// The chains end in the pinned root.
+        GpuChain, "R-GPU-CHAIN", "25", "device certificates chain to the pinned root";
+        /// The reports are signed by the devices.
+        GpuSignature, "R-GPU-SIGNATURE", "26", "device reports are signed by their devices";
+        /// The reported firmware is the certified one.
+        GpuFirmware, "R-GPU-FWID", "27", "devices run the firmware their keys belong to";
+        /// There are as many of each kind as pinned.
+        GpuKinds, "R-GPU-KINDS", "28", "kinds and numbers of devices are as pinned";
+        /// No device is counted twice.
+        GpuDistinct, "R-GPU-DISTINCT", "29", "no device is shown twice";
+        /// No certificate is denied.
+        GpuDenied, "R-GPU-DENIED", "30", "no device certificate is denied";
+        /// The devices were started for confidential use.
+        GpuMode, "R-GPU-MODE", "31", "modes of the GPUs are pinned";
+        /// The driver version is pinned.
+        GpuDriver, "R-GPU-DRIVER", "32", "driver versions are pinned";
+        /// The VBIOS version is pinned.
+        GpuVbios, "R-GPU-VBIOS", "33", "VBIOS versions are pinned";
+        /// Everything measured has its golden value.
+        GpuRecords, "R-GPU-RECORDS", "34", "every measurement has its golden value";
+    }
 }
 
 impl RuleId {
@@ -183,21 +228,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_rules_about_the_document_are_missing_for_a_quote_alone() {
-        let missing: Vec<_> =
-            RuleId::ALL.iter().filter(|id| !RuleId::OF_A_QUOTE.contains(id)).collect();
-        use RuleId::{Device, Document, EventLog, Keyset, Manifest, ModelRoot, Network, TlsKey};
-        let document = [Document, EventLog, Manifest, ModelRoot, Keyset, Network, TlsKey, Device];
-        assert!(missing.into_iter().eq(&document));
-        assert!(RuleId::OF_A_QUOTE.is_sorted());
-    }
-
-    #[test]
     fn every_rule_has_its_section_in_the_policy_text_in_order() {
         let text = include_str!("../../POLICY.md");
         let headings: Vec<_> = text.lines().filter(|l| l.starts_with("### ")).collect();
         let wanted: Vec<_> = RuleId::ALL
             .iter()
+            .chain(RuleId::DEVICE)
             .map(|r| format!("### {} {}", r.clause().trim_start_matches("policy "), r.id()))
             .collect();
         assert_eq!(headings, wanted);
@@ -209,6 +245,8 @@ mod tests {
         let sources = [
             include_str!("platform.rs"),
             include_str!("worker.rs"),
+            include_str!("device.rs"),
+            include_str!("../nvidia/error.rs"),
             include_str!("../quote.rs"),
             include_str!("../events.rs"),
         ];

@@ -16,6 +16,7 @@ use crate::binding::{Binding, ReportData, Role, Session, keyset_digest};
 use crate::document::Document;
 use crate::events::replay_rtmr;
 use crate::measurement::Measurement;
+use crate::nvidia::{DeviceEvidence, DevicePins, device_digest};
 use crate::pins::{Pins, WorkerPin};
 use crate::text::printable;
 
@@ -80,6 +81,7 @@ pub(crate) fn report_data(
     found: &[u8; 64],
     session: &Session,
     keyset_bytes: &[u8],
+    device_digest: Digest,
 ) -> Decision<Digest> {
     let keyset_digest = keyset_digest(keyset_bytes);
     let expected = Binding {
@@ -88,7 +90,7 @@ pub(crate) fn report_data(
         nonce: session.nonce,
         exporter: session.exporter,
         keyset_digest,
-        device_digest: NO_DEVICE,
+        device_digest,
     }
     .report_data();
     if expected.matches(found) {
@@ -322,14 +324,27 @@ pub(crate) fn tls_key(keyset: &Keyset, session: &Session) -> Decision<()> {
     )
 }
 
-pub(crate) fn device() -> Decision<()> {
-    Ok(Passed::info((), "not checked: the quote states that there is no device".to_owned()))
+/// Whether devices are shown exactly where they are asked for. The quote commits to them under
+/// rule 15; what they are is for the rules behind this one.
+pub(crate) fn devices(pins: Option<&DevicePins>, shown: &[DeviceEvidence]) -> Decision<()> {
+    match (pins, shown.len()) {
+        (None, 0) => {
+            Ok(Passed::info((), "not checked: the quote states that there is no device".to_owned()))
+        }
+        (None, number) => Refused::new(
+            "E-GPU-UNASKED",
+            "no device: the pins have no [device] section",
+            format!("{number} devices"),
+            "pin the worker's devices, or use a worker without any",
+        ),
+        (Some(_), number) => {
+            Ok(Passed::new((), format!("{number} devices, digest {}", device_digest(shown))))
+        }
+    }
 }
 
 /// The pinned registers, with the code of a refusal because of each.
 const REGISTERS: [(&str, &str); 4] =
     [("E-MRTD", "mrtd"), ("E-RTMR0", "rtmr0"), ("E-RTMR1", "rtmr1"), ("E-RTMR2", "rtmr2")];
-/// The device digest of a worker without a GPU.
-const NO_DEVICE: Digest = Digest([0; 32]);
 const X_WING_PUBLIC_BYTES: usize = 1216;
 const X25519_PUBLIC_BYTES: usize = 32;

@@ -76,6 +76,7 @@ impl Real {
             keyset: "00".to_owned(),
             manifest: "00".to_owned(),
             events: Vec::new(),
+            devices: Vec::new(),
         }
     }
 

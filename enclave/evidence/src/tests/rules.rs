@@ -213,6 +213,7 @@ fn refuses_a_keyset_swapped_after_quoting() {
         .0,
         &case.session,
         &other.encode(),
+        Digest([0; 32]),
     );
     assert_eq!(verdict.unwrap_err().code, "E-REPORT-DATA");
 }
@@ -229,11 +230,20 @@ fn refuses_evidence_bound_as_a_client_or_with_a_device() {
         keyset_digest: keyset_digest(&keyset),
         device_digest: Digest([0; 32]),
     };
-    assert!(crate::rules::report_data(&bound.report_data().0, &case.session, &keyset).is_err());
+    assert!(
+        crate::rules::report_data(&bound.report_data().0, &case.session, &keyset, Digest([0; 32]))
+            .is_err()
+    );
     bound.role = Role::Server;
-    assert!(crate::rules::report_data(&bound.report_data().0, &case.session, &keyset).is_ok());
+    assert!(
+        crate::rules::report_data(&bound.report_data().0, &case.session, &keyset, Digest([0; 32]))
+            .is_ok()
+    );
     bound.device_digest = Digest([1; 32]);
-    assert!(crate::rules::report_data(&bound.report_data().0, &case.session, &keyset).is_err());
+    assert!(
+        crate::rules::report_data(&bound.report_data().0, &case.session, &keyset, Digest([0; 32]))
+            .is_err()
+    );
 }
 
 #[test]

@@ -102,6 +102,7 @@ fn appraise_with(
         keyset: hex::encode(keyset()),
         manifest: hex::encode(manifest()),
         events: events.to_vec(),
+        devices: Vec::new(),
     };
     tamper(&mut document);
     let collateral = Collateral::parse(collateral(NOW).as_bytes()).unwrap();

@@ -2,7 +2,9 @@
 //! vectors' own index; the clock is injected.
 
 mod mutants;
+mod pins;
 mod recorded;
+mod rules;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -48,6 +48,7 @@ pub(crate) fn document(
         keyset: hex::encode(keyset.encode()),
         manifest: hex::encode(&state.manifest_bytes),
         events: events.to_vec(),
+        devices: Vec::new(),
     };
     match script {
         Evidence::KeysetSwapped => document.keyset = hex::encode(with_own_meter(keyset).encode()),
