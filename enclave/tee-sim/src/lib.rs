@@ -12,6 +12,8 @@
 //! network id of simulated workers is no real network's; receipts carry another domain tag; and
 //! every certificate says `INSECURE-SIM FAKE` in subject and issuer.
 //!
+//! [`device`] makes FAKE GPUs and switches under a FAKE root of their own, in the same spirit.
+//!
 //! [`Faults`] makes platforms that lie in one way each, for tests that need refused evidence.
 
 #![forbid(unsafe_code)]
@@ -29,6 +31,7 @@
 )]
 
 mod collateral;
+pub mod device;
 mod facts;
 mod keys;
 mod pki;

@@ -1,13 +1,15 @@
 //! Simulated workers before our own appraiser: accepted as they are, and each fault refused by the
 //! rule that exists for it.
 
+use chrysalis_evidence::nvidia::DeviceEvidence;
 use chrysalis_evidence::{
     AllowSim, Appraiser, Binding, Collateral, Pins, PinsError, Refusal, Role, Session,
     VerifiedWorker, boot_events, event_digest, keyset_digest, sim,
 };
 use chrysalis_tee::{Platform, TeeError};
 use chrysalis_wire::{
-    AttestationDocument, Digest, KeyId, KeyRole, Keyset, NetworkId, SealKeyEntry, SuiteId, UnixTime,
+    AttestationDocument, DeviceDocument, Digest, KeyId, KeyRole, Keyset, NetworkId, SealKeyEntry,
+    SuiteId, UnixTime,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -31,7 +33,7 @@ fn manifest() -> Vec<u8> {
     .into_bytes()
 }
 
-fn pins_text() -> String {
+pub(super) fn pins_text() -> String {
     format!(
         "version = 1\ntier = \"INSECURE-SIM\"\nsim_root = \"{}\"\nnetwork = {}\n[[worker]]\nname = \
          \"sim\"\nmrtd = \"{}\"\nrtmr0 = \"{}\"\nrtmr1 = \"{}\"\nrtmr2 = \"{}\"\nmanifest_sha256 = \
@@ -81,19 +83,48 @@ fn appraise_with(
     pins: &str,
     tamper: impl FnOnce(&mut AttestationDocument),
 ) -> Result<VerifiedWorker, Refusal> {
+    appraise_bound(faults, pins, Digest([0; 32]), tamper)
+}
+
+/// Appraises an honest worker that shows `set` and whose quote commits to `digest`.
+pub(super) fn appraise_devices(
+    pins: &str,
+    set: &[DeviceEvidence],
+    digest: Digest,
+) -> Result<VerifiedWorker, Refusal> {
+    appraise_bound(Faults::default(), pins, digest, |document| {
+        let show = |device: &DeviceEvidence| DeviceDocument {
+            report: hex::encode(&device.report),
+            chain: hex::encode(&device.chain),
+        };
+        document.devices = set.iter().map(show).collect();
+    })
+}
+
+/// The verifier's view of the connection.
+pub(super) const fn session() -> Session {
+    Session { nonce: [0xAB; 32], tls_spki: SPKI, exporter: [0xCD; 32] }
+}
+
+fn appraise_bound(
+    faults: Faults,
+    pins: &str,
+    device_digest: Digest,
+    tamper: impl FnOnce(&mut AttestationDocument),
+) -> Result<VerifiedWorker, Refusal> {
     let platform = SimPlatform::new(EXECUTABLE).with_faults(faults);
     let events = boot_events(&Digest(Sha256::digest(manifest()).into()), &MODEL_ROOT);
     for event in &events {
         platform.extend_runtime(&event_digest(event).unwrap()).unwrap();
     }
-    let session = Session { nonce: [0xAB; 32], tls_spki: SPKI, exporter: [0xCD; 32] };
+    let session = session();
     let binding = Binding {
         role: Role::Server,
         tls_spki: session.tls_spki,
         nonce: session.nonce,
         exporter: session.exporter,
         keyset_digest: keyset_digest(&keyset()),
-        device_digest: Digest([0; 32]),
+        device_digest,
     };
     let mut document = AttestationDocument {
         schema: chrysalis_wire::attest::ATTESTATION_SCHEMA.into(),
