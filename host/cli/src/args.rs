@@ -7,9 +7,9 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     appraise::Appraise, ask::Ask, image::ImageCommand, manifest::ManifestCommand,
-    measure::MeasureCommand, model::ModelCommand, receipt::ReceiptCommand, release::ReleaseCommand,
-    serve::Serve, sgx::SgxCommand, shape::ShapeCommand, shell::Completions, shell::Man, tcb::Tcb,
-    worker::Logs, worker::State, worker::Up,
+    measure::MeasureCommand, model::ModelCommand, policy::PolicyCommand, receipt::ReceiptCommand,
+    release::ReleaseCommand, serve::Serve, sgx::SgxCommand, shape::ShapeCommand,
+    shell::Completions, shell::Man, tcb::Tcb, worker::Logs, worker::State, worker::Up,
 };
 use crate::report::Format;
 
@@ -42,6 +42,9 @@ pub(crate) enum Command {
     /// Write and check the reference values of a release, and pin them.
     #[command(subcommand)]
     Release(ReleaseCommand),
+    /// Make parts of a pins file from what vendors sign.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// VM shapes: the menu, and what a QEMU makes of it.
     #[command(subcommand)]
     Shape(ShapeCommand),

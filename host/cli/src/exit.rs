@@ -22,6 +22,7 @@ use chrysalis_measure::MeasureError;
 use chrysalis_measure::sgx::SgxError;
 use chrysalis_measure::tdx::TdxError;
 use chrysalis_receipt::ReceiptError;
+use chrysalis_rim::RimError;
 use chrysalis_shape::ShapeError;
 use chrysalis_tcb::TcbError;
 use chrysalis_vault::{GgufError, VaultError};
@@ -295,6 +296,23 @@ impl From<TcbError> for Failure {
             _ => Class::Malformed,
         };
         Self::new(class, error.code(), error.to_string()).next(error.next_step())
+    }
+}
+
+impl From<RimError> for Failure {
+    fn from(error: RimError) -> Self {
+        let refused = (Class::Refused, "fetch the manifest again from NVIDIA; do not use this one");
+        let (class, next) = match &error {
+            RimError::Chain(_) if error.code() == "E-RIM-EXPIRED" => {
+                (Class::Refused, "use a newer manifest, or give the time to judge it at with --at")
+            }
+            RimError::Chain(_) | RimError::Signature | RimError::Digest => refused,
+            RimError::Content { .. } | RimError::Algorithm { .. } => {
+                (Class::Unsupported, "this release reads NVIDIA's GH100, GB100 and LS10 manifests")
+            }
+            _ => (Class::Malformed, "check that this is a manifest of NVIDIA (SWID XML)"),
+        };
+        Self::new(class, error.code(), error.to_string()).next(next)
     }
 }
 

@@ -61,28 +61,8 @@ impl<'a> Chain<'a> {
 
     /// Walks the chain from the root down.
     pub(super) fn verify(&self, root: &DeviceRoot, now: UnixTime) -> Result<Identity, DeviceError> {
-        let [leaf, device, provisioner, _, last] = &self.certificates;
-        // The root's own signature proves nothing; its bytes are what is trusted.
-        if last.der != root.der() {
-            return Err(DeviceError::Root);
-        }
-        for (index, certificate) in self.certificates.iter().enumerate() {
-            let (from, until) = certificate.validity();
-            if now.0 < from || now.0 > until {
-                return Err(DeviceError::NotValidNow { index, from, until, now: now.0 });
-            }
-            role(index, certificate).map_err(|rule| DeviceError::Chain { index, rule })?;
-        }
-        let pairs = self.certificates.iter().zip(self.certificates.iter().skip(1)).enumerate();
-        for (index, (subject, issuer)) in pairs.rev() {
-            if !subject.names_as_issuer(issuer) {
-                let rule = "its issuer is not the next certificate";
-                return Err(DeviceError::Chain { index, rule });
-            }
-            if !subject.is_signed_by(issuer) {
-                return Err(DeviceError::CertificateSignature { index });
-            }
-        }
+        let [leaf, device, provisioner, ..] = &self.certificates;
+        walk(&self.certificates, root.der(), now)?;
         let (kind, device_id) = kind(leaf, device, provisioner)?;
         let Some(firmware) = &leaf.firmware else {
             let rule = "the leaf names no firmware";
@@ -100,6 +80,62 @@ impl<'a> Chain<'a> {
             firmware_id: firmware.id,
         })
     }
+}
+
+/// Verifies a chain of any length, leaf first, to a root's exact bytes.
+fn walk(chain: &[Certificate<'_>], root: &[u8], now: UnixTime) -> Result<(), DeviceError> {
+    // The root's own signature proves nothing; its bytes are what is trusted.
+    if chain.last().is_none_or(|last| last.der != root) {
+        return Err(DeviceError::Root);
+    }
+    for (index, certificate) in chain.iter().enumerate() {
+        let (from, until) = certificate.validity();
+        if now.0 < from || now.0 > until {
+            return Err(DeviceError::NotValidNow { index, from, until, now: now.0 });
+        }
+        role(index, certificate).map_err(|rule| DeviceError::Chain { index, rule })?;
+    }
+    let pairs = chain.iter().zip(chain.iter().skip(1)).enumerate();
+    for (index, (subject, issuer)) in pairs.rev() {
+        if !subject.names_as_issuer(issuer) {
+            let rule = "its issuer is not the next certificate";
+            return Err(DeviceError::Chain { index, rule });
+        }
+        if !subject.is_signed_by(issuer) {
+            return Err(DeviceError::CertificateSignature { index });
+        }
+    }
+    Ok(())
+}
+
+/// Who signed something that is not a report, such as a manifest of golden values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signer {
+    /// The leaf's key, an uncompressed P-384 point.
+    pub key: [u8; 97],
+    /// The leaf's common name.
+    pub name: String,
+}
+
+/// Verifies the chain of a signer by the rules for device chains, but for what only devices have.
+/// Certificates are DER, leaf first, the root last.
+///
+/// # Errors
+/// [`DeviceError`] with the code of the rule that is broken.
+pub fn verify_signer(chain: &[Vec<u8>], root: &[u8], now: UnixTime) -> Result<Signer, DeviceError> {
+    if chain.len() > CHAIN_LENGTH {
+        return Err(DeviceError::ChainLength { got: chain.len() });
+    }
+    let form = |index| move |reason| DeviceError::Certificate { index, reason };
+    let parsed: Vec<Certificate<'_>> = chain
+        .iter()
+        .enumerate()
+        .map(|(index, der)| Certificate::parse(der).map_err(form(index)))
+        .collect::<Result<_, _>>()?;
+    walk(&parsed, root, now)?;
+    let leaf = parsed.first().filter(|_| parsed.len() > 1);
+    let leaf = leaf.ok_or(DeviceError::ChainLength { got: parsed.len() })?;
+    Ok(Signer { key: leaf.key, name: leaf.common_name.clone() })
 }
 
 /// What a certificate at this place may do (RFC 5280 §4.2.1.3, §4.2.1.9).

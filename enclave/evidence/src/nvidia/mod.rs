@@ -23,6 +23,7 @@ mod root;
 
 pub(crate) use appraisal::judge;
 pub use appraisal::{DeviceVerdict, appraise};
+pub use chain::{Signer, verify_signer};
 pub use device::{ClaimedDevice, Device, DeviceEvidence, IdentifiedDevice, device_digest};
 pub use error::DeviceError;
 pub use kind::DeviceKind;

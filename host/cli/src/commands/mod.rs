@@ -11,6 +11,7 @@ pub(crate) mod measure_diff;
 pub(crate) mod measure_image;
 pub(crate) mod measure_input;
 pub(crate) mod model;
+pub(crate) mod policy;
 pub(crate) mod receipt;
 pub(crate) mod release;
 pub(crate) mod release_image;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Manifest(command) => manifest::run(&command, context),
         Command::Image(command) => image::run(&command, context),
         Command::Measure(command) => measure::run(&command, context),
+        Command::Policy(command) => policy::run(&command, context),
         Command::Shape(command) => shape::run(&command, context),
         Command::Sgx(command) => sgx::run(&command, context),
         Command::Tcb(arguments) => tcb::run(&arguments, context).map(|()| ExitCode::SUCCESS),
