@@ -3,6 +3,7 @@
 //! is never asserted by a test.
 
 mod contest;
+mod devices;
 mod engine;
 mod handshake;
 mod image;
@@ -62,6 +63,8 @@ enum Section {
     Engine,
     /// Verifying and unsealing against a plain read and this CPU's rates.
     Vault,
+    /// Appraising a GPU against the signatures in its evidence.
+    Evidence,
     /// What the sealed path adds to a request.
     Request,
     /// Start to ready.
@@ -84,6 +87,9 @@ fn main() -> Result<()> {
     }
     if wanted(Section::Vault) {
         comparisons.extend(vault::measure(rounds)?);
+    }
+    if wanted(Section::Evidence) {
+        comparisons.push(devices::measure(rounds)?);
     }
     if wanted(Section::Request) {
         comparisons.extend(request::measure(rounds, world()?)?);
