@@ -347,6 +347,7 @@ fn attest(worker: &[u8], manifest: &[u8], model_root: Digest) -> (AttestationDoc
         keyset: hex::encode(keyset),
         manifest: hex::encode(manifest),
         events: events.to_vec(),
+        devices: Vec::new(),
     };
     (document, session)
 }
