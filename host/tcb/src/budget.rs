@@ -1,23 +1,24 @@
 //! The committed budget: how much may be trusted at most. It only shrinks, or is raised with a
 //! reason, and every value it ever had stays in the file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::TcbError;
+use crate::image::GuestFiles;
 use crate::report::{ProgramReport, TcbReport};
 
 /// Largest budget read, in bytes.
 pub const MAX_BUDGET_BYTES: usize = 64 << 10;
 
-/// A budget for every program.
+/// A budget for every program, and for what is beside them in a guest.
 #[derive(Clone, Debug)]
 pub struct Budget {
     lines: Vec<Line>,
 }
 
-/// The limit of one count of one program.
+/// The limit of one count of one program, or of the guest of an image.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -55,6 +56,13 @@ pub enum Count {
     OwnUnsafe,
     /// Places in our own code that listen.
     Listens,
+    /// Regular files in a guest, kernel modules among them.
+    Files,
+    /// Kernel modules in a guest.
+    Modules,
+    /// What of an image is measured, in KiB.
+    #[serde(rename = "kib")]
+    KiB,
 }
 
 /// One line of the budget, compared.
@@ -118,33 +126,35 @@ impl Budget {
     /// Compares a report, program by program.
     ///
     /// # Errors
-    /// [`TcbError::Budget`] if a program of the report lacks a limit.
+    /// [`TcbError::Budget`] if a program or the guest of the report lacks a limit.
     pub fn judge(&self, report: &TcbReport) -> Result<Vec<Verdict>, TcbError> {
+        let programs = report.programs.iter().map(|p| (p.name.clone(), Count::of_program(p)));
+        let guest = report.guest.iter().map(|g| (guest_name(g), Count::of_guest(g)));
         let mut verdicts = Vec::new();
-        for program in &report.programs {
-            let mut limits: BTreeMap<Count, usize> = BTreeMap::new();
-            for line in self.lines.iter().filter(|line| line.program == program.name) {
-                limits.extend(line.history.last().map(|entry| (line.count, entry.at_most)));
-            }
-            for count in Count::ALL {
-                let Some(at_most) = limits.get(&count).copied() else {
-                    let what = format!("{} has no limit for {}", program.name, count.name());
-                    return Err(TcbError::Budget(what));
-                };
-                let found = count.of(program);
+        for (program, counts) in programs.chain(guest) {
+            for (count, found) in counts {
+                let at_most = self.limit(&program, count)?;
                 let outcome = compare(found, at_most);
-                let program = program.name.clone();
-                verdicts.push(Verdict { program, count, at_most, found, outcome });
+                verdicts.push(Verdict { program: program.clone(), count, at_most, found, outcome });
             }
         }
         Ok(verdicts)
     }
+
+    fn limit(&self, program: &str, count: Count) -> Result<usize, TcbError> {
+        let line = self.lines.iter().find(|l| l.program == program && l.count == count);
+        line.and_then(|l| l.history.last())
+            .map(|entry| entry.at_most)
+            .ok_or_else(|| TcbError::Budget(format!("{program} has no limit for {}", count.name())))
+    }
+}
+
+/// What the budget calls the guest of an image.
+fn guest_name(guest: &GuestFiles) -> String {
+    format!("guest-{}", guest.platform)
 }
 
 impl Count {
-    const ALL: [Self; 5] =
-        [Self::LinkedCrates, Self::BuildTimeCrates, Self::OwnLines, Self::OwnUnsafe, Self::Listens];
-
     /// As the budget spells it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -154,17 +164,26 @@ impl Count {
             Self::OwnLines => "own-lines",
             Self::OwnUnsafe => "own-unsafe",
             Self::Listens => "listens",
+            Self::Files => "files",
+            Self::Modules => "modules",
+            Self::KiB => "kib",
         }
     }
 
-    const fn of(self, program: &ProgramReport) -> usize {
-        match self {
-            Self::LinkedCrates => program.linked_crates,
-            Self::BuildTimeCrates => program.build_time_crates,
-            Self::OwnLines => program.own.lines,
-            Self::OwnUnsafe => program.own.unsafes.total(),
-            Self::Listens => program.own.listens.len(),
-        }
+    fn of_program(program: &ProgramReport) -> Vec<(Self, usize)> {
+        vec![
+            (Self::LinkedCrates, program.linked_crates),
+            (Self::BuildTimeCrates, program.build_time_crates),
+            (Self::OwnLines, program.own.lines),
+            (Self::OwnUnsafe, program.own.unsafes.total()),
+            (Self::Listens, program.own.listens.len()),
+        ]
+    }
+
+    fn of_guest(guest: &GuestFiles) -> Vec<(Self, usize)> {
+        let kib = usize::try_from(guest.measured_bytes.div_ceil(1024)).unwrap_or(usize::MAX);
+        let (files, modules) = (guest.files.len(), guest.modules.len());
+        vec![(Self::Files, files), (Self::Modules, modules), (Self::KiB, kib)]
     }
 }
 
@@ -198,8 +217,41 @@ mod tests {
 
     fn full(at_most: usize) -> String {
         let entry = format!("{{ at_most = {at_most}, reason = \"what it is\" }}");
-        let lines = Count::ALL.map(|count| line("p", count.name(), &entry));
+        let of_program = report(0).programs.into_iter().flat_map(|p| Count::of_program(&p));
+        let lines: Vec<_> = of_program.map(|(count, _)| line("p", count.name(), &entry)).collect();
         format!("{HEAD}{}", lines.concat())
+    }
+
+    fn guest() -> GuestFiles {
+        GuestFiles {
+            platform: chrysalis_wire::ImagePlatform::Tdx,
+            debug: false,
+            measured_bytes: 2049,
+            files: Vec::new(),
+            modules: vec!["a".to_owned(), "b".to_owned()],
+            listen_port: 8443,
+        }
+    }
+
+    #[test]
+    fn the_guest_of_an_image_has_a_budget_of_its_own() {
+        let report = TcbReport { guest: Some(guest()), ..report(1) };
+        let missing = Budget::parse(&full(100)).unwrap().judge(&report).unwrap_err();
+        assert_eq!(missing.code(), "E-TCB-BUDGET");
+        let entry = |at_most| format!("{{ at_most = {at_most}, reason = \"what it is\" }}");
+        let guest = |modules| {
+            let lines = [("files", 1), ("modules", modules), ("kib", 3)];
+            lines.map(|(count, limit)| line("guest-tdx", count, &entry(limit))).concat()
+        };
+        let judged = |modules| {
+            let text = format!("{}{}", full(100), guest(modules));
+            let verdicts = Budget::parse(&text).unwrap().judge(&report).unwrap();
+            let kib = verdicts.iter().find(|v| v.count == Count::KiB).unwrap();
+            assert_eq!((kib.found, kib.outcome), (3, Outcome::Within));
+            verdicts.into_iter().find(|v| v.count == Count::Modules).unwrap().outcome
+        };
+        assert_eq!(judged(2), Outcome::Within);
+        assert_eq!(judged(1), Outcome::Over);
     }
 
     fn report(lines: usize) -> TcbReport {
