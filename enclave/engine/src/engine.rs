@@ -1,5 +1,6 @@
 //! The CPU engine: checks and tokenises requests on the caller's thread, computes on its own.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc as jobs;
@@ -30,19 +31,27 @@ pub struct EngineOptions {
     pub max_waiting: usize,
     /// Most tokens of prompt and completion together; the model's own limit if that is less.
     pub context_tokens: u32,
+    /// Threads that compute; as many as this process may run on if `None`.
+    pub threads: Option<NonZeroUsize>,
     /// Draws the seed of a request that brings none.
     pub entropy: fn() -> u64,
 }
 
 impl EngineOptions {
-    /// Four requests in turn, sixteen waiting, the model's own context.
+    /// Four requests in turn, sixteen waiting, the model's own context, a thread for each processor.
     #[must_use]
     pub const fn new(entropy: fn() -> u64) -> Self {
-        Self { max_concurrent: 4, max_waiting: 16, context_tokens: u32::MAX, entropy }
+        Self {
+            max_concurrent: 4,
+            max_waiting: 16,
+            context_tokens: u32::MAX,
+            threads: None,
+            entropy,
+        }
     }
 }
 
-/// A GGUF model on the CPU, computed by Candle.
+/// A GGUF model on the CPU, read by Candle and computed by our own kernels.
 pub struct CandleEngine {
     info: ModelInfo,
     text: TextSide,
@@ -68,7 +77,7 @@ impl CandleEngine {
     /// # Errors
     /// [`EngineError::Model`] or [`EngineError::Template`] for a file this build does not run.
     pub fn load(gguf: &[u8], options: EngineOptions) -> Result<Self, EngineError> {
-        let (model, mut text) = load(gguf)?;
+        let (model, mut text) = load(gguf, options.threads)?;
         let mut info = model.info().clone();
         info.context_tokens = info.context_tokens.min(options.context_tokens);
         text.context = info.context_tokens;
@@ -93,14 +102,17 @@ impl CandleEngine {
 }
 
 /// Both halves of a model file.
-pub(crate) fn load(file: &[u8]) -> Result<(Model, TextSide), EngineError> {
+pub(crate) fn load(
+    file: &[u8],
+    threads: Option<NonZeroUsize>,
+) -> Result<(Model, TextSide), EngineError> {
     let gguf = Gguf::parse(file)?;
     let tokenizer = Tokenizer::read(&gguf)?;
     let template = gguf
         .string_opt("tokenizer.chat_template")?
         .map(|source| ChatTemplate::compile(source, tokenizer.bos_text(), tokenizer.eos_text()))
         .transpose()?;
-    let model = Model::load(gguf, file)?;
+    let model = Model::load(&gguf, file, threads)?;
     if usize::try_from(model.info().vocab).unwrap_or(usize::MAX) < tokenizer.len() {
         let what = "it has more tokens than the embedding has rows";
         return Err(ModelError::TokenizerInvalid { what }.into());

@@ -99,6 +99,30 @@ impl Gguf {
         self.has(key).then(|| self.u32(key)).transpose()
     }
 
+    /// A number, or nothing if the key is absent.
+    pub(crate) fn f32_opt(&self, key: &str) -> Result<Option<f32>, ModelError> {
+        match self.content.metadata.get(key) {
+            None => Ok(None),
+            Some(Value::F32(v)) => Ok(Some(*v)),
+            Some(other) => Err(wrong_type(key, "a 32-bit float", other)),
+        }
+    }
+
+    /// Type and bytes of a tensor of `file`, the file this header is of.
+    pub(crate) fn tensor<'f>(
+        &self,
+        file: &'f [u8],
+        name: &str,
+    ) -> Result<(GgmlDType, &'f [u8]), ModelError> {
+        let missing = || ModelError::TensorMissing { name: name.to_owned() };
+        let info = self.content.tensor_infos.get(name).ok_or_else(missing)?;
+        let bytes = tensor_bytes(&info.shape, info.ggml_dtype).and_then(|len| {
+            let from = usize::try_from(self.content.tensor_data_offset.checked_add(info.offset)?);
+            file.get(from.ok()?..)?.get(..usize::try_from(len).ok()?)
+        });
+        bytes.map(|bytes| (info.ggml_dtype, bytes)).ok_or_else(missing)
+    }
+
     /// A truth value, or nothing if the key is absent.
     pub(crate) fn bool_opt(&self, key: &str) -> Result<Option<bool>, ModelError> {
         match self.content.metadata.get(key) {

@@ -7,9 +7,9 @@
 //! completion.
 //!
 //! Prompt text, token ids, probabilities and completions held by this crate are wiped when dropped.
-//! What it cannot wipe: the tensors of Candle (activations and the key/value cache), and the scratch
-//! strings of `minijinja` and `tokenizers`. They live in the memory of the trust domain only, and
-//! are freed with the request.
+//! So are activations and the key/value cache. What it cannot wipe: registers and what the compiler
+//! puts on the stack, and the scratch strings of `minijinja` and `tokenizers`. They live in the memory
+//! of the trust domain only, and are freed with the request.
 //!
 //! # Control tokens
 //!
@@ -19,12 +19,11 @@
 //!
 //! # Limits of this version
 //!
-//! One CPU thread of scheduling over Candle's own worker threads (one per physical core; Candle
-//! offers no setting but environment variables, and the worker has no environment). Llama-family
-//! models without rope scaling, experts or biases; [`MAX_CONTEXT_TOKENS`] of context. No batching:
-//! concurrent requests take turns, token by token.
+//! One CPU thread of scheduling over the threads of `kernels/pool.rs`. Llama-family models without
+//! experts, biases, or rope scaling other than `rope_freqs`; [`MAX_CONTEXT_TOKENS`] of context. No
+//! batching: concurrent requests take turns, token by token. Weights are copied as they are repacked:
+//! while a model loads, it is in memory twice.
 
-#![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -39,10 +38,13 @@
     )
 )]
 
+mod cache;
+mod decoder;
 mod defuse;
 mod engine;
 mod error;
 mod gguf;
+mod kernels;
 mod model;
 mod request;
 mod sampler;

@@ -1,91 +1,96 @@
-//! The Llama decoder: checks the verified model file against what Candle's `quantized_llama` computes,
-//! loads it, and runs one sequence at a time.
+//! The model: checks the verified file against what the decoder computes, loads it, and runs one
+//! sequence at a time.
 //!
-//! Candle's loader ignores tensors it does not know (biases, `rope_freqs`) and metadata it does not
-//! implement (rope scaling), which gives fluent but wrong text. So everything in the file must be
-//! something this module knows, with the shape the metadata implies; the rest is refused by name.
+//! A tensor or a setting that a loader does not know (biases, rope scaling) and ignores gives fluent
+//! but wrong text. So everything in the file must be something this module knows, with the shape the
+//! metadata implies; the rest is refused by name.
 
 use std::collections::HashMap;
-use std::io::Cursor;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use candle_core::quantized::GgmlDType;
-use candle_core::{Device, Tensor};
-use candle_transformers::models::quantized_llama::{MAX_SEQ_LEN, ModelWeights};
 use zeroize::Zeroizing;
 
 use crate::ModelInfo;
+use crate::cache::Cache;
+use crate::decoder::{Decoder, ROPE_FREQS, Sizes};
 use crate::error::{EngineError, ModelError};
 use crate::gguf::Gguf;
 
 /// Weights, shared by every sequence.
 pub(crate) struct Model {
-    weights: ModelWeights,
+    decoder: Arc<Decoder>,
     info: ModelInfo,
 }
 
 impl Model {
-    /// Checks and loads the model in `file`, whose header is `gguf`. Copies the weights.
-    pub(crate) fn load(gguf: Gguf, file: &[u8]) -> Result<Self, ModelError> {
+    /// Checks and loads the model in `file`, whose header is `gguf`, to be computed by `threads` (as
+    /// many as there are if none is given). Copies the weights.
+    pub(crate) fn load(
+        gguf: &Gguf,
+        file: &[u8],
+        threads: Option<NonZeroUsize>,
+    ) -> Result<Self, ModelError> {
         let architecture = gguf.string("general.architecture")?.to_owned();
         if architecture != "llama" {
             let supported = SUPPORTED_ARCHITECTURES;
             return Err(ModelError::UnknownArchitecture { got: architecture, supported });
         }
-        let shape = LlamaShape::read(&gguf)?;
-        shape.check_tensors(&gguf)?;
+        let shape = LlamaShape::read(gguf)?;
+        shape.check_tensors(gguf)?;
         let info = ModelInfo {
             name: gguf.string_opt("general.name")?.unwrap_or_default().to_owned(),
             architecture,
-            quantisation: quantisation(&gguf),
+            quantisation: quantisation(gguf),
             context_tokens: shape.context.min(MAX_CONTEXT_TOKENS),
             vocab: shape.vocab,
         };
-        let weights = ModelWeights::from_gguf(gguf.content, &mut Cursor::new(file), &Device::Cpu)
-            .map_err(|e| ModelError::Weights { detail: e.to_string() })?;
-        Ok(Self { weights, info })
+        let decoder = Decoder::load(gguf, file, shape.sizes(), threads)?;
+        Ok(Self { decoder: Arc::new(decoder), info })
     }
 
     pub(crate) const fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    /// A new sequence. Candle's tensors are reference counted, so this shares the weights and starts
-    /// with its own empty key/value cache; it also bounds Candle's mask cache, which only ever grows,
-    /// to the life of one request.
+    /// A new sequence. It shares the weights and starts with its own empty cache.
     pub(crate) fn session(&self) -> Session {
-        Session { weights: self.weights.clone(), position: 0, limit: self.info.context_tokens }
+        let cache = self.decoder.cache();
+        Session { decoder: Arc::clone(&self.decoder), cache, limit: self.info.context_tokens }
     }
 }
 
 /// One sequence and its key/value cache.
 pub(crate) struct Session {
-    weights: ModelWeights,
-    position: u32,
+    decoder: Arc<Decoder>,
+    cache: Cache,
     limit: u32,
 }
 
 impl Session {
     /// Tokens the context still holds.
-    pub(crate) const fn room(&self) -> u32 {
-        self.limit.saturating_sub(self.position)
+    pub(crate) fn room(&self) -> u32 {
+        self.limit.saturating_sub(u32::try_from(self.cache.tokens()).unwrap_or(u32::MAX))
     }
 
     /// Appends `tokens` and returns the logits after the last of them.
     pub(crate) fn feed(&mut self, tokens: &[u32]) -> Result<Zeroizing<Vec<f32>>, EngineError> {
+        let mut last = self.feed_for(tokens, 1)?;
+        last.pop().ok_or(EngineError::Compute { stage: "a step of no tokens" })
+    }
+
+    /// Appends `tokens` and returns the logits after each of the last `wanted`, in their order.
+    pub(crate) fn feed_for(
+        &mut self,
+        tokens: &[u32],
+        wanted: usize,
+    ) -> Result<Vec<Zeroizing<Vec<f32>>>, EngineError> {
         let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         if count == 0 || count > self.room() {
             return Err(EngineError::Compute { stage: "past the end of the context" });
         }
-        let logits = self.forward(tokens).map_err(|_| EngineError::Compute { stage: "a layer" })?;
-        self.position = self.position.saturating_add(count);
-        Ok(logits)
-    }
-
-    fn forward(&mut self, tokens: &[u32]) -> candle_core::Result<Zeroizing<Vec<f32>>> {
-        let input = Tensor::new(tokens, &Device::Cpu)?.unsqueeze(0)?;
-        let position = usize::try_from(self.position).unwrap_or(usize::MAX);
-        let logits = self.weights.forward(&input, position)?;
-        Ok(Zeroizing::new(logits.squeeze(0)?.to_vec1::<f32>()?))
+        self.decoder.step(&mut self.cache, tokens, wanted)
     }
 }
 
@@ -142,6 +147,22 @@ impl LlamaShape {
         })
     }
 
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            layers: self.blocks as usize,
+            hidden: self.hidden,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim(),
+            ffn: self.ffn,
+            vocab: self.vocab as usize,
+        }
+    }
+
+    fn head_dim(&self) -> usize {
+        self.hidden.checked_div(self.heads).unwrap_or(0)
+    }
+
     /// Every tensor of the architecture is there with its shape, and no other.
     fn check_tensors(&self, gguf: &Gguf) -> Result<(), ModelError> {
         let mut expected = self.expected_tensors();
@@ -156,6 +177,7 @@ impl LlamaShape {
         }
         // Tied embeddings: the output matrix is the embedding.
         expected.remove("output.weight");
+        expected.remove(ROPE_FREQS);
         // The smallest name, so that the same file always gives the same refusal.
         match expected.into_keys().min() {
             Some(name) => Err(ModelError::TensorMissing { name }),
@@ -164,13 +186,14 @@ impl LlamaShape {
     }
 
     fn expected_tensors(&self) -> HashMap<String, Vec<usize>> {
-        let head_dim = self.hidden.checked_div(self.heads).unwrap_or(0);
+        let head_dim = self.head_dim();
         let (hidden, ffn, vocab) = (self.hidden, self.ffn, self.vocab as usize);
         let kv = head_dim.saturating_mul(self.kv_heads);
         let mut out = HashMap::from([
             ("token_embd.weight".to_owned(), vec![vocab, hidden]),
             ("output_norm.weight".to_owned(), vec![hidden]),
             ("output.weight".to_owned(), vec![vocab, hidden]),
+            (ROPE_FREQS.to_owned(), vec![head_dim / 2]),
         ]);
         for block in 0..self.blocks {
             for (name, shape) in [
@@ -239,13 +262,12 @@ fn invalid(key: &str, expected: &'static str, got: u32) -> ModelError {
     ModelError::MetadataInvalid { key: key.to_owned(), expected, got: got.to_string() }
 }
 
-/// Longest context of this build, prompt and completion together: Candle's `quantized_llama` tables
-/// its rotary embedding for this many positions and fails beyond.
-#[allow(clippy::cast_possible_truncation)] // 4096
-pub const MAX_CONTEXT_TOKENS: u32 = MAX_SEQ_LEN as u32;
+/// Longest context of this build, prompt and completion together. Of a model of eight thousand million
+/// weights, keys and values of one such sequence take 1 GiB.
+pub const MAX_CONTEXT_TOKENS: u32 = 8192;
 
 const SUPPORTED_ARCHITECTURES: &str = "llama";
-/// Candle reserves memory for this many blocks before reading one.
+/// More than any published model.
 const MAX_BLOCKS: u32 = 1024;
 /// Widest layer: eight times the widest published model.
 const MAX_WIDTH: u32 = 1 << 20;

@@ -14,7 +14,7 @@ fn refusal(file: &[u8]) -> ModelError {
 #[test]
 fn describes_the_model_it_loaded() {
     let file = TinyModel::random(1).build();
-    let model = Model::load(Gguf::parse(&file).unwrap(), &file).unwrap();
+    let model = Model::load(&Gguf::parse(&file).unwrap(), &file, None).unwrap();
     let info = ModelInfo {
         name: "tiny test model".into(),
         architecture: "llama".into(),
@@ -26,10 +26,10 @@ fn describes_the_model_it_loaded() {
 }
 
 #[test]
-fn caps_the_context_at_what_the_rotary_table_covers() {
-    let file = TinyModel::random(1).context(8192).build();
-    let model = Model::load(Gguf::parse(&file).unwrap(), &file).unwrap();
-    assert_eq!(model.info().context_tokens, 4096);
+fn caps_the_context_at_the_limit_of_this_build() {
+    let file = TinyModel::random(1).context(MAX_CONTEXT_TOKENS + 1).build();
+    let model = Model::load(&Gguf::parse(&file).unwrap(), &file, None).unwrap();
+    assert_eq!(model.info().context_tokens, MAX_CONTEXT_TOKENS);
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn refuses_a_missing_and_an_extra_tensor_by_name() {
     let file = TinyModel::random(1).build_with(&[("blk.1.attn_k.weight", &[])]);
     let name = "blk.1.attn_k.weight".to_owned();
     assert_eq!(refusal(&file), ModelError::TensorMissing { name });
-    for extra in ["rope_freqs.weight", "blk.0.attn_q.bias", "blk.2.attn_q.weight"] {
+    for extra in ["blk.0.ffn_gate.bias", "blk.0.attn_q.bias", "blk.2.attn_q.weight"] {
         let file = TinyModel::random(1).build_with(&[(extra, &[32])]);
         let feature = format!("tensor {extra}");
         assert_eq!(refusal(&file), ModelError::UnsupportedFeature { feature });
@@ -98,6 +98,26 @@ fn refuses_a_missing_number_by_name() {
     let file = TinyModel::random(1).without("llama.attention.head_count_kv").build();
     let key = "llama.attention.head_count_kv".to_owned();
     assert_eq!(refusal(&file), ModelError::MetadataMissing { key });
+}
+
+#[test]
+fn refuses_rotary_settings_that_turn_by_no_finite_angle() {
+    let zero = TinyModel::random(1).with_vector("rope_freqs.weight", &[1.0, 1.0, 0.0, 1.0]);
+    assert!(matches!(refusal(&zero.build()), ModelError::Weights { .. }));
+    for base in [0.0, 0.5, -1.0, f32::NAN, f32::INFINITY] {
+        let file = TinyModel::random(1).with_float("llama.rope.freq_base", base).build();
+        let error = refusal(&file);
+        assert!(matches!(error, ModelError::MetadataInvalid { .. }), "{base}: {error}");
+    }
+}
+
+#[test]
+fn refuses_an_epsilon_that_is_none() {
+    for epsilon in [0.0, -1e-5, 1.0, f32::NAN] {
+        let key = "llama.attention.layer_norm_rms_epsilon";
+        let error = refusal(&TinyModel::random(1).with_float(key, epsilon).build());
+        assert!(matches!(error, ModelError::MetadataInvalid { .. }), "{epsilon}: {error}");
+    }
 }
 
 #[test]

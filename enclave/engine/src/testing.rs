@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::Cursor;
+use std::num::NonZeroUsize;
 
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
@@ -41,6 +42,8 @@ pub struct TinyModel {
     context: u32,
     edits: Vec<(String, Option<Value>)>,
     poison: Option<u8>,
+    dtype: GgmlDType,
+    vectors: Vec<(String, Vec<f32>)>,
 }
 
 enum Brain {
@@ -54,7 +57,14 @@ impl TinyModel {
     /// Random weights from `seed`.
     #[must_use]
     pub const fn random(seed: u64) -> Self {
-        Self { brain: Brain::Random(seed), context: 512, edits: Vec::new(), poison: None }
+        Self {
+            brain: Brain::Random(seed),
+            context: 512,
+            edits: Vec::new(),
+            poison: None,
+            dtype: GgmlDType::F32,
+            vectors: Vec::new(),
+        }
     }
 
     /// Answers every prompt with `pieces`, one token each, then ends its turn. Pieces are distinct,
@@ -117,6 +127,27 @@ impl TinyModel {
         self
     }
 
+    /// Sets a metadata key to a 32-bit float.
+    #[must_use]
+    pub fn with_float(mut self, key: &str, value: f32) -> Self {
+        self.edits.push((key.to_owned(), Some(Value::F32(value))));
+        self
+    }
+
+    /// Adds a tensor of one dimension.
+    #[must_use]
+    pub fn with_vector(mut self, name: &str, values: &[f32]) -> Self {
+        self.vectors.push((name.to_owned(), values.to_vec()));
+        self
+    }
+
+    /// Stores the matrices of a random model as `dtype`, and makes it wide enough for every format.
+    #[must_use]
+    pub const fn quantised(mut self, dtype: GgmlDType) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
     /// Makes every prompt with `byte` in it fail: its embedding is infinite.
     #[must_use]
     pub const fn poisoned(mut self, byte: u8) -> Self {
@@ -135,7 +166,7 @@ impl TinyModel {
     pub fn build_with(&self, tensors: &[(&str, &[usize])]) -> Vec<u8> {
         let vocab = Vocabulary::new(&self.brain);
         let (shape, mut weights) = match &self.brain {
-            Brain::Random(seed) => random_weights(*seed, vocab.tokens.len()),
+            Brain::Random(seed) => random_weights(*seed, vocab.tokens.len(), self.dtype),
             Brain::Script { pieces, endless } => vocab.script_weights(pieces, *endless),
         };
         for (name, dims) in tensors {
@@ -143,6 +174,9 @@ impl TinyModel {
             if !dims.is_empty() {
                 weights.push(((*name).to_owned(), dims.to_vec(), vec![0.0; dims.iter().product()]));
             }
+        }
+        for (name, values) in &self.vectors {
+            weights.push((name.clone(), vec![values.len()], values.clone()));
         }
         if let Some(byte) = self.poison {
             let (_, dims, data) = weights.iter_mut().find(|w| w.0 == "token_embd.weight").unwrap();
@@ -155,18 +189,19 @@ impl TinyModel {
             metadata.retain(|(k, _)| k != key);
             metadata.extend(value.clone().map(|v| (key.clone(), v)));
         }
-        write(&metadata, weights)
+        write(&metadata, weights, self.dtype)
     }
 }
 
 type Weights = Vec<(String, Vec<usize>, Vec<f32>)>;
 
-fn write(metadata: &[(String, Value)], weights: Weights) -> Vec<u8> {
+fn write(metadata: &[(String, Value)], weights: Weights, dtype: GgmlDType) -> Vec<u8> {
     let tensors: Vec<(String, QTensor)> = weights
         .into_iter()
         .map(|(name, dims, data)| {
+            let dtype = if dims.len() > 1 { dtype } else { GgmlDType::F32 };
             let tensor = Tensor::from_vec(data, dims, &Device::Cpu).unwrap();
-            (name, QTensor::quantize(&tensor, GgmlDType::F32).unwrap())
+            (name, QTensor::quantize(&tensor, dtype).unwrap())
         })
         .collect();
     let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(k, v)| (k.as_str(), v)).collect();
@@ -320,8 +355,11 @@ impl Shape {
     }
 }
 
-fn random_weights(seed: u64, vocab: usize) -> (Shape, Weights) {
-    let shape = Shape { hidden: 32, heads: 4, kv_heads: 2, ffn: 48, blocks: 2, vocab };
+fn random_weights(seed: u64, vocab: usize, dtype: GgmlDType) -> (Shape, Weights) {
+    // Rows of a whole number of blocks, of the largest format 256 values.
+    let (hidden, ffn, range) =
+        if dtype == GgmlDType::F32 { (32, 48, 0.8) } else { (256, 512, 0.3) };
+    let shape = Shape { hidden, heads: 4, kv_heads: 2, ffn, blocks: 2, vocab };
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let weights = shape.weights(|_, _| {
         // 64-bit LCG (Knuth, MMIX); the high bits are good enough for weights.
@@ -329,7 +367,7 @@ fn random_weights(seed: u64, vocab: usize) -> (Shape, Weights) {
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         #[allow(clippy::cast_precision_loss)]
         let unit = (state >> 40) as f32 / (1u64 << 24) as f32;
-        (unit - 0.5) * 0.8
+        (unit - 0.5) * range
     });
     (shape, weights)
 }
@@ -398,7 +436,15 @@ impl Probe {
     /// # Errors
     /// As [`crate::CandleEngine::load`].
     pub fn load(gguf: &[u8]) -> Result<Self, EngineError> {
-        let (model, text) = load(gguf)?;
+        Self::load_with(gguf, None)
+    }
+
+    /// As [`Probe::load`], computed by `threads`.
+    ///
+    /// # Errors
+    /// As [`crate::CandleEngine::load`].
+    pub fn load_with(gguf: &[u8], threads: Option<NonZeroUsize>) -> Result<Self, EngineError> {
+        let (model, text) = load(gguf, threads)?;
         Ok(Self { model, text })
     }
 
@@ -437,5 +483,14 @@ impl ProbeSession {
             logits = self.0.feed(part)?.to_vec();
         }
         Ok(logits)
+    }
+
+    /// Appends `tokens`; the logits after each of them.
+    ///
+    /// # Errors
+    /// [`EngineError::Compute`] past the end of the context.
+    pub fn feed_each(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, EngineError> {
+        let logits = self.0.feed_for(tokens, tokens.len())?;
+        Ok(logits.iter().map(|row| row.to_vec()).collect())
     }
 }

@@ -1,0 +1,297 @@
+//! The decoder of the Llama family: loads its weights from the checked file and runs steps of it.
+//!
+//! Its numbers are compared with those of Candle's `quantized_llama` in `tests/parity.rs`.
+
+use std::io::Cursor;
+use std::num::NonZeroUsize;
+
+use candle_core::Device;
+use zeroize::Zeroizing;
+
+use crate::cache::{Cache, CacheShape};
+use crate::error::{EngineError, ModelError};
+use crate::gguf::Gguf;
+use crate::kernels::{
+    Attention, Inputs, Kind, Lanes, Matrix, Norm, Pool, Rotation, Tiled, add_product,
+    gated_product, product,
+};
+
+/// Sizes of a decoder. Heads divide the width and groups divide the heads: see `LlamaShape`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) layers: usize,
+    pub(crate) hidden: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) ffn: usize,
+    pub(crate) vocab: usize,
+}
+
+/// Weights, and the threads that compute with them.
+pub(crate) struct Decoder {
+    pool: Pool,
+    sizes: Sizes,
+    embedding: Matrix,
+    layers: Vec<Layer>,
+    norm: Norm,
+    /// `None`: the embedding is used.
+    output: Option<Matrix>,
+    /// How far each pair of dimensions turns from one position to the next, in radians.
+    turns: Vec<f64>,
+}
+
+struct Layer {
+    attention_norm: Norm,
+    query: Matrix,
+    key: Matrix,
+    value: Matrix,
+    attention_output: Matrix,
+    ffn_norm: Norm,
+    gate: Matrix,
+    up: Matrix,
+    down: Matrix,
+}
+
+impl Decoder {
+    /// Repacks the weights of `file`, whose tensors were checked against `sizes`.
+    pub(crate) fn load(
+        gguf: &Gguf,
+        file: &[u8],
+        sizes: Sizes,
+        threads: Option<NonZeroUsize>,
+    ) -> Result<Self, ModelError> {
+        let loader = Loader { gguf, file, pool: Pool::new(threads), epsilon: epsilon(gguf)? };
+        let (hidden, ffn) = (sizes.hidden, sizes.ffn);
+        let kv = sizes.kv_heads.saturating_mul(sizes.head_dim);
+        let mut layers = Vec::new();
+        for block in 0..sizes.layers {
+            let matrix = |name: &str, rows: usize, columns: usize| {
+                loader.matrix(&format!("blk.{block}.{name}.weight"), rows, columns)
+            };
+            let norm = |name: &str| loader.norm(&format!("blk.{block}.{name}.weight"), hidden);
+            layers.push(Layer {
+                attention_norm: norm("attn_norm")?,
+                query: matrix("attn_q", hidden, hidden)?,
+                key: matrix("attn_k", kv, hidden)?,
+                value: matrix("attn_v", kv, hidden)?,
+                attention_output: matrix("attn_output", hidden, hidden)?,
+                ffn_norm: norm("ffn_norm")?,
+                gate: matrix("ffn_gate", ffn, hidden)?,
+                up: matrix("ffn_up", ffn, hidden)?,
+                down: matrix("ffn_down", hidden, ffn)?,
+            });
+        }
+        let tied = !gguf.content.tensor_infos.contains_key("output.weight");
+        let output = || loader.matrix("output.weight", sizes.vocab, hidden);
+        Ok(Self {
+            embedding: loader.matrix("token_embd.weight", sizes.vocab, hidden)?,
+            layers,
+            norm: loader.norm("output_norm.weight", hidden)?,
+            output: if tied { None } else { Some(output()?) },
+            turns: loader.turns(sizes.head_dim)?,
+            sizes,
+            pool: loader.pool,
+        })
+    }
+
+    /// An empty cache for a sequence.
+    pub(crate) const fn cache(&self) -> Cache {
+        let Sizes { layers, kv_heads, head_dim, .. } = self.sizes;
+        Cache::new(CacheShape { layers, kv_heads, head_dim })
+    }
+
+    /// Appends `tokens` to the sequence of `cache`; the logits after each of the last `wanted`.
+    pub(crate) fn step(
+        &self,
+        cache: &mut Cache,
+        tokens: &[u32],
+        wanted: usize,
+    ) -> Result<Vec<Zeroizing<Vec<f32>>>, EngineError> {
+        let vocab = self.sizes.vocab;
+        if tokens.iter().any(|id| usize::try_from(*id).map_or(true, |id| id >= vocab)) {
+            return Err(EngineError::Compute { stage: "a token that the model does not have" });
+        }
+        let mut logits = Vec::new();
+        let mut after = tokens.len();
+        for part in tokens.chunks(STEP_TOKENS) {
+            after = after.saturating_sub(part.len());
+            let wanted = wanted.saturating_sub(after).min(part.len());
+            logits.extend(self.part(cache, part, wanted));
+        }
+        Ok(logits)
+    }
+
+    fn part(&self, cache: &mut Cache, tokens: &[u32], wanted: usize) -> Vec<Zeroizing<Vec<f32>>> {
+        let Sizes { hidden, heads, kv_heads, head_dim, ffn, vocab, .. } = self.sizes;
+        let (pool, count, before) = (&self.pool, tokens.len(), cache.tokens());
+        cache.reserve(count);
+        let mut x = self.embed(tokens);
+        let rotation = self.rotation(before, count);
+        // Each of query, key and value starts at a tile.
+        let pad = |columns: usize| columns.next_multiple_of(16);
+        let (key_at, kv) = (pad(hidden), kv_heads.saturating_mul(head_dim));
+        let value_at = key_at.saturating_add(pad(kv));
+        let mut qkv = Tiled::new(count, value_at.saturating_add(kv));
+        let mut mixed = Tiled::new(count, hidden);
+        let mut inner = Tiled::new(count, ffn);
+        let mut inputs = Inputs::new(count, hidden.max(ffn));
+        let mut attention = Attention::new(pool, [count, before], [heads, kv_heads, head_dim]);
+
+        for (index, layer) in self.layers.iter().enumerate() {
+            let Layer { query, key, value, gate, up, down, .. } = layer;
+            inputs.fill(pool, &x, Some(&layer.attention_norm), &[query, key, value]);
+            product(pool, &[query, key, value], &inputs, &mut qkv);
+            remember(cache, index, self.sizes, &qkv, [key_at, value_at], &rotation);
+            let pages = |head: usize| cache.pages(index, head);
+            attention.run(pool, &qkv, &rotation, pages, &mut mixed);
+            inputs.fill(pool, &mixed, None, &[&layer.attention_output]);
+            add_product(pool, &layer.attention_output, &inputs, &mut x);
+            inputs.fill(pool, &x, Some(&layer.ffn_norm), &[gate, up]);
+            gated_product(pool, gate, up, &inputs, &mut inner);
+            inputs.fill(pool, &inner, None, &[down]);
+            add_product(pool, down, &inputs, &mut x);
+        }
+        cache.advance(count);
+        if wanted == 0 {
+            return Vec::new();
+        }
+        let first = count.saturating_sub(wanted);
+        let last = x.rows_from(first);
+        let output = self.output.as_ref().unwrap_or(&self.embedding);
+        let mut inputs = Inputs::new(wanted, hidden);
+        inputs.fill(pool, &last, Some(&self.norm), &[output]);
+        let mut logits = Tiled::new(wanted, vocab);
+        product(pool, &[output], &inputs, &mut logits);
+        (0..wanted).map(|row| logits.row(row, vocab)).collect()
+    }
+
+    fn embed(&self, tokens: &[u32]) -> Tiled {
+        let mut x = Tiled::new(tokens.len(), self.sizes.hidden);
+        let mut values = Zeroizing::new(vec![0.0; self.sizes.hidden]);
+        for (row, id) in tokens.iter().enumerate() {
+            self.embedding.row(usize::try_from(*id).unwrap_or(usize::MAX), &mut values);
+            x.set_row(row, &values);
+        }
+        x
+    }
+
+    /// Angles are computed in `f64`: at position 8000 an `f32` has lost four digits of the fraction.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+    fn rotation(&self, before: usize, count: usize) -> Rotation {
+        let positions = before..before.saturating_add(count);
+        let turn = |(position, turn): (usize, &f64)| {
+            let (sin, cos) = (position as f64 * turn).sin_cos();
+            [cos as f32, sin as f32]
+        };
+        let turns = positions.flat_map(|p| self.turns.iter().map(move |t| turn((p, t)))).collect();
+        Rotation { turns, pairs: self.turns.len() }
+    }
+}
+
+/// Stores the keys, rotated, and the values of the new tokens.
+fn remember(
+    cache: &mut Cache,
+    layer: usize,
+    sizes: Sizes,
+    qkv: &Tiled,
+    [key_at, value_at]: [usize; 2],
+    rotation: &Rotation,
+) {
+    let dim = sizes.head_dim;
+    let (before, zeros) = (cache.tokens(), || Zeroizing::new(vec![0.0f32; dim]));
+    let (mut key, mut value) = (zeros(), zeros());
+    for token in 0..qkv.rows() {
+        for head in 0..sizes.kv_heads {
+            let at = head.saturating_mul(dim);
+            qkv.read(token, key_at.saturating_add(at), &mut key);
+            qkv.read(token, value_at.saturating_add(at), &mut value);
+            for (pair, ab) in key.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                *ab = rotation.turn(token, pair, *ab);
+            }
+            cache.put(layer, head, before.saturating_add(token), [&key, &value]);
+        }
+    }
+}
+
+/// Reads tensors of a checked file.
+struct Loader<'a> {
+    gguf: &'a Gguf,
+    file: &'a [u8],
+    pool: Pool,
+    epsilon: f32,
+}
+
+impl Loader<'_> {
+    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, ModelError> {
+        let (dtype, native) = self.gguf.tensor(self.file, name)?;
+        let packed = match Kind::of(dtype) {
+            Some(kind) => Matrix::pack(&self.pool, kind, rows, columns, native),
+            None => {
+                // Rare formats: exact, and as large as f32 is.
+                let values = self.floats(name)?;
+                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                Matrix::pack(&self.pool, Kind::F32, rows, columns, &bytes)
+            }
+        };
+        packed.ok_or_else(|| ModelError::Weights { detail: format!("{name} has another size") })
+    }
+
+    fn norm(&self, name: &str, columns: usize) -> Result<Norm, ModelError> {
+        let values = self.floats(name)?;
+        let mut weight: Vec<Lanes> = vec![[0.0; 16]; columns.div_ceil(16)];
+        for (to, from) in weight.as_flattened_mut().iter_mut().zip(&values) {
+            *to = *from;
+        }
+        Ok(Norm { weight, columns, epsilon: self.epsilon })
+    }
+
+    /// Rotary frequencies: `base^(-2i/dim)`, divided by the factors Llama 3.1 and later ship.
+    #[allow(clippy::cast_precision_loss)] // dimensions of a head
+    fn turns(&self, head_dim: usize) -> Result<Vec<f64>, ModelError> {
+        const KEY: &str = "llama.rope.freq_base";
+        let base = self.gguf.f32_opt(KEY)?.unwrap_or(10_000.0);
+        if !base.is_finite() || base < 1.0 {
+            let (key, got) = (KEY.to_owned(), base.to_string());
+            return Err(ModelError::MetadataInvalid { key, expected: "at least 1", got });
+        }
+        let exponent = |pair: usize| -2.0 * pair as f64 / head_dim as f64;
+        let mut turns: Vec<f64> =
+            (0..head_dim / 2).map(|pair| f64::from(base).powf(exponent(pair))).collect();
+        if self.gguf.content.tensor_infos.contains_key(ROPE_FREQS) {
+            for (turn, factor) in turns.iter_mut().zip(self.floats(ROPE_FREQS)?) {
+                *turn /= f64::from(factor);
+            }
+        }
+        if turns.iter().any(|turn| !turn.is_finite()) {
+            return Err(ModelError::Weights { detail: format!("{ROPE_FREQS} has a factor of 0") });
+        }
+        Ok(turns)
+    }
+
+    /// All values, as Candle reads them.
+    fn floats(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let read = || {
+            let tensor =
+                self.gguf.content.tensor(&mut Cursor::new(self.file), name, &Device::Cpu)?;
+            tensor.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()
+        };
+        read().map_err(|e| ModelError::Weights { detail: e.to_string() })
+    }
+}
+
+fn epsilon(gguf: &Gguf) -> Result<f32, ModelError> {
+    const KEY: &str = "llama.attention.layer_norm_rms_epsilon";
+    let got = gguf.f32_opt(KEY)?;
+    let got = got.ok_or_else(|| ModelError::MetadataMissing { key: KEY.to_owned() })?;
+    if got > 0.0 && got < 1.0 {
+        return Ok(got);
+    }
+    let expected = "between 0 and 1";
+    Err(ModelError::MetadataInvalid { key: KEY.to_owned(), expected, got: got.to_string() })
+}
+
+/// Factors of the rotary frequencies: optional.
+pub(crate) const ROPE_FREQS: &str = "rope_freqs.weight";
+/// Tokens computed at a time. Bounds the buffers; results do not depend on it.
+const STEP_TOKENS: usize = 64;

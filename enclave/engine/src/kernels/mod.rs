@@ -1,0 +1,41 @@
+//! Arithmetic of the decoder on a CPU: products of block-quantised weights and activations, attention
+//! over `f16` keys and values, and what lies between them. It trusts its callers about shapes, which
+//! they take from the checked model; a wrong one gives wrong numbers, never a wrong access.
+//!
+//! Weights are repacked when they are loaded: sixteen rows become a tile, in which the codes that one
+//! instruction multiplies lie side by side. The codes and scales are those of the file, bit for bit.
+//! Activations are rounded to eight bits per 32 values, as in llama.cpp.
+//!
+//! **One row of activations never depends on another.** The order of the additions of a result is
+//! fixed by the row alone: not by how many rows are computed with it, nor by the number of threads.
+//! So a prompt gives the same logits in chunks of any size, alone or beside others.
+//!
+//! `unsafe` stands in two places: `isa/` calls instructions the processor was asked for, and
+//! `pool.rs` hands parts of a slice to threads.
+
+// Shapes are checked when a model is loaded, and the sizes here follow from them; indices that the
+// compiler cannot see to be inside are checked by it at run time.
+#![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+// Over sixteen lanes an index becomes one instruction; an iterator may stay a call.
+#![allow(clippy::needless_range_loop)]
+
+mod attention;
+mod format;
+mod half;
+mod input;
+mod isa;
+mod math;
+mod matrix;
+mod pool;
+mod product;
+mod tiled;
+
+pub(crate) use attention::{Attention, Halves, PAGE_TOKENS, Page, Rotation, put};
+pub(crate) use input::{Inputs, Norm};
+pub(crate) use matrix::{Kind, Matrix};
+pub(crate) use pool::Pool;
+pub(crate) use product::{add_product, gated_product, product};
+pub(crate) use tiled::{Lanes, Tiled};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,368 @@
+//! Every format on every path against exact arithmetic over the same operands, and what must not
+//! depend on neighbours or threads.
+
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
+use proptest::prelude::*;
+
+use super::input::PANEL_ROWS;
+use super::isa::Path;
+use super::*;
+
+const KINDS: [(GgmlDType, usize); 11] = [
+    (GgmlDType::Q4_0, 32),
+    (GgmlDType::Q4_1, 32),
+    (GgmlDType::Q5_0, 32),
+    (GgmlDType::Q5_1, 32),
+    (GgmlDType::Q8_0, 32),
+    (GgmlDType::Q4K, 256),
+    (GgmlDType::Q5K, 256),
+    (GgmlDType::Q6K, 256),
+    (GgmlDType::F16, 1),
+    (GgmlDType::BF16, 1),
+    (GgmlDType::F32, 1),
+];
+
+/// 64-bit LCG (Knuth, MMIX), from -1 to 1.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    fn many(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.next()).collect()
+    }
+}
+
+/// A random matrix as Candle stores it.
+fn stored(random: &mut Random, dtype: GgmlDType, rows: usize, columns: usize) -> QTensor {
+    let values = random.many(rows * columns);
+    let tensor = Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap();
+    QTensor::quantize(&tensor, dtype).unwrap()
+}
+
+fn packed(pool: &Pool, stored: &QTensor) -> Matrix {
+    let (rows, columns) = stored.shape().dims2().unwrap();
+    let kind = Kind::of(stored.dtype()).unwrap();
+    Matrix::pack(pool, kind, rows, columns, &stored.data().unwrap()).unwrap()
+}
+
+fn tiled(rows: usize, columns: usize, values: &[f32]) -> Tiled {
+    let mut out = Tiled::new(rows, columns);
+    for (row, values) in values.chunks_exact(columns).enumerate() {
+        out.set_row(row, values);
+    }
+    out
+}
+
+/// The inputs as the products see them, after rounding.
+fn seen(inputs: &Inputs, quantised: bool, row: usize, columns: usize) -> Vec<f64> {
+    let (panel, row) = (row / PANEL_ROWS, row % PANEL_ROWS);
+    if !quantised {
+        let panel = inputs.dense_panels().nth(panel).unwrap();
+        return panel[..columns].iter().map(|x| f64::from(x[row])).collect();
+    }
+    let block = |block: &super::input::Block| {
+        let d = f64::from(block.d[row]);
+        let bytes = block.q[row].iter().flat_map(|q| q.to_le_bytes());
+        bytes.map(|q| d * f64::from(q.cast_signed())).collect::<Vec<_>>()
+    };
+    inputs.block_panels().nth(panel).unwrap().iter().flat_map(block).collect()
+}
+
+fn weights(matrix: &Matrix, rows: usize, columns: usize) -> Vec<Vec<f32>> {
+    let row = |row| {
+        let mut out = vec![0.0; columns];
+        matrix.row(row, &mut out);
+        out
+    };
+    (0..rows).map(row).collect()
+}
+
+#[test]
+fn rows_of_tiles_are_what_candle_reads_from_the_file() {
+    let pool = Pool::with_path(1, Path::best());
+    for (dtype, block) in KINDS {
+        let (rows, columns) = (37, block.max(20) * 2);
+        let stored = stored(&mut Random(1), dtype, rows, columns);
+        let expected = stored.dequantize(&Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(weights(&packed(&pool, &stored), rows, columns), expected, "{dtype:?}");
+    }
+}
+
+/// Compares `out = weights * x` with the exact sum of the same operands.
+fn check(dtype: GgmlDType, rows: usize, outputs: usize, columns: usize, seed: u64) {
+    let mut random = Random(seed);
+    let stored = stored(&mut random, dtype, outputs, columns);
+    let x = random.many(rows * columns);
+    for path in Path::all() {
+        let pool = Pool::with_path(2, path);
+        let matrix = packed(&pool, &stored);
+        let mut inputs = Inputs::new(rows, columns);
+        inputs.fill(&pool, &tiled(rows, columns, &x), None, &[&matrix]);
+        let mut out = Tiled::new(rows, outputs);
+        product(&pool, &[&matrix], &inputs, &mut out);
+        let weights = weights(&matrix, outputs, columns);
+        for row in 0..rows {
+            let x = seen(&inputs, matrix.is_quantised(), row, columns);
+            for (output, weights) in weights.iter().enumerate() {
+                let terms = weights.iter().zip(&x).map(|(w, x)| f64::from(*w) * x);
+                let (exact, size) =
+                    terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
+                let got = f64::from(out.get(row, output));
+                assert!(
+                    (got - exact).abs() <= size * 2e-6 + 1e-9,
+                    "{} {dtype:?} {rows}x{columns}x{outputs} at {row},{output}: {got} is not {exact}",
+                    path.name()
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn products_of_every_format_and_path_equal_exact_arithmetic(
+        kind in 0..KINDS.len(),
+        rows in 1usize..20,
+        outputs in 1usize..70,
+        blocks in 1usize..5,
+        odd in 0usize..32,
+        seed in any::<u64>(),
+    ) {
+        let (dtype, block) = KINDS[kind];
+        let columns = if block == 1 { 32 * blocks - odd } else { block * blocks };
+        check(dtype, rows, outputs, columns, seed);
+    }
+}
+
+#[test]
+fn products_of_every_format_equal_exact_arithmetic_at_the_default_models_widths() {
+    for (dtype, block) in KINDS {
+        check(dtype, 9, 48, 576_usize.next_multiple_of(block), 7);
+    }
+}
+
+#[test]
+fn the_extremes_of_codes_and_inputs_do_not_saturate() {
+    // Every code of -128 or 127 against every input of ±127.
+    for sign in [1.0f32, -1.0] {
+        let columns = 64;
+        let values = vec![sign; 16 * columns];
+        let tensor = Tensor::from_vec(values, (16, columns), &Device::Cpu).unwrap();
+        let mut native =
+            QTensor::quantize(&tensor, GgmlDType::Q8_0).unwrap().data().unwrap().to_vec();
+        for block in native.chunks_exact_mut(34) {
+            block[2..].fill(if sign > 0.0 { 127 } else { 128 });
+        }
+        for path in Path::all() {
+            let pool = Pool::with_path(1, path);
+            let matrix = Matrix::pack(&pool, Kind::Q8_0, 16, columns, &native).unwrap();
+            let mut inputs = Inputs::new(1, columns);
+            inputs.fill(&pool, &tiled(1, columns, &vec![-3.0; columns]), None, &[&matrix]);
+            let mut out = Tiled::new(1, 16);
+            product(&pool, &[&matrix], &inputs, &mut out);
+            let mut row = vec![0.0; columns];
+            matrix.row(0, &mut row);
+            let exact = f64::from(row[0]) * -3.0 * columns as f64;
+            assert!((f64::from(out.get(0, 5)) / exact - 1.0).abs() < 1e-6, "{}", path.name());
+        }
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_neighbours_or_on_the_number_of_threads() {
+    for (dtype, block) in KINDS {
+        let (rows, outputs, columns) = (13, 50, block.max(32) * 2);
+        let mut random = Random(3);
+        let stored = stored(&mut random, dtype, outputs, columns);
+        let x = random.many(rows * columns);
+        for path in Path::all() {
+            let run = |rows: usize, x: &[f32], threads: usize| {
+                let pool = Pool::with_path(threads, path);
+                let matrix = packed(&pool, &stored);
+                let mut inputs = Inputs::new(rows, columns);
+                inputs.fill(&pool, &tiled(rows, columns, x), None, &[&matrix]);
+                let mut out = Tiled::new(rows, outputs);
+                product(&pool, &[&matrix], &inputs, &mut out);
+                out
+            };
+            let all = run(rows, &x, 3);
+            for (row, x) in x.chunks_exact(columns).enumerate() {
+                let alone = run(1, x, 1);
+                for output in 0..outputs {
+                    let (a, b) = (all.get(row, output), alone.get(0, output));
+                    assert_eq!(a.to_bits(), b.to_bits(), "{} {dtype:?} {row}", path.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn several_matrices_of_one_input_stand_side_by_side() {
+    let pool = Pool::with_path(2, Path::best());
+    let mut random = Random(9);
+    let stored = [(20, GgmlDType::Q4_1), (3, GgmlDType::F32), (33, GgmlDType::Q8_0)]
+        .map(|(outputs, dtype)| stored(&mut random, dtype, outputs, 64));
+    let matrices = stored.each_ref().map(|s| packed(&pool, s));
+    let x = tiled(5, 64, &random.many(5 * 64));
+    let mut inputs = Inputs::new(5, 64);
+    inputs.fill(&pool, &x, None, &[&matrices[0], &matrices[1]]);
+    let mut out = Tiled::new(5, 32 + 16 + 48);
+    product(&pool, &matrices.each_ref(), &inputs, &mut out);
+    let mut at = 0;
+    for (matrix, outputs) in matrices.iter().zip([20, 3, 33]) {
+        let mut alone = Tiled::new(5, outputs);
+        product(&pool, &[matrix], &inputs, &mut alone);
+        for row in 0..5 {
+            for column in 0..outputs {
+                assert_eq!(out.get(row, at + column), alone.get(row, column));
+            }
+        }
+        at += outputs.next_multiple_of(16);
+    }
+}
+
+#[test]
+fn what_is_not_finite_reaches_every_result_of_its_row() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for (dtype, block) in KINDS {
+            let columns = block.max(32);
+            let mut random = Random(4);
+            let stored = stored(&mut random, dtype, 16, columns);
+            let mut x = random.many(2 * columns);
+            x[7] = bad;
+            for path in Path::all() {
+                let pool = Pool::with_path(1, path);
+                let matrix = packed(&pool, &stored);
+                let mut inputs = Inputs::new(2, columns);
+                inputs.fill(&pool, &tiled(2, columns, &x), None, &[&matrix]);
+                let mut out = Tiled::new(2, 16);
+                product(&pool, &[&matrix], &inputs, &mut out);
+                for output in 0..16 {
+                    assert!(!out.get(0, output).is_finite(), "{} {dtype:?}", path.name());
+                    assert!(out.get(1, output).is_finite(), "{} {dtype:?}", path.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn refuses_bytes_of_another_size_than_the_shape() {
+    let pool = Pool::with_path(1, Path::best());
+    let stored = stored(&mut Random(1), GgmlDType::Q4_1, 16, 64);
+    let native = stored.data().unwrap();
+    let pack = |rows, columns, native: &[u8]| {
+        Matrix::pack(&pool, Kind::Q4_1, rows, columns, native).is_some()
+    };
+    assert!(pack(16, 64, &native));
+    assert!(!pack(17, 64, &native));
+    assert!(!pack(16, 65, &native));
+    assert!(!pack(16, 64, &native[1..]));
+    assert!(!pack(usize::MAX, 64, &native));
+    assert!(!pack(16, 0, &[]));
+}
+
+/// Attention in `f64` over what the cache holds.
+fn exact_attention(
+    [tokens, before]: [usize; 2],
+    [heads, kv_heads, dim]: [usize; 3],
+    queries: &[f32],
+    kv: &[[f32; 2]],
+) -> Vec<f64> {
+    let half = |x: f32| f64::from(super::half::to_f32(super::half::from_f32(x)));
+    let mut out = Vec::new();
+    for token in 0..tokens {
+        for head in 0..heads {
+            let shared = head / (heads / kv_heads);
+            let entry = |position: usize, i: usize| kv[(position * kv_heads + shared) * dim + i];
+            let query = &queries[(token * heads + head) * dim..][..dim];
+            let score = |position: usize| {
+                let terms = (0..dim).map(|i| f64::from(query[i]) * half(entry(position, i)[0]));
+                (terms.sum::<f64>() / (dim as f64).sqrt()).exp()
+            };
+            let scores: Vec<f64> = (0..=before + token).map(score).collect();
+            let total: f64 = scores.iter().sum();
+            out.extend((0..dim).map(|i| {
+                let mix = |(p, s): (usize, &f64)| s * half(entry(p, i)[1]);
+                scores.iter().enumerate().map(mix).sum::<f64>() / total
+            }));
+        }
+    }
+    out
+}
+
+fn check_attention(place: [usize; 2], shape: [usize; 3], seed: u64) {
+    let ([tokens, before], [heads, kv_heads, dim]) = (place, shape);
+    let mut random = Random(seed);
+    let queries = random.many(tokens * heads * dim).iter().map(|x| x * 3.0).collect::<Vec<_>>();
+    let length = tokens + before;
+    let flat = random.many(length * kv_heads * dim * 2);
+    let kv: Vec<[f32; 2]> = flat.as_chunks().0.to_vec();
+    let pages = length.div_ceil(PAGE_TOKENS);
+    let mut slabs = vec![
+        (
+            vec![Halves::default(); PAGE_TOKENS / 16 * dim],
+            vec![Halves::default(); PAGE_TOKENS * dim.div_ceil(16)]
+        );
+        pages * kv_heads
+    ];
+    for (i, kv) in kv.chunks_exact(dim).enumerate() {
+        let (position, head) = (i / kv_heads, i % kv_heads);
+        let (keys, values) = &mut slabs[head * pages + position / PAGE_TOKENS];
+        let [key, value] = [0, 1].map(|n| kv.iter().map(|kv| kv[n]).collect::<Vec<_>>());
+        put(keys, values, position % PAGE_TOKENS, [&key, &value]);
+    }
+    let still = Rotation { turns: vec![[1.0, 0.0]; tokens * dim / 2], pairs: dim / 2 };
+    let exact = exact_attention(place, shape, &queries, &kv);
+    for path in Path::all() {
+        let pool = Pool::with_path(2, path);
+        let pages_of = |head: usize| {
+            let pages = slabs[head * pages..][..pages].iter();
+            pages.map(|(keys, values)| Page { keys, values }).collect()
+        };
+        let queries = tiled(tokens, heads * dim, &queries);
+        let mut out = Tiled::new(tokens, heads * dim);
+        Attention::new(&pool, place, shape).run(&pool, &queries, &still, pages_of, &mut out);
+        for token in 0..tokens {
+            for column in 0..heads * dim {
+                let (got, exact) =
+                    (f64::from(out.get(token, column)), exact[token * heads * dim + column]);
+                assert!(
+                    (got - exact).abs() < 1e-5,
+                    "{} {place:?} {shape:?} at {token},{column}: {got} is not {exact}",
+                    path.name()
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #[test]
+    fn attention_equals_exact_arithmetic(
+        tokens in 1usize..20,
+        before in 0usize..90,
+        group in 1usize..6,
+        kv_heads in 1usize..4,
+        pairs in 1usize..40,
+        seed in any::<u64>(),
+    ) {
+        check_attention([tokens, before], [group * kv_heads, kv_heads, 2 * pairs], seed);
+    }
+}
+
+#[test]
+fn attention_equals_exact_arithmetic_for_the_default_model_and_for_one_shared_head() {
+    check_attention([9, 60], [9, 3, 64], 1);
+    check_attention([1, 300], [9, 3, 64], 2);
+    check_attention([3, 40], [20, 1, 128], 3);
+}

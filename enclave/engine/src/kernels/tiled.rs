@@ -1,0 +1,80 @@
+//! Activations between the kernels: a matrix in columns of sixteen.
+
+use zeroize::Zeroizing;
+
+/// Sixteen neighbouring values of one row.
+pub(crate) type Lanes = [f32; 16];
+
+/// Rows of `f32`, sixteen columns at a time: all rows of columns 0 to 15, then of 16 to 31. Each tile
+/// of a product is one contiguous part of it. The last columns are padded with zeros. Wiped on drop.
+pub(crate) struct Tiled {
+    rows: usize,
+    data: Zeroizing<Vec<Lanes>>,
+}
+
+impl Tiled {
+    /// Zeros.
+    pub(crate) fn new(rows: usize, columns: usize) -> Self {
+        Self { rows, data: Zeroizing::new(vec![[0.0; 16]; rows * columns.div_ceil(16)]) }
+    }
+
+    pub(crate) const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns, rounded up to a multiple of sixteen.
+    pub(crate) fn columns(&self) -> usize {
+        self.data.len() / self.rows.max(1) * 16
+    }
+
+    pub(crate) fn get(&self, row: usize, column: usize) -> f32 {
+        self.data[column / 16 * self.rows + row][column % 16]
+    }
+
+    pub(crate) fn lanes(&self, row: usize, tile: usize) -> &Lanes {
+        &self.data[tile * self.rows + row]
+    }
+
+    pub(crate) fn lanes_mut(&mut self, row: usize, tile: usize) -> &mut Lanes {
+        &mut self.data[tile * self.rows + row]
+    }
+
+    pub(crate) fn data_mut(&mut self) -> &mut [Lanes] {
+        &mut self.data
+    }
+
+    /// Copies a row from `values`, its columns.
+    pub(crate) fn set_row(&mut self, row: usize, values: &[f32]) {
+        for (tile, values) in values.chunks(16).enumerate() {
+            self.lanes_mut(row, tile)[..values.len()].copy_from_slice(values);
+        }
+    }
+
+    /// Copies columns of a row from `column` on, as many as `to` holds.
+    pub(crate) fn read(&self, row: usize, column: usize, to: &mut [f32]) {
+        for (i, to) in to.iter_mut().enumerate() {
+            *to = self.get(row, column + i);
+        }
+    }
+
+    /// A copy of the rows from `first`.
+    pub(crate) fn rows_from(&self, first: usize) -> Self {
+        let mut out = Self::new(self.rows - first, self.columns());
+        for tile in 0..self.columns() / 16 {
+            for row in first..self.rows {
+                *out.lanes_mut(row - first, tile) = *self.lanes(row, tile);
+            }
+        }
+        out
+    }
+
+    /// The first `columns` of one row, in order.
+    pub(crate) fn row(&self, row: usize, columns: usize) -> Zeroizing<Vec<f32>> {
+        let mut out = Zeroizing::new(Vec::with_capacity(columns.next_multiple_of(16)));
+        for tile in 0..columns.div_ceil(16) {
+            out.extend_from_slice(self.lanes(row, tile));
+        }
+        out.truncate(columns);
+        out
+    }
+}
