@@ -1,6 +1,7 @@
 //! The engine against llama.cpp: the same file, text, tokens and number of threads, in turn.
 
 use std::io::BufRead as _;
+use std::num::NonZeroUsize;
 use std::process::Command;
 use std::time::Instant;
 
@@ -121,13 +122,10 @@ fn fitting(rounds: usize, seconds: f64, warm: &[Timed; 2]) -> Size {
     size
 }
 
-/// This program again: Candle takes its number of threads from the environment only.
+/// This program again.
 fn our_engine(threads: u32) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    for variable in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
-        command.env(variable, threads.to_string());
-    }
-    command.arg("__engine");
+    command.arg("__engine").arg(threads.to_string());
     Ok(command)
 }
 
@@ -145,8 +143,9 @@ fn gguf() -> Result<std::path::PathBuf> {
 }
 
 /// Our side: loads the model, then does tasks until standard input ends.
-pub(crate) fn serve() -> Result<()> {
-    let engine = load(&std::fs::read(gguf()?)?)?;
+pub(crate) fn serve(threads: NonZeroUsize) -> Result<()> {
+    let options = EngineOptions { threads: Some(threads), ..EngineOptions::new(|| 0) };
+    let engine = CandleEngine::load(&std::fs::read(gguf()?)?, options)?;
     let mut out = std::io::stdout().lock();
     say(&mut out, &Hello { about: "chrysalis".to_owned() })?;
     for line in std::io::stdin().lock().lines() {

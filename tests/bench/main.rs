@@ -15,6 +15,7 @@ mod start;
 mod vault;
 
 use std::io::Write as _;
+use std::num::NonZeroUsize;
 
 use anyhow::{Context as _, Result};
 use chrysalis_tests::World;
@@ -46,7 +47,10 @@ struct Cli {
 enum Command {
     /// Our side of the contest with llama.cpp; speaks lines of JSON.
     #[command(name = "__engine", hide = true)]
-    Engine,
+    Engine {
+        /// Threads to compute with.
+        threads: NonZeroUsize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -75,8 +79,8 @@ enum Section {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    if let Some(Command::Engine) = cli.command {
-        return engine::serve();
+    if let Some(Command::Engine { threads }) = cli.command {
+        return engine::serve(threads);
     }
     let rounds = usize::try_from(cli.rounds)?;
     let wanted = |section| cli.only.is_empty() || cli.only.contains(&section);
