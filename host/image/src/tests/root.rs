@@ -121,12 +121,12 @@ fn images_without_a_root_have_the_bytes_they_had_before_there_were_roots() {
     let before = [
         (
             (ImagePlatform::Tdx, false),
-            "52e6295f83eb976f312092c78b531dfc082f94c418c1196e74a45b016a0b5d0e",
+            "8cf2db55c7443d2a02dc1e325182effe6693017eaf2093a46b69a082fdb49aa6",
             "523e817e5683944ffc1c6595d01a730090dece55bae3b9e2b1915af008b63cca",
         ),
         (
             (ImagePlatform::InsecureSim, true),
-            "398912e484fa3340ee392c46f52b7d24c38ed9f340b09fa4153c8ba631a3d399",
+            "ff4b66d304ab9915b206528711c79012db7107149250ce3a37f0543324d60048",
             "bb6a1d05950f1e99c41df0bf78fa0b26d09b45ff3d6182e53d0e85e2133250aa",
         ),
     ];
