@@ -1,7 +1,7 @@
 //! The budget of what must be trusted, enforced: a crate more, a hundred lines more or an `unsafe`
 //! more is a decision that somebody writes down.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::path::Path;
 use std::sync::LazyLock;
