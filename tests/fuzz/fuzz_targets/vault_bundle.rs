@@ -27,7 +27,10 @@ fn one(data: &[u8]) -> String {
         Ok(weights) => {
             assert!(report.is_ok_and(|r| r.intact && r.model_root == root));
             let files = weights.manifest().files.iter().map(|f| f.size);
-            assert_eq!(weights.files().map(|(_, b)| b.len() as u64).sum::<u64>(), files.sum());
+            assert_eq!(
+                weights.files().map(|(_, b)| b.len() as u64).sum::<u64>(),
+                files.sum::<u64>()
+            );
             "loaded".to_owned()
         }
         Err(error) => {
