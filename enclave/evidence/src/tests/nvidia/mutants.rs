@@ -39,7 +39,7 @@ fn refuses_a_chain_with_any_byte_changed() {
 
 /// All 255 other values of all 4,117 bytes of a report: 1,049,835 mutants, in some minutes.
 #[test]
-#[ignore = "takes some minutes"]
+#[ignore = "takes some minutes: scripts/exhaustive"]
 fn refuses_every_single_byte_mutant_of_a_report() {
     let Some(real) = Recorded::Nvtrust.load() else { return };
     let mut mutant = real.clone();
@@ -70,7 +70,7 @@ fn signature_holds(real: &DeviceEvidence, mutant: &DeviceEvidence) -> bool {
 
 /// All 255 other values of every byte of a chain.
 #[test]
-#[ignore = "takes some minutes"]
+#[ignore = "takes some minutes: scripts/exhaustive"]
 fn refuses_every_single_byte_mutant_of_a_chain() {
     let Some(real) = Recorded::Nvtrust.load() else { return };
     let mut mutant = real.clone();
