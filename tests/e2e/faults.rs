@@ -1,7 +1,8 @@
 //! Workers that die, stall or are full: typed errors, nothing partial shown as complete, and the
 //! worker keeps serving.
 
-use std::process::{Command, Stdio};
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use chrysalis_tests::{Killed, Running, World, bin, chrysalis, eventually, status};
@@ -10,24 +11,32 @@ fn worker_pid(worker: &Running) -> Option<i64> {
     status(worker.state.path())["worker"]["pid"].as_i64()
 }
 
-#[test]
-fn a_worker_killed_mid_stream_gives_an_error_and_is_restarted() {
-    let Some(world) = World::get() else { return };
-    let worker = Running::start(world);
-    let pid = worker_pid(&worker).expect("status names the worker's process");
+/// Asks for an answer that takes seconds, and returns when its first words are there: from then on the
+/// worker is in the middle of it. Greedy, so that it is the same long answer every time; a sampled one
+/// may end early.
+fn begin_long_answer(world: &World, worker: &Running, pins: &str) -> Child {
     let mut args = vec!["ask".to_owned(), "--worker".into(), worker.address.clone()];
-    args.extend(world.trust());
-    args.extend(["--max-tokens".into(), "400".into(), "--state".into()]);
-    args.extend([worker.state.path().display().to_string(), "Write a very long story.".into()]);
-    let child = Command::new(bin("chrysalis"))
-        .args(&args)
+    args.extend(world.trust_with(pins));
+    args.extend(["--max-tokens".into(), "1500".into(), "--temperature".into(), "0".into()]);
+    args.extend(["--state".into(), worker.state.path().display().to_string()]);
+    args.push("Write a very long story.".into());
+    let mut child = Command::new(bin("chrysalis"))
+        .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Long enough to be in the middle of the answer, far shorter than 400 tokens take.
-    std::thread::sleep(Duration::from_millis(2500));
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).expect("the answer begins");
+    child
+}
+
+#[test]
+fn a_worker_killed_mid_stream_gives_an_error_and_is_restarted() {
+    let Some(world) = World::get() else { return };
+    let worker = Running::start(world);
+    let pid = worker_pid(&worker).expect("status names the worker's process");
+    let child = begin_long_answer(world, &worker, "pins.toml");
     let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
     assert!(killed.success());
     let output = child.wait_with_output().unwrap();
@@ -71,16 +80,7 @@ fn one_request_more_than_the_manifest_allows_is_told_to_wait() {
         args.extend([worker.state.path().display().to_string(), prompt.into()]);
         args
     };
-    let long = Killed(
-        Command::new(bin("chrysalis"))
-            .args(ask("500", "Write a very long story."))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
-    std::thread::sleep(Duration::from_millis(2000));
+    let long = Killed(begin_long_answer(world, &worker, "pins-one.toml"));
     let refused = chrysalis(ask("4", "Hello"));
     assert_ne!(refused.code, 0);
     assert!(refused.stderr.contains("E-BUSY"), "{}", refused.stderr);

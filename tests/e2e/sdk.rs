@@ -50,7 +50,7 @@ fn curl(
 
 fn story(tokens: u32) -> String {
     format!(
-        r#"{{"model":"smollm2-135m-instruct","stream":true,"stream_options":{{"include_usage":true}},"max_tokens":{tokens},"messages":[{{"role":"user","content":"Write a long story."}}]}}"#
+        r#"{{"model":"smollm2-135m-instruct","stream":true,"stream_options":{{"include_usage":true}},"max_tokens":{tokens},"temperature":0,"messages":[{{"role":"user","content":"Write a long story."}}]}}"#
     )
 }
 
