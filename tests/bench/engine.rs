@@ -163,7 +163,13 @@ pub(crate) fn load(gguf: &[u8]) -> Result<CandleEngine> {
 /// A greedy continuation of plain text by at most `max_tokens`.
 pub(crate) fn request(prompt: &str, max_tokens: u32) -> GenerateRequest {
     let input = Input::Text(prompt.as_bytes().to_vec().into());
-    GenerateRequest { input, sampling: Sampling::greedy(), stop: Vec::new(), max_tokens }
+    GenerateRequest {
+        input,
+        sampling: Sampling::greedy(),
+        logit_bias: Vec::new(),
+        stop: Vec::new(),
+        max_tokens,
+    }
 }
 
 fn time(engine: &CandleEngine, task: &Task) -> Result<Timed> {

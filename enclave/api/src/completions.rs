@@ -45,6 +45,7 @@ impl From<CompletionRequest> for InferenceRequest {
             model: options.model,
             input: Input::Text(prompt),
             sampling: options.sampling,
+            logit_bias: options.logit_bias,
             stop: options.stop,
             max_tokens: options.max_tokens,
             stream: options.stream,
@@ -73,6 +74,8 @@ const FIELDS: Fields = Fields {
         "logprobs",
         "frequency_penalty",
         "presence_penalty",
+        "min_p",
+        "logit_bias",
     ],
-    unsupported: &["logit_bias", "min_p", "repetition_penalty", "suffix"],
+    unsupported: &["repetition_penalty", "suffix"],
 };

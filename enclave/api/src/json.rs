@@ -99,6 +99,14 @@ impl<'a> Object<'a> {
         self.optional(name).ok_or_else(|| RequestError::Missing { param: self.field(name) })
     }
 
+    /// Every field that is there, with its name.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> {
+        self.entries
+            .iter()
+            .filter(|(_, raw)| raw.get() != "null")
+            .map(|(name, raw)| (*name, Value { text: raw.get(), path: self.field(name) }))
+    }
+
     /// Path of a field for an error. A name is repeated only if it looks like one: anything else
     /// could be a prompt that went astray.
     pub(crate) fn field(&self, name: &str) -> String {

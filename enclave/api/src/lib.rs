@@ -54,6 +54,6 @@ pub use error::{ApiError, ErrorKind};
 pub use limits::Limits;
 pub use models::{ModelCard, models_json};
 pub use refusal::RequestError;
-pub use request::{Endpoint, InferenceRequest, Input, Message, Role, Sampling};
+pub use request::{Endpoint, InferenceRequest, Input, LogitBias, Message, Role, Sampling};
 pub use response::{FinishReason, Responder, TokenUsage};
 pub use secret::{Completion, Prompt};

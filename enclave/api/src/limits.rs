@@ -56,6 +56,12 @@ pub const MAX_NAME_CHARS: usize = 64;
 pub const MAX_TEMPERATURE: f64 = 2.0;
 /// Highest `top_k`: more than any vocabulary.
 pub const MAX_TOP_K: u32 = 1 << 24;
+/// Largest penalty either way.
+pub const MAX_PENALTY: f64 = 2.0;
+/// Largest change of a logit either way.
+pub const MAX_LOGIT_BIAS: f64 = 100.0;
+/// Most changed logits; [`MAX_FIELDS`] of the object they are written as.
+pub const MAX_LOGIT_BIASES: usize = MAX_FIELDS;
 /// `max_tokens` of a completion that does not say; OpenAI's default.
 pub const DEFAULT_COMPLETION_TOKENS: u32 = 16;
 /// Largest answer a client reads, in bytes: a million tokens of text, escaped.

@@ -3,10 +3,11 @@
 
 use crate::json::{Fields, Object, Value};
 use crate::limits::{
-    Limits, MAX_MODEL_BYTES, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE, MAX_TOP_K, MAX_USER_BYTES,
+    Limits, MAX_LOGIT_BIAS, MAX_MODEL_BYTES, MAX_PENALTY, MAX_STOP_BYTES, MAX_STOPS,
+    MAX_TEMPERATURE, MAX_TOP_K, MAX_USER_BYTES,
 };
 use crate::refusal::RequestError;
-use crate::request::Sampling;
+use crate::request::{LogitBias, Sampling};
 use crate::secret::Prompt;
 
 /// Everything but the input of a request.
@@ -14,6 +15,7 @@ use crate::secret::Prompt;
 pub(crate) struct Options {
     pub(crate) model: String,
     pub(crate) sampling: Sampling,
+    pub(crate) logit_bias: Vec<LogitBias>,
     pub(crate) stop: Vec<Prompt>,
     pub(crate) max_tokens: Option<u32>,
     pub(crate) stream: bool,
@@ -29,6 +31,7 @@ impl Options {
         Ok(Self {
             model: model(object)?,
             sampling: sampling(object)?,
+            logit_bias: object.optional("logit_bias").map_or(Ok(Vec::new()), |v| logit_bias(&v))?,
             stop: object.optional("stop").map_or(Ok(Vec::new()), |v| stops(&v))?,
             max_tokens: max_tokens(object, limits)?,
             stream,
@@ -45,13 +48,6 @@ fn defaults_only(object: &Object<'_>) -> Result<(), RequestError> {
             && value.number()? != 1.0
         {
             return Err(RequestError::UnsupportedValue { param: value.path(), allowed: "1" });
-        }
-    }
-    for name in ["frequency_penalty", "presence_penalty"] {
-        if let Some(value) = object.optional(name)
-            && value.number()? != 0.0
-        {
-            return Err(RequestError::UnsupportedValue { param: value.path(), allowed: "0" });
         }
     }
     // `logprobs` is a number in completions, where even 0 asks for something.
@@ -103,12 +99,42 @@ fn sampling(object: &Object<'_>) -> Result<Sampling, RequestError> {
     };
     let top_k = object.optional("top_k").map(|v| v.integer(1, MAX_TOP_K.into())).transpose()?;
     let seed = object.optional("seed").map(|v| v.integer(i64::MIN, i64::MAX)).transpose()?;
+    let min_p = match object.optional("min_p") {
+        None => 0.0,
+        Some(v) => in_range(&v, (0.0..=1.0).contains(&v.number()?), "from 0 to 1")?,
+    };
     Ok(Sampling {
         temperature,
         top_p,
         top_k: top_k.and_then(|k| u32::try_from(k).ok()),
+        min_p,
+        frequency_penalty: penalty(object, "frequency_penalty")?,
+        presence_penalty: penalty(object, "presence_penalty")?,
         seed: seed.map(i64::cast_unsigned),
     })
+}
+
+fn penalty(object: &Object<'_>, name: &str) -> Result<f32, RequestError> {
+    let Some(value) = object.optional(name) else { return Ok(0.0) };
+    in_range(&value, (-MAX_PENALTY..=MAX_PENALTY).contains(&value.number()?), "from -2 to 2")
+}
+
+/// An object from token ids to changes; a change of 0 is none. In the order of the ids, so that a
+/// request has one encoding. What ids the model has is the engine's to say.
+fn logit_bias(value: &Value<'_>) -> Result<Vec<LogitBias>, RequestError> {
+    let mut out = Vec::new();
+    for (name, value) in value.object_lenient()?.values() {
+        // One spelling of an id, so that none is named twice.
+        let token = name.parse().ok().filter(|token: &u32| token.to_string() == name);
+        let token = token.ok_or_else(|| RequestError::Unknown { param: value.path() })?;
+        let allowed = (-MAX_LOGIT_BIAS..=MAX_LOGIT_BIAS).contains(&value.number()?);
+        let bias = in_range(&value, allowed, "from -100 to 100")?;
+        if bias != 0.0 {
+            out.push(LogitBias { token, bias });
+        }
+    }
+    out.sort_unstable_by_key(|bias| bias.token);
+    Ok(out)
 }
 
 fn in_range(value: &Value<'_>, ok: bool, allowed: &str) -> Result<f32, RequestError> {

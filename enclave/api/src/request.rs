@@ -27,6 +27,8 @@ pub struct InferenceRequest {
     pub input: Input,
     /// How tokens are drawn.
     pub sampling: Sampling,
+    /// Changes of single logits by token id, ascending; at most [`crate::limits::MAX_LOGIT_BIASES`].
+    pub logit_bias: Vec<LogitBias>,
     /// Strings that end the answer; at most [`crate::limits::MAX_STOPS`].
     pub stop: Vec<Prompt>,
     /// Most tokens to generate; `None` leaves it to the worker.
@@ -92,8 +94,23 @@ pub struct Sampling {
     pub top_p: f32,
     /// At least 1.
     pub top_k: Option<u32>,
+    /// From 0, which is off, to 1.
+    pub min_p: f32,
+    /// Within [`crate::limits::MAX_PENALTY`] either way; 0 is off.
+    pub frequency_penalty: f32,
+    /// Within [`crate::limits::MAX_PENALTY`] either way; 0 is off.
+    pub presence_penalty: f32,
     /// The API's signed seed, as its two's complement.
     pub seed: Option<u64>,
+}
+
+/// A change of one token's logit, and never 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogitBias {
+    /// Id of the token in the model's vocabulary.
+    pub token: u32,
+    /// Within [`crate::limits::MAX_LOGIT_BIAS`] either way.
+    pub bias: f32,
 }
 
 impl InferenceRequest {
@@ -116,14 +133,26 @@ impl InferenceRequest {
     /// | max_tokens opt u32 | stops u8 | stops x (len u32 | bytes)
     /// ```
     ///
+    /// A request that changes logits, by `min_p`, a penalty or a bias, has `v2` in place of `v1` and
+    /// goes on with
+    ///
+    /// ```text
+    /// min_p f32 | frequency_penalty f32 | presence_penalty f32 | biases u8 | biases x (token u32 | bias f32)
+    /// ```
+    ///
     /// Big endian, floats by their IEEE 754 bits; `opt` is `00`, or `01` and the value. The stop
     /// strings in it may be secrets.
     #[must_use]
     pub fn canonical_sampling_bytes(&self) -> SecretBytes {
         let size = |stop: &Prompt| stop.len().saturating_add(4);
         let stops = self.stop.iter().map(size).fold(0, usize::saturating_add);
-        let mut out = Vec::with_capacity(stops.saturating_add(SAMPLING_FIXED_BYTES));
-        out.extend_from_slice(SAMPLING_DOMAIN);
+        let biases = self.logit_bias.len().saturating_mul(8);
+        let size = SAMPLING_FIXED_BYTES.saturating_add(stops).saturating_add(biases);
+        let mut out = Vec::with_capacity(size);
+        let Sampling { min_p, frequency_penalty, presence_penalty, .. } = self.sampling;
+        let changes = [min_p, frequency_penalty, presence_penalty];
+        let second = changes != [0.0; 3] || !self.logit_bias.is_empty();
+        out.extend_from_slice(if second { SAMPLING_DOMAIN_V2 } else { SAMPLING_DOMAIN });
         out.extend_from_slice(&self.sampling.temperature.to_bits().to_be_bytes());
         out.extend_from_slice(&self.sampling.top_p.to_bits().to_be_bytes());
         optional(&mut out, self.sampling.top_k.map(u32::to_be_bytes));
@@ -133,6 +162,14 @@ impl InferenceRequest {
         for stop in &self.stop {
             out.extend_from_slice(&u32::try_from(stop.len()).unwrap_or(u32::MAX).to_be_bytes());
             out.extend_from_slice(stop.expose().as_bytes());
+        }
+        if second {
+            out.extend(changes.iter().flat_map(|value| value.to_bits().to_be_bytes()));
+            out.push(u8::try_from(self.logit_bias.len()).unwrap_or(u8::MAX));
+            for LogitBias { token, bias } in &self.logit_bias {
+                out.extend_from_slice(&token.to_be_bytes());
+                out.extend_from_slice(&bias.to_bits().to_be_bytes());
+            }
         }
         SecretBytes::new(out)
     }
@@ -146,8 +183,9 @@ fn optional<const N: usize>(out: &mut Vec<u8>, value: Option<[u8; N]>) {
 }
 
 const SAMPLING_DOMAIN: &[u8] = b"chrysalis/sampling/v1";
-/// Domain 21, two floats, three optional numbers and a count.
-const SAMPLING_FIXED_BYTES: usize = 21 + 8 + 5 + 9 + 5 + 1;
+const SAMPLING_DOMAIN_V2: &[u8] = b"chrysalis/sampling/v2";
+/// Domain 21, two floats, three optional numbers, a count; three floats and a count more in v2.
+const SAMPLING_FIXED_BYTES: usize = 21 + 8 + 5 + 9 + 5 + 1 + 12 + 1;
 
 #[cfg(test)]
 mod tests {
@@ -183,6 +221,13 @@ mod tests {
             r#","stop":"a""#,
             r#","stop":["a","b"]"#,
             r#","stop":"ab""#,
+            r#","min_p":0.1"#,
+            r#","frequency_penalty":0.1"#,
+            r#","presence_penalty":0.1"#,
+            r#","logit_bias":{"1":1}"#,
+            r#","logit_bias":{"2":1}"#,
+            r#","logit_bias":{"1":2}"#,
+            r#","logit_bias":{"1":1,"2":1}"#,
         ];
         let bytes = all.map(|s| {
             request(&format!(r#"{{"model":"m","prompt":"p"{s}}}"#))
@@ -191,6 +236,30 @@ mod tests {
                 .to_vec()
         });
         assert!((0..all.len()).all(|i| (0..i).all(|j| bytes[i] != bytes[j])));
+    }
+
+    #[test]
+    fn changed_logits_have_a_second_documented_encoding() {
+        let r = request(
+            r#"{"model":"m","prompt":"p","max_tokens":9,"min_p":0.5,"presence_penalty":-1,
+                "logit_bias":{"258":-2,"7":1}}"#,
+        );
+        let mut expected = b"chrysalis/sampling/v2".to_vec();
+        expected.extend_from_slice(&[0x3f, 0x80, 0, 0, 0x3f, 0x80, 0, 0, 0, 0]);
+        expected.extend_from_slice(&[1, 0, 0, 0, 9, 0]);
+        expected.extend_from_slice(&[0x3f, 0, 0, 0, 0, 0, 0, 0, 0xbf, 0x80, 0, 0]);
+        expected.extend_from_slice(&[2, 0, 0, 0, 7, 0x3f, 0x80, 0, 0, 0, 0, 1, 2, 0xc0, 0, 0, 0]);
+        assert_eq!(r.canonical_sampling_bytes().expose(), expected);
+    }
+
+    #[test]
+    fn a_change_of_nothing_is_the_first_encoding() {
+        let bytes = |more: &str| {
+            request(&format!(r#"{{"model":"m","prompt":"p"{more}}}"#)).canonical_sampling_bytes()
+        };
+        let nothing =
+            r#","min_p":0,"presence_penalty":-0.0,"frequency_penalty":0,"logit_bias":{"5":0}"#;
+        assert_eq!(bytes(nothing).expose(), bytes("").expose());
     }
 
     #[test]

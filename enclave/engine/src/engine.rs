@@ -127,9 +127,9 @@ impl Engine for CandleEngine {
     }
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
-        request.check()?;
+        request.check(self.info.vocab)?;
         let slot = Slot::take(&self.slots, self.limit)?;
-        let GenerateRequest { input, sampling, stop, max_tokens } = request;
+        let GenerateRequest { input, sampling, logit_bias, stop, max_tokens } = request;
         let prompt = self.text.prompt(&input)?;
         let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let max_tokens = max_tokens.min(self.info.context_tokens.saturating_sub(prompt_tokens));
@@ -147,7 +147,7 @@ impl Engine for CandleEngine {
         let control = Control::new(prompt_tokens);
         let job = Job {
             prompt,
-            sampler: Sampler::new(&sampling, seed),
+            sampler: Sampler::new(&sampling, logit_bias, seed),
             stops: StopMatcher::new(stops),
             max_tokens,
             events,

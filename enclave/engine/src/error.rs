@@ -3,7 +3,10 @@
 
 use thiserror::Error;
 
-use crate::request::{MAX_MESSAGES, MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE};
+use crate::request::{
+    MAX_LOGIT_BIAS, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PENALTY, MAX_PROMPT_BYTES, MAX_STOP_BYTES,
+    MAX_STOPS, MAX_TEMPERATURE,
+};
 use crate::template::{MAX_RENDERED_BYTES, MAX_TEMPLATE_BYTES, TEMPLATE_FUEL};
 
 /// Why a model file was refused. The next step is always the same: pack a model this build runs.
@@ -231,6 +234,40 @@ pub enum EngineError {
     /// `top_k` is zero.
     #[error("top_k is 0; leave it out to consider every token")]
     TopKZero,
+    /// `min_p` outside 0 to 1.
+    #[error("min_p {got} is out of range; it must be at least 0 and at most 1")]
+    MinP {
+        /// Value found, printed.
+        got: String,
+    },
+    /// A penalty outside its range.
+    #[error("penalty {got} is out of range; it must be from -{MAX_PENALTY} to {MAX_PENALTY}")]
+    Penalty {
+        /// Value found, printed.
+        got: String,
+    },
+    /// More changed logits than [`MAX_LOGIT_BIASES`].
+    #[error("{got} logit biases; at most {MAX_LOGIT_BIASES} are accepted")]
+    TooManyBiases {
+        /// Number found.
+        got: usize,
+    },
+    /// A logit bias for a token the model does not have.
+    #[error("logit bias for token {got}; this model's tokens are 0 to {}", vocabulary.saturating_sub(1))]
+    BiasToken {
+        /// Token found.
+        got: u32,
+        /// Number of tokens of the model.
+        vocabulary: u32,
+    },
+    /// A logit bias outside its range.
+    #[error(
+        "logit bias {got} is out of range; it must be from -{MAX_LOGIT_BIAS} to {MAX_LOGIT_BIAS}"
+    )]
+    Bias {
+        /// Value found, printed.
+        got: String,
+    },
     /// More stop strings than [`MAX_STOPS`].
     #[error("{got} stop strings; the limit is {MAX_STOPS}")]
     TooManyStops {
@@ -333,6 +370,11 @@ impl EngineError {
             Self::Temperature { .. } => "E-TEMPERATURE",
             Self::TopP { .. } => "E-TOP-P",
             Self::TopKZero => "E-TOP-K",
+            Self::MinP { .. } => "E-MIN-P",
+            Self::Penalty { .. } => "E-PENALTY",
+            Self::TooManyBiases { .. } | Self::BiasToken { .. } | Self::Bias { .. } => {
+                "E-LOGIT-BIAS"
+            }
             Self::TooManyStops { .. } => "E-STOP-COUNT",
             Self::StopEmpty { .. } => "E-STOP-EMPTY",
             Self::StopTooLong { .. } => "E-STOP-BYTES",

@@ -61,8 +61,9 @@ pub use engine::{CandleEngine, EngineOptions};
 pub use error::{EngineError, ModelError, TemplateError};
 pub use model::MAX_CONTEXT_TOKENS;
 pub use request::{
-    ChatMessage, Control, Event, FinishReason, GenerateRequest, Generation, Input, MAX_MESSAGES,
-    MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE, Role, Sampling, TokenUsage,
+    ChatMessage, Control, Event, FinishReason, GenerateRequest, Generation, Input, LogitBias,
+    MAX_LOGIT_BIAS, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PENALTY, MAX_PROMPT_BYTES, MAX_STOP_BYTES,
+    MAX_STOPS, MAX_TEMPERATURE, Role, Sampling, TokenUsage,
 };
 pub use scheduler::PREFILL_CHUNK_TOKENS;
 pub use template::{MAX_RENDERED_BYTES, MAX_TEMPLATE_BYTES, TEMPLATE_FUEL};

@@ -16,6 +16,8 @@ pub struct GenerateRequest {
     pub input: Input,
     /// How tokens are drawn.
     pub sampling: Sampling,
+    /// Added to the logits of single tokens before anything else; at most [`MAX_LOGIT_BIASES`].
+    pub logit_bias: Vec<LogitBias>,
     /// Strings that end the answer; they are not part of it. UTF-8.
     pub stop: Vec<SecretBytes>,
     /// Most tokens to generate. Cut to what the context leaves.
@@ -60,6 +62,12 @@ pub struct Sampling {
     pub top_p: f32,
     /// Only this many of the most likely tokens.
     pub top_k: Option<u32>,
+    /// Only tokens at least this fraction as likely as the most likely one; 0 is off.
+    pub min_p: f32,
+    /// Taken off a token's logit for every time it was generated already; 0 is off.
+    pub frequency_penalty: f32,
+    /// Taken off a token's logit once if it was generated already; 0 is off.
+    pub presence_penalty: f32,
     /// The same seed, model and request give the same answer. `None` draws one from
     /// [`crate::EngineOptions::entropy`].
     pub seed: Option<u64>,
@@ -69,8 +77,25 @@ impl Sampling {
     /// Always the most likely token.
     #[must_use]
     pub const fn greedy() -> Self {
-        Self { temperature: 0.0, top_p: 1.0, top_k: None, seed: None }
+        Self {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: None,
+            min_p: 0.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            seed: None,
+        }
     }
+}
+
+/// A change to one token's logit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogitBias {
+    /// Id of the token in the model's vocabulary.
+    pub token: u32,
+    /// Added to its logit, from -[`MAX_LOGIT_BIAS`] to [`MAX_LOGIT_BIAS`].
+    pub bias: f32,
 }
 
 /// A request in progress.
@@ -167,9 +192,10 @@ pub struct TokenUsage {
 }
 
 impl GenerateRequest {
-    /// Refuses every parameter out of range. NaN is out of every range.
-    pub(crate) fn check(&self) -> Result<(), EngineError> {
-        let Sampling { temperature, top_p, top_k, .. } = self.sampling;
+    /// Refuses every parameter out of range for a model with this many tokens. NaN is out of every
+    /// range.
+    pub(crate) fn check(&self, vocabulary: u32) -> Result<(), EngineError> {
+        let Sampling { temperature, top_p, top_k, min_p, .. } = self.sampling;
         if !(0.0..=MAX_TEMPERATURE).contains(&temperature) {
             return Err(EngineError::Temperature { got: temperature.to_string() });
         }
@@ -178,6 +204,25 @@ impl GenerateRequest {
         }
         if top_k == Some(0) {
             return Err(EngineError::TopKZero);
+        }
+        if !(0.0..=1.0).contains(&min_p) {
+            return Err(EngineError::MinP { got: min_p.to_string() });
+        }
+        for penalty in [self.sampling.frequency_penalty, self.sampling.presence_penalty] {
+            if !(-MAX_PENALTY..=MAX_PENALTY).contains(&penalty) {
+                return Err(EngineError::Penalty { got: penalty.to_string() });
+            }
+        }
+        if self.logit_bias.len() > MAX_LOGIT_BIASES {
+            return Err(EngineError::TooManyBiases { got: self.logit_bias.len() });
+        }
+        for LogitBias { token, bias } in &self.logit_bias {
+            if *token >= vocabulary {
+                return Err(EngineError::BiasToken { got: *token, vocabulary });
+            }
+            if !(-MAX_LOGIT_BIAS..=MAX_LOGIT_BIAS).contains(bias) {
+                return Err(EngineError::Bias { got: bias.to_string() });
+            }
         }
         if self.max_tokens == 0 {
             return Err(EngineError::MaxTokensZero);
@@ -217,6 +262,12 @@ impl GenerateRequest {
 
 /// Highest temperature, as in the OpenAI API.
 pub const MAX_TEMPERATURE: f32 = 2.0;
+/// Largest penalty either way, as in the OpenAI API.
+pub const MAX_PENALTY: f32 = 2.0;
+/// Most changed logits of one request.
+pub const MAX_LOGIT_BIASES: usize = 64;
+/// Largest change of a logit either way, as in the OpenAI API: enough to ban or to force a token.
+pub const MAX_LOGIT_BIAS: f32 = 100.0;
 /// Most stop strings, as in the OpenAI API.
 pub const MAX_STOPS: usize = 4;
 /// Longest stop string, in bytes. Text of this length is held back while it may still match.

@@ -6,13 +6,19 @@ use std::cmp::Ordering;
 use zeroize::Zeroizing;
 
 use crate::error::EngineError;
-use crate::request::Sampling;
+use crate::request::{LogitBias, Sampling};
 
 /// The sampler of one request.
 pub(crate) struct Sampler {
     temperature: f32,
     top_p: f32,
     top_k: usize,
+    min_p: f64,
+    frequency_penalty: f32,
+    presence_penalty: f32,
+    bias: Vec<LogitBias>,
+    /// How often each token was drawn; empty while no penalty asks. The completion, in short: wiped.
+    counts: Zeroizing<Vec<u16>>,
     rng: Xoshiro,
 }
 
@@ -24,17 +30,58 @@ struct Candidate {
 
 impl Sampler {
     /// A sampler for checked parameters.
-    pub(crate) fn new(sampling: &Sampling, seed: u64) -> Self {
+    pub(crate) fn new(sampling: &Sampling, bias: Vec<LogitBias>, seed: u64) -> Self {
         Self {
             temperature: sampling.temperature,
             top_p: sampling.top_p,
             top_k: sampling.top_k.and_then(|k| usize::try_from(k).ok()).unwrap_or(usize::MAX),
+            min_p: sampling.min_p.into(),
+            frequency_penalty: sampling.frequency_penalty,
+            presence_penalty: sampling.presence_penalty,
+            bias,
+            counts: Zeroizing::default(),
             rng: Xoshiro::seeded(seed),
         }
     }
 
-    /// The next token among `logits`, whose index is the token id.
+    /// The next token among `logits`, whose index is the token id. In this order: biases and
+    /// penalties, temperature, `min_p`, `top_k`, `top_p`.
     pub(crate) fn draw(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
+        let adjusted = self.adjusted(logits);
+        let token = self.choose(adjusted.as_deref().map_or(logits, Vec::as_slice))?;
+        if self.penalises() {
+            self.counts.resize(logits.len(), 0);
+            let count = usize::try_from(token).ok().and_then(|at| self.counts.get_mut(at));
+            if let Some(count) = count {
+                *count = count.saturating_add(1);
+            }
+        }
+        Ok(token)
+    }
+
+    fn penalises(&self) -> bool {
+        self.frequency_penalty != 0.0 || self.presence_penalty != 0.0
+    }
+
+    /// The logits with biases and penalties applied; `None` where there is nothing to apply.
+    fn adjusted(&self, logits: &[f32]) -> Option<Zeroizing<Vec<f32>>> {
+        if self.bias.is_empty() && self.counts.is_empty() {
+            return None;
+        }
+        let mut out = Zeroizing::new(logits.to_vec());
+        for LogitBias { token, bias } in &self.bias {
+            let logit = usize::try_from(*token).ok().and_then(|at| out.get_mut(at));
+            if let Some(logit) = logit {
+                *logit += bias;
+            }
+        }
+        for (logit, count) in out.iter_mut().zip(self.counts.iter()).filter(|(_, n)| **n > 0) {
+            *logit -= f32::from(*count) * self.frequency_penalty + self.presence_penalty;
+        }
+        Some(out)
+    }
+
+    fn choose(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
         let best = argmax(logits)?;
         if self.temperature == 0.0 || self.top_k == 1 {
             return Ok(best.id);
@@ -42,6 +89,9 @@ impl Sampler {
         let mut all: Zeroizing<Vec<Candidate>> = Zeroizing::new(
             (0u32..).zip(logits).map(|(id, logit)| Candidate { id, logit: *logit }).collect(),
         );
+        if self.min_p > 0.0 {
+            all.retain(|c| self.weight(*c, best.logit) >= self.min_p);
+        }
         let count = self.top_k.min(all.len());
         // Total weight of what top-k leaves, before the nucleus is cut out of it.
         keep_best(&mut all, count);

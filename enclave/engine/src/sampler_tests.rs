@@ -3,7 +3,8 @@
 use super::*;
 
 fn sampler(temperature: f32, top_p: f32, top_k: Option<u32>, seed: u64) -> Sampler {
-    Sampler::new(&Sampling { temperature, top_p, top_k, seed: None }, seed)
+    let sampling = Sampling { temperature, top_p, top_k, ..Sampling::greedy() };
+    Sampler::new(&sampling, Vec::new(), seed)
 }
 
 fn frequencies(sampler: &mut Sampler, logits: &[f32], draws: u32) -> Vec<f64> {
@@ -102,4 +103,56 @@ fn refuses_logits_that_are_no_numbers() {
             assert_eq!(sampler(temperature, 1.0, None, 1).draw(&logits), refused);
         }
     }
+}
+
+#[test]
+fn min_p_keeps_what_is_likely_enough_beside_the_best() {
+    let sampling = Sampling { temperature: 1.0, min_p: 0.5, ..Sampling::greedy() };
+    let mut sampler = Sampler::new(&sampling, Vec::new(), 3);
+    // 0.24 is less than half of 0.5, 0.26 is more.
+    let got = frequencies(&mut sampler, &ln(&[0.24, 0.5, 0.26]), 20_000);
+    assert_eq!(got[0], 0.0);
+    assert!((got[1] - 0.5 / 0.76).abs() < 0.015, "{}", got[1]);
+}
+
+#[test]
+fn min_p_of_one_leaves_the_most_likely() {
+    let sampling = Sampling { temperature: 2.0, min_p: 1.0, ..Sampling::greedy() };
+    let mut sampler = Sampler::new(&sampling, Vec::new(), 3);
+    assert_eq!(frequencies(&mut sampler, &ln(&[0.3, 0.4, 0.3]), 1_000)[1], 1.0);
+}
+
+#[test]
+fn a_bias_bans_or_forces_a_token() {
+    let logits = ln(&[0.5, 0.3, 0.2]);
+    for (bias, want) in
+        [(LogitBias { token: 0, bias: -100.0 }, 1), (LogitBias { token: 2, bias: 100.0 }, 2)]
+    {
+        let mut sampler = Sampler::new(&Sampling::greedy(), vec![bias], 1);
+        assert_eq!(sampler.draw(&logits).unwrap(), want);
+    }
+}
+
+#[test]
+fn frequency_penalty_counts_every_time_and_presence_penalty_once() {
+    let logits = [2.0, 1.0, 0.3];
+    let tokens = |sampling: Sampling, n: usize| {
+        let mut sampler = Sampler::new(&sampling, Vec::new(), 1);
+        (0..n).map(|_| sampler.draw(&logits).unwrap()).collect::<Vec<_>>()
+    };
+    // 2.0 leads, then 1.4, then 1.0 over 0.8, then 0.8 over 0.4, then 0.4 over 0.3 and 0.2.
+    let frequency = Sampling { frequency_penalty: 0.6, ..Sampling::greedy() };
+    assert_eq!(tokens(frequency, 5), [0, 0, 1, 0, 1]);
+    // 2.0 falls to 0.9 once and stays there; 1.0 falls to -0.1.
+    let presence = Sampling { presence_penalty: 1.1, ..Sampling::greedy() };
+    assert_eq!(tokens(presence, 4), [0, 1, 0, 0]);
+    let negative = Sampling { frequency_penalty: -2.0, ..Sampling::greedy() };
+    assert_eq!(tokens(negative, 3), [0, 0, 0]);
+}
+
+#[test]
+fn without_penalties_nothing_is_counted() {
+    let mut sampler = sampler(1.0, 1.0, None, 1);
+    sampler.draw(&[1.0, 2.0]).unwrap();
+    assert!(sampler.counts.is_empty());
 }

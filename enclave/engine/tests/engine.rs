@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use chrysalis_engine::testing::{Collected, IM_END, Probe, TinyModel, chat, collect, text};
 use chrysalis_engine::{
     CandleEngine, Engine, EngineError, EngineOptions, Event, FinishReason, GenerateRequest, Input,
-    MAX_MESSAGES, MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOPS, ModelError, PREFILL_CHUNK_TOKENS,
-    Role, Sampling, TemplateError,
+    LogitBias, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOPS,
+    ModelError, PREFILL_CHUNK_TOKENS, Role, Sampling, TemplateError,
 };
 
 fn engine(model: &TinyModel) -> CandleEngine {
@@ -16,7 +16,13 @@ fn engine(model: &TinyModel) -> CandleEngine {
 }
 
 fn request(input: Input, max_tokens: u32) -> GenerateRequest {
-    GenerateRequest { input, sampling: Sampling::greedy(), stop: Vec::new(), max_tokens }
+    GenerateRequest {
+        input,
+        sampling: Sampling::greedy(),
+        logit_bias: Vec::new(),
+        stop: Vec::new(),
+        max_tokens,
+    }
 }
 
 fn hello(max_tokens: u32) -> GenerateRequest {
@@ -102,7 +108,7 @@ fn every_delta_of_a_random_model_is_text() {
     for seed in 0..4 {
         let engine = engine(&TinyModel::random(seed));
         let mut hot = hello(200);
-        hot.sampling = Sampling { temperature: 2.0, top_p: 1.0, top_k: None, seed: Some(seed) };
+        hot.sampling = Sampling { temperature: 2.0, seed: Some(seed), ..Sampling::greedy() };
         // `collect` fails on a delta that is not UTF-8.
         assert!(answer(&engine, hot).deltas.iter().all(|d| !d.is_empty()));
     }
@@ -123,7 +129,8 @@ fn seeds_decide_and_nothing_else() {
     let engine = engine(&TinyModel::random(5));
     let draw = |seed| {
         let mut r = hello(40);
-        r.sampling = Sampling { temperature: 1.5, top_p: 0.95, top_k: Some(50), seed };
+        r.sampling =
+            Sampling { temperature: 1.5, top_p: 0.95, top_k: Some(50), seed, ..Sampling::greedy() };
         answer(&engine, r).text()
     };
     assert_eq!(draw(Some(1)), draw(Some(1)));
@@ -339,6 +346,51 @@ fn refuses_top_k_zero() {
     let mut r = hello(1);
     r.sampling.top_k = Some(0);
     assert_eq!(refusal(r), EngineError::TopKZero);
+}
+
+#[test]
+fn refuses_a_min_p_or_a_penalty_out_of_range() {
+    for got in [f32::NAN, -0.1, 1.1] {
+        let mut r = hello(1);
+        r.sampling.min_p = got;
+        assert_eq!(refusal(r), EngineError::MinP { got: got.to_string() });
+    }
+    for got in [f32::NAN, -2.1, 2.1] {
+        let mut r = hello(1);
+        r.sampling.frequency_penalty = got;
+        assert_eq!(refusal(r), EngineError::Penalty { got: got.to_string() });
+        let mut r = hello(1);
+        r.sampling.presence_penalty = got;
+        assert_eq!(refusal(r), EngineError::Penalty { got: got.to_string() });
+    }
+}
+
+#[test]
+fn refuses_a_logit_bias_that_is_out_of_range_or_of_no_token() {
+    let biased = |logit_bias| refusal(GenerateRequest { logit_bias, ..hello(1) });
+    let bias = |token, bias| LogitBias { token, bias };
+    for got in [f32::NAN, -100.1, 100.1] {
+        assert_eq!(biased(vec![bias(0, got)]), EngineError::Bias { got: got.to_string() });
+    }
+    let got = MAX_LOGIT_BIASES + 1;
+    assert_eq!(biased(vec![bias(0, 1.0); got]), EngineError::TooManyBiases { got });
+    let refused = biased(vec![bias(0, 1.0), bias(u32::MAX, 1.0)]);
+    assert!(matches!(refused, EngineError::BiasToken { got: u32::MAX, .. }), "{refused:?}");
+}
+
+#[test]
+fn a_banned_token_is_not_generated_and_a_forced_one_is() {
+    let file = TinyModel::random(3).build();
+    let probe = Probe::load(&file).unwrap();
+    let engine = CandleEngine::load(&file, EngineOptions::new(|| 42)).unwrap();
+    let answer = |logit_bias| {
+        collect(engine.generate(GenerateRequest { logit_bias, ..hello(6) }).unwrap()).text()
+    };
+    let bias = |token, bias| LogitBias { token, bias };
+    let forced = answer(vec![bias(70, 100.0)]);
+    assert_eq!(forced.as_bytes(), probe.decode(&[70; 6]));
+    // The same token forced and banned: only the ban is left of it.
+    assert_ne!(answer(vec![bias(70, 100.0), bias(70, -100.0), bias(71, 90.0)]), forced);
 }
 
 #[test]

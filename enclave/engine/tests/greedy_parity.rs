@@ -141,6 +141,7 @@ fn the_engine_streams_the_tokens_of_the_reference() {
     let request = GenerateRequest {
         input: case.input(),
         sampling: Sampling::greedy(),
+        logit_bias: Vec::new(),
         stop: Vec::new(),
         max_tokens: 8,
     };

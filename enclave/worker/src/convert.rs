@@ -104,8 +104,16 @@ pub fn job(
             temperature: s.temperature,
             top_p: s.top_p,
             top_k: s.top_k,
+            min_p: s.min_p,
+            frequency_penalty: s.frequency_penalty,
+            presence_penalty: s.presence_penalty,
             seed: s.seed,
         },
+        logit_bias: request
+            .logit_bias
+            .iter()
+            .map(|b| engine::LogitBias { token: b.token, bias: b.bias })
+            .collect(),
         stop: std::mem::take(&mut request.stop).into_iter().map(|s| s.into_secret()).collect(),
         max_tokens,
     })
@@ -134,5 +142,6 @@ pub fn engine_error(error: &engine::EngineError) -> ApiError {
 
 // What the API accepts the engine accepts too: a request is refused once, by the name of its field.
 const _: () = assert!(limits::MAX_MESSAGES <= engine::MAX_MESSAGES);
+const _: () = assert!(limits::MAX_LOGIT_BIASES <= engine::MAX_LOGIT_BIASES);
 const _: () = assert!(limits::MAX_STOPS <= engine::MAX_STOPS);
 const _: () = assert!(limits::MAX_STOP_BYTES <= engine::MAX_STOP_BYTES);

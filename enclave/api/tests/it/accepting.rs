@@ -1,6 +1,6 @@
 //! What the official SDKs send, and what becomes of it.
 
-use chrysalis_api::{InferenceRequest, Input, Limits, Role, Sampling};
+use chrysalis_api::{InferenceRequest, Input, Limits, LogitBias, Role, Sampling};
 use chrysalis_wire::manifest::LimitsSection;
 
 use crate::{chat, chat_of, chat_with, completion_with};
@@ -17,12 +17,23 @@ fn reads_a_chat_with_every_supported_field() {
         "temperature":0.7,"top_p":0.9,"top_k":40,"max_tokens":128,"stop":["\n\n","END"],"seed":42,
         "stream":true,"stream_options":{"include_usage":true,"include_obfuscation":true},"n":1,
         "user":"someone","logprobs":false,"response_format":{"type":"text"},
-        "frequency_penalty":0,"presence_penalty":0.0,"store":false}"#,
+        "frequency_penalty":0.5,"presence_penalty":-2,"min_p":0.05,"logit_bias":{"50":-100,"7":1.5},
+        "store":false}"#,
     )
     .unwrap();
     assert_eq!(r.model, "m");
-    let sampling = Sampling { temperature: 0.7, top_p: 0.9, top_k: Some(40), seed: Some(42) };
+    let sampling = Sampling {
+        temperature: 0.7,
+        top_p: 0.9,
+        top_k: Some(40),
+        min_p: 0.05,
+        frequency_penalty: 0.5,
+        presence_penalty: -2.0,
+        seed: Some(42),
+    };
     assert_eq!(r.sampling, sampling);
+    let bias = |token, bias| LogitBias { token, bias };
+    assert_eq!(r.logit_bias, [bias(7, 1.5), bias(50, -100.0)]);
     assert_eq!(r.stop.iter().map(|s| s.expose()).collect::<Vec<_>>(), ["\n\n", "END"]);
     assert_eq!(r.max_tokens, Some(128));
     assert!(r.stream && r.include_usage && r.include_obfuscation);
@@ -32,7 +43,16 @@ fn reads_a_chat_with_every_supported_field() {
 #[test]
 fn what_is_left_out_has_openais_defaults() {
     let r = chat_with("").unwrap();
-    let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: None, seed: None };
+    let sampling = Sampling {
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: None,
+        min_p: 0.0,
+        frequency_penalty: 0.0,
+        presence_penalty: 0.0,
+        seed: None,
+    };
+    assert!(r.logit_bias.is_empty());
     assert_eq!(r.sampling, sampling);
     assert_eq!((r.max_tokens, r.stop.len()), (None, 0));
     assert!(!r.stream && !r.include_usage && !r.include_obfuscation);

@@ -1,7 +1,8 @@
 //! What is refused, with which code and about which field.
 
 use chrysalis_api::limits::{
-    MAX_CONTENT_PARTS, MAX_FIELDS, MAX_MODEL_BYTES, MAX_STOP_BYTES, MAX_USER_BYTES,
+    MAX_CONTENT_PARTS, MAX_FIELDS, MAX_LOGIT_BIASES, MAX_MODEL_BYTES, MAX_STOP_BYTES,
+    MAX_USER_BYTES,
 };
 use chrysalis_api::{ApiError, Endpoint, InferenceRequest};
 
@@ -43,7 +44,7 @@ fn refuses_an_unknown_field_by_name() {
 
 #[test]
 fn refuses_what_is_not_supported_yet_by_name() {
-    for name in ["tools", "tool_choice", "functions", "logit_bias", "metadata", "service_tier"] {
+    for name in ["tools", "tool_choice", "functions", "metadata", "service_tier"] {
         refused(chat_with(&format!(r#","{name}":{{}}"#)), "unsupported_parameter", name);
     }
     refused(completion_with(r#","suffix":"x""#), "unsupported_parameter", "suffix");
@@ -66,8 +67,6 @@ fn refuses_values_that_are_not_supported_yet() {
         (r#","n":0"#, "n"),
         (r#","logprobs":true"#, "logprobs"),
         (r#","store":true"#, "store"),
-        (r#","frequency_penalty":0.5"#, "frequency_penalty"),
-        (r#","presence_penalty":-1"#, "presence_penalty"),
         (r#","response_format":{"type":"json_object"}"#, "response_format.type"),
     ] {
         refused(chat_with(extra), "unsupported_value", param);
@@ -136,6 +135,8 @@ fn refuses_values_of_the_wrong_type() {
         (r#","top_k":1.5"#, "top_k"),
         (r#","top_k":1e2"#, "top_k"),
         (r#","seed":"7""#, "seed"),
+        (r#","logit_bias":[1]"#, "logit_bias"),
+        (r#","logit_bias":{"1":"2"}"#, "logit_bias.1"),
         (r#","max_tokens":10.0"#, "max_tokens"),
         (r#","stream":1"#, "stream"),
         (r#","stop":7"#, "stop"),
@@ -165,6 +166,11 @@ fn refuses_numbers_outside_their_range() {
         (r#","top_p":1e-60"#, "top_p"),
         (r#","top_p":1.1"#, "top_p"),
         (r#","top_k":0"#, "top_k"),
+        (r#","min_p":-0.1"#, "min_p"),
+        (r#","min_p":1.1"#, "min_p"),
+        (r#","frequency_penalty":2.1"#, "frequency_penalty"),
+        (r#","presence_penalty":-2.1"#, "presence_penalty"),
+        (r#","logit_bias":{"1":100.5}"#, "logit_bias.1"),
         (r#","top_k":16777217"#, "top_k"),
         (r#","seed":9223372036854775808"#, "seed"),
         (r#","max_tokens":0"#, "max_tokens"),
@@ -173,6 +179,22 @@ fn refuses_numbers_outside_their_range() {
     ] {
         refused(chat_with(extra), "invalid_value", param);
     }
+}
+
+#[test]
+fn refuses_a_logit_bias_that_names_no_token_or_one_twice() {
+    for name in ["-1", "01", "+1", "one", "4294967296"] {
+        let extra = format!(r#","logit_bias":{{"{name}":1}}"#);
+        let error = chat_with(&extra).unwrap_err();
+        assert_eq!(error.code(), "unknown_parameter", "{name}");
+    }
+    refused(chat_with(r#","logit_bias":{"1":1,"1":2}"#), "duplicate_parameter", "logit_bias.1");
+    let many = |n: usize| {
+        let list: Vec<_> = (0..n).map(|id| format!(r#""{id}":1"#)).collect();
+        chat_with(&format!(r#","logit_bias":{{{}}}"#, list.join(",")))
+    };
+    assert_eq!(many(MAX_LOGIT_BIASES).unwrap().logit_bias.len(), MAX_LOGIT_BIASES);
+    refused(many(MAX_LOGIT_BIASES + 1), "array_above_max_length", "logit_bias");
 }
 
 #[test]
