@@ -1,10 +1,11 @@
 //! Every way a receipt or a key is refused. Messages hold numbers, names and digests; a receipt
 //! contains no prompt, so neither can they.
 
-use chrysalis_wire::NetworkId;
+use chrysalis_wire::{Digest, NetworkId};
 use thiserror::Error;
 
 use crate::cell::CellError;
+use crate::channel::ChannelId;
 use crate::json::MAX_RECEIPT_JSON_BYTES;
 use crate::proof::Child;
 
@@ -92,6 +93,43 @@ pub enum ReceiptError {
         /// Which child.
         child: Child,
     },
+    /// A payer's key of small order: anybody can forge its caps.
+    #[error(
+        "the payer key has small order, so anybody could sign caps for it; open no such channel"
+    )]
+    WeakPayerKey,
+    /// Bytes that are not the canonical encoding of a curve point.
+    #[error("the payer key is not the canonical encoding of an Ed25519 public key")]
+    PayerKeyEncoding,
+    /// The signature of a cap does not fit.
+    #[error("the signature does not fit this payer key and this cap; it was changed or forged")]
+    CapSignature,
+    /// A cap or a settlement for another channel or network.
+    #[error("signed for {got}, this is {expected}")]
+    OtherChannel {
+        /// The channel it was verified for.
+        expected: ChannelId,
+        /// The channel it names.
+        got: ChannelId,
+    },
+    /// A cap for another meter.
+    #[error("the cap names meter {got}, this one is {expected}; ask the payer for a new cap")]
+    OtherMeter {
+        /// The key it was verified for.
+        expected: Digest,
+        /// The key it names.
+        got: Digest,
+    },
+    /// More than the payer allowed.
+    #[error(
+        "{needed} nanogram are needed, the cap allows {max_cum}; ask the payer for a larger cap"
+    )]
+    OverCap {
+        /// Owed, and reserved for requests that are running.
+        needed: u128,
+        /// The payer's ceiling.
+        max_cum: u128,
+    },
     /// A check of a verification did not pass.
     #[error("{title}: {detail}")]
     Check {
@@ -123,6 +161,12 @@ impl ReceiptError {
             Self::Schema { .. } => "E-RECEIPT-SCHEMA",
             Self::Tag { .. } => "E-RECEIPT-TAG",
             Self::ChildHash { .. } => "E-RECEIPT-CHILD",
+            Self::WeakPayerKey => "E-CAP-WEAK-KEY",
+            Self::PayerKeyEncoding => "E-CAP-KEY-ENCODING",
+            Self::CapSignature => "E-CAP-SIGNATURE",
+            Self::OtherChannel { .. } => "E-CAP-CHANNEL",
+            Self::OtherMeter { .. } => "E-CAP-METER",
+            Self::OverCap { .. } => "E-CAP-OVER",
             Self::Check { .. } => "E-RECEIPT-CHECK",
         }
     }

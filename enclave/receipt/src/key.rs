@@ -9,6 +9,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use crate::channel::{Settlement, SignedSettlement};
 use crate::commit::Blinds;
 use crate::error::ReceiptError;
 use crate::fields::RequestReceipt;
@@ -33,9 +34,8 @@ impl MeterRole {
     }
 }
 
-/// The Ed25519 secret that signs receipts. It signs fields, never a caller's digest. Boxed, so
-/// that moving the value leaves no copy on the stack.
-pub struct MeterKey(Box<SigningKey>);
+/// The Ed25519 secret that signs receipts. It signs fields, never a caller's digest.
+pub struct MeterKey(Secret);
 
 impl MeterKey {
     /// A key from random bytes that `fill` writes: fresh per boot, nothing to roll back.
@@ -56,7 +56,7 @@ impl MeterKey {
     /// The key with this RFC 8032 seed.
     #[must_use]
     pub fn from_seed(seed: &Zeroizing<[u8; 32]>) -> Self {
-        Self(Box::new(SigningKey::from_bytes(seed)))
+        Self(Secret::from_seed(seed))
     }
 
     /// The key of one role, network and channel under an enclave secret:
@@ -69,18 +69,13 @@ impl MeterKey {
         network: NetworkId,
         channel: &Digest,
     ) -> Self {
-        let mut seed = Zeroizing::new([0u8; 32]);
-        let info: [&[u8]; 5] = [role.label(), &[0], &network.0.to_be_bytes(), &[0], &channel.0];
-        // HKDF-Expand refuses only outputs above 255 hashes; one hash always fits.
-        let _always_fits = Hkdf::<Sha256>::new(Some(DERIVE_SALT), enclave_secret.as_slice())
-            .expand_multi_info(&info, seed.as_mut_slice());
-        Self::from_seed(&seed)
+        Self(Secret::derive(enclave_secret, role.label(), network, channel))
     }
 
     /// The public half, as it stands in the attested keyset.
     #[must_use]
     pub fn public(&self) -> [u8; 32] {
-        self.0.verifying_key().to_bytes()
+        self.0.public()
     }
 
     /// Signs one receipt.
@@ -97,16 +92,61 @@ impl MeterKey {
         receipt.check()?;
         let key = MeterPublicKey::parse(&self.public())?;
         let root = receipt.cell(&key, &blinds)?;
-        let message = to_sign(root.hash(), receipt.network);
-        let signature = self.0.sign(&message).to_bytes();
         let hash = root.hash();
+        let signature = self.0.sign(hash, receipt.network);
         Ok(SignedReceipt { receipt: receipt.clone(), blinds, key, root, hash, signature })
+    }
+
+    /// Signs what is owed on a channel.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Cell`] for fields that do not fit their cell.
+    pub fn sign_settlement(
+        &self,
+        settlement: Settlement,
+    ) -> Result<SignedSettlement, ReceiptError> {
+        let network = settlement.channel.network;
+        let signature = self.0.sign(settlement.cell()?.hash(), network);
+        SignedSettlement::new(settlement, signature)
     }
 }
 
 impl fmt::Debug for MeterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<redacted meter key>")
+    }
+}
+
+/// An Ed25519 secret of one purpose, which the type around it names. Boxed, so that moving the
+/// value leaves no copy on the stack.
+pub(crate) struct Secret(Box<SigningKey>);
+
+impl Secret {
+    pub(crate) fn from_seed(seed: &Zeroizing<[u8; 32]>) -> Self {
+        Self(Box::new(SigningKey::from_bytes(seed)))
+    }
+
+    pub(crate) fn derive(
+        ikm: &Zeroizing<[u8; 32]>,
+        role: &[u8],
+        network: NetworkId,
+        channel: &Digest,
+    ) -> Self {
+        let mut seed = Zeroizing::new([0u8; 32]);
+        let info: [&[u8]; 5] = [role, &[0], &network.0.to_be_bytes(), &[0], &channel.0];
+        // HKDF-Expand refuses only outputs above 255 hashes; one hash always fits.
+        let _always_fits = Hkdf::<Sha256>::new(Some(DERIVE_SALT), ikm.as_slice())
+            .expand_multi_info(&info, seed.as_mut_slice());
+        Self::from_seed(&seed)
+    }
+
+    pub(crate) fn public(&self) -> [u8; 32] {
+        self.0.verifying_key().to_bytes()
+    }
+
+    /// Signs the hash of a cell that the caller built from fields on `network`.
+    pub(crate) fn sign(&self, root: Digest, network: NetworkId) -> [u8; 64] {
+        self.0.sign(&to_sign(root, network)).to_bytes()
     }
 }
 

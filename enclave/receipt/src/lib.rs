@@ -1,4 +1,5 @@
-//! Per-request receipts: what a worker did, for how much, signed by its attested meter key.
+//! Per-request receipts: what a worker did, for how much, signed by its attested meter key; and
+//! what a payment channel settles by, a payer's [`Cap`] and a meter's [`Settlement`].
 //!
 //! A [`RequestReceipt`] becomes a tree of five TON cells whose representation hash the
 //! [`MeterKey`] signs; a [`SignedReceipt`] carries every field in the clear, so the requester can
@@ -41,6 +42,17 @@
 //! `salt` is 32 bytes the client chose and sent inside the sealed request. The length of the
 //! response stands at the end because a stream's length is known only there. Token counts follow
 //! the API: `prompt` includes `cached`, `completion` includes `reasoning`.
+//!
+//! Settlement is apart from these: who saw cumulative amounts would see the traffic of others.
+//!
+//! ```text
+//! cap         CAP1 | global_id:32 | channel:256 | meter_key:256 | max_cum:Coins
+//! settlement  STR1 | global_id:32 | channel:256 | cum_amount:Coins | state_hash:256
+//! state       STS1 | blind:128 | count:64 | cum_units:64 | issued_at:32 | prev:256 | log_root:256
+//! ```
+//!
+//! The payer signs the hash of a cap, the meter key in it the hash of a settlement, and the channel
+//! contract pays `cum_amount` less what it paid before. `state_hash` is the hash of the state.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -58,11 +70,13 @@
 
 mod boc;
 mod cell;
+mod channel;
 mod commit;
 mod error;
 mod fields;
 mod json;
 mod key;
+mod payer;
 mod proof;
 mod report;
 mod signed;
@@ -70,11 +84,16 @@ mod verify;
 
 pub use boc::boc;
 pub use cell::{Cell, CellBuilder, CellError, MAX_BITS, MAX_COINS_BITS, MAX_DEPTH, MAX_REFS};
+pub use channel::{
+    Cap, ChannelId, MeterState, Settlement, SignedCap, SignedSettlement, VerifiedCap,
+    VerifiedSettlement,
+};
 pub use commit::{Blinds, ResponseCommit, request_commit};
 pub use error::ReceiptError;
 pub use fields::{Att, Finish, Io, Model, RequestReceipt, TOKENS_PER_PRICE, Usage};
 pub use json::{MAX_RECEIPT_JSON_BYTES, PROOF_SCHEMA, PUBLIC_SCHEMA, RECEIPT_SCHEMA};
 pub use key::{MeterKey, MeterPublicKey, MeterRole};
+pub use payer::{PayerKey, PayerPublicKey};
 pub use proof::{Child, ChildProof, OpenedChild, PublicReceipt, open_child, verify_child};
 pub use report::{Check, Outcome, ReceiptReport};
 pub use signed::SignedReceipt;

@@ -13,6 +13,7 @@
 mod documents;
 mod layout;
 mod proofs;
+mod settling;
 mod signing;
 mod vectors;
 mod verifying;

@@ -5,9 +5,14 @@
 
 use std::path::PathBuf;
 
-use chrysalis_receipt::{Cell, CellBuilder, MeterPublicKey, ReceiptError, boc};
+use chrysalis_receipt::{
+    Cell, CellBuilder, ChannelId, MeterKey, MeterPublicKey, MeterState, PayerKey, PayerPublicKey,
+    ReceiptError, Settlement, boc,
+};
+use chrysalis_wire::{Digest, NetworkId, UnixTime};
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 fn vectors(file: &str) -> Option<Value> {
     let folder = std::env::var_os("CHRYSALIS_VECTORS").map_or_else(
@@ -39,6 +44,10 @@ fn bytes(v: &Value, path: &str) -> Vec<u8> {
     hex::decode(text(v, path).trim_start_matches("0:")).unwrap()
 }
 
+fn digest(bytes: Vec<u8>) -> Digest {
+    Digest(bytes.try_into().unwrap())
+}
+
 fn key(v: &Value, path: &str) -> SigningKey {
     SigningKey::from_bytes(&bytes(v, path).try_into().unwrap())
 }
@@ -58,49 +67,48 @@ fn sign(key: &SigningKey, cell: &Cell) -> [u8; 64] {
     key.sign(&cell.hash().0).to_bytes()
 }
 
-/// Cap, Receipt, State and the external settlement message of the payment channel.
+/// Cap, settlement and state, signed through the typed API, in the external message that both TVMs
+/// of the vectors accepted.
 #[test]
-fn builds_the_settlement_cells_of_the_vectors() {
+fn signs_the_settlement_of_the_vectors_bit_for_bit() {
     let Some(v) = vectors("ton_settlement.json") else { return };
+    let seed = |path| Zeroizing::new(bytes(&v, path).try_into().unwrap());
+    let (payer, meter) =
+        (PayerKey::from_seed(&seed("/payer_seed")), MeterKey::from_seed(&seed("/meter_seed")));
     let global_id = i32::try_from(at(&v, "/inputs/global_id").as_i64().unwrap()).unwrap();
-    let channel = bytes(&v, "/channel");
-    let (payer, meter) = (key(&v, "/payer_seed"), key(&v, "/meter_seed"));
+    let account = bytes(&v, "/channel");
+    let channel = ChannelId { network: NetworkId(global_id), account: digest(account.clone()) };
 
-    let state = build(|b| {
-        b.bytes(b"STS1").unwrap().bytes(&bytes(&v, "/inputs/state/blind")).unwrap();
-        b.uint(num(&v, "/inputs/state/count"), 64).unwrap();
-        b.uint(num(&v, "/inputs/state/cum_units"), 64).unwrap();
-        b.uint(num(&v, "/inputs/state/issued_at"), 32).unwrap();
-        b.bytes(&bytes(&v, "/inputs/state/prev")).unwrap();
-        b.bytes(&bytes(&v, "/inputs/state/log_root")).unwrap();
-    });
-    assert_eq!(state.hash().to_string(), text(&v, "/state_hash"));
+    let meter_key = MeterPublicKey::parse(&meter.public()).unwrap();
+    let cap = payer.sign(channel, meter_key, num(&v, "/inputs/max_cum")).unwrap();
+    assert_eq!(cap.cell().hash().to_string(), text(&v, "/cap_hash"));
+    assert_eq!(cap.cell().bit_len() as u128, num(&v, "/cap_bits"));
+    assert_eq!(hex::encode(cap.signature()), text(&v, "/cap_sig"));
 
-    let cap = build(|b| {
-        b.bytes(b"CAP1").unwrap().int32(global_id).unwrap().bytes(&channel).unwrap();
-        b.bytes(meter.verifying_key().as_bytes()).unwrap();
-        b.coins(num(&v, "/inputs/max_cum")).unwrap();
-    });
-    assert_eq!(cap.hash().to_string(), text(&v, "/cap_hash"));
-    assert_eq!(cap.bit_len() as u128, num(&v, "/cap_bits"));
-    assert_eq!(hex::encode(sign(&payer, &cap)), text(&v, "/cap_sig"));
-
-    let receipt = build(|b| {
-        b.bytes(b"STR1").unwrap().int32(global_id).unwrap().bytes(&channel).unwrap();
-        b.coins(num(&v, "/inputs/cum_amount")).unwrap().bytes(&state.hash().0).unwrap();
-    });
-    assert_eq!(receipt.hash().to_string(), text(&v, "/receipt_hash"));
-    assert_eq!(receipt.bit_len() as u128, num(&v, "/receipt_bits"));
-    assert_eq!(hex::encode(sign(&meter, &receipt)), text(&v, "/receipt_sig"));
+    let state = MeterState {
+        blind: bytes(&v, "/inputs/state/blind").try_into().unwrap(),
+        count: num(&v, "/inputs/state/count").try_into().unwrap(),
+        cum_units: num(&v, "/inputs/state/cum_units").try_into().unwrap(),
+        issued_at: UnixTime(num(&v, "/inputs/state/issued_at").try_into().unwrap()),
+        prev: digest(bytes(&v, "/inputs/state/prev")),
+        log_root: digest(bytes(&v, "/inputs/state/log_root")),
+    };
+    assert_eq!(state.hash().unwrap().to_string(), text(&v, "/state_hash"));
+    let cum_amount = num(&v, "/inputs/cum_amount");
+    let signed = meter.sign_settlement(Settlement { channel, cum_amount, state }).unwrap();
+    assert_eq!(signed.cell().hash().to_string(), text(&v, "/receipt_hash"));
+    assert_eq!(signed.cell().bit_len() as u128, num(&v, "/receipt_bits"));
+    assert_eq!(hex::encode(signed.signature()), text(&v, "/receipt_sig"));
 
     let message = build(|b| {
         // ext_in_msg_info$10, no source, destination, no import fee, no state, body inline.
         b.uint(0b1000, 4).unwrap();
-        address(b, &channel);
+        address(b, &account);
         b.coins(0).unwrap().uint(0, 2).unwrap();
-        b.bytes(b"SET1").unwrap().bytes(&sign(&payer, &cap)).unwrap().reference(cap).unwrap();
+        b.bytes(b"SET1").unwrap().bytes(cap.signature()).unwrap();
+        b.reference(cap.cell().clone()).unwrap();
         let signed = build(|b| {
-            b.bytes(&sign(&meter, &receipt)).unwrap().reference(receipt).unwrap();
+            b.bytes(signed.signature()).unwrap().reference(signed.cell().clone()).unwrap();
         });
         b.reference(signed).unwrap();
     });
@@ -115,6 +123,7 @@ fn refuses_the_weak_keys_of_the_vectors() {
     for weak in keys {
         let weak = hex::decode(weak.as_str().unwrap()).unwrap().try_into().unwrap();
         assert_eq!(MeterPublicKey::parse(&weak), Err(ReceiptError::WeakKey));
+        assert_eq!(PayerPublicKey::parse(&weak), Err(ReceiptError::WeakPayerKey));
     }
 }
 
