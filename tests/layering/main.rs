@@ -43,6 +43,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-rim", &["wire", "evidence"]),
     ("chrysalis-tcb", &["wire", "image"]),
     ("chrysalis-loader", &["wire", "shape"]),
+    // Linked by whoever settles, a proxy in its enclave among them, so no virtual machine in it.
+    ("chrysalis-ton", &["wire", "receipt"]),
+    ("chrysalis-devchain", &["wire"]),
     ("chrysalis-client", &["wire", "api", "channel", "evidence", "receipt", "vault"]),
     (
         "chrysalis-cli",
@@ -68,6 +71,7 @@ const NEVER_IN_WORKER: &[(&str, &str)] = &[
     ("reqwest", "the worker opens no outbound connection"),
     ("hf-hub", "the worker downloads nothing"),
     ("tonlib-core", "no TON SDK inside the enclave (design §3.9)"),
+    ("tycho-types", "no TON SDK inside the enclave (design §3.9)"),
     ("axum", "host-only: the worker has six routes"),
     ("tracing-subscriber", "the worker has no free-form log"),
     ("env_logger", "the worker has no free-form log"),

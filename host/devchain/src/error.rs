@@ -1,0 +1,70 @@
+//! Why the chain did not take a message. Contracts that refuse an internal message are no error
+//! here: they are transactions with an exit code.
+
+use chrysalis_wire::Digest;
+use thiserror::Error;
+
+use crate::chain::MAX_TRANSACTIONS;
+
+/// Why a message was not taken.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChainError {
+    /// A contract refused an external message before it accepted to pay for it. Nothing happened.
+    #[error("the contract refused the message with exit code {exit_code}; nothing was charged")]
+    NotAccepted {
+        /// Exit code of the contract.
+        exit_code: i32,
+    },
+    /// There is nothing at the address of an external message.
+    #[error("no contract at 0:{account}; deploy it first")]
+    NoContract {
+        /// Account id.
+        account: Digest,
+    },
+    /// Bytes that are no bag of cells, or not of what was expected.
+    #[error("malformed {what}: {detail}")]
+    Malformed {
+        /// What was expected.
+        what: &'static str,
+        /// What the parser said.
+        detail: String,
+    },
+    /// Only accounts without code are wallets here.
+    #[error("0:{account} has code, so only its code can send from it")]
+    NotAWallet {
+        /// Account id.
+        account: Digest,
+    },
+    /// A wallet sent more than it has.
+    #[error("0:{account} has {balance} nanogram and sent {value}; use the faucet")]
+    Balance {
+        /// Account id.
+        account: Digest,
+        /// What it has.
+        balance: u128,
+        /// What it sent.
+        value: u128,
+    },
+    /// Contracts that keep sending each other messages.
+    #[error(
+        "still running after {MAX_TRANSACTIONS} transactions; contracts answer each other forever"
+    )]
+    NotQuiescent,
+    /// An amount that the chain cannot count.
+    #[error("an amount does not fit in Coins")]
+    Overflow,
+    /// The executor itself refused.
+    #[error("the executor refused: {0}")]
+    Executor(String),
+}
+
+impl ChainError {
+    pub(crate) fn malformed(what: &'static str, detail: impl ToString) -> Self {
+        Self::Malformed { what, detail: detail.to_string() }
+    }
+
+    pub(crate) fn executor(detail: impl ToString) -> Self {
+        Self::Executor(detail.to_string())
+    }
+}

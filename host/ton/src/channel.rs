@@ -1,0 +1,233 @@
+//! A payment channel: its settings, the address they make, and the message that deploys it.
+
+use chrysalis_receipt::{Cell, CellBuilder, CellError, ChannelId, PayerPublicKey};
+use chrysalis_wire::{Digest, NetworkId};
+
+use crate::code::channel_code;
+use crate::error::TonError;
+
+/// The settings of a channel. They make its address, so whoever knows them and the address knows
+/// that nothing else is there. Amounts are nanogram, accounts are in workchain 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelConfig {
+    payer_key: PayerPublicKey,
+    payee: Digest,
+    close_delay: u32,
+    min_settle: u128,
+    salt: u64,
+    payer: Digest,
+}
+
+impl ChannelConfig {
+    /// A channel from the account `payer`, whose caps `payer_key` signs, to the account `payee`, with
+    /// the default delay and minimum. `salt` tells channels of the same parties apart.
+    ///
+    /// # Errors
+    /// [`TonError::SameParties`]. A weak payer key has no [`PayerPublicKey`].
+    pub fn new(
+        payer_key: PayerPublicKey,
+        payer: Digest,
+        payee: Digest,
+        salt: u64,
+    ) -> Result<Self, TonError> {
+        if payer == payee {
+            return Err(TonError::SameParties { account: payer });
+        }
+        let (close_delay, min_settle) = (DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE);
+        Ok(Self { payer_key, payee, close_delay, min_settle, salt, payer })
+    }
+
+    /// The same channel with another delay between a close request and the refund, in seconds.
+    ///
+    /// # Errors
+    /// [`TonError::Setting`] outside [`MIN_CLOSE_DELAY`] to [`MAX_CLOSE_DELAY`]: a payee must have
+    /// time to settle, and a payer must not lose sight of the deposit.
+    pub fn with_close_delay(self, seconds: u32) -> Result<Self, TonError> {
+        let (least, most) = (MIN_CLOSE_DELAY, MAX_CLOSE_DELAY);
+        check("the closing delay (seconds)", seconds.into(), least.into(), most.into())?;
+        Ok(Self { close_delay: seconds, ..self })
+    }
+
+    /// The same channel with another smallest settlement, in nanogram.
+    ///
+    /// # Errors
+    /// [`TonError::Setting`] outside [`MIN_MIN_SETTLE`] to [`MAX_MIN_SETTLE`]: below, fees burn the
+    /// deposit; above, the payee waits for too much.
+    pub fn with_min_settle(self, min_settle: u128) -> Result<Self, TonError> {
+        let field = "the smallest settlement (nanogram)";
+        check(field, min_settle, MIN_MIN_SETTLE, MAX_MIN_SETTLE)?;
+        Ok(Self { min_settle, ..self })
+    }
+
+    /// The key whose caps count.
+    #[must_use]
+    pub const fn payer_key(&self) -> &PayerPublicKey {
+        &self.payer_key
+    }
+
+    /// Account that settlements pay.
+    #[must_use]
+    pub const fn payee(&self) -> Digest {
+        self.payee
+    }
+
+    /// Account that opened the channel and gets the rest.
+    #[must_use]
+    pub const fn payer(&self) -> Digest {
+        self.payer
+    }
+
+    /// Seconds between a close request and the refund.
+    #[must_use]
+    pub const fn close_delay(&self) -> u32 {
+        self.close_delay
+    }
+
+    /// Smallest settlement at the deposit's expense, nanogram.
+    #[must_use]
+    pub const fn min_settle(&self) -> u128 {
+        self.min_settle
+    }
+
+    /// The `StateInit` that deploys the channel; its hash is the account id.
+    ///
+    /// # Errors
+    /// [`TonError::Code`] in a damaged build.
+    pub fn state_init(&self) -> Result<Cell, TonError> {
+        let mut b = CellBuilder::new();
+        // No split depth, no special account, code, data, no libraries.
+        b.uint(0b00110, 5)?.reference(channel_code()?)?.reference(self.data()?)?;
+        Ok(b.build()?)
+    }
+
+    /// The channel on a network. Its account is the same on every one.
+    ///
+    /// # Errors
+    /// [`TonError::Code`] in a damaged build.
+    pub fn id(&self, network: NetworkId) -> Result<ChannelId, TonError> {
+        Ok(ChannelId { network, account: self.state_init()?.hash() })
+    }
+
+    /// The contract's data before its first message: nothing paid, open, and the settings.
+    fn data(&self) -> Result<Cell, CellError> {
+        let mut payer = CellBuilder::new();
+        store_address(&mut payer, self.payer)?;
+        let mut config = CellBuilder::new();
+        config.bytes(&self.payer_key.to_bytes())?;
+        store_address(&mut config, self.payee)?;
+        config
+            .uint(self.close_delay.into(), 32)?
+            .coins(self.min_settle)?
+            .uint(self.salt.into(), 64)?
+            .reference(payer.build()?)?;
+        let mut data = CellBuilder::new();
+        data.coins(0)?.uint(0, 32)?.reference(config.build()?)?;
+        data.build()
+    }
+}
+
+fn check(field: &'static str, got: u128, least: u128, most: u128) -> Result<(), TonError> {
+    if (least..=most).contains(&got) {
+        Ok(())
+    } else {
+        Err(TonError::Setting { field, least, most, got })
+    }
+}
+
+/// `addr_std$10`, no anycast, workchain 0, account.
+pub(crate) fn store_address(b: &mut CellBuilder, account: Digest) -> Result<(), CellError> {
+    b.uint(0b100, 3)?.uint(0, 8)?.bytes(&account.0)?;
+    Ok(())
+}
+
+/// Delay between a close request and the refund unless said otherwise: a day, seconds.
+pub const DEFAULT_CLOSE_DELAY: u32 = 86_400;
+/// Shortest delay: a payee looks at the chain at least this often.
+pub const MIN_CLOSE_DELAY: u32 = 3_600;
+/// Longest delay: thirty days.
+pub const MAX_CLOSE_DELAY: u32 = 30 * 86_400;
+/// Smallest settlement unless said otherwise: 0.05 GRAM, of which the fee is 1.4 %.
+pub const DEFAULT_MIN_SETTLE: u128 = 50_000_000;
+/// Lowest smallest settlement: 0.01 GRAM, of which the fee is 7 %.
+pub const MIN_MIN_SETTLE: u128 = 10_000_000;
+/// Highest smallest settlement: 10 GRAM.
+pub const MAX_MIN_SETTLE: u128 = 10_000_000_000;
+/// What stays in the contract for rent and the last fees, nanogram; `RESERVE` of the contract.
+pub const RESERVE: u128 = 5_000_000;
+
+#[cfg(test)]
+mod tests {
+    use chrysalis_receipt::PayerKey;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    fn config() -> ChannelConfig {
+        let key = PayerKey::from_seed(&Zeroizing::new([0x22; 32])).public();
+        let key = PayerPublicKey::parse(&key).unwrap();
+        ChannelConfig::new(key, Digest([8; 32]), Digest([7; 32]), 1).unwrap()
+    }
+
+    #[test]
+    fn every_setting_is_in_the_address() {
+        let id = |config: ChannelConfig| config.id(NetworkId::MAINNET).unwrap();
+        let mut other_key = config();
+        let key = PayerKey::from_seed(&Zeroizing::new([0x23; 32])).public();
+        other_key.payer_key = PayerPublicKey::parse(&key).unwrap();
+        let others = [
+            other_key,
+            ChannelConfig { payee: Digest([9; 32]), ..config() },
+            ChannelConfig { payer: Digest([9; 32]), ..config() },
+            ChannelConfig { salt: 2, ..config() },
+            config().with_close_delay(MIN_CLOSE_DELAY).unwrap(),
+            config().with_min_settle(MIN_MIN_SETTLE).unwrap(),
+        ];
+        for other in others {
+            assert_ne!(id(other.clone()).account, id(config()).account, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_account_is_the_same_on_every_network() {
+        let on = |network| config().id(network).unwrap().account;
+        assert_eq!(on(NetworkId::MAINNET), on(NetworkId::TESTNET));
+    }
+
+    #[test]
+    fn refuses_settings_one_past_their_limits() {
+        for seconds in [MIN_CLOSE_DELAY, MAX_CLOSE_DELAY] {
+            assert!(config().with_close_delay(seconds).is_ok());
+        }
+        for seconds in [MIN_CLOSE_DELAY - 1, MAX_CLOSE_DELAY + 1] {
+            let error = config().with_close_delay(seconds).unwrap_err();
+            assert_eq!(error.code(), "E-CHANNEL-SETTING");
+        }
+        for amount in [MIN_MIN_SETTLE, MAX_MIN_SETTLE] {
+            assert!(config().with_min_settle(amount).is_ok());
+        }
+        for amount in [MIN_MIN_SETTLE - 1, MAX_MIN_SETTLE + 1] {
+            let error = config().with_min_settle(amount).unwrap_err();
+            assert_eq!(error.code(), "E-CHANNEL-SETTING");
+        }
+    }
+
+    #[test]
+    fn refuses_a_channel_to_oneself() {
+        let account = Digest([8; 32]);
+        let key = *config().payer_key();
+        assert_eq!(
+            ChannelConfig::new(key, account, account, 1),
+            Err(TonError::SameParties { account })
+        );
+    }
+
+    #[test]
+    fn the_reserve_is_that_of_the_contract() {
+        let contract = include_str!("../contracts/channel.tolk");
+        let line =
+            contract.lines().find_map(|l| l.strip_prefix("const RESERVE = ton(\"0.")).unwrap();
+        let digits = line.trim_end_matches("\")");
+        let nano = digits.parse::<u128>().unwrap() * 10u128.pow(9 - digits.len() as u32);
+        assert_eq!(nano, RESERVE);
+    }
+}

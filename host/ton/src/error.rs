@@ -1,0 +1,83 @@
+//! Every way this crate refuses what it is given.
+
+use chrysalis_receipt::CellError;
+use chrysalis_wire::Digest;
+use thiserror::Error;
+
+use crate::boc::{MAX_BOC_BYTES, MAX_CELLS};
+
+/// Why something was refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TonError {
+    /// A field does not fit its cell.
+    #[error(transparent)]
+    Cell(#[from] CellError),
+    /// A setting of a channel that would hurt its payer or its payee.
+    #[error("{field} is {got}; a channel needs {least} to {most}")]
+    Setting {
+        /// Which setting.
+        field: &'static str,
+        /// Least allowed.
+        least: u128,
+        /// Most allowed.
+        most: u128,
+        /// The value given.
+        got: u128,
+    },
+    /// A channel whose payer is its payee.
+    #[error("payer and payee are both 0:{account}; a channel is between two accounts")]
+    SameParties {
+        /// The account.
+        account: Digest,
+    },
+    /// The text is no address.
+    #[error("not a TON address: {reason}")]
+    Address {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The bag of cells is too large.
+    #[error("{got} bytes; a bag of cells is read up to {MAX_BOC_BYTES}")]
+    BocSize {
+        /// Size found.
+        got: usize,
+    },
+    /// The bag has too many cells.
+    #[error("{got} cells; a bag is read up to {MAX_CELLS}")]
+    BocCells {
+        /// Cells announced.
+        got: usize,
+    },
+    /// Not a bag of cells, or one with features that are not read.
+    #[error("not a bag of cells that is read here: {reason}")]
+    Boc {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The compiled contract in this build is not the one whose hash is pinned in it.
+    #[error("the compiled contract has hash {got}, {expected} is pinned; this build is damaged")]
+    Code {
+        /// Pinned hash.
+        expected: Digest,
+        /// Hash found.
+        got: Digest,
+    },
+}
+
+impl TonError {
+    /// Stable code of the refusal.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Cell(error) => error.code(),
+            Self::Setting { .. } => "E-CHANNEL-SETTING",
+            Self::SameParties { .. } => "E-CHANNEL-PARTIES",
+            Self::Address { .. } => "E-TON-ADDRESS",
+            Self::BocSize { .. } => "E-BOC-SIZE",
+            Self::BocCells { .. } => "E-BOC-CELLS",
+            Self::Boc { .. } => "E-BOC",
+            Self::Code { .. } => "E-TON-CODE",
+        }
+    }
+}
