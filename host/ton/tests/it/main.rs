@@ -12,6 +12,7 @@
 
 mod cells;
 mod closing;
+mod conservation;
 mod deploying;
 mod fees;
 mod settling;
