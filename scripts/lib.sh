@@ -47,6 +47,18 @@ venv() {
     echo "$dir/bin/python"
 }
 
+# npm_packages DIRECTORY: prints where the packages of its package-lock.json are installed.
+npm_packages() {
+    local dir
+    dir="$CACHE/npm-$(sha256sum "$ROOT/$1/package-lock.json" | cut -c1-16)"
+    if [ ! -e "$dir/.complete" ]; then
+        mkdir -p "$dir"
+        cp "$ROOT/$1/package.json" "$ROOT/$1/package-lock.json" "$dir/"
+        (cd "$dir" && npm ci --silent --no-audit --no-fund >&2 && touch .complete)
+    fi
+    echo "$dir"
+}
+
 # fetch_wheel NAME VERSION SHA256 DIRECTORY: prints the path of a pinned wheel; resumes.
 fetch_wheel() {
     local python

@@ -15,6 +15,8 @@ mod closing;
 mod conservation;
 mod deploying;
 mod fees;
+mod node;
+mod sandbox;
 mod settling;
 mod traps;
 
