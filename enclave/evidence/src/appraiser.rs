@@ -2,17 +2,19 @@
 //! are the verifier's own. There is one path: form, cryptography, then every rule in order.
 
 use chrysalis_wire::{AttestationDocument, UnixTime};
+use dcap_qvl::quote::TDReport10;
 
 use crate::binding::{ReportData, Session};
 use crate::collateral::Collateral;
-use crate::dcap::VerifiedQuote;
+use crate::dcap::{Report, VerifiedQuote};
 use crate::document::Document;
-use crate::measurement::Measurement;
+use crate::enclave::EnclaveReport;
+use crate::measurement::{EnclaveIdentity, Measured, Measurement};
 use crate::nvidia::{self, device_digest};
-use crate::pins::{Pins, WorkerPin};
-use crate::quote::CutQuote;
+use crate::pins::{Contents, EnclavePin, Pins, WorkerPin};
+use crate::quote::{CutQuote, TeeKind};
 use crate::quote_verdict::{AcceptedQuote, QuoteVerdict};
-use crate::rules::{self, RuleId};
+use crate::rules::{self, RuleId, sgx};
 use crate::transcript::Transcript;
 use crate::verdict::{Refusal, Verdict, VerifiedWorker};
 
@@ -87,10 +89,13 @@ impl Appraiser {
         now: UnixTime,
     ) -> Result<AcceptedQuote, Refusal> {
         let (measurement, pins) = self.judge_platform(log, verified, now)?;
-        let bound = rules::quote_report_data(&verified.td().report_data, expected);
-        log.rule(RuleId::ReportData, bound)?;
+        let found = match verified.report() {
+            Report::Td(td) => &td.report_data,
+            Report::Enclave(report) => &report.report_data,
+        };
+        log.rule(RuleId::ReportData, rules::quote_report_data(found, expected))?;
         Ok(AcceptedQuote {
-            pin_names: pins.iter().map(|pin| pin.name.clone()).collect(),
+            pin_names: pins.iter().map(|pin| pin.name.to_owned()).collect(),
             insecure_sim: self.pins.insecure_sim(),
             measurement,
             evidence_digest: quote.digest(),
@@ -118,11 +123,25 @@ impl Appraiser {
         collateral: &Collateral,
         now: UnixTime,
     ) -> Result<(CutQuote, VerifiedQuote), Refusal> {
-        let quote = log.rule(RuleId::QuoteForm, rules::quote_form(raw))?;
-        log.rule(RuleId::Debug, rules::debug(&quote))?;
+        let quote = log.rule(RuleId::QuoteForm, rules::quote_form(raw, &self.pins))?;
+        self.choose_rules(log, quote.tee());
+        match quote.tee() {
+            TeeKind::Tdx => log.rule(RuleId::Debug, rules::debug(&quote))?,
+            TeeKind::Sgx => log.rule(RuleId::SgxDebug, sgx::debug(&quote))?,
+        }
         let dcap = rules::verify_dcap(&quote, collateral, &self.pins, now);
         let verified = log.rule(RuleId::Dcap, dcap)?;
         Ok((quote, verified))
+    }
+
+    /// The kind of platform decides which rules there are. What the quote only claims here, its
+    /// verification confirms; pins of the other kind accept nothing either way.
+    fn choose_rules(&self, log: &mut Transcript, tee: TeeKind) {
+        match tee {
+            TeeKind::Tdx if self.pins.sgx().is_some() => log.of_no_enclave(),
+            TeeKind::Tdx => {}
+            TeeKind::Sgx => log.of_an_enclave(),
+        }
     }
 
     /// Platform and image; the pins that the image leaves possible.
@@ -131,23 +150,51 @@ impl Appraiser {
         log: &mut Transcript,
         verified: &VerifiedQuote,
         now: UnixTime,
-    ) -> Result<(Measurement, Vec<&WorkerPin>), Refusal> {
+    ) -> Result<(Measured, Vec<Contents<'_>>), Refusal> {
         let platform = self.pins.platform();
-        log.rule(RuleId::TcbStatus, rules::tcb_status(verified))?;
+        log.rule(RuleId::TcbStatus, rules::tcb_status(verified, platform, now))?;
         log.rule(RuleId::EvalNumber, rules::eval_number(verified, platform))?;
         log.rule(RuleId::CollateralAge, rules::collateral_age(verified, platform, now))?;
         log.rule(RuleId::PlatformFlags, rules::platform_flags(verified, platform))?;
         log.rule(RuleId::PlatformId, rules::platform_id(verified))?;
-        log.rule(RuleId::TdAttributes, rules::td_attributes(verified, platform))?;
-        log.rule(RuleId::Xfam, rules::xfam(verified, platform))?;
-        log.rule(RuleId::Seam, rules::seam(verified, platform))?;
-        log.rule(RuleId::ConfigId, rules::config_id(verified, platform))?;
+        match verified.report() {
+            Report::Td(td) => self.judge_td(log, td),
+            Report::Enclave(report) => self.judge_enclave(log, report),
+        }
+    }
 
-        let td = verified.td();
+    fn judge_td(
+        &self,
+        log: &mut Transcript,
+        td: &TDReport10,
+    ) -> Result<(Measured, Vec<Contents<'_>>), Refusal> {
+        let platform = self.pins.platform();
+        log.rule(RuleId::TdAttributes, rules::td_attributes(td, platform))?;
+        log.rule(RuleId::Xfam, rules::xfam(td, platform))?;
+        log.rule(RuleId::Seam, rules::seam(td, platform))?;
+        log.rule(RuleId::ConfigId, rules::config_id(td, platform))?;
+
         let rtmr = [td.rt_mr0, td.rt_mr1, td.rt_mr2, td.rt_mr3];
         let measurement = Measurement { mrtd: td.mr_td, rtmr };
         let pins = log.rule(RuleId::Image, rules::image(&self.pins, &measurement))?;
-        Ok((measurement, pins))
+        let possible = pins.into_iter().map(WorkerPin::contents).collect();
+        Ok((Measured::Td(measurement), possible))
+    }
+
+    fn judge_enclave(
+        &self,
+        log: &mut Transcript,
+        report: &EnclaveReport,
+    ) -> Result<(Measured, Vec<Contents<'_>>), Refusal> {
+        let pins = log.rule(RuleId::SgxAttributes, sgx::attributes(report, self.pins.sgx()))?;
+        log.rule(RuleId::SgxXfrm, sgx::xfrm(report, pins))?;
+        log.rule(RuleId::SgxMiscSelect, sgx::misc_select(report, pins))?;
+        log.rule(RuleId::SgxConfig, sgx::config(report, pins))?;
+        let named = log.rule(RuleId::SgxEnclave, sgx::enclave(report, pins))?;
+        let EnclaveReport { mrenclave, mrsigner, isv_prod_id, isv_svn, .. } = *report;
+        let identity = EnclaveIdentity { mrenclave, mrsigner, isv_prod_id, isv_svn };
+        let possible = named.into_iter().map(EnclavePin::contents).collect();
+        Ok((Measured::Enclave(identity), possible))
     }
 
     /// Signed facts against the pins and the session.
@@ -159,15 +206,26 @@ impl Appraiser {
         now: UnixTime,
     ) -> Result<VerifiedWorker, Refusal> {
         let Evidence { document, quote, verified } = evidence;
-        let td = verified.td();
         let (measurement, pins) = self.judge_platform(log, verified, now)?;
-        // Freshness comes before anything else the peer wrote is read.
-        let devices = device_digest(&document.devices);
-        let bound = rules::report_data(&td.report_data, session, &document.keyset, devices);
-        let keyset_digest = log.rule(RuleId::ReportData, bound)?;
-
-        let events = rules::event_log(document.events, &td.rt_mr3);
-        let (manifest_event, model_event) = log.rule(RuleId::EventLog, events)?;
+        let (keyset_digest, (manifest_event, model_event)) = match verified.report() {
+            Report::Td(td) => {
+                // Freshness comes before anything else the peer wrote is read.
+                let devices = device_digest(&document.devices);
+                let found = &td.report_data;
+                let bound = rules::report_data(found, session, &document.keyset, devices);
+                let keyset_digest = log.rule(RuleId::ReportData, bound)?;
+                let events = rules::event_log(document.events, &td.rt_mr3);
+                (keyset_digest, log.rule(RuleId::EventLog, events)?)
+            }
+            Report::Enclave(report) => {
+                // What the quote has to commit to is made of the events, so they come first here.
+                let events = sgx::events(document.events);
+                let (committed, payloads) = log.rule(RuleId::SgxEvents, events)?;
+                let found = &report.report_data;
+                let bound = rules::report_data(found, session, &document.keyset, committed);
+                (log.rule(RuleId::ReportData, bound)?, payloads)
+            }
+        };
         let measured = rules::manifest(&document.manifest, &manifest_event, &pins);
         let (manifest, manifest_digest, pins) = log.rule(RuleId::Manifest, measured)?;
         let model = rules::model_root(&manifest, &model_event, &pins);
@@ -176,19 +234,24 @@ impl Appraiser {
         let keyset = log.rule(RuleId::Keyset, keys)?;
         log.rule(RuleId::Network, rules::network(&self.pins, &manifest, &keyset))?;
         log.rule(RuleId::TlsKey, rules::tls_key(&keyset, session))?;
-        log.rule(RuleId::Device, rules::devices(self.pins.device(), &document.devices))?;
-        let devices = match self.pins.device() {
+        let asked = self.pins.device();
+        let decision = match measurement {
+            Measured::Td(_) => rules::devices(asked, &document.devices),
+            Measured::Enclave(_) => sgx::no_device(asked, &document.devices),
+        };
+        log.rule(RuleId::Device, decision)?;
+        let devices = match asked {
             Some(pins) => nvidia::judge(log, &document.devices, &session.gpu_nonce(), pins, now)?,
             None => Vec::new(),
         };
 
         Ok(VerifiedWorker {
-            pin_name: pin.name.clone(),
+            pin_name: pin.name.to_owned(),
             insecure_sim: self.pins.insecure_sim(),
             keyset,
             keyset_digest,
-            measurement,
             measurement_digest: measurement.digest(),
+            measurement,
             model_root: manifest.model.root,
             manifest,
             manifest_digest,

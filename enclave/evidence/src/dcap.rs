@@ -2,14 +2,15 @@
 //! the pinned root. Quote and collateral are attacker-controlled; what leaves here is signed.
 
 use chrysalis_wire::UnixTime;
-use dcap_qvl::quote::TDReport10;
+use dcap_qvl::quote::{Report as DcapReport, TDReport10};
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::{QuoteClaims, QuotePolicy};
 use thiserror::Error;
 
 use crate::backend::AwsLcConfig;
 use crate::collateral::{Collateral, CollateralError};
-use crate::quote::CutQuote;
+use crate::enclave::EnclaveReport;
+use crate::quote::{CutQuote, TeeKind};
 use crate::roots::TrustRoot;
 use crate::text::printable;
 
@@ -34,17 +35,26 @@ pub(crate) enum DcapError {
     /// Any other refusal, in the words of the verification library.
     #[error("{0}")]
     Refused(String),
-    /// Verified, but not the report of a trust domain.
-    #[error("the quote is not a TDX quote")]
-    NotTdx,
+    /// Verified, but not the report of the platform that its form claims.
+    #[error("the verified report is not of the platform the quote claims")]
+    OtherReport,
 }
 
 /// A quote whose every signature was verified under the pinned root. Made by [`verify`] only.
 #[derive(Clone, Debug)]
 pub(crate) struct VerifiedQuote {
     claims: QuoteClaims,
-    td: TDReport10,
+    report: Report,
     collateral_issued: UnixTime,
+}
+
+/// The signed report of a quote.
+#[derive(Clone, Debug)]
+pub(crate) enum Report {
+    /// Of a trust domain; body types 1.5 and 1.5 extended begin with it.
+    Td(Box<TDReport10>),
+    /// Of an enclave.
+    Enclave(Box<EnclaveReport>),
 }
 
 impl VerifiedQuote {
@@ -52,9 +62,8 @@ impl VerifiedQuote {
         &self.claims
     }
 
-    /// The TD report; body types 1.5 and 1.5 extended begin with it.
-    pub(crate) const fn td(&self) -> &TDReport10 {
-        &self.td
+    pub(crate) const fn report(&self) -> &Report {
+        &self.report
     }
 
     /// The older of the issue dates of TCB info and QE identity, both covered by signatures.
@@ -71,12 +80,24 @@ impl VerifiedQuote {
     /// cryptography with real quotes.
     #[cfg(test)]
     pub(crate) fn forge(mut self, change: impl FnOnce(&mut QuoteClaims, &mut TDReport10)) -> Self {
-        change(&mut self.claims, &mut self.td);
+        let Report::Td(td) = &mut self.report else { panic!("no trust domain") };
+        change(&mut self.claims, td);
+        self
+    }
+
+    /// The same for the report of an enclave.
+    #[cfg(test)]
+    pub(crate) fn forge_enclave(
+        mut self,
+        change: impl FnOnce(&mut QuoteClaims, &mut EnclaveReport),
+    ) -> Self {
+        let Report::Enclave(report) = &mut self.report else { panic!("no enclave") };
+        change(&mut self.claims, report);
         self
     }
 }
 
-/// Verifies a TDX quote.
+/// Verifies a quote.
 pub(crate) fn verify(
     quote: &CutQuote,
     collateral: &Collateral,
@@ -84,9 +105,15 @@ pub(crate) fn verify(
     now: UnixTime,
 ) -> Result<VerifiedQuote, DcapError> {
     let claims = verify_claims(quote, collateral, root, now)?;
-    let td = *claims.report.as_td10().ok_or(DcapError::NotTdx)?;
+    let report = match (quote.tee(), &claims.report) {
+        (TeeKind::Sgx, DcapReport::SgxEnclave(report)) => Report::Enclave(Box::new(report.into())),
+        (TeeKind::Tdx, report) => {
+            Report::Td(Box::new(*report.as_td10().ok_or(DcapError::OtherReport)?))
+        }
+        _ => return Err(DcapError::OtherReport),
+    };
     let collateral_issued = collateral.stated()?.oldest_issue;
-    Ok(VerifiedQuote { claims, td, collateral_issued })
+    Ok(VerifiedQuote { claims, report, collateral_issued })
 }
 
 /// Verifies any quote and gives the library's claims, which are facts and no judgement.

@@ -8,6 +8,7 @@
 //!
 //! * [`Binding`] makes the `report_data` a worker asks its quote for and a verifier recomputes.
 //! * [`replay_rtmr`] and [`boot_events`] define the runtime register (RTMR3).
+//! * [`enclave_events_digest`] is what an SGX enclave, which has no such register, commits to.
 //! * [`Pins`] is the policy file, [`Collateral`] the bundle of Intel-signed platform data.
 //! * [`Appraiser::appraise`] gives a [`Verdict`]; a [`VerifiedWorker`] exists only inside one.
 //!
@@ -35,6 +36,7 @@ mod chain;
 mod collateral;
 mod dcap;
 mod document;
+mod enclave;
 mod events;
 mod hexadecimal;
 mod measurement;
@@ -57,14 +59,16 @@ pub use appraiser::Appraiser;
 pub use binding::{Binding, EXPORTER_LABEL, ReportData, Role, Session, gpu_nonce, keyset_digest};
 pub use collateral::{COLLATERAL_SCHEMA, Collateral, CollateralError, MAX_COLLATERAL_BYTES};
 pub use dcap_qvl::QuoteCollateralV3;
+pub use enclave::enclave_events_digest;
 pub use events::{
     EventError, MAX_EVENT_NAME_CHARS, MAX_EVENT_PAYLOAD_BYTES, boot_events, event_digest,
     replay_rtmr,
 };
-pub use measurement::Measurement;
+pub use measurement::{EnclaveIdentity, Measured, Measurement};
 pub use pins::{
-    AllowSim, MAX_PINNED_VALUES, MAX_PINNED_WORKERS, MAX_PINS_BYTES, PINS_VERSION, Pins, PinsError,
-    PlatformPins, Tier, WorkerPin,
+    AllowSim, EnclaveConfig, EnclavePin, MAX_PINNED_VALUES, MAX_PINNED_WORKERS, MAX_PINS_BYTES,
+    Masked, PINS_VERSION, PinnedIdentity, Pins, PinsError, PlatformPins, SgxPins, TcbException,
+    Tier, WorkerPin,
 };
 pub use quote::{BodyKind, CutQuote, QuoteError, TeeKind, cut_quote};
 pub use quote_verdict::{AcceptedQuote, QUOTE_VERDICT_SCHEMA, QuoteVerdict};

@@ -2,6 +2,14 @@
 //! verifier and trusted by it; it is still parsed strictly, because a misread policy accepts too
 //! much. An empty list denies. `manifests/pins.example.toml` documents every field.
 
+mod contents;
+mod exception;
+mod sgx;
+
+pub(crate) use contents::Contents;
+pub use exception::TcbException;
+pub use sgx::{EnclaveConfig, EnclavePin, Masked, PinnedIdentity, SgxPins};
+
 use core::fmt;
 
 use chrysalis_wire::{Digest, NetworkId};
@@ -15,6 +23,8 @@ use crate::hexadecimal::{self, HexArray};
 use crate::nvidia::{DevicePins, DeviceSection};
 use crate::roots::TrustRoot;
 use crate::text::printable;
+use exception::ExceptionEntry;
+use sgx::SgxSection;
 
 /// Version of the pins file this build reads.
 pub const PINS_VERSION: u32 = 1;
@@ -114,6 +124,8 @@ pub struct PlatformPins {
     pub allow_cached_keys: bool,
     /// Whether platforms with simultaneous multithreading are accepted.
     pub allow_smt: bool,
+    /// Platform families accepted for a while although they are not up to date.
+    pub exceptions: Vec<TcbException>,
 }
 
 /// A pins file that was read and checked.
@@ -124,6 +136,7 @@ pub struct Pins {
     network: NetworkId,
     workers: Vec<WorkerPin>,
     platform: PlatformPins,
+    sgx: Option<SgxPins>,
     device: Option<DevicePins>,
     digest: Digest,
 }
@@ -208,6 +221,32 @@ pub enum PinsError {
         /// The value, hex.
         value: String,
     },
+    /// A `[[sgx.worker]]` names no enclave, or in two ways.
+    #[error("sgx worker {name:?}: {reason}")]
+    Enclave {
+        /// Name of the entry.
+        name: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A value of `[sgx]` accepts what no policy may accept.
+    #[error("{field} {value}: {reason}")]
+    EnclaveField {
+        /// The field.
+        field: &'static str,
+        /// The value, hex.
+        value: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A `[[platform.exception]]` is malformed or accepts too much.
+    #[error("[[platform.exception]]: {reason}: {got:?}")]
+    Exception {
+        /// What is wrong.
+        reason: &'static str,
+        /// The value found.
+        got: String,
+    },
     /// The `[device]` section contradicts itself or the tier.
     #[error("[device]: {reason}")]
     Device {
@@ -245,6 +284,9 @@ impl PinsError {
             Self::Name { .. } => "E-PINS-NAME",
             Self::ZeroMeasurement { .. } => "E-PINS-ZERO",
             Self::Debug { .. } => "E-PINS-DEBUG",
+            Self::Enclave { .. } => "E-PINS-ENCLAVE",
+            Self::EnclaveField { .. } => "E-PINS-SGX",
+            Self::Exception { .. } => "E-PINS-EXCEPTION",
             Self::Device { .. } => "E-PINS-DEVICE",
             Self::OutOfRange { .. } => "E-PINS-RANGE",
         }
@@ -292,12 +334,15 @@ impl Pins {
             return Err(PinsError::Network { tier: file.tier, network: file.network });
         }
         check_workers(&file.worker)?;
+        let taken: Vec<&str> = file.worker.iter().map(|worker| worker.name.as_str()).collect();
+        let sgx = file.sgx.map(|section| section.check(&taken)).transpose()?;
         Ok(Self {
             tier: file.tier,
             root,
             network: file.network,
             workers: file.worker,
             platform: file.platform.check()?,
+            sgx,
             device: file.device.map(|section| section.check(file.tier)).transpose()?,
             digest: Digest(Sha256::digest(text.as_bytes()).into()),
         })
@@ -337,6 +382,12 @@ impl Pins {
     #[must_use]
     pub const fn platform(&self) -> &PlatformPins {
         &self.platform
+    }
+
+    /// The accepted enclaves; `None` accepts none.
+    #[must_use]
+    pub const fn sgx(&self) -> Option<&SgxPins> {
+        self.sgx.as_ref()
     }
 
     /// The accepted devices; `None` accepts workers without any and no others.
@@ -381,8 +432,7 @@ fn check_workers(workers: &[WorkerPin]) -> Result<(), PinsError> {
     let mut names = std::collections::BTreeSet::new();
     for (index, worker) in workers.iter().enumerate() {
         let name = worker.name.as_str();
-        let shown = !name.is_empty() && name.len() <= MAX_NAME_CHARS && printable(name) == name;
-        if !shown || !names.insert(name) {
+        if !shown_name(name) || !names.insert(name) {
             return Err(PinsError::Name { index });
         }
         if worker.mrtd == [0; 48] {
@@ -390,6 +440,10 @@ fn check_workers(workers: &[WorkerPin]) -> Result<(), PinsError> {
         }
     }
     Ok(())
+}
+
+fn shown_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_NAME_CHARS && printable(name) == name
 }
 
 const fn at_most(what: &'static str, limit: usize, got: usize) -> Result<(), PinsError> {
@@ -413,6 +467,7 @@ struct File {
     #[serde(default)]
     worker: Vec<WorkerPin>,
     platform: PlatformSection,
+    sgx: Option<SgxSection>,
     device: Option<DeviceSection>,
 }
 
@@ -431,6 +486,8 @@ struct PlatformSection {
     allow_cached_keys: bool,
     #[serde(default)]
     allow_smt: bool,
+    #[serde(default)]
+    exception: Vec<ExceptionEntry>,
 }
 
 impl PlatformSection {
@@ -443,6 +500,7 @@ impl PlatformSection {
         if let Some(HexArray(value)) = self.td_attributes.iter().find(|a| a.0.first() != Some(&0)) {
             return Err(PinsError::Debug { value: hex::encode(value) });
         }
+        at_most("platform.exception", MAX_PINNED_VALUES, self.exception.len())?;
         let age = self.max_collateral_age_days;
         in_range("max_collateral_age_days", age, 1, MAX_COLLATERAL_AGE_DAYS)?;
         let number = self.min_tcb_evaluation_number;
@@ -457,6 +515,11 @@ impl PlatformSection {
             allow_dynamic_platform: self.allow_dynamic_platform,
             allow_cached_keys: self.allow_cached_keys,
             allow_smt: self.allow_smt,
+            exceptions: self
+                .exception
+                .into_iter()
+                .map(ExceptionEntry::check)
+                .collect::<Result<_, _>>()?,
         })
     }
 }

@@ -34,7 +34,7 @@ pub enum QuoteError {
     },
     /// A version or a pairing of version and platform that this build does not read.
     #[error(
-        "quote version {version} for TEE type {tee_type:#x} is not supported (3 SGX, 4 and 5 TDX are)"
+        "quote version {version} for TEE type {tee_type:#x} is not supported (3, 4, 5 for SGX and 4, 5 for TDX are)"
     )]
     Version {
         /// Version found.
@@ -160,8 +160,8 @@ pub struct CutQuote {
     bytes: Vec<u8>,
     version: u16,
     body: BodyKind,
-    /// First byte of `td_attributes`; zero for SGX.
-    tud: u8,
+    /// First byte of `td_attributes`, or of ATTRIBUTES of an enclave.
+    attributes: u8,
     chain: Vec<Vec<u8>>,
     ignored: usize,
 }
@@ -182,29 +182,30 @@ impl CutQuote {
         // SVNs, QE vendor id and user data: signed, and judged by the DCAP verification.
         d.take("quote header", HEADER_BYTES_AFTER_TEE_TYPE)?;
         let body = match (version, tee_type) {
-            (3, TEE_SGX) => BodyKind::SgxEnclave,
+            (3 | 4, TEE_SGX) => BodyKind::SgxEnclave,
             (4, TEE_TDX) => BodyKind::Td10,
-            (5, TEE_TDX) => v5_body(&mut d)?,
+            (5, TEE_SGX | TEE_TDX) => v5_body(&mut d, tee_type)?,
             _ => return Err(QuoteError::Version { version, tee_type }),
         };
         if key_type != KEY_TYPE_ECDSA_P256 {
             return Err(QuoteError::KeyType { got: key_type });
         }
         let report = d.take("report", body.size())?;
-        let tud = match body {
-            BodyKind::SgxEnclave => 0,
-            _ => report.get(TD_ATTRIBUTES_AT).copied().unwrap_or(u8::MAX),
+        let attributes_at = match body {
+            BodyKind::SgxEnclave => SGX_ATTRIBUTES_AT,
+            _ => TD_ATTRIBUTES_AT,
         };
+        let attributes = report.get(attributes_at).copied().unwrap_or(u8::MAX);
         let length = usize::try_from(u32_le(&mut d, "signature length")?).unwrap_or(usize::MAX);
         let signature = d.take("signature data", length)?;
         let pem = match version {
             3 => certification(Decoder::new(signature), SGX_SIGNATURE_BYTES)?,
-            _ => td_certification(signature)?,
+            _ => wrapped_certification(signature)?,
         };
         let chain = chain::split(pem).map_err(|reason| QuoteError::Chain { reason })?;
         let ignored = d.remaining().len();
         let bytes = raw.get(..raw.len().saturating_sub(ignored)).unwrap_or(raw).to_vec();
-        Ok(Self { bytes, version, body, tud, chain, ignored })
+        Ok(Self { bytes, version, body, attributes, chain, ignored })
     }
 
     /// The quote, header to the end of its signature data.
@@ -247,9 +248,10 @@ impl CutQuote {
         self.ignored
     }
 
-    /// First byte of `td_attributes`: any bit set means the TD is under debug. Unverified.
-    pub(crate) const fn tud(&self) -> u8 {
-        self.tud
+    /// First byte of `td_attributes`, where any bit set means that the TD is under debug; of an
+    /// enclave, first byte of ATTRIBUTES. Unverified.
+    pub(crate) const fn attributes(&self) -> u8 {
+        self.attributes
     }
 
     /// The root certificate the quote carries, if it carries one.
@@ -268,13 +270,15 @@ pub fn cut_quote(raw: &[u8]) -> Result<&[u8], QuoteError> {
     Ok(raw.get(..raw.len().saturating_sub(ignored)).unwrap_or(raw))
 }
 
-fn v5_body(d: &mut Decoder<'_>) -> Result<BodyKind, QuoteError> {
+/// The body a version 5 quote states; one that does not belong to the platform is refused.
+fn v5_body(d: &mut Decoder<'_>, tee_type: u32) -> Result<BodyKind, QuoteError> {
     let body_type = u16_le(d, "body type")?;
     let size = u32_le(d, "body size")?;
-    let body = match body_type {
-        2 => BodyKind::Td10,
-        3 => BodyKind::Td15,
-        4 => BodyKind::Td15Ex,
+    let body = match (tee_type, body_type) {
+        (TEE_SGX, 1) => BodyKind::SgxEnclave,
+        (TEE_TDX, 2) => BodyKind::Td10,
+        (TEE_TDX, 3) => BodyKind::Td15,
+        (TEE_TDX, 4) => BodyKind::Td15Ex,
         _ => return Err(QuoteError::Body { body_type, size }),
     };
     if usize::try_from(size) == Ok(body.size()) {
@@ -285,7 +289,7 @@ fn v5_body(d: &mut Decoder<'_>) -> Result<BodyKind, QuoteError> {
 }
 
 /// v4 and v5: signature and key, then certification data of type 6 that wraps the QE report.
-fn td_certification(signature: &[u8]) -> Result<&[u8], QuoteError> {
+fn wrapped_certification(signature: &[u8]) -> Result<&[u8], QuoteError> {
     let mut d = Decoder::new(signature);
     d.take("quote signature and key", QUOTE_SIGNATURE_BYTES)?;
     let wrapped = typed_data(&mut d, CERT_TYPE_QE_REPORT)?;
@@ -328,6 +332,8 @@ const KEY_TYPE_ECDSA_P256: u16 = 2;
 const HEADER_BYTES_AFTER_TEE_TYPE: usize = 40;
 /// Offset of `td_attributes` in every TD report.
 const TD_ATTRIBUTES_AT: usize = 120;
+/// Offset of ATTRIBUTES in an enclave report.
+const SGX_ATTRIBUTES_AT: usize = 48;
 /// ECDSA signature and attestation key.
 const QUOTE_SIGNATURE_BYTES: usize = 64 + 64;
 /// QE report and its signature.

@@ -8,7 +8,7 @@ use chrysalis_wire::{Digest, UnixTime};
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
-use crate::measurement::Measurement;
+use crate::measurement::Measured;
 use crate::transcript::RuleResult;
 use crate::verdict::{Refusal, SIM_BANNER};
 
@@ -21,7 +21,7 @@ pub const QUOTE_VERDICT_SCHEMA: &str = "chrysalis/quote-verdict/v1";
 pub struct AcceptedQuote {
     pub(crate) pin_names: Vec<String>,
     pub(crate) insecure_sim: bool,
-    pub(crate) measurement: Measurement,
+    pub(crate) measurement: Measured,
     pub(crate) evidence_digest: Digest,
     pub(crate) collateral_expires: UnixTime,
 }
@@ -40,9 +40,10 @@ impl AcceptedQuote {
         self.insecure_sim
     }
 
-    /// The verified registers. RTMR3 is signed but not explained: no event log came with it.
+    /// The verified registers or enclave identity. RTMR3 is signed but not explained: no event log
+    /// came with it.
     #[must_use]
-    pub const fn measurement(&self) -> &Measurement {
+    pub const fn measurement(&self) -> &Measured {
         &self.measurement
     }
 

@@ -2,7 +2,10 @@
 //! that the measuring tool can predict a simulated worker without linking the simulator and its
 //! FAKE keys. Trusts nothing; proves nothing about hardware.
 
-use sha2::{Digest as _, Sha384};
+use chrysalis_wire::Digest;
+use sha2::{Digest as _, Sha256, Sha384};
+
+use crate::measurement::EnclaveIdentity;
 
 /// Value of `platform` in a simulated attestation document, and the tier name in pins.
 pub const PLATFORM: &str = "INSECURE-SIM";
@@ -49,6 +52,31 @@ pub fn mr_seam() -> [u8; 48] {
     Sha384::digest(b"chrysalis/sim/mrseam/v1").into()
 }
 
+/// ATTRIBUTES.FLAGS of a simulated enclave: INIT and MODE64BIT, as of a production enclave.
+pub const SGX_ATTRIBUTES: [u8; 8] = [0x05, 0, 0, 0, 0, 0, 0, 0];
+
+/// XFRM of a simulated enclave: x87, SSE, AVX and AVX-512, as on the recorded server.
+pub const SGX_XFRM: [u8; 8] = [0xe7, 0, 0, 0, 0, 0, 0, 0];
+
+/// MISCSELECT of a simulated enclave.
+pub const SGX_MISC_SELECT: [u8; 4] = [0; 4];
+
+/// Who the process-mode simulator of SGX is: MRENCLAVE is a hash of the worker executable, the rest
+/// is constant. A real MRENCLAVE covers the Gramine manifest and through it the worker's; a
+/// simulated one does not, so that only the quote's commitment tells manifests apart.
+#[must_use]
+pub fn enclave(executable: &[u8]) -> EnclaveIdentity {
+    let mut mrenclave = Sha256::new();
+    mrenclave.update(b"chrysalis/sim/mrenclave/v1");
+    mrenclave.update(Sha256::digest(executable));
+    EnclaveIdentity {
+        mrenclave: Digest(mrenclave.finalize().into()),
+        mrsigner: Digest(Sha256::digest(b"chrysalis/sim/mrsigner/v1").into()),
+        isv_prod_id: 1,
+        isv_svn: 1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +87,18 @@ mod tests {
         for (i, a) in all.iter().enumerate() {
             assert!(all[i + 1..].iter().all(|b| a != b), "register {i} repeats");
         }
+    }
+
+    #[test]
+    fn one_byte_of_the_executable_is_another_enclave_of_the_same_signer() {
+        let (a, b) = (enclave(b"worker"), enclave(b"workes"));
+        assert_ne!(a.mrenclave, b.mrenclave);
+        assert_eq!((a.mrsigner, a.isv_prod_id), (b.mrsigner, b.isv_prod_id));
+    }
+
+    #[test]
+    fn a_simulated_enclave_is_not_under_debug() {
+        assert_eq!(SGX_ATTRIBUTES[0] & 2, 0);
     }
 
     #[test]

@@ -17,7 +17,8 @@ pub enum Outcome {
     Pass,
     /// The rule refuses the evidence.
     Fail,
-    /// Not evaluated, because an earlier rule refused. Never a pass.
+    /// Not evaluated, because an earlier rule refused or there is nothing of the kind. Never a
+    /// pass.
     Skip,
     /// Nothing is judged; the detail says what there was to see.
     Info,
@@ -66,6 +67,8 @@ pub(crate) type Ended<T> = (Vec<RuleResult>, Result<T, Refusal>);
 pub(crate) struct Transcript {
     required: Vec<RuleId>,
     rules: Vec<RuleResult>,
+    /// Rules of another kind of evidence, and why they are not evaluated.
+    foreign: Vec<(RuleId, &'static str)>,
 }
 
 impl Default for Transcript {
@@ -78,7 +81,23 @@ impl Default for Transcript {
 impl Transcript {
     /// A transcript that accepts only once all of these rules were evaluated, in this order.
     pub(crate) fn of(lists: &[&[RuleId]]) -> Self {
-        Self { required: lists.concat(), rules: Vec::new() }
+        Self { required: lists.concat(), rules: Vec::new(), foreign: Vec::new() }
+    }
+
+    /// The quote turned out to be an enclave's: the rules of enclaves decide instead, and those
+    /// that only a trust domain has are shown as skipped, behind them.
+    pub(crate) fn of_an_enclave(&mut self) {
+        let whole = self.required.contains(&RuleId::Document);
+        let rules = if whole { RuleId::OF_AN_ENCLAVE } else { RuleId::OF_AN_ENCLAVE_QUOTE };
+        let left: Vec<RuleId> = core::mem::replace(&mut self.required, rules.to_vec());
+        let absent = left.into_iter().filter(|id| !rules.contains(id));
+        self.foreign = absent.map(|id| (id, "an SGX enclave has nothing of the kind")).collect();
+    }
+
+    /// The quote turned out to be a trust domain's, where the pins name enclaves too.
+    pub(crate) fn of_no_enclave(&mut self) {
+        let skipped = RuleId::SGX.iter();
+        self.foreign = skipped.map(|id| (*id, "the quote is of a trust domain")).collect();
     }
 
     /// Records a rule and hands its value on.
@@ -114,6 +133,9 @@ impl Transcript {
         for id in core::mem::take(&mut self.required).into_iter().skip(self.rules.len()) {
             self.push(id, Outcome::Skip, "an earlier rule refused".to_owned());
         }
+        for (id, why) in core::mem::take(&mut self.foreign) {
+            self.push(id, Outcome::Skip, why.to_owned());
+        }
         (self.rules, result)
     }
 
@@ -134,16 +156,20 @@ impl Transcript {
         result: Result<AcceptedQuote, Refusal>,
         insecure_sim: bool,
     ) -> QuoteVerdict {
+        let enclave = self.required.contains(&RuleId::SgxDebug);
         let (mut rules, result) = self.end(result);
         for rule in &mut rules {
             if rule.id == RuleId::ReportData {
                 rule.title = "quote is bound to what the verifier computed";
             }
         }
-        for id in RuleId::ALL.iter().filter(|id| !RuleId::OF_A_QUOTE.contains(id)) {
+        let all = if enclave { RuleId::OF_AN_ENCLAVE } else { RuleId::ALL };
+        let shown: Vec<RuleId> = rules.iter().map(|rule| rule.id).collect();
+        for id in all.iter().filter(|id| !shown.contains(id)) {
             rules.push(line(*id, Outcome::Skip, "the quote came without a document".to_owned()));
         }
-        rules.sort_by_key(|rule| rule.id);
+        // In the order of a whole verdict; what does not apply to the platform comes last.
+        rules.sort_by_key(|rule| all.iter().position(|id| *id == rule.id).unwrap_or(all.len()));
         QuoteVerdict { rules, result, insecure_sim }
     }
 

@@ -9,7 +9,7 @@ use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
-use crate::measurement::Measurement;
+use crate::measurement::Measured;
 use crate::nvidia::Device;
 use crate::rules::RuleId;
 use crate::transcript::RuleResult;
@@ -49,7 +49,7 @@ pub struct VerifiedWorker {
     #[serde(skip)]
     pub(crate) keyset: Keyset,
     pub(crate) keyset_digest: Digest,
-    pub(crate) measurement: Measurement,
+    pub(crate) measurement: Measured,
     pub(crate) measurement_digest: Digest,
     pub(crate) manifest: WorkerManifest,
     pub(crate) manifest_digest: Digest,
@@ -85,13 +85,13 @@ impl VerifiedWorker {
         self.keyset_digest
     }
 
-    /// The verified registers.
+    /// The verified registers or enclave identity.
     #[must_use]
-    pub const fn measurement(&self) -> &Measurement {
+    pub const fn measurement(&self) -> &Measured {
         &self.measurement
     }
 
-    /// [`Measurement::digest`] of the verified registers; what receipts name.
+    /// [`Measured::digest`]; what receipts name.
     #[must_use]
     pub const fn measurement_digest(&self) -> Digest {
         self.measurement_digest

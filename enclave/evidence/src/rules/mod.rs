@@ -4,6 +4,7 @@
 
 pub(crate) mod device;
 mod platform;
+pub(crate) mod sgx;
 mod worker;
 
 pub(crate) use platform::{
@@ -72,6 +73,9 @@ macro_rules! rules {
         device {
             $($(#[$dmeta:meta])* $dvariant:ident, $did:literal, $dclause:literal, $dtitle:literal;)*
         }
+        enclave {
+            $($(#[$emeta:meta])* $evariant:ident, $eid:literal, $eclause:literal, $etitle:literal;)*
+        }
     ) => {
         /// Stable ids of the rules, in order of evaluation.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,20 +83,30 @@ macro_rules! rules {
         pub enum RuleId {
             $($(#[$meta])* $variant,)*
             $($(#[$dmeta])* $dvariant,)*
+            $($(#[$emeta])* $evariant,)*
         }
 
         impl RuleId {
-            /// Every rule about a worker, in order of evaluation. A verdict has all of them.
+            /// Every rule about a worker in a trust domain, in order of evaluation. A verdict has
+            /// all of them.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// Every rule about its devices, in order of evaluation. A verdict has all of them
             /// behind the others if the pins name devices, and none if they do not.
             pub const DEVICE: &'static [Self] = &[$(Self::$dvariant,)*];
 
+            /// The rules that only a worker in an SGX enclave has. [`Self::OF_AN_ENCLAVE`] has all
+            /// that decide about one, in order.
+            pub const SGX: &'static [Self] = &[$(Self::$evariant,)*];
+
             /// The id as shown, `R-…`.
             #[must_use]
             pub const fn id(self) -> &'static str {
-                match self { $(Self::$variant => $id,)* $(Self::$dvariant => $did,)* }
+                match self {
+                    $(Self::$variant => $id,)*
+                    $(Self::$dvariant => $did,)*
+                    $(Self::$evariant => $eid,)*
+                }
             }
 
             /// What must hold, in one phrase.
@@ -101,6 +115,7 @@ macro_rules! rules {
                 match self {
                     $(Self::$variant => $title,)*
                     $(Self::$dvariant => $dtitle,)*
+                    $(Self::$evariant => $etitle,)*
                 }
             }
 
@@ -110,6 +125,7 @@ macro_rules! rules {
                 match self {
                     $(Self::$variant => concat!("policy ", $clause),)*
                     $(Self::$dvariant => concat!("policy ", $dclause),)*
+                    $(Self::$evariant => concat!("policy ", $eclause),)*
                 }
             }
         }
@@ -121,7 +137,7 @@ rules! {
         /// The document's text decodes within its limits.
         Document, "R-DOCUMENT", "1", "attestation document is well formed";
         /// Size, version, platform and certification data of the quote are known.
-        QuoteForm, "R-QUOTE-FORM", "2", "quote is a TDX quote of a known form";
+        QuoteForm, "R-QUOTE-FORM", "2", "quote is of a known form and a pinned kind of platform";
         /// No debug bit is set.
         Debug, "R-DEBUG", "3", "trust domain is not under debug";
         /// Every signature verifies under the pinned root.
@@ -189,6 +205,22 @@ rules! {
         /// Everything measured has its golden value.
         GpuRecords, "R-GPU-RECORDS", "34", "every measurement has its golden value";
     }
+    enclave {
+        /// No debug bit is set.
+        SgxDebug, "R-SGX-DEBUG", "35", "enclave is not under debug";
+        /// The flags are pinned.
+        SgxAttributes, "R-SGX-ATTRIBUTES", "36", "enclave attributes are pinned";
+        /// The processor state is pinned.
+        SgxXfrm, "R-SGX-XFRM", "37", "processor state of the enclave (XFRM) is pinned";
+        /// What exceptions report is pinned.
+        SgxMiscSelect, "R-SGX-MISCSELECT", "38", "MISCSELECT is pinned";
+        /// The host-chosen configuration is pinned.
+        SgxConfig, "R-SGX-CONFIG", "39", "configuration and extended ids are as pinned";
+        /// The enclave is pinned.
+        SgxEnclave, "R-SGX-ENCLAVE", "40", "enclave (MRENCLAVE, or MRSIGNER with product and version) is pinned";
+        /// The enclave commits to the boot events.
+        SgxEvents, "R-SGX-EVENTS", "41", "boot events are those an enclave commits to";
+    }
 }
 
 impl RuleId {
@@ -207,6 +239,50 @@ impl RuleId {
         Self::Seam,
         Self::ConfigId,
         Self::Image,
+        Self::ReportData,
+    ];
+
+    /// Every rule that decides about a worker in an SGX enclave, in order of evaluation.
+    pub const OF_AN_ENCLAVE: &'static [Self] = &[
+        Self::Document,
+        Self::QuoteForm,
+        Self::SgxDebug,
+        Self::Dcap,
+        Self::TcbStatus,
+        Self::EvalNumber,
+        Self::CollateralAge,
+        Self::PlatformFlags,
+        Self::PlatformId,
+        Self::SgxAttributes,
+        Self::SgxXfrm,
+        Self::SgxMiscSelect,
+        Self::SgxConfig,
+        Self::SgxEnclave,
+        Self::SgxEvents,
+        Self::ReportData,
+        Self::Manifest,
+        Self::ModelRoot,
+        Self::Keyset,
+        Self::Network,
+        Self::TlsKey,
+        Self::Device,
+    ];
+
+    /// The rules that decide about the quote of an enclave alone.
+    pub const OF_AN_ENCLAVE_QUOTE: &'static [Self] = &[
+        Self::QuoteForm,
+        Self::SgxDebug,
+        Self::Dcap,
+        Self::TcbStatus,
+        Self::EvalNumber,
+        Self::CollateralAge,
+        Self::PlatformFlags,
+        Self::PlatformId,
+        Self::SgxAttributes,
+        Self::SgxXfrm,
+        Self::SgxMiscSelect,
+        Self::SgxConfig,
+        Self::SgxEnclave,
         Self::ReportData,
     ];
 }
@@ -234,6 +310,7 @@ mod tests {
         let wanted: Vec<_> = RuleId::ALL
             .iter()
             .chain(RuleId::DEVICE)
+            .chain(RuleId::SGX)
             .map(|r| format!("### {} {}", r.clause().trim_start_matches("policy "), r.id()))
             .collect();
         assert_eq!(headings, wanted);
@@ -246,6 +323,7 @@ mod tests {
             include_str!("platform.rs"),
             include_str!("worker.rs"),
             include_str!("device.rs"),
+            include_str!("sgx.rs"),
             include_str!("../nvidia/error.rs"),
             include_str!("../quote.rs"),
             include_str!("../events.rs"),

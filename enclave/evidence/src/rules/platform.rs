@@ -2,6 +2,7 @@
 //! configured as pinned. The quote is the peer's; everything after `verify_dcap` is signed.
 
 use chrysalis_wire::UnixTime;
+use dcap_qvl::quote::TDReport10;
 use dcap_qvl::{PckCertFlag, TcbStatus};
 
 use super::{Decision, Passed, Refused};
@@ -11,24 +12,24 @@ use crate::pins::{Pins, PlatformPins};
 use crate::quote::{CutQuote, TeeKind};
 use crate::text::printable;
 
-pub(crate) fn quote_form(raw: &[u8]) -> Decision<CutQuote> {
+pub(crate) fn quote_form(raw: &[u8], pins: &Pins) -> Decision<CutQuote> {
     let quote = match CutQuote::parse(raw) {
         Ok(quote) => quote,
         Err(e) => {
             return Refused::new(
                 e.code(),
-                "a TDX quote of version 4 or 5",
+                "a TDX quote of version 4 or 5, or an SGX quote",
                 e.to_string(),
                 "ask the worker's operator which platform made this; do not use the worker",
             );
         }
     };
-    if quote.tee() != TeeKind::Tdx {
+    if quote.tee() == TeeKind::Sgx && pins.sgx().is_none() {
         return Refused::new(
             "E-QUOTE-TEE",
-            "a TDX quote",
+            "a TDX quote: the pins have no [sgx] section, which denies enclaves",
             format!("a {} (version {})", quote.body(), quote.version()),
-            "this build appraises TDX workers only",
+            "use pins of a worker that runs in an enclave, or another worker",
         );
     }
     let detail = format!(
@@ -45,7 +46,7 @@ pub(crate) fn quote_form(raw: &[u8]) -> Decision<CutQuote> {
 /// Judges the claimed bits before any signature is checked, so that a debug TD is named as one;
 /// the DCAP verification refuses them again on verified bytes.
 pub(crate) fn debug(quote: &CutQuote) -> Decision<()> {
-    let tud = quote.tud();
+    let tud = quote.attributes();
     if tud == 0 {
         return Ok(Passed::new((), "TUD byte of td_attributes is 00".to_owned()));
     }
@@ -115,7 +116,7 @@ pub(crate) fn verify_dcap(
             found,
             "fetch the collateral again",
         ),
-        DcapError::Refused(_) | DcapError::NotTdx => Refused::new(
+        DcapError::Refused(_) | DcapError::OtherReport => Refused::new(
             "E-DCAP",
             genuine,
             found,
@@ -127,7 +128,14 @@ pub(crate) fn verify_dcap(
 /// Every level on its own must be up to date. The library's merged status is not enough: it hides
 /// a quoting enclave that needs configuration, and a TD whose module was current at launch but has
 /// been replaced by an older one since.
-pub(crate) fn tcb_status(quote: &VerifiedQuote) -> Decision<()> {
+///
+/// A dated exception of the pins can name what else is accepted of one platform family. It has to
+/// name every status and every advisory that the collateral states.
+pub(crate) fn tcb_status(
+    quote: &VerifiedQuote,
+    pins: &PlatformPins,
+    now: UnixTime,
+) -> Decision<()> {
     let claims = quote.claims();
     let current = claims.platform.current_tcb_level.as_ref();
     let mut levels = vec![
@@ -148,6 +156,23 @@ pub(crate) fn tcb_status(quote: &VerifiedQuote) -> Decision<()> {
         .collect();
     if bad.is_empty() {
         return Ok(Passed::new((), format!("UpToDate at {} levels; {advisories}", levels.len())));
+    }
+    let excepted = pins.exceptions.iter().find(|exception| {
+        exception.fmspc == claims.platform.pck.fmspc
+            && now < exception.until
+            && levels.iter().all(|(_, status)| {
+                *status == TcbStatus::UpToDate || exception.statuses.contains(status)
+            })
+            && claims.tcb.advisory_ids.iter().all(|id| exception.advisories.contains(id))
+    });
+    if let Some(exception) = excepted {
+        let detail = format!(
+            "EXCEPTION of the pins for FMSPC {} until {}: {}; {advisories}",
+            hex::encode(exception.fmspc),
+            exception.until.0,
+            bad.join(", ")
+        );
+        return Ok(Passed::new((), detail));
     }
     Refused::new(
         "E-TCB-STATUS",
@@ -223,16 +248,15 @@ pub(crate) fn platform_id(quote: &VerifiedQuote) -> Decision<()> {
     Ok(Passed::info((), detail))
 }
 
-pub(crate) fn td_attributes(quote: &VerifiedQuote, pins: &PlatformPins) -> Decision<()> {
-    listed("E-TD-ATTRIBUTES", "td_attributes", &quote.td().td_attributes, &pins.td_attributes)
+pub(crate) fn td_attributes(td: &TDReport10, pins: &PlatformPins) -> Decision<()> {
+    listed("E-TD-ATTRIBUTES", "td_attributes", &td.td_attributes, &pins.td_attributes)
 }
 
-pub(crate) fn xfam(quote: &VerifiedQuote, pins: &PlatformPins) -> Decision<()> {
-    listed("E-XFAM", "xfam", &quote.td().xfam, &pins.xfam)
+pub(crate) fn xfam(td: &TDReport10, pins: &PlatformPins) -> Decision<()> {
+    listed("E-XFAM", "xfam", &td.xfam, &pins.xfam)
 }
 
-pub(crate) fn seam(quote: &VerifiedQuote, pins: &PlatformPins) -> Decision<()> {
-    let td = quote.td();
+pub(crate) fn seam(td: &TDReport10, pins: &PlatformPins) -> Decision<()> {
     if td.mr_signer_seam != [0; 48] || td.seam_attributes != [0; 8] {
         return Refused::new(
             "E-SEAM-SIGNER",
@@ -248,8 +272,7 @@ pub(crate) fn seam(quote: &VerifiedQuote, pins: &PlatformPins) -> Decision<()> {
     listed("E-SEAM", "mr_seam", &td.mr_seam, &pins.mr_seam)
 }
 
-pub(crate) fn config_id(quote: &VerifiedQuote, pins: &PlatformPins) -> Decision<()> {
-    let td = quote.td();
+pub(crate) fn config_id(td: &TDReport10, pins: &PlatformPins) -> Decision<()> {
     for (name, value) in [("mr_owner", td.mr_owner), ("mr_owner_config", td.mr_owner_config)] {
         if value != [0; 48] {
             return Refused::new(

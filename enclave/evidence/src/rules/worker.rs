@@ -17,7 +17,7 @@ use crate::document::Document;
 use crate::events::replay_rtmr;
 use crate::measurement::Measurement;
 use crate::nvidia::{DeviceEvidence, DevicePins, device_digest};
-use crate::pins::{Pins, WorkerPin};
+use crate::pins::{Contents, Pins, WorkerPin};
 use crate::text::printable;
 
 pub(crate) fn document(doc: &AttestationDocument) -> Decision<Document<'_>> {
@@ -134,19 +134,27 @@ pub(crate) fn event_log(events: &[RuntimeEvent], rtmr3: &[u8; 48]) -> Decision<(
             next,
         );
     }
+    let payloads = boot_payloads(events, next)?;
+    Ok(Passed::new(payloads, format!("2 events give {}", hex::encode(rtmr3))))
+}
+
+/// The payloads of the two boot events, which must be all there is.
+pub(crate) fn boot_payloads(
+    events: &[RuntimeEvent],
+    next_step: &'static str,
+) -> Result<(String, String), Refused> {
     match events {
         [manifest, model] if manifest.name == EVENT_MANIFEST && model.name == EVENT_MODEL_ROOT => {
-            let payloads = (manifest.payload.clone(), model.payload.clone());
-            Ok(Passed::new(payloads, format!("2 events give {}", hex::encode(rtmr3))))
+            Ok((manifest.payload.clone(), model.payload.clone()))
         }
         other => {
             let names: Vec<&str> = other.iter().map(|e| e.name.as_str()).collect();
-            Refused::new(
-                "E-EVENT-ORDER",
-                format!("exactly the events {EVENT_MANIFEST}, {EVENT_MODEL_ROOT}"),
-                format!("{} events: {}", other.len(), printable(&names.join(", "))),
-                next,
-            )
+            Err(Refused {
+                code: "E-EVENT-ORDER",
+                expected: format!("exactly the events {EVENT_MANIFEST}, {EVENT_MODEL_ROOT}"),
+                found: format!("{} events: {}", other.len(), printable(&names.join(", "))),
+                next_step,
+            })
         }
     }
 }
@@ -155,13 +163,13 @@ pub(crate) fn event_log(events: &[RuntimeEvent], rtmr3: &[u8; 48]) -> Decision<(
 pub(crate) fn manifest<'a>(
     bytes: &[u8],
     measured: &str,
-    candidates: &[&'a WorkerPin],
-) -> Decision<(WorkerManifest, Digest, Vec<&'a WorkerPin>)> {
+    candidates: &[Contents<'a>],
+) -> Decision<(WorkerManifest, Digest, Vec<Contents<'a>>)> {
     let digest = Digest(Sha256::digest(bytes).into());
     if digest.to_string() != measured {
         return Refused::new(
             "E-MANIFEST-EVENT",
-            format!("SHA-256 {} as extended into RTMR3", printable(measured)),
+            format!("SHA-256 {} as measured", printable(measured)),
             format!("SHA-256 {digest}"),
             "the manifest was replaced after measurement; do not use this worker",
         );
@@ -177,7 +185,7 @@ pub(crate) fn manifest<'a>(
             );
         }
     };
-    let matching: Vec<&WorkerPin> =
+    let matching: Vec<Contents<'_>> =
         candidates.iter().copied().filter(|pin| pin.manifest_sha256 == digest).collect();
     let Some(first) = matching.first() else {
         return Refused::new(
@@ -201,14 +209,14 @@ pub(crate) fn manifest<'a>(
 pub(crate) fn model_root<'a>(
     manifest: &WorkerManifest,
     measured: &str,
-    candidates: &[&'a WorkerPin],
-) -> Decision<&'a WorkerPin> {
+    candidates: &[Contents<'a>],
+) -> Decision<Contents<'a>> {
     let root = manifest.model.root;
     if root.to_string() != measured {
         return Refused::new(
             "E-MODEL-ROOT-EVENT",
             format!("model root {root} as in the manifest"),
-            format!("model root {} extended into RTMR3", printable(measured)),
+            format!("model root {} measured", printable(measured)),
             "the worker measured another model than its manifest names; do not use it",
         );
     }

@@ -10,6 +10,8 @@ mod nvidia;
 mod pins;
 mod quote_alone;
 mod rules;
+mod sgx;
+mod sgx_pins;
 
 use std::path::PathBuf;
 
@@ -61,6 +63,11 @@ impl Real {
     pub(crate) fn td15ex() -> Option<Self> {
         let quote = "attest/dcap/tdx_quote_td15ex";
         Self::load(quote, "attest/dcap/tdx_quote_td15ex_collateral.json", OCTOBER_2026)
+    }
+
+    /// dcap-qvl's SGX sample: version 3, needs configuration and software hardening.
+    pub(crate) fn sgx() -> Option<Self> {
+        Self::load("attest/dcap/sgx_quote", "attest/dcap/sgx_quote_collateral.json", JUNE_2025)
     }
 
     pub(crate) fn cut(&self) -> CutQuote {

@@ -107,7 +107,10 @@ fn refuses_unknown_versions_bodies_key_types_and_certification_types() {
     assert_eq!(code(&v4, 0, 6), "E-QUOTE-VERSION");
     assert_eq!(code(&v4, 0, 3), "E-QUOTE-VERSION");
     assert_eq!(code(&v4, 2, 3), "E-QUOTE-KEY-TYPE");
-    assert_eq!(code(&v4, 4, 0), "E-QUOTE-VERSION");
+    assert_eq!(code(&v4, 4, 1), "E-QUOTE-VERSION");
+    // Called an enclave's, its lengths lie elsewhere.
+    assert_eq!(code(&v4, 4, 0), "E-QUOTE-TRUNCATED");
+    assert_eq!(code(&v5, 4, 0), "E-QUOTE-BODY");
     assert_eq!(code(&v5, 48, 5), "E-QUOTE-BODY");
     assert_eq!(code(&v5, 48, 3), "E-QUOTE-BODY");
     assert_eq!(code(&v5, 50, 0), "E-QUOTE-BODY");

@@ -15,7 +15,7 @@ use crate::{
     Appraiser, Binding, Role, RuleId, Session, Verdict, boot_events, keyset_digest, replay_rtmr,
 };
 
-const MODEL_ROOT: Digest = Digest([0x5a; 32]);
+pub(super) const MODEL_ROOT: Digest = Digest([0x5a; 32]);
 
 /// Everything a test may change before the appraisal.
 struct Case {
@@ -38,7 +38,7 @@ fn entry(suite: SuiteId, role: KeyRole, now: UnixTime) -> SealKeyEntry {
     SealKeyEntry { id, suite, role, not_before, not_after, public }
 }
 
-fn good_keyset(now: UnixTime) -> Keyset {
+pub(super) fn good_keyset(now: UnixTime) -> Keyset {
     Keyset {
         network: NetworkId::TESTNET,
         meter_key: [3; 32],
@@ -50,7 +50,7 @@ fn good_keyset(now: UnixTime) -> Keyset {
     }
 }
 
-fn good_manifest() -> String {
+pub(super) fn good_manifest() -> String {
     format!(
         "version = 1\nnetwork = -3\nregistry = \"{}\"\n[model]\nname = \"m\"\nroot = \"{MODEL_ROOT}\"\n\
          sealed = false\n[limits]\nrequest_bytes = 65536\ncontext_tokens = 2048\n\
@@ -60,7 +60,7 @@ fn good_manifest() -> String {
     )
 }
 
-fn sha256(bytes: &[u8]) -> Digest {
+pub(super) fn sha256(bytes: &[u8]) -> Digest {
     Digest(Sha256::digest(bytes).into())
 }
 

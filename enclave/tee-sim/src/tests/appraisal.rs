@@ -15,13 +15,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Faults, SimPlatform, collateral, sim_root_der};
 
-const EXECUTABLE: &[u8] = b"a worker";
+pub(super) const EXECUTABLE: &[u8] = b"a worker";
 /// 2026-03-01.
-const NOW: UnixTime = UnixTime(1_772_323_200);
+pub(super) const NOW: UnixTime = UnixTime(1_772_323_200);
 const SPKI: Digest = Digest([0x5B; 32]);
-const MODEL_ROOT: Digest = Digest([0x3D; 32]);
+pub(super) const MODEL_ROOT: Digest = Digest([0x3D; 32]);
 
-fn manifest() -> Vec<u8> {
+pub(super) fn manifest() -> Vec<u8> {
     format!(
         "version = 1\nnetwork = {}\nregistry = \"{}\"\n[model]\nname = \"m\"\nroot = \
          \"{MODEL_ROOT}\"\nsealed = false\n[limits]\nrequest_bytes = 65536\ncontext_tokens = 2048\n\
@@ -54,7 +54,7 @@ pub(super) fn pins_text() -> String {
     )
 }
 
-fn keyset() -> Vec<u8> {
+pub(super) fn keyset() -> Vec<u8> {
     let public = vec![9; 32];
     let id = Sha256::new().chain_update(0x0020u16.to_be_bytes()).chain_update(&public).finalize();
     Keyset {
@@ -155,7 +155,7 @@ fn an_honest_simulated_worker_is_accepted_and_marked() {
     assert!(worker.insecure_sim());
     assert_eq!(worker.pin_name(), "sim");
     assert_eq!(worker.model_root(), MODEL_ROOT);
-    assert_eq!(worker.measurement().mrtd, crate::predict_mrtd(EXECUTABLE));
+    assert_eq!(worker.measurement().td().unwrap().mrtd, crate::predict_mrtd(EXECUTABLE));
 }
 
 #[test]
