@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::facts::{
-    CPU_SVN, FMSPC, OLD_TEE_TCB_SVN, PCE_ID, PCE_SVN, QE_PROD_ID, QE_SVN, TDX_MODULE_ISV_SVN,
-    TEE_TCB_SVN,
+    CPU_SVN, FMSPC, OLD_TEE_TCB_SVN, PCE_ID, PCE_SVN, QE_PROD_ID, QE_SVN, SGX_QE_PROD_ID,
+    SGX_QE_SVN, TDX_MODULE_ISV_SVN, TEE_TCB_SVN,
 };
 use crate::keys::{FakeKey, Signer};
 use crate::pki::{Ca, empty_crl, platform_ca_chain, tcb_signing_chain};
@@ -25,12 +25,32 @@ pub const COLLATERAL_DAYS: u64 = 30;
 /// Outside 2024 to 2043 the FAKE certificates are not valid, and verifiers refuse the bundle.
 #[must_use]
 pub fn collateral(now: UnixTime) -> String {
+    bundle(now, Tee::Tdx)
+}
+
+/// The same for simulated SGX quotes.
+#[must_use]
+pub fn enclave_collateral(now: UnixTime) -> String {
+    bundle(now, Tee::Sgx)
+}
+
+/// Which quoting enclave and which TCB levels a bundle is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tee {
+    Sgx,
+    Tdx,
+}
+
+fn bundle(now: UnixTime, tee: Tee) -> String {
     // A clock beyond any certificate would overflow calendar arithmetic, not just be refused.
     let issued = UnixTime(now.0.min(LAST_SECOND));
     let expires = UnixTime(issued.0.saturating_add(COLLATERAL_DAYS.saturating_mul(86_400)));
     let signer = FakeKey::of(Signer::TcbSigning);
-    let tcb_info = tcb_info(issued, expires).to_string();
-    let qe_identity = qe_identity(issued, expires).to_string();
+    let (tcb_info, qe_identity) = match tee {
+        Tee::Sgx => (sgx_tcb_info(issued, expires), sgx_qe_identity(issued, expires)),
+        Tee::Tdx => (tcb_info(issued, expires), qe_identity(issued, expires)),
+    };
+    let (tcb_info, qe_identity) = (tcb_info.to_string(), qe_identity.to_string());
     Collateral::new(QuoteCollateralV3 {
         pck_crl_issuer_chain: platform_ca_chain(),
         root_ca_crl: empty_crl(Ca::Root, issued, expires),
@@ -46,9 +66,14 @@ pub fn collateral(now: UnixTime) -> String {
     .to_json()
 }
 
-/// MRSIGNER of the FAKE quoting enclave.
+/// MRSIGNER of the FAKE quoting enclave for trust domains.
 pub(crate) fn qe_mr_signer() -> [u8; 32] {
     Sha256::digest(b"INSECURE-SIM FAKE TD_QE signer").into()
+}
+
+/// MRSIGNER of the FAKE quoting enclave for SGX.
+pub(crate) fn sgx_qe_mr_signer() -> [u8; 32] {
+    Sha256::digest(b"INSECURE-SIM FAKE QE signer").into()
 }
 
 /// TCB info v3 (Intel PCS API v4) with one level the platform meets and an older one.
@@ -99,6 +124,45 @@ fn tcb_info(issued: UnixTime, expires: UnixTime) -> Value {
             level(OLD_TEE_TCB_SVN, OLD_TCB_DATE, "OutOfDate", &["INSECURE-SIM-SA-00001"]),
         ],
     })
+}
+
+/// SGX TCB info v3 with the one level that the platform certificate meets.
+fn sgx_tcb_info(issued: UnixTime, expires: UnixTime) -> Value {
+    json!({
+        "id": "SGX",
+        "version": 3,
+        "issueDate": rfc3339(issued),
+        "nextUpdate": rfc3339(expires),
+        "fmspc": hex::encode_upper(FMSPC),
+        "pceId": hex::encode_upper(PCE_ID),
+        "tcbType": 0,
+        "tcbEvaluationDataNumber": sim::TCB_EVALUATION_NUMBER,
+        "tcbLevels": [{
+            "tcb": {
+                "sgxtcbcomponents": CPU_SVN.map(|svn| json!({ "svn": svn })),
+                "pcesvn": PCE_SVN,
+            },
+            "tcbDate": TCB_DATE,
+            "tcbStatus": "UpToDate",
+        }],
+    })
+}
+
+/// `QE` identity v2.
+fn sgx_qe_identity(issued: UnixTime, expires: UnixTime) -> Value {
+    let mut identity = qe_identity(issued, expires);
+    if let Some(fields) = identity.as_object_mut() {
+        fields.insert("id".into(), "QE".into());
+        fields.insert("mrsigner".into(), hex::encode_upper(sgx_qe_mr_signer()).into());
+        fields.insert("isvprodid".into(), SGX_QE_PROD_ID.into());
+        let levels = json!([{
+            "tcb": { "isvsvn": SGX_QE_SVN },
+            "tcbDate": TCB_DATE,
+            "tcbStatus": "UpToDate",
+        }]);
+        fields.insert("tcbLevels".into(), levels);
+    }
+    identity
 }
 
 /// `TD_QE` identity v2 (Intel PCS API v4).

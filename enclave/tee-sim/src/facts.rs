@@ -21,6 +21,9 @@ pub(crate) const TEE_TCB_SVN: [u8; 16] = [5, 1, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 pub(crate) const OLD_TEE_TCB_SVN: [u8; 16] = [5, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 pub(crate) const TDX_MODULE_ISV_SVN: u8 = TEE_TCB_SVN[0];
 
+/// `QE` identity, of the enclave that quotes SGX enclaves.
+pub(crate) const SGX_QE_PROD_ID: u16 = 1;
+pub(crate) const SGX_QE_SVN: u16 = 8;
 /// `TD_QE` identity.
 pub(crate) const QE_PROD_ID: u16 = 2;
 pub(crate) const QE_SVN: u16 = 4;

@@ -1,11 +1,12 @@
-//! INSECURE-SIM: a simulated TDX platform. It protects nothing and must be trusted by nobody: its
-//! keys are derived from constants in this source, so anyone can sign as it.
+//! INSECURE-SIM: simulated platforms, a trust domain (TDX) and an enclave (SGX). They protect nothing
+//! and must be trusted by nobody: the keys are derived from constants in this source, so anyone can
+//! sign as them.
 //!
 //! What it is for: the whole appraisal path runs against it, unchanged. It signs quotes in the
-//! genuine version 4 format under a PKI shaped like Intel's (root, TCB signer, platform CA, PCK
-//! certificate with the SGX extension, CRLs, TCB info v3, TD_QE identity v2), and a verifier that
-//! pins [`sim_root_der`] finds them UpToDate. A verifier that pins Intel's root refuses them. There
-//! is no `if simulated` in any verifier.
+//! genuine formats (version 4 of a trust domain, version 3 of an enclave) under a PKI shaped like
+//! Intel's (root, TCB signer, platform CA, PCK certificate with the SGX extension, CRLs, TCB info v3,
+//! QE and TD_QE identity v2), and a verifier that pins [`sim_root_der`] finds them UpToDate. A
+//! verifier that pins Intel's root refuses them. There is no `if simulated` in any verifier.
 //!
 //! What keeps it out of production: this is its own crate, which the release worker cannot link
 //! (`tests/layering`); the verifier must name the FAKE root in an INSECURE-SIM pins file; the
@@ -14,7 +15,8 @@
 //!
 //! [`device`] makes FAKE GPUs and switches under a FAKE root of their own, in the same spirit.
 //!
-//! [`Faults`] makes platforms that lie in one way each, for tests that need refused evidence.
+//! [`Faults`] makes trust domains that lie in one way each, [`SimEnclave::with`] enclaves whose report
+//! says what it likes, for tests that need refused evidence.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -32,6 +34,7 @@
 
 mod collateral;
 pub mod device;
+mod enclave;
 mod facts;
 mod keys;
 mod pki;
@@ -41,7 +44,8 @@ mod quote;
 #[cfg(test)]
 mod tests;
 
-pub use collateral::{COLLATERAL_DAYS, collateral};
+pub use collateral::{COLLATERAL_DAYS, collateral, enclave_collateral};
+pub use enclave::{SimEnclave, SimReport};
 pub use facts::{FMSPC, PLATFORM_INSTANCE_ID, PPID};
 pub use pki::sim_root_der;
 pub use platform::{Faults, SimPlatform};

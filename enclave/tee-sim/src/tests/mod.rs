@@ -3,3 +3,4 @@
 mod appraisal;
 mod dcap;
 mod device;
+mod enclave;
