@@ -249,6 +249,7 @@ impl From<MeasureError> for Failure {
             MeasureError::NotSimulated { .. } => Class::Unsupported,
             MeasureError::Name { .. } => Class::Usage,
             MeasureError::Tdx(error) if error.is_refusal() => Class::Refused,
+            MeasureError::Sgx(error) if error.is_refusal() => Class::Refused,
             MeasureError::Pins(error) => return error.clone().into(),
             _ => Class::Malformed,
         };

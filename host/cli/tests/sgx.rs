@@ -220,3 +220,57 @@ fn an_enclave_is_released_beside_its_image_and_only_as_it_was_signed() {
     flip(&path, usize::try_from(end).unwrap() - 1);
     world.run(&format!("{verify} {enclave}")).exits(10).says("E-MRENCLAVE");
 }
+
+/// The same with a worker manifest that a worker accepts, and measured as one.
+fn with_worker_manifest() -> World {
+    let world = world();
+    let manifest = format!(
+        "version = 1\nnetwork = -3\nregistry = \"{z}\"\n[model]\nname = \"m\"\nroot = \"{z}\"\n\
+         sealed = false\n[limits]\nrequest_bytes = 65536\ncontext_tokens = 2048\n\
+         completion_tokens = 512\nconcurrent_requests = 4\n[prices]\nprompt = 1\ncached = 1\n\
+         completion = 8\nreasoning = 8\n",
+        z = "0".repeat(64)
+    );
+    std::fs::write(world.path("root").join("etc/chrysalis/worker.toml"), manifest).unwrap();
+    world.run("manifest gramine --template @t.toml --root @root --out @w.manifest.sgx").success();
+    world
+}
+
+#[test]
+fn writes_the_pins_of_a_predicted_enclave() {
+    let world = with_worker_manifest();
+    let pin = format!(
+        "{MEASURE} --worker-manifest @root/etc/chrysalis/worker.toml --pin-out @pin.toml --name e"
+    );
+    let json = world.run(&format!("--format json {pin}")).success();
+    let json = json.json("chrysalis/sgx-measurement/v1");
+    let text = world.text("pin.toml");
+    assert!(text.contains(&format!("mrenclave = {}\n", json["mrenclave"])), "{text}");
+    // The template requires AVX: x87, SSE and AVX, with AVX-512 and AMX left to the machine.
+    assert!(
+        text.contains(
+            "attributes = [{ value = \"0500000000000000\", mask = \"ffffffffffffffff\" }]"
+        )
+    );
+    assert!(
+        text.contains("xfrm = [{ value = \"0700000000000000\", mask = \"1ffff9ffffffffff\" }]"),
+        "{text}"
+    );
+
+    let example = tree("manifests/pins.example.toml");
+    let pins = format!("{example}\n{text}");
+    let pins = chrysalis_evidence::Pins::parse(&pins, chrysalis_evidence::AllowSim::No).unwrap();
+    assert_eq!(pins.sgx().unwrap().workers[0].name, "e");
+}
+
+#[test]
+fn refuses_to_pin_an_enclave_that_measures_another_worker_manifest() {
+    let world = with_worker_manifest();
+    let path = world.path("root").join("etc/chrysalis/worker.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("prompt = 1", "prompt = 2")).unwrap();
+    let pin =
+        format!("{MEASURE} --worker-manifest @root/etc/chrysalis/worker.toml --pin-out @pin.toml");
+    world.run(&pin).exits(10).says("another worker manifest");
+    assert!(!world.path("pin.toml").exists());
+}

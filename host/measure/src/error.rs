@@ -39,6 +39,9 @@ pub enum MeasureError {
     /// More than the platform was given.
     #[error("the platform table lists workers of its own")]
     PlatformTable,
+    /// An enclave cannot be pinned.
+    #[error(transparent)]
+    Sgx(#[from] crate::sgx::SgxError),
     /// A TDX register cannot be predicted.
     #[error(transparent)]
     Tdx(#[from] crate::tdx::TdxError),
@@ -57,6 +60,7 @@ impl MeasureError {
             Self::Events(error) => error.code(),
             Self::Pins(error) => error.code(),
             Self::PlatformTable => "E-MEASURE-PLATFORM",
+            Self::Sgx(error) => error.code(),
             Self::Tdx(error) => error.code(),
         }
     }
@@ -74,6 +78,7 @@ impl MeasureError {
             Self::Pins(_) | Self::PlatformTable => {
                 "give a [platform] table as in manifests/pins.example.toml, and nothing else"
             }
+            Self::Sgx(error) => error.next_step(),
             Self::Tdx(error) => error.next_step(),
             Self::SimRoot { .. } => "write it with the simulated worker: `sim root --out FILE`",
         }

@@ -54,7 +54,7 @@ pub fn pins_for(
 }
 
 /// The same names that the pins parser accepts.
-fn check_name(name: &str) -> Result<(), MeasureError> {
+pub(crate) fn check_name(name: &str) -> Result<(), MeasureError> {
     let printable = name.bytes().all(|b| (0x20..0x7f).contains(&b));
     if name.is_empty() || name.len() > MAX_NAME_CHARS || !printable {
         let got = name.chars().take(MAX_NAME_CHARS).collect();
@@ -65,7 +65,7 @@ fn check_name(name: &str) -> Result<(), MeasureError> {
 
 /// Catches a wrong file (PEM, hex, a key) here, where the message can say what to do. Whether it
 /// is a certificate is for the pins parser to say.
-const fn check_root(der: &[u8]) -> Result<(), MeasureError> {
+pub(crate) const fn check_root(der: &[u8]) -> Result<(), MeasureError> {
     if der.len() > MAX_SIM_ROOT_BYTES {
         return Err(MeasureError::SimRoot { reason: "it is over 4096 bytes" });
     }
@@ -78,7 +78,7 @@ const fn check_root(der: &[u8]) -> Result<(), MeasureError> {
 }
 
 /// Escapes the two characters that end or escape a basic TOML string.
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     name.replace('\\', "\\\\").replace('"', "\\\"")
 }
 

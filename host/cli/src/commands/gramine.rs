@@ -8,9 +8,10 @@ use std::str::FromStr;
 use chrysalis_measure::sgx::{
     Area, GRAMINE_RELEASE, GramineManifest, GramineTemplate, MAX_GRAMINE_MANIFEST_BYTES,
     MAX_LIBPAL_BYTES, MAX_TEMPLATE_BYTES, MeasuredEnclave, PalImage, SIGSTRUCT_BYTES, Sigstruct,
-    UnverifiedSigstruct,
+    UnverifiedSigstruct, enclave_section,
 };
 use chrysalis_wire::Digest;
+use chrysalis_wire::limits::MAX_MANIFEST_BYTES;
 use clap::Args;
 use serde::Serialize;
 
@@ -51,6 +52,15 @@ pub(crate) struct Measure {
     /// Show what lies where in the enclave.
     #[arg(long)]
     layout: bool,
+    /// The worker manifest it measures, for --pin-out.
+    #[arg(long, value_name = "FILE", requires = "pin_out")]
+    worker_manifest: Option<PathBuf>,
+    /// Write the [sgx] section of a pins file that accepts exactly this enclave.
+    #[arg(long, value_name = "FILE", requires = "worker_manifest")]
+    pin_out: Option<PathBuf>,
+    /// Name of the pin.
+    #[arg(long, default_value = "enclave")]
+    name: String,
 }
 
 /// What an enclave is made of.
@@ -96,6 +106,11 @@ pub(crate) fn measure(arguments: &Measure, context: &Context) -> Result<(), Fail
         Some(path) => Some(judge(path, &manifest, &measured)?),
         None => None,
     };
+    if let (Some(worker), Some(out)) = (&arguments.worker_manifest, &arguments.pin_out) {
+        let worker = files::read(worker, MAX_MANIFEST_BYTES)?;
+        let pin = enclave_section(&manifest, measured.mrenclave, &worker, &arguments.name)?;
+        files::write(out, pin.as_bytes(), Existing::Replace)?;
+    }
     let shown = Shown {
         mrenclave: measured.mrenclave,
         status: STATUS,

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use chrysalis_evidence::EnclaveIdentity;
+use chrysalis_measure::sgx::{predict_sim_enclave, sim_enclave_pins};
 use chrysalis_measure::{MAX_SIM_ROOT_BYTES, Prediction, pins_for, predict_process};
 use chrysalis_wire::limits::MAX_MANIFEST_BYTES;
 use chrysalis_wire::{Digest, NetworkId};
@@ -52,6 +54,10 @@ pub(crate) struct Worker {
     /// Name of the pin.
     #[arg(long, default_value = "simulated worker")]
     name: String,
+    /// The worker runs in a simulated SGX enclave (`chrysalis-worker-sim sgx`), not in a simulated
+    /// trust domain.
+    #[arg(long)]
+    enclave: bool,
 }
 
 pub(crate) fn run(command: &MeasureCommand, context: &Context) -> Result<ExitCode, Failure> {
@@ -68,6 +74,9 @@ pub(crate) fn run(command: &MeasureCommand, context: &Context) -> Result<ExitCod
 fn worker(arguments: &Worker, context: &Context) -> Result<(), Failure> {
     let executable = files::read(&arguments.worker, MAX_WORKER_BYTES)?;
     let manifest = files::read(&arguments.manifest, MAX_MANIFEST_BYTES)?;
+    if arguments.enclave {
+        return enclave(arguments, &executable, &manifest, context);
+    }
     let prediction = predict_process(&executable, &manifest)?;
     if let (Some(root), Some(out)) = (&arguments.sim_root, &arguments.pins_out) {
         let root = der(files::read(root, MAX_SIM_ROOT_BYTES.saturating_mul(3))?);
@@ -91,10 +100,55 @@ fn worker(arguments: &Worker, context: &Context) -> Result<(), Failure> {
     })
 }
 
+fn enclave(
+    arguments: &Worker,
+    executable: &[u8],
+    manifest: &[u8],
+    context: &Context,
+) -> Result<(), Failure> {
+    let prediction = predict_sim_enclave(executable, manifest)?;
+    if let (Some(root), Some(out)) = (&arguments.sim_root, &arguments.pins_out) {
+        let root = der(files::read(root, MAX_SIM_ROOT_BYTES.saturating_mul(3))?);
+        let pins = sim_enclave_pins(&prediction, &arguments.name, &root)?;
+        files::write(out, pins.as_bytes(), Existing::Replace)?;
+    }
+    let shown = ShownEnclave {
+        platform: chrysalis_evidence::sim::PLATFORM,
+        identity: prediction.identity,
+        manifest_sha256: prediction.manifest_sha256,
+        model_root: prediction.model_root,
+        measurement: prediction.identity.digest(),
+    };
+    context.report.result("chrysalis/enclave-prediction/v1", &shown, |out| {
+        out.warning("INSECURE-SIM  identity of a simulated enclave; it proves nothing")?;
+        out.field("mrenclave", shown.identity.mrenclave)?;
+        out.field("mrsigner", shown.identity.mrsigner)?;
+        let EnclaveIdentity { isv_prod_id, isv_svn, .. } = shown.identity;
+        out.field("product", format!("{isv_prod_id}, security version {isv_svn}"))?;
+        out.field("manifest sha256", shown.manifest_sha256)?;
+        out.field("model root", shown.model_root)?;
+        out.field("measurement", shown.measurement)?;
+        if let Some(path) = &arguments.pins_out {
+            out.field("pins", path.display())?;
+        }
+        Ok(())
+    })
+}
+
 /// The certificate's bytes, whichever of its two spellings the file has.
 fn der(bytes: Vec<u8>) -> Vec<u8> {
     let hex = core::str::from_utf8(&bytes).ok().and_then(|text| hex::decode(text.trim()).ok());
     hex.filter(|der| !der.is_empty()).unwrap_or(bytes)
+}
+
+#[derive(Serialize)]
+struct ShownEnclave {
+    platform: &'static str,
+    #[serde(flatten)]
+    identity: EnclaveIdentity,
+    manifest_sha256: Digest,
+    model_root: Digest,
+    measurement: Digest,
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,7 @@
 //! Why an enclave cannot be measured, or an enclave signature is refused. One enum per kind of
 //! input, one variant per way to be wrong; [`SgxError`] is what callers see.
 
+use chrysalis_wire::Digest;
 use thiserror::Error;
 
 /// Why an enclave cannot be measured, signed or accepted.
@@ -193,6 +194,15 @@ pub enum GramineError {
         /// The file.
         uri: String,
     },
+    /// An enclave that cannot prove what it is.
+    #[error("sgx.remote_attestation is not \"dcap\": nobody could check what this enclave is")]
+    NoEvidence,
+    /// The worker manifest is none of the files whose hash is measured.
+    #[error("no trusted file has SHA-256 {sha256}: this enclave runs another worker manifest")]
+    OtherWorkerManifest {
+        /// SHA-256 of the worker manifest given.
+        sha256: Digest,
+    },
     /// A debug enclave: its host reads its memory.
     #[error("sgx.debug is true: the host could read the enclave's memory")]
     Debug,
@@ -284,7 +294,11 @@ impl SgxError {
     pub const fn is_refusal(&self) -> bool {
         match self {
             Self::Sigstruct(error) => error.is_refusal(),
-            Self::Manifest(GramineError::Debug) => true,
+            Self::Manifest(
+                GramineError::Debug
+                | GramineError::NoEvidence
+                | GramineError::OtherWorkerManifest { .. },
+            ) => true,
             _ => false,
         }
     }
@@ -299,6 +313,9 @@ impl SgxError {
             }
             Self::Elf(_) => "give Gramine's sgx/libpal.so, from the release that will run",
             Self::Manifest(GramineError::Debug) => "set sgx.debug = false and measure again",
+            Self::Manifest(GramineError::OtherWorkerManifest { .. }) => {
+                "give the worker manifest that the Gramine manifest was written for"
+            }
             Self::Manifest(_) => "write it with `chrysalis manifest gramine`",
             Self::Sigstruct(error) if error.is_refusal() => {
                 "do not run this enclave: it was altered after it was signed, or never signed"

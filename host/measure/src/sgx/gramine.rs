@@ -28,6 +28,8 @@ pub struct GramineManifest {
     pub dcap: bool,
     /// Files whose hash is in the manifest.
     pub trusted_files: usize,
+    /// Those hashes, SHA-256.
+    pub trusted_sha256: Vec<Digest>,
     /// Files the host may change at will.
     pub allowed_files: Vec<String>,
     /// Keys by whose own name the enclave trusts its host with something, such as
@@ -111,13 +113,15 @@ impl GramineManifest {
         if raw.file_check_policy.as_deref().unwrap_or("strict") != "strict" {
             insecure.push("sgx.file_check_policy".to_owned());
         }
+        let trusted_sha256 = trusted(&raw.trusted_files)?;
         Ok(Self {
             shape,
             attributes: raw.attributes()?,
             isv_prod_id: raw.isvprodid,
             isv_svn: raw.isvsvn,
             dcap: raw.remote_attestation.as_deref() == Some("dcap"),
-            trusted_files: trusted(&raw.trusted_files)?,
+            trusted_files: trusted_sha256.len(),
+            trusted_sha256,
             allowed_files: raw.allowed_files,
             insecure,
         })
@@ -207,16 +211,17 @@ pub(super) fn cpu_feature(
     Ok(())
 }
 
-/// The number of trusted files; each must have its hash by now.
-fn trusted(files: &[Value]) -> Result<usize, GramineError> {
-    for file in files {
+/// The hashes of the trusted files; each must have one by now.
+fn trusted(files: &[Value]) -> Result<Vec<Digest>, GramineError> {
+    let hash = |file: &Value| {
         let field = |name: &str| file.get(name).and_then(Value::as_str);
         let uri = field("uri").or_else(|| file.as_str()).unwrap_or_default();
-        if !field("sha256").is_some_and(is_sha256) {
-            return Err(GramineError::NoHash { uri: uri.to_owned() });
-        }
-    }
-    Ok(files.len())
+        field("sha256")
+            .filter(|text| is_sha256(text))
+            .and_then(|text| text.to_ascii_lowercase().parse().ok())
+            .ok_or_else(|| GramineError::NoHash { uri: uri.to_owned() })
+    };
+    files.iter().map(hash).collect()
 }
 
 fn is_sha256(text: &str) -> bool {

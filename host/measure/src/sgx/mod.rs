@@ -14,6 +14,7 @@ mod error;
 mod gramine;
 mod key;
 mod layout;
+mod pin;
 mod records;
 mod rsa;
 mod sigstruct;
@@ -29,6 +30,7 @@ pub use error::{
 pub use gramine::{EnclaveAttributes, GramineManifest, MAX_GRAMINE_MANIFEST_BYTES};
 pub use key::{MAX_KEY_BYTES, SigningKey};
 pub use layout::{Area, EnclaveShape, MAX_HEAP_AT_START, MAX_THREADS, MeasuredEnclave};
+pub use pin::{SimEnclavePrediction, enclave_section, predict_sim_enclave, sim_enclave_pins};
 pub use records::{MAX_ENCLAVE_BYTES, PAGE_BYTES, PageKind, Permissions};
 pub use sigstruct::{SIGSTRUCT_BYTES, SigningDate, Sigstruct, SigstructBody, UnverifiedSigstruct};
 pub use stream::{MAX_STREAM_BYTES, MAX_STREAM_PAGES, StreamSummary};

@@ -7,6 +7,7 @@ mod elf;
 mod key;
 mod layout;
 mod manifest;
+mod pin;
 mod properties;
 mod sigstruct;
 mod stream;
