@@ -130,6 +130,8 @@ impl Collateral {
             newest_issue: tcb_issue.max(qe_issue),
             expires: tcb_next.min(qe_next),
             fmspc: tcb.fmspc.unwrap_or_default().to_ascii_lowercase(),
+            evaluation_number: tcb.evaluation_number.min(qe.evaluation_number),
+            id: tcb.id,
         })
     }
 }
@@ -141,6 +143,8 @@ pub(crate) struct Stated {
     pub(crate) newest_issue: UnixTime,
     pub(crate) expires: UnixTime,
     pub(crate) fmspc: String,
+    pub(crate) evaluation_number: u32,
+    pub(crate) id: String,
 }
 
 #[derive(Deserialize)]
@@ -163,6 +167,10 @@ struct Dated {
     issue_date: String,
     next_update: String,
     fmspc: Option<String>,
+    #[serde(default, rename = "tcbEvaluationDataNumber")]
+    evaluation_number: u32,
+    #[serde(default)]
+    id: String,
 }
 
 fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, CollateralError> {

@@ -38,6 +38,7 @@ mod dcap;
 mod document;
 mod enclave;
 mod events;
+mod examine;
 mod hexadecimal;
 mod measurement;
 pub mod nvidia;
@@ -64,6 +65,7 @@ pub use events::{
     EventError, MAX_EVENT_NAME_CHARS, MAX_EVENT_PAYLOAD_BYTES, boot_events, event_digest,
     replay_rtmr,
 };
+pub use examine::{Authority, CollateralSummary, Examined, PlatformFamily, examine};
 pub use measurement::{EnclaveIdentity, Measured, Measurement};
 pub use pins::{
     AllowSim, EnclaveConfig, EnclavePin, MAX_PINNED_VALUES, MAX_PINNED_WORKERS, MAX_PINS_BYTES,
