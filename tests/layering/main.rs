@@ -41,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // A release is computed from an image, with the code that everybody measures with.
     ("chrysalis-release", &["wire", "evidence", "receipt", "image", "measure", "shape"]),
     ("chrysalis-rim", &["wire", "evidence"]),
+    ("chrysalis-collateral", &["wire", "evidence"]),
     ("chrysalis-tcb", &["wire", "image"]),
     ("chrysalis-loader", &["wire", "shape"]),
     // Linked by whoever settles, a proxy in its enclave among them, so no virtual machine in it.
@@ -51,7 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "chrysalis-cli",
         &[
             "wire", "api", "channel", "evidence", "receipt", "vault", "image", "measure", "shape",
-            "release", "rim", "loader", "client", "tcb",
+            "release", "rim", "loader", "client", "tcb", "collateral",
         ],
     ),
     ("chrysalis-tests", &["*"]),

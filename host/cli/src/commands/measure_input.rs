@@ -223,6 +223,15 @@ fn list(names: impl Iterator<Item = String>) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
+/// The quote in an attestation document or in hex; `None` for anything else, such as the quote
+/// itself.
+pub(crate) fn quote_in(bytes: &[u8]) -> Option<Vec<u8>> {
+    if bytes.starts_with(b"{") {
+        return quote_of_attestation(bytes);
+    }
+    hex::decode(core::str::from_utf8(bytes).ok()?.trim()).ok()
+}
+
 /// The quote in an attestation document, as a worker answers it.
 fn quote_of_attestation(json: &[u8]) -> Option<Vec<u8>> {
     let document: serde_json::Value = serde_json::from_slice(json).ok()?;

@@ -3,6 +3,7 @@
 
 pub(crate) mod appraise;
 pub(crate) mod ask;
+pub(crate) mod collateral;
 pub(crate) mod gramine;
 pub(crate) mod image;
 pub(crate) mod manifest;

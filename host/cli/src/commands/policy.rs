@@ -1,4 +1,4 @@
-//! `chrysalis policy`: makes parts of a policy from what vendors sign. Vendors' files are untrusted
+//! `chrysalis policy`: makes parts of a policy, and what it is judged with, from what vendors sign. Vendors' files are untrusted
 //! until their signatures are verified.
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use chrysalis_wire::UnixTime;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use crate::commands::collateral::{self, FetchCollateral};
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::files;
@@ -19,6 +20,8 @@ use crate::files;
 pub(crate) enum PolicyCommand {
     /// Verify NVIDIA's manifest of a driver or VBIOS, and write its entry for a pins file.
     ImportRim(ImportRim),
+    /// Fetch Intel's collateral for a platform family, verify it, and keep the newer bundle.
+    FetchCollateral(FetchCollateral),
 }
 
 /// `policy import-rim`.
@@ -51,9 +54,11 @@ struct Imported<'a> {
 
 pub(crate) fn run(command: &PolicyCommand, context: &Context) -> Result<ExitCode, Failure> {
     match command {
-        PolicyCommand::ImportRim(arguments) => import_rim(arguments, context)?,
+        PolicyCommand::ImportRim(arguments) => {
+            import_rim(arguments, context).map(|()| ExitCode::SUCCESS)
+        }
+        PolicyCommand::FetchCollateral(arguments) => collateral::fetch(arguments, context),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn import_rim(arguments: &ImportRim, context: &Context) -> Result<(), Failure> {
