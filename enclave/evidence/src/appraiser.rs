@@ -1,7 +1,7 @@
 //! Applies pins to evidence. The evidence is the peer's; pins, session, collateral source and clock
 //! are the verifier's own. There is one path: form, cryptography, then every rule in order.
 
-use chrysalis_wire::{AttestationDocument, UnixTime};
+use chrysalis_wire::{AttestationDocument, Digest, KeyRole, UnixTime};
 use dcap_qvl::quote::TDReport10;
 
 use crate::binding::{ReportData, Session};
@@ -11,7 +11,7 @@ use crate::document::Document;
 use crate::enclave::EnclaveReport;
 use crate::measurement::{EnclaveIdentity, Measured, Measurement};
 use crate::nvidia::{self, device_digest};
-use crate::pins::{Contents, EnclavePin, Pins, WorkerPin};
+use crate::pins::{Contents, Pins};
 use crate::quote::{CutQuote, TeeKind};
 use crate::quote_verdict::{AcceptedQuote, QuoteVerdict};
 use crate::rules::{self, RuleId, sgx};
@@ -88,7 +88,8 @@ impl Appraiser {
         expected: &ReportData,
         now: UnixTime,
     ) -> Result<AcceptedQuote, Refusal> {
-        let (measurement, pins) = self.judge_platform(log, verified, now)?;
+        let Admitted { measured: measurement, pins, holds_until } =
+            self.judge_platform(log, verified, now)?;
         let found = match verified.report() {
             Report::Td(td) => &td.report_data,
             Report::Enclave(report) => &report.report_data,
@@ -99,7 +100,7 @@ impl Appraiser {
             insecure_sim: self.pins.insecure_sim(),
             measurement,
             evidence_digest: quote.digest(),
-            collateral_expires: verified.collateral_expires(),
+            collateral_expires: holds_until,
         })
     }
 
@@ -150,23 +151,29 @@ impl Appraiser {
         log: &mut Transcript,
         verified: &VerifiedQuote,
         now: UnixTime,
-    ) -> Result<(Measured, Vec<Contents<'_>>), Refusal> {
+    ) -> Result<Admitted<'_>, Refusal> {
         let platform = self.pins.platform();
-        log.rule(RuleId::TcbStatus, rules::tcb_status(verified, platform, now))?;
+        let status = rules::tcb_status(verified, platform, now);
+        let excepted_until = log.rule(RuleId::TcbStatus, status)?;
         log.rule(RuleId::EvalNumber, rules::eval_number(verified, platform))?;
         log.rule(RuleId::CollateralAge, rules::collateral_age(verified, platform, now))?;
         log.rule(RuleId::PlatformFlags, rules::platform_flags(verified, platform))?;
-        log.rule(RuleId::PlatformId, rules::platform_id(verified))?;
-        match verified.report() {
-            Report::Td(td) => self.judge_td(log, td),
-            Report::Enclave(report) => self.judge_enclave(log, report),
-        }
+        log.rule(RuleId::PlatformId, rules::platform_id(verified, &self.pins))?;
+        let (measured, pins) = match verified.report() {
+            Report::Td(td) => self.judge_td(log, td, verified.image_hash(), now)?,
+            Report::Enclave(report) => self.judge_enclave(log, report, now)?,
+        };
+        let end = verified.collateral_expires();
+        let holds_until = excepted_until.map_or(end, |until| until.min(end));
+        Ok(Admitted { measured, pins, holds_until })
     }
 
     fn judge_td(
         &self,
         log: &mut Transcript,
         td: &TDReport10,
+        image_hash: Option<Digest>,
+        now: UnixTime,
     ) -> Result<(Measured, Vec<Contents<'_>>), Refusal> {
         let platform = self.pins.platform();
         log.rule(RuleId::TdAttributes, rules::td_attributes(td, platform))?;
@@ -176,8 +183,8 @@ impl Appraiser {
 
         let rtmr = [td.rt_mr0, td.rt_mr1, td.rt_mr2, td.rt_mr3];
         let measurement = Measurement { mrtd: td.mr_td, rtmr };
-        let pins = log.rule(RuleId::Image, rules::image(&self.pins, &measurement))?;
-        let possible = pins.into_iter().map(WorkerPin::contents).collect();
+        let image = rules::image(&self.pins, &measurement, image_hash, now);
+        let possible = log.rule(RuleId::Image, image)?;
         Ok((Measured::Td(measurement), possible))
     }
 
@@ -185,15 +192,16 @@ impl Appraiser {
         &self,
         log: &mut Transcript,
         report: &EnclaveReport,
+        now: UnixTime,
     ) -> Result<(Measured, Vec<Contents<'_>>), Refusal> {
         let pins = log.rule(RuleId::SgxAttributes, sgx::attributes(report, self.pins.sgx()))?;
         log.rule(RuleId::SgxXfrm, sgx::xfrm(report, pins))?;
         log.rule(RuleId::SgxMiscSelect, sgx::misc_select(report, pins))?;
         log.rule(RuleId::SgxConfig, sgx::config(report, pins))?;
-        let named = log.rule(RuleId::SgxEnclave, sgx::enclave(report, pins))?;
+        let enclave = sgx::enclave(report, pins, &self.pins, now);
+        let possible = log.rule(RuleId::SgxEnclave, enclave)?;
         let EnclaveReport { mrenclave, mrsigner, isv_prod_id, isv_svn, .. } = *report;
         let identity = EnclaveIdentity { mrenclave, mrsigner, isv_prod_id, isv_svn };
-        let possible = named.into_iter().map(EnclavePin::contents).collect();
         Ok((Measured::Enclave(identity), possible))
     }
 
@@ -206,7 +214,8 @@ impl Appraiser {
         now: UnixTime,
     ) -> Result<VerifiedWorker, Refusal> {
         let Evidence { document, quote, verified } = evidence;
-        let (measurement, pins) = self.judge_platform(log, verified, now)?;
+        let Admitted { measured: measurement, pins, holds_until } =
+            self.judge_platform(log, verified, now)?;
         let (keyset_digest, (manifest_event, model_event)) = match verified.report() {
             Report::Td(td) => {
                 // Freshness comes before anything else the peer wrote is read.
@@ -232,6 +241,7 @@ impl Appraiser {
         let pin = log.rule(RuleId::ModelRoot, model)?;
         let keys = rules::keyset(&document.keyset, now);
         let keyset = log.rule(RuleId::Keyset, keys)?;
+        let key_ends = keyset.seal_key(KeyRole::Worker, now).map(|key| key.not_after);
         log.rule(RuleId::Network, rules::network(&self.pins, &manifest, &keyset))?;
         log.rule(RuleId::TlsKey, rules::tls_key(&keyset, session))?;
         let asked = self.pins.device();
@@ -255,11 +265,25 @@ impl Appraiser {
             model_root: manifest.model.root,
             manifest,
             manifest_digest,
+            // What a device's certificates are valid for is not in the verdict.
+            valid_until: key_ends
+                .filter(|_| devices.is_empty())
+                .map(|end| end.min(holds_until).min(verified.valid_until(self.pins.platform()))),
+            image_hash: verified.image_hash(),
             devices,
             evidence_digest: quote.digest(),
-            collateral_expires: verified.collateral_expires(),
+            collateral_expires: holds_until,
         })
     }
+}
+
+/// A platform and an image that are accepted.
+struct Admitted<'a> {
+    measured: Measured,
+    /// The pins that the image leaves possible.
+    pins: Vec<Contents<'a>>,
+    /// When the collateral, or the exception that was needed, ends.
+    holds_until: UnixTime,
 }
 
 /// Evidence whose quote is verified and whose other parts are still the peer's words.

@@ -1,7 +1,7 @@
 //! The only way from claimed to verified: Intel's DCAP verification of quote and collateral under
 //! the pinned root. Quote and collateral are attacker-controlled; what leaves here is signed.
 
-use chrysalis_wire::UnixTime;
+use chrysalis_wire::{Digest, UnixTime};
 use dcap_qvl::quote::{Report as DcapReport, TDReport10};
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::{QuoteClaims, QuotePolicy};
@@ -10,6 +10,8 @@ use thiserror::Error;
 use crate::backend::AwsLcConfig;
 use crate::collateral::{Collateral, CollateralError};
 use crate::enclave::EnclaveReport;
+use crate::measurement::{Measurement, TdIdentity, cocoon_tdx_image_hash};
+use crate::pins::PlatformPins;
 use crate::quote::{CutQuote, TeeKind};
 use crate::roots::TrustRoot;
 use crate::text::printable;
@@ -74,6 +76,27 @@ impl VerifiedQuote {
     /// First second at which some part of the collateral is no longer valid.
     pub(crate) const fn collateral_expires(&self) -> UnixTime {
         UnixTime(self.claims.earliest_expiration_date)
+    }
+
+    /// First second at which quote and collateral would be judged anew: a part of the collateral
+    /// ends, or it is older than the pins accept.
+    pub(crate) fn valid_until(&self, pins: &PlatformPins) -> UnixTime {
+        let age = u64::from(pins.max_collateral_age_days).saturating_mul(SECONDS_PER_DAY);
+        let too_old = UnixTime(self.collateral_issued.0.saturating_add(age));
+        self.collateral_expires().min(too_old)
+    }
+
+    /// Cocoon's name for the image, [`cocoon_tdx_image_hash`] of the signed report. Enclaves have
+    /// none.
+    pub(crate) fn image_hash(&self) -> Option<Digest> {
+        let Report::Td(td) = &self.report else { return None };
+        let identity = TdIdentity {
+            mr_config_id: td.mr_config_id,
+            mr_owner: td.mr_owner,
+            mr_owner_config: td.mr_owner_config,
+        };
+        let rtmr = [td.rt_mr0, td.rt_mr1, td.rt_mr2, td.rt_mr3];
+        Some(cocoon_tdx_image_hash(&Measurement { mrtd: td.mr_td, rtmr }, &identity))
     }
 
     /// Puts changed claims in the place of verified ones, so that tests reach the rules behind
@@ -157,3 +180,5 @@ fn quote_fmspc(quote: &CutQuote) -> Option<String> {
     let fmspc = dcap_qvl::intel::quote_fmspc_with::<AwsLcConfig>(&parsed).ok()?;
     Some(hex::encode(fmspc))
 }
+
+const SECONDS_PER_DAY: u64 = 86_400;

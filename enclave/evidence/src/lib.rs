@@ -35,6 +35,7 @@ mod binding;
 mod chain;
 mod collateral;
 mod dcap;
+mod deny;
 mod document;
 mod enclave;
 mod events;
@@ -60,13 +61,16 @@ pub use appraiser::Appraiser;
 pub use binding::{Binding, EXPORTER_LABEL, ReportData, Role, Session, gpu_nonce, keyset_digest};
 pub use collateral::{COLLATERAL_SCHEMA, Collateral, CollateralError, MAX_COLLATERAL_BYTES};
 pub use dcap_qvl::QuoteCollateralV3;
+pub use deny::{Admission, Denial, Denied, MAX_DENIED, MAX_REASON_CHARS, MAX_VETTED_PLATFORMS};
 pub use enclave::enclave_events_digest;
 pub use events::{
     EventError, MAX_EVENT_NAME_CHARS, MAX_EVENT_PAYLOAD_BYTES, boot_events, event_digest,
     replay_rtmr,
 };
 pub use examine::{Authority, CollateralSummary, Examined, PlatformFamily, examine};
-pub use measurement::{EnclaveIdentity, Measured, Measurement};
+pub use measurement::{
+    EnclaveIdentity, Measured, Measurement, TdIdentity, cocoon_tdx_image_hash,
+};
 pub use pins::{
     AllowSim, EnclaveConfig, EnclavePin, MAX_PINNED_VALUES, MAX_PINNED_WORKERS, MAX_PINS_BYTES,
     Masked, PINS_VERSION, PinnedIdentity, Pins, PinsError, PlatformPins, SgxPins, TcbException,

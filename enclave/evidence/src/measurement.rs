@@ -103,6 +103,40 @@ impl Measurement {
     }
 }
 
+/// The three identity fields of a TD that its host chooses, 48 bytes each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TdIdentity {
+    /// MRCONFIGID.
+    pub mr_config_id: [u8; 48],
+    /// MROWNER.
+    pub mr_owner: [u8; 48],
+    /// MROWNERCONFIG.
+    pub mr_owner_config: [u8; 48],
+}
+
+impl TdIdentity {
+    /// What a host sets that sets nothing.
+    pub const ZERO: Self =
+        Self { mr_config_id: [0; 48], mr_owner: [0; 48], mr_owner_config: [0; 48] };
+}
+
+/// Cocoon's `image_hash`, the one value its contracts list for an image:
+/// `SHA-256(MRTD || MRCONFIGID || MROWNER || MROWNERCONFIG || RTMR0..3 || 64 zero bytes)`, the zeros
+/// in the place of `report_data`. Shown so that an operator can compare.
+#[must_use]
+pub fn cocoon_tdx_image_hash(registers: &Measurement, identity: &TdIdentity) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(registers.mrtd);
+    hash.update(identity.mr_config_id);
+    hash.update(identity.mr_owner);
+    hash.update(identity.mr_owner_config);
+    for register in &registers.rtmr {
+        hash.update(register);
+    }
+    hash.update([0u8; 64]);
+    Digest(hash.finalize().into())
+}
+
 mod rtmr_array {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

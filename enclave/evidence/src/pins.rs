@@ -11,18 +11,21 @@ pub use exception::TcbException;
 pub use sgx::{EnclaveConfig, EnclavePin, Masked, PinnedIdentity, SgxPins};
 
 use core::fmt;
+use std::borrow::Cow;
 
-use chrysalis_wire::{Digest, NetworkId};
+use chrysalis_wire::{Digest, NetworkId, UnixTime};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use crate::deny::{self, Admission, AdmissionName, Denial, Denied, DenySection};
 use crate::hexadecimal::{self, HexArray};
 use crate::nvidia::{DevicePins, DeviceSection};
 use crate::roots::TrustRoot;
 use crate::text::printable;
+use crate::time::parse_utc;
 use exception::ExceptionEntry;
 use sgx::SgxSection;
 
@@ -94,6 +97,9 @@ pub struct WorkerPin {
     pub manifest_sha256: Digest,
     /// Content root of the model bundle the manifest names.
     pub model_root: Digest,
+    /// When the entry begins to count; at once where the file says nothing.
+    #[serde(default, deserialize_with = "utc")]
+    pub activates_at: Option<UnixTime>,
 }
 
 impl WorkerPin {
@@ -106,6 +112,8 @@ impl WorkerPin {
 /// What platforms are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlatformPins {
+    /// Which platforms are admitted.
+    pub admission: Admission,
     /// Accepted `td_attributes`, compared exactly. None has a debug bit.
     pub td_attributes: Vec<[u8; 8]>,
     /// Accepted `xfam`, compared exactly.
@@ -131,6 +139,7 @@ pub struct PlatformPins {
 /// A pins file that was read and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pins {
+    sequence: Option<u64>,
     tier: Tier,
     root: TrustRoot,
     network: NetworkId,
@@ -138,6 +147,7 @@ pub struct Pins {
     platform: PlatformPins,
     sgx: Option<SgxPins>,
     device: Option<DevicePins>,
+    denied: Vec<Denial>,
     digest: Digest,
 }
 
@@ -247,6 +257,23 @@ pub enum PinsError {
         /// The value found.
         got: String,
     },
+    /// `sequence` is 0.
+    #[error("sequence is 0; numbers begin with 1")]
+    Sequence,
+    /// `admission` and `vetted` contradict each other.
+    #[error("[platform]: {reason}")]
+    Platform {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A denial that would not deny what it seems to.
+    #[error("deny {index}: {reason}")]
+    Deny {
+        /// Position in the file.
+        index: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// The `[device]` section contradicts itself or the tier.
     #[error("[device]: {reason}")]
     Device {
@@ -287,6 +314,9 @@ impl PinsError {
             Self::Enclave { .. } => "E-PINS-ENCLAVE",
             Self::EnclaveField { .. } => "E-PINS-SGX",
             Self::Exception { .. } => "E-PINS-EXCEPTION",
+            Self::Sequence => "E-PINS-SEQUENCE",
+            Self::Platform { .. } => "E-PINS-PLATFORM",
+            Self::Deny { .. } => "E-PINS-DENY",
             Self::Device { .. } => "E-PINS-DEVICE",
             Self::OutOfRange { .. } => "E-PINS-RANGE",
         }
@@ -336,16 +366,43 @@ impl Pins {
         check_workers(&file.worker)?;
         let taken: Vec<&str> = file.worker.iter().map(|worker| worker.name.as_str()).collect();
         let sgx = file.sgx.map(|section| section.check(&taken)).transpose()?;
+        if file.sequence == Some(0) {
+            return Err(PinsError::Sequence);
+        }
+        let denied = deny::denials(file.deny)?;
+        let mut device = file.device.map(|section| section.check(file.tier)).transpose()?;
+        if let Some(device) = &mut device {
+            // One list for the rule, wherever a serial number stands in the file.
+            device.denied_serials.extend(denied.iter().filter_map(|entry| match &entry.what {
+                Denied::GpuSerial(serial) => Some(serial.clone()),
+                _ => None,
+            }));
+        }
         Ok(Self {
+            sequence: file.sequence,
             tier: file.tier,
             root,
             network: file.network,
             workers: file.worker,
             platform: file.platform.check()?,
             sgx,
-            device: file.device.map(|section| section.check(file.tier)).transpose()?,
+            device,
+            denied,
             digest: Digest(Sha256::digest(text.as_bytes()).into()),
         })
+    }
+
+    /// Number of the file among those of its publisher: a higher one replaces a lower one, and
+    /// never the reverse. `None` for a file that its user wrote.
+    #[must_use]
+    pub const fn sequence(&self) -> Option<u64> {
+        self.sequence
+    }
+
+    /// What is denied, whatever else the file says.
+    #[must_use]
+    pub fn denied(&self) -> &[Denial] {
+        &self.denied
     }
 
     /// What kind of evidence is accepted.
@@ -461,6 +518,7 @@ const fn in_range(field: &'static str, got: u32, min: u32, max: u32) -> Result<(
 #[serde(deny_unknown_fields)]
 struct File {
     version: u32,
+    sequence: Option<u64>,
     tier: Tier,
     sim_root: Option<String>,
     network: NetworkId,
@@ -469,11 +527,16 @@ struct File {
     platform: PlatformSection,
     sgx: Option<SgxSection>,
     device: Option<DeviceSection>,
+    #[serde(default)]
+    deny: Vec<DenySection>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlatformSection {
+    #[serde(default)]
+    admission: AdmissionName,
+    vetted: Option<Vec<HexArray<16>>>,
     td_attributes: Vec<HexArray<8>>,
     xfam: Vec<HexArray<8>>,
     mr_seam: Vec<HexArray<48>>,
@@ -506,6 +569,7 @@ impl PlatformSection {
         let number = self.min_tcb_evaluation_number;
         in_range("min_tcb_evaluation_number", number, 1, u32::MAX)?;
         Ok(PlatformPins {
+            admission: deny::admission(self.admission, self.vetted)?,
             td_attributes: plain(self.td_attributes),
             xfam: plain(self.xfam),
             mr_seam: plain(self.mr_seam),
@@ -522,6 +586,13 @@ impl PlatformSection {
                 .collect::<Result<_, _>>()?,
         })
     }
+}
+
+/// A date in the one spelling that collateral has too.
+fn utc<'de, D: Deserializer<'de>>(d: D) -> Result<Option<UnixTime>, D::Error> {
+    let text = <Cow<'de, str>>::deserialize(d)?;
+    let error = || serde::de::Error::custom("expected a date as 2026-12-01T00:00:00Z");
+    parse_utc(&text).map(Some).ok_or_else(error)
 }
 
 fn plain<const N: usize>(list: Vec<HexArray<N>>) -> Vec<[u8; N]> {

@@ -56,8 +56,11 @@ pub struct VerifiedWorker {
     pub(crate) model_root: Digest,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) devices: Vec<Device>,
+    #[serde(rename = "cocoon_image_hash", skip_serializing_if = "Option::is_none")]
+    pub(crate) image_hash: Option<Digest>,
     pub(crate) evidence_digest: Digest,
     pub(crate) collateral_expires: UnixTime,
+    pub(crate) valid_until: Option<UnixTime>,
 }
 
 impl VerifiedWorker {
@@ -119,6 +122,22 @@ impl VerifiedWorker {
     #[must_use]
     pub fn devices(&self) -> &[Device] {
         &self.devices
+    }
+
+    /// Cocoon's name for the image, [`crate::cocoon_tdx_image_hash`]: for registries that list it. It
+    /// covers the runtime register and leaves debug and platform out, so nothing here decides by it.
+    /// `None` for an enclave.
+    #[must_use]
+    pub const fn image_hash(&self) -> Option<Digest> {
+        self.image_hash
+    }
+
+    /// First second at which the same evidence has to be appraised again: a part of the collateral
+    /// ends or becomes too old, or the seal key ends. `None` if that cannot be said, as for workers
+    /// with devices: such a verdict is not to be kept.
+    #[must_use]
+    pub const fn valid_until(&self) -> Option<UnixTime> {
+        self.valid_until
     }
 
     /// SHA-256 of the quote, cut at its end, signature included.

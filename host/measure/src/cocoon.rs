@@ -2,40 +2,10 @@
 //! operator can compare; nothing of ours pins it, because it hashes the VM's shape together with
 //! the image and leaves the debug attribute out.
 
-use chrysalis_evidence::Measurement;
 use chrysalis_wire::Digest;
 use sha2::{Digest as _, Sha256};
 
-/// The three host-chosen identity fields of a TD, 48 bytes each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TdIdentity {
-    /// MRCONFIGID.
-    pub mr_config_id: [u8; 48],
-    /// MROWNER.
-    pub mr_owner: [u8; 48],
-    /// MROWNERCONFIG.
-    pub mr_owner_config: [u8; 48],
-}
-
-impl TdIdentity {
-    /// What a host sets that sets nothing.
-    pub const ZERO: Self =
-        Self { mr_config_id: [0; 48], mr_owner: [0; 48], mr_owner_config: [0; 48] };
-}
-
-/// `SHA-256(MRTD || MRCONFIGID || MROWNER || MROWNERCONFIG || RTMR0..3 || 64 zero bytes)`.
-#[must_use]
-pub fn cocoon_tdx_image_hash(registers: &Measurement, identity: &TdIdentity) -> Digest {
-    let mut hash = Sha256::new();
-    hash.update(registers.mrtd);
-    hash.update(identity.mr_config_id);
-    hash.update(identity.mr_owner);
-    hash.update(identity.mr_owner_config);
-    for register in &registers.rtmr {
-        hash.update(register);
-    }
-    without_report_data(hash)
-}
+pub use chrysalis_evidence::{TdIdentity, cocoon_tdx_image_hash};
 
 /// `SHA-256(launch measurement || 64 zero bytes)` of an SEV-SNP guest.
 #[must_use]

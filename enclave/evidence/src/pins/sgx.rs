@@ -2,10 +2,10 @@
 //! It is the verifier's own; it is still parsed strictly, because a misread policy accepts too much.
 //! Empty lists deny. Values are the report's bytes in their order, lower-case hex (little endian).
 
-use chrysalis_wire::Digest;
+use chrysalis_wire::{Digest, UnixTime};
 use serde::Deserialize;
 
-use super::{MAX_PINNED_VALUES, MAX_PINNED_WORKERS, PinsError, at_most, shown_name};
+use super::{MAX_PINNED_VALUES, MAX_PINNED_WORKERS, PinsError, at_most, shown_name, utc};
 use crate::hexadecimal::HexArray;
 
 /// Accepted enclaves and their configurations. Each list is any-of; all of them must hold.
@@ -72,6 +72,8 @@ pub struct EnclavePin {
     pub manifest_sha256: Digest,
     /// Content root of the model bundle the manifest names.
     pub model_root: Digest,
+    /// When the entry begins to count; at once where the file says nothing.
+    pub activates_at: Option<UnixTime>,
 }
 
 /// How a pin names an enclave.
@@ -128,6 +130,8 @@ struct WorkerEntry {
     min_isv_svn: Option<u16>,
     manifest_sha256: Digest,
     model_root: Digest,
+    #[serde(default, deserialize_with = "utc")]
+    activates_at: Option<UnixTime>,
 }
 
 impl SgxSection {
@@ -182,8 +186,8 @@ impl WorkerEntry {
             let reason = "the measurement is all zero; measure the enclave first";
             return Err(PinsError::Enclave { name: self.name, reason });
         }
-        let Self { name, manifest_sha256, model_root, .. } = self;
-        Ok(EnclavePin { name, identity, manifest_sha256, model_root })
+        let Self { name, manifest_sha256, model_root, activates_at, .. } = self;
+        Ok(EnclavePin { name, identity, manifest_sha256, model_root, activates_at })
     }
 }
 

@@ -150,8 +150,8 @@ rules! {
         CollateralAge, "R-COLLATERAL-AGE", "7", "collateral is recent";
         /// The platform certificate's properties are accepted.
         PlatformFlags, "R-PLATFORM-FLAGS", "8", "platform properties are accepted";
-        /// Which platform it is.
-        PlatformId, "R-PLATFORM-ID", "9", "platform identity (not pinned by this policy version)";
+        /// The platform is one of those admitted.
+        PlatformId, "R-PLATFORM-ID", "9", "platform is admitted and not denied";
         /// TD attributes are pinned.
         TdAttributes, "R-TD-ATTRIBUTES", "10", "TD attributes are pinned";
         /// Extended features are pinned.

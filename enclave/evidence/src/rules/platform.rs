@@ -3,11 +3,12 @@
 
 use chrysalis_wire::UnixTime;
 use dcap_qvl::quote::TDReport10;
-use dcap_qvl::{PckCertFlag, TcbStatus};
+use dcap_qvl::{PckCertFlag, QuoteClaims, TcbStatus};
 
 use super::{Decision, Passed, Refused};
 use crate::collateral::Collateral;
 use crate::dcap::{self, DcapError, VerifiedQuote};
+use crate::deny::{self, Admission, Denied};
 use crate::pins::{Pins, PlatformPins};
 use crate::quote::{CutQuote, TeeKind};
 use crate::text::printable;
@@ -130,12 +131,13 @@ pub(crate) fn verify_dcap(
 /// been replaced by an older one since.
 ///
 /// A dated exception of the pins can name what else is accepted of one platform family. It has to
-/// name every status and every advisory that the collateral states.
+/// name every status and every advisory that the collateral states at any level. Gives the end of
+/// the exception that was needed.
 pub(crate) fn tcb_status(
     quote: &VerifiedQuote,
     pins: &PlatformPins,
     now: UnixTime,
-) -> Decision<()> {
+) -> Decision<Option<UnixTime>> {
     let claims = quote.claims();
     let current = claims.platform.current_tcb_level.as_ref();
     let mut levels = vec![
@@ -144,18 +146,16 @@ pub(crate) fn tcb_status(
         ("quoting enclave", claims.qe.tcb_level.tcb_status),
     ];
     levels.extend(current.map(|level| ("platform now", level.tcb_status)));
-    let advisories = if claims.tcb.advisory_ids.is_empty() {
-        "no advisories".to_owned()
-    } else {
-        printable(&claims.tcb.advisory_ids.join(" "))
-    };
+    let ids = advisories(claims);
+    let advisories =
+        if ids.is_empty() { "no advisories".to_owned() } else { printable(&ids.join(" ")) };
     let bad: Vec<String> = levels
         .iter()
         .filter(|(_, status)| *status != TcbStatus::UpToDate)
         .map(|(what, status)| format!("{what} {status}"))
         .collect();
     if bad.is_empty() {
-        return Ok(Passed::new((), format!("UpToDate at {} levels; {advisories}", levels.len())));
+        return Ok(Passed::new(None, format!("UpToDate at {} levels; {advisories}", levels.len())));
     }
     let excepted = pins.exceptions.iter().find(|exception| {
         exception.fmspc == claims.platform.pck.fmspc
@@ -163,7 +163,7 @@ pub(crate) fn tcb_status(
             && levels.iter().all(|(_, status)| {
                 *status == TcbStatus::UpToDate || exception.statuses.contains(status)
             })
-            && claims.tcb.advisory_ids.iter().all(|id| exception.advisories.contains(id))
+            && ids.iter().all(|id| exception.advisories.iter().any(|named| named == id))
     });
     if let Some(exception) = excepted {
         let detail = format!(
@@ -172,14 +172,32 @@ pub(crate) fn tcb_status(
             exception.until.0,
             bad.join(", ")
         );
-        return Ok(Passed::new((), detail));
+        return Ok(Passed::new(Some(exception.until), detail));
     }
     Refused::new(
         "E-TCB-STATUS",
-        "UpToDate at every level",
-        format!("{}; {advisories}", bad.join(", ")),
+        "UpToDate at every level, or an exception of the pins that covers all of it",
+        format!("{}; {advisories}; FMSPC {}", bad.join(", "), hex::encode(claims.platform.pck.fmspc)),
         "the operator must update BIOS, microcode or TDX module as the advisories say",
     )
+}
+
+/// The advisories of every level, each once: the merged list leaves out what hides behind it.
+fn advisories(claims: &QuoteClaims) -> Vec<&str> {
+    let platform = &claims.platform;
+    let current = platform.current_tcb_level.iter().flat_map(|level| &level.advisory_ids);
+    let mut ids: Vec<&str> = claims
+        .tcb
+        .advisory_ids
+        .iter()
+        .chain(&platform.tcb_level.advisory_ids)
+        .chain(&claims.qe.tcb_level.advisory_ids)
+        .chain(current)
+        .map(String::as_str)
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 pub(crate) fn eval_number(quote: &VerifiedQuote, pins: &PlatformPins) -> Decision<()> {
@@ -237,15 +255,52 @@ pub(crate) fn platform_flags(quote: &VerifiedQuote, pins: &PlatformPins) -> Deci
     Ok(Passed::new((), format!("{}; sgx_type {}", shown.join(", "), pck.sgx_type)))
 }
 
-pub(crate) fn platform_id(quote: &VerifiedQuote) -> Decision<()> {
+/// Denials first: they hold under either admission.
+pub(crate) fn platform_id(quote: &VerifiedQuote, pins: &Pins) -> Decision<()> {
     let pck = &quote.claims().platform.pck;
-    let instance = pck.platform_instance_id.map_or_else(|| "none".to_owned(), hex::encode);
-    let detail = format!(
-        "not checked: FMSPC {}, platform instance {instance}, PPID {}",
-        hex::encode(pck.fmspc),
+    let fmspc = hex::encode(pck.fmspc);
+    let ppid: Option<[u8; 16]> = pck.ppid.as_slice().try_into().ok();
+    let shown = format!(
+        "FMSPC {fmspc}, platform instance {}, PPID {}",
+        pck.platform_instance_id.map_or_else(|| "none".to_owned(), hex::encode),
         short(&pck.ppid)
     );
-    Ok(Passed::info((), detail))
+    let advisories = advisories(quote.claims()).into_iter();
+    // Either id of a platform denies it: a publisher may know only one.
+    let ids = [pck.platform_instance_id, ppid].into_iter().flatten();
+    let named = [("E-FMSPC-DENIED", Denied::Fmspc(pck.fmspc))]
+        .into_iter()
+        .chain(ids.map(|id| ("E-PLATFORM-DENIED", Denied::Platform(id))))
+        .chain(advisories.map(|id| ("E-ADVISORY-DENIED", Denied::Advisory(id.to_owned()))));
+    for (code, what) in named {
+        if let Some(reason) = deny::reason(pins.denied(), &what) {
+            return Refused::new(
+                code,
+                "a platform that the pins do not deny",
+                format!("denied ({}): {shown}", printable(reason)),
+                "use a worker on another platform; the reason is the publisher's of the pins",
+            );
+        }
+    }
+    let Admission::Vetted(vetted) = &pins.platform().admission else {
+        return Ok(Passed::info((), format!("open: any platform is admitted; {shown}")));
+    };
+    // A platform with an instance id is vetted by it alone: its PPID is that of one package.
+    match pck.platform_instance_id.or(ppid) {
+        Some(id) if vetted.contains(&id) => Ok(Passed::new(
+            (),
+            format!("{}, one of {} vetted; {shown}", hex::encode(id), vetted.len()),
+        )),
+        _ => Refused::new(
+            "E-PLATFORM-UNVETTED",
+            match vetted.len() {
+                0 => "a vetted platform; the list is empty, which denies".to_owned(),
+                many => format!("one of {many} vetted platforms"),
+            },
+            shown,
+            "if this platform's owner is trusted, add its id to vetted in [platform] of the pins",
+        ),
+    }
 }
 
 pub(crate) fn td_attributes(td: &TDReport10, pins: &PlatformPins) -> Decision<()> {

@@ -4,14 +4,16 @@
 //!
 //! Field names are those of the Intel SDM, vol. 3D (SECS, REPORT).
 
-use chrysalis_wire::{Digest, RuntimeEvent};
+use chrysalis_wire::{Digest, RuntimeEvent, UnixTime};
 
-use super::worker::boot_payloads;
+use super::worker::{boot_payloads, shown_names, usable};
 use super::{Decision, Passed, Refused};
+use crate::deny::{self, Denied};
 use crate::enclave::{EnclaveReport, enclave_events_digest};
 use crate::nvidia::{DeviceEvidence, DevicePins};
-use crate::pins::{EnclavePin, Masked, PinnedIdentity, SgxPins};
+use crate::pins::{Contents, EnclavePin, Masked, PinnedIdentity, Pins, SgxPins};
 use crate::quote::CutQuote;
+use crate::text::printable;
 
 /// Judges the claimed bit before any signature is checked, so that a debug enclave is named as one;
 /// the DCAP verification refuses it again on verified bytes, and the pins cannot accept it.
@@ -95,22 +97,35 @@ pub(crate) fn config(report: &EnclaveReport, pins: &SgxPins) -> Decision<()> {
     )
 }
 
-/// Pins that name this enclave. One that names it in part, never.
+/// Pins that name this enclave, of which those are left that are active and not denied. One that names
+/// it in part, never.
 pub(crate) fn enclave<'a>(
     report: &EnclaveReport,
     pins: &'a SgxPins,
-) -> Decision<Vec<&'a EnclavePin>> {
+    all: &Pins,
+    now: UnixTime,
+) -> Decision<Vec<Contents<'a>>> {
     let matching: Vec<&EnclavePin> =
         pins.workers.iter().filter(|pin| names(&pin.identity, report)).collect();
     let EnclaveReport { mrenclave, mrsigner, isv_prod_id, isv_svn, .. } = report;
-    if !matching.is_empty() {
-        let names: Vec<&str> = matching.iter().map(|pin| pin.name.as_str()).collect();
+    // A pin of a signer accepts builds that it does not name; one of them can be denied all the same.
+    if let Some(reason) = deny::reason(all.denied(), &Denied::Mrenclave(*mrenclave)) {
+        return Refused::new(
+            "E-IMAGE-DENIED",
+            "an enclave that the pins do not deny",
+            format!("MRENCLAVE {mrenclave} is denied: {}", printable(reason)),
+            "use another worker; the reason is the publisher's of the pins",
+        );
+    }
+    let possible: Vec<Contents<'_>> = matching.iter().map(|pin| pin.contents()).collect();
+    if let Some(first) = possible.first() {
+        let active = usable(all, *first, &possible, now)?;
         let detail = format!(
             "MRENCLAVE {mrenclave}, MRSIGNER {mrsigner}, product {isv_prod_id}, security version \
              {isv_svn}; pinned as {}",
-            names.join(", ")
+            shown_names(&active)
         );
-        return Ok(Passed::new(matching, detail));
+        return Ok(Passed::new(active, detail));
     }
     let next = "if this enclave is meant to be accepted, measure it from its files and pin it";
     let Some((pin, distance)) =

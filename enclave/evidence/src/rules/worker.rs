@@ -41,15 +41,24 @@ pub(crate) fn document(doc: &AttestationDocument) -> Decision<Document<'_>> {
     }
 }
 
-/// Pins whose image registers all match, never a mix of several pins.
-pub(crate) fn image<'a>(pins: &'a Pins, found: &Measurement) -> Decision<Vec<&'a WorkerPin>> {
+/// Pins whose image registers all match, never a mix of several pins; of those, the ones that are
+/// active and not denied.
+pub(crate) fn image<'a>(
+    pins: &'a Pins,
+    found: &Measurement,
+    image_hash: Option<Digest>,
+    now: UnixTime,
+) -> Decision<Vec<Contents<'a>>> {
     let [rtmr0, rtmr1, rtmr2, _] = &found.rtmr;
     let registers = [&found.mrtd, rtmr0, rtmr1, rtmr2];
     let matching: Vec<&WorkerPin> =
         pins.workers().iter().filter(|pin| pin.registers() == registers).collect();
-    if !matching.is_empty() {
-        let names: Vec<&str> = matching.iter().map(|pin| pin.name.as_str()).collect();
-        return Ok(Passed::new(matching, format!("pinned as {}", printable(&names.join(", ")))));
+    let possible: Vec<Contents<'_>> = matching.iter().map(|pin| pin.contents()).collect();
+    if let Some(first) = possible.first() {
+        let active = usable(pins, *first, &possible, now)?;
+        let hash = image_hash.map(|hash| format!("; Cocoon image hash {hash}")).unwrap_or_default();
+        let detail = format!("pinned as {}{hash}", shown_names(&active));
+        return Ok(Passed::new(active, detail));
     }
     let equal =
         |pin: &&WorkerPin| pin.registers().iter().zip(registers).filter(|(a, b)| **a == *b).count();
@@ -74,6 +83,44 @@ pub(crate) fn image<'a>(pins: &'a Pins, found: &Measurement) -> Decision<Vec<&'a
         format!("{name} {}; registers that differ: {}", hex::encode(got), all.join(", ")),
         "if this worker is meant to be accepted, measure it from its files and pin the result",
     )
+}
+
+/// What remains of the pins of an image: those that are active and not denied. `first` is one of them.
+pub(super) fn usable<'a>(
+    pins: &Pins,
+    first: Contents<'a>,
+    matching: &[Contents<'a>],
+    now: UnixTime,
+) -> Result<Vec<Contents<'a>>, Refused> {
+    let allowed: Vec<Contents<'_>> =
+        matching.iter().copied().filter(|pin| pin.denied(pins.denied()).is_none()).collect();
+    if allowed.is_empty() {
+        let reason = first.denied(pins.denied()).unwrap_or_default();
+        return Err(Refused {
+            code: "E-IMAGE-DENIED",
+            expected: "a worker that the pins do not deny".to_owned(),
+            found: format!("pin {:?} is denied: {}", printable(first.name), printable(reason)),
+            next_step: "use another worker; the reason is the publisher's of the pins",
+        });
+    }
+    let active: Vec<Contents<'_>> =
+        allowed.iter().copied().filter(|pin| pin.activates_at.is_none_or(|at| at <= now)).collect();
+    if active.is_empty() {
+        let at = allowed.iter().filter_map(|pin| pin.activates_at).min().unwrap_or(now);
+        return Err(Refused {
+            code: "E-PIN-INACTIVE",
+            expected: format!("a pin that is active at {}", now.0),
+            found: format!("pin {:?} is active from {}", printable(first.name), at.0),
+            next_step: "wait until the pin is active, and check this machine's clock",
+        });
+    }
+    Ok(active)
+}
+
+/// The names of pins, for a transcript.
+pub(super) fn shown_names(pins: &[Contents<'_>]) -> String {
+    let names: Vec<&str> = pins.iter().map(|pin| pin.name).collect();
+    printable(&names.join(", "))
 }
 
 /// Recomputes the expected value from the verifier's own session; there is no way to leave it out.

@@ -1,9 +1,10 @@
 //! The pins file: the documented example reads, everything misleading in one is refused.
 
-use chrysalis_wire::NetworkId;
+use chrysalis_wire::{NetworkId, UnixTime};
 
 use crate::{
-    AllowSim, MAX_PINNED_VALUES, MAX_PINNED_WORKERS, MAX_PINS_BYTES, Pins, PinsError, Tier,
+    Admission, AllowSim, Denial, Denied, MAX_DENIED, MAX_PINNED_VALUES, MAX_PINNED_WORKERS,
+    MAX_PINS_BYTES, MAX_REASON_CHARS, MAX_VETTED_PLATFORMS, Pins, PinsError, Tier,
 };
 
 pub(crate) const EXAMPLE: &str = include_str!("../../../../manifests/pins.example.toml");
@@ -190,4 +191,82 @@ fn an_empty_worker_list_reads_and_denies_later() {
     let end = EXAMPLE.find("# What platf").unwrap();
     let text = format!("{}{}", &EXAMPLE[..at], &EXAMPLE[end..]);
     assert!(Pins::parse(&text, AllowSim::No).unwrap().workers().is_empty());
+}
+
+#[test]
+fn reads_a_number_a_date_an_admission_and_denials() {
+    let id = "ab".repeat(16);
+    let text = EXAMPLE
+        .replacen("version = 1\n", "version = 1\nsequence = 7\n", 1)
+        .replacen("[[worker]]", "[[worker]]\nactivates_at = \"2027-01-01T00:00:00Z\"", 1)
+        .replacen(
+            "[platform]\n",
+            &format!("[platform]\nadmission = \"vetted\"\nvetted = [\"{id}\"]\n"),
+            1,
+        );
+    let text = format!("{text}\n[[deny]]\nfmspc = \"90c06f000000\"\nreason = \"old\"\n");
+    let pins = Pins::parse(&text, AllowSim::No).unwrap();
+    assert_eq!(pins.sequence(), Some(7));
+    assert_eq!(pins.workers()[0].activates_at, Some(UnixTime(1_798_761_600)));
+    assert_eq!(pins.platform().admission, Admission::Vetted(vec![[0xab; 16]]));
+    let denial = Denial { what: Denied::Fmspc([0x90, 0xc0, 0x6f, 0, 0, 0]), reason: "old".into() };
+    assert_eq!(pins.denied(), [denial]);
+    let plain = Pins::parse(EXAMPLE, AllowSim::No).unwrap();
+    assert_eq!((plain.sequence(), &plain.platform().admission), (None, &Admission::Open));
+}
+
+#[test]
+fn refuses_numbers_dates_and_admissions_that_mean_nothing() {
+    let list = format!("vetted = [\"{}\"]", "ab".repeat(16));
+    let platform = |lines: &str| format!("[platform]\n{lines}\n");
+    for (from, to, code) in [
+        ("version = 1\n", "version = 1\nsequence = 0\n".to_owned(), "E-PINS-SEQUENCE"),
+        ("version = 1\n", "version = 1\nsequence = -1\n".to_owned(), "E-PINS-FORM"),
+        ("[[worker]]", "[[worker]]\nactivates_at = \"tomorrow\"".to_owned(), "E-PINS-FORM"),
+        ("[[worker]]", "[[worker]]\nactivates_at = \"2027-01-01\"".to_owned(), "E-PINS-FORM"),
+        ("[platform]\n", platform(&list), "E-PINS-PLATFORM"),
+        ("[platform]\n", platform("admission = \"vetted\""), "E-PINS-PLATFORM"),
+        ("[platform]\n", platform("admission = \"any\""), "E-PINS-FORM"),
+    ] {
+        assert_eq!(refuse(from, &to).code(), code, "{to}");
+    }
+}
+
+fn deny(entries: &str) -> PinsError {
+    Pins::parse(&format!("{EXAMPLE}\n{entries}"), AllowSim::No).unwrap_err()
+}
+
+#[test]
+fn refuses_denials_that_would_deny_nothing() {
+    for entry in [
+        "reason = \"x\"",
+        "reason = \"x\"\nfmspc = \"90c06f000000\"\nadvisory = \"INTEL-SA-00001\"",
+        "reason = \"\"\nfmspc = \"90c06f000000\"",
+        "reason = \"a\\u001b[2J\"\nfmspc = \"90c06f000000\"",
+        &format!("reason = \"{}\"\nfmspc = \"90c06f000000\"", "x".repeat(MAX_REASON_CHARS + 1)),
+        "reason = \"x\"\nadvisory = \"SA-00001\"",
+        "reason = \"x\"\ngpu_serial = \"\"",
+        "reason = \"x\"\ngpu_serial = \"ABCD\"",
+        &format!("reason = \"x\"\ngpu_serial = \"{}\"", "ab".repeat(22)),
+    ] {
+        let error = deny(&format!("[[deny]]\n{entry}\n"));
+        assert!(matches!(error, PinsError::Deny { index: 0, .. }), "{entry}: {error}");
+    }
+    let without = "[[deny]]\nfmspc = \"90c06f000000\"\n";
+    assert_eq!(deny(without).code(), "E-PINS-FORM");
+    let unknown = "[[deny]]\nreason = \"x\"\ncolour = \"red\"\n";
+    assert_eq!(deny(unknown).code(), "E-PINS-FORM");
+}
+
+#[test]
+fn refuses_one_denial_and_one_vetted_platform_past_the_limits() {
+    let entry = "[[deny]]\nfmspc = \"90c06f000000\"\nreason = \"x\"\n";
+    let most = format!("{EXAMPLE}\n{}", entry.repeat(MAX_DENIED));
+    assert!(Pins::parse(&most, AllowSim::No).is_ok());
+    let error = deny(&entry.repeat(MAX_DENIED + 1));
+    assert!(matches!(error, PinsError::TooMany { what: "deny", got: 4097, .. }), "{error}");
+    let ids = vec![format!("\"{}\"", "ab".repeat(16)); MAX_VETTED_PLATFORMS + 1].join(", ");
+    let error =
+        refuse("[platform]\n", &format!("[platform]\nadmission = \"vetted\"\nvetted = [{ids}]\n"));
+    assert!(matches!(error, PinsError::TooMany { what: "vetted", got: 4097, .. }), "{error}");
 }

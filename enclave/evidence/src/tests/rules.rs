@@ -462,3 +462,149 @@ fn a_transcript_with_a_rule_left_out_or_out_of_order_accepts_nothing() {
     RuleId::ALL.iter().rev().for_each(|id| log.rule(*id, pass()).unwrap());
     assert_eq!(log.finish(Ok(worker), false).result.unwrap_err().code, "E-INTERNAL");
 }
+
+/// Refusal of the good case under pins with one change.
+fn pinned(from: &str, to: &str) -> Option<Verdict> {
+    let mut case = Case::good()?;
+    assert!(case.pins.contains(from), "{from} is not in the pins");
+    case.pins = case.pins.replacen(from, to, 1);
+    Some(case.appraise())
+}
+
+/// The good case with one denial added.
+fn denying(what: &str) -> Option<(&'static str, RuleId)> {
+    let mut case = Case::good()?;
+    case.pins += &format!("[[deny]]\n{what}\nreason = \"its keys were published\"\n");
+    let verdict = case.appraise();
+    let refusal = verdict.result.as_ref().expect_err("accepted");
+    assert!(refusal.found.contains("its keys were published"), "{refusal}");
+    Some((refusal.code, refusal.rule))
+}
+
+/// Cocoon's platform.
+const INSTANCE: &str = "fd39e5ba";
+
+fn platform() -> Option<([u8; 16], [u8; 16])> {
+    let real = Real::cocoon()?;
+    let root = crate::TrustRoot::Intel;
+    let quote = crate::dcap::verify(&real.cut(), &real.collateral, &root, real.now).unwrap();
+    let pck = &quote.claims().platform.pck;
+    Some((pck.platform_instance_id.unwrap(), pck.ppid.as_slice().try_into().unwrap()))
+}
+
+#[test]
+fn an_open_admission_is_shown_and_is_no_pass() {
+    let Some(case) = Case::good() else { return };
+    let verdict = case.appraise();
+    let line = verdict.rules.iter().find(|rule| rule.id == RuleId::PlatformId).unwrap();
+    assert_eq!(line.outcome, crate::Outcome::Info);
+    assert!(line.detail.starts_with("open: ") && line.detail.contains(INSTANCE), "{line}");
+}
+
+#[test]
+fn a_vetted_admission_takes_the_listed_platform_and_no_other() {
+    let Some((instance, ppid)) = platform() else { return };
+    let vetted = |ids: &str| {
+        let to = format!("[platform]\nadmission = \"vetted\"\nvetted = [{ids}]");
+        pinned("[platform]", &to).unwrap()
+    };
+    let listed = vetted(&format!("\"{}\", \"{}\"", "00".repeat(16), hex::encode(instance)));
+    assert!(listed.accepted(), "{}", listed.to_text());
+    let line = listed.rules.iter().find(|rule| rule.id == RuleId::PlatformId).unwrap();
+    assert_eq!(line.outcome, crate::Outcome::Pass);
+    // An empty list denies, and so does the PPID of a platform that has an instance id.
+    for ids in ["", &format!("\"{}\"", "00".repeat(16)), &format!("\"{}\"", hex::encode(ppid))] {
+        let refusal = vetted(ids).result.unwrap_err();
+        assert_eq!((refusal.code, refusal.rule), ("E-PLATFORM-UNVETTED", RuleId::PlatformId));
+    }
+}
+
+#[test]
+fn a_platform_without_an_instance_id_is_vetted_by_its_ppid() {
+    let Some((_, ppid)) = platform() else { return };
+    let mut case = Case::good().unwrap();
+    let to = format!("[platform]\nadmission = \"vetted\"\nvetted = [\"{}\"]", hex::encode(ppid));
+    case.pins = case.pins.replacen("[platform]", &to, 1);
+    case.change = |claims, _| claims.platform.pck.platform_instance_id = None;
+    assert!(case.appraise().accepted());
+    case.change = |claims, _| {
+        claims.platform.pck.platform_instance_id = None;
+        claims.platform.pck.ppid.clear();
+    };
+    assert_eq!(case.refusal(), ("E-PLATFORM-UNVETTED", RuleId::PlatformId));
+}
+
+#[test]
+fn refuses_every_kind_of_denied_value_by_its_rule() {
+    let Some((instance, ppid)) = platform() else { return };
+    let mrtd = {
+        let report = dcap_qvl::quote::Quote::parse(&Real::cocoon().unwrap().quote).unwrap().report;
+        hex::encode(report.as_td10().unwrap().mr_td)
+    };
+    let manifest = sha256(good_manifest().as_bytes());
+    for (what, code, rule) in [
+        ("fmspc = \"90c06f000000\"".to_owned(), "E-FMSPC-DENIED", RuleId::PlatformId),
+        (
+            format!("platform = \"{}\"", hex::encode(instance)),
+            "E-PLATFORM-DENIED",
+            RuleId::PlatformId,
+        ),
+        (format!("platform = \"{}\"", hex::encode(ppid)), "E-PLATFORM-DENIED", RuleId::PlatformId),
+        (format!("mrtd = \"{mrtd}\""), "E-IMAGE-DENIED", RuleId::Image),
+        (format!("manifest_sha256 = \"{manifest}\""), "E-IMAGE-DENIED", RuleId::Image),
+        (format!("model_root = \"{MODEL_ROOT}\""), "E-IMAGE-DENIED", RuleId::Image),
+    ] {
+        assert_eq!(denying(&what).unwrap(), (code, rule), "{what}");
+    }
+    // One denied pin of an image does not deny the others of the same image.
+    let mut case = Case::good().unwrap();
+    case.pins += &format!("[[deny]]\nmodel_root = \"{}\"\nreason = \"x\"\n", "1".repeat(64));
+    assert!(case.appraise().accepted());
+}
+
+#[test]
+fn refuses_a_denied_advisory_on_a_platform_that_is_up_to_date() {
+    let Some(mut case) = Case::good() else { return };
+    case.pins += "[[deny]]\nadvisory = \"INTEL-SA-09999\"\nreason = \"exploited\"\n";
+    assert!(case.appraise().accepted());
+    case.change = |claims, _| claims.tcb.advisory_ids.push("INTEL-SA-09999".to_owned());
+    assert_eq!(case.refusal(), ("E-ADVISORY-DENIED", RuleId::PlatformId));
+}
+
+#[test]
+fn a_pin_counts_from_its_second_on() {
+    // The clock of the case is 2026-03-01T00:00:00Z.
+    for (date, accepted) in [
+        ("2026-02-28T23:59:59Z", true),
+        ("2026-03-01T00:00:00Z", true),
+        ("2026-03-01T00:00:01Z", false),
+    ] {
+        let to = format!("activates_at = \"{date}\"\nname = \"real\"");
+        let Some(verdict) = pinned("name = \"real\"", &to) else { return };
+        assert_eq!(verdict.accepted(), accepted, "{date}");
+        let code = verdict.result.map_or_else(|refusal| refusal.code, |_| "E-PIN-INACTIVE");
+        assert_eq!(code, "E-PIN-INACTIVE");
+    }
+}
+
+#[test]
+fn a_verdict_shows_the_image_hash_and_ends_with_the_first_thing_it_rests_on() {
+    let Some(case) = Case::good() else { return };
+    let worker = case.appraise().result.unwrap();
+    let identity = crate::TdIdentity::ZERO;
+    assert_eq!(worker.image_hash(), crate::cocoon_tdx_image_hash(worker.measurement(), &identity));
+    let json = serde_json::to_value(&worker).unwrap();
+    assert_eq!(json["cocoon_image_hash"], worker.image_hash().to_string());
+    // The keys of the case end first.
+    assert_eq!(worker.valid_until(), Some(UnixTime(case.now.0 + 3600)));
+    let mut aged = Case::good().unwrap();
+    // Collateral of 18 February is twelve days old at most until 2 March.
+    aged.pins = aged.pins.replace("max_collateral_age_days = 30", "max_collateral_age_days = 11");
+    let issued = aged.real.collateral.stated().unwrap().oldest_issue.0;
+    let ends = UnixTime(issued + 11 * 86_400);
+    assert!(ends.0 > aged.now.0 && ends.0 < aged.now.0 + 86_400);
+    let mut keyset = good_keyset(aged.now);
+    keyset.seal_keys.iter_mut().for_each(|key| key.not_after = UnixTime(u64::MAX));
+    aged.set_keyset(&keyset);
+    assert_eq!(aged.appraise().result.unwrap().valid_until(), Some(ends));
+}
