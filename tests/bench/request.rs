@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail};
 use chrysalis_client::{AttestedWorker, ClientEvent, Clock, PathId, ResponseStream, Worker};
 use chrysalis_engine::{CandleEngine, Engine as _, Event};
-use chrysalis_evidence::{AllowSim, Appraiser, Collateral, Pins};
+use chrysalis_evidence::{AllowSim, Collateral, Pins};
+use chrysalis_policy::Judge;
 use chrysalis_tests::{Running, World, model};
 use chrysalis_wire::UnixMillis;
 use tokio::runtime::Runtime;
@@ -70,10 +71,9 @@ struct Path<'a> {
 impl<'a> Path<'a> {
     fn new(address: &str, world: &World, runtime: &'a Runtime) -> Result<Self> {
         let pins = std::fs::read_to_string(world.path("pins.toml"))?;
-        let appraiser = Appraiser::new(Pins::parse(&pins, AllowSim::Yes)?);
+        let judge = Judge::by(Pins::parse(&pins, AllowSim::Yes)?);
         let collateral = Collateral::parse(&std::fs::read(world.path("collateral.json"))?)?;
-        let worker =
-            Worker::new(address, Arc::new(appraiser), Arc::new(collateral), Clock::new(now));
+        let worker = Worker::new(address, Arc::new(judge), Arc::new(collateral), Clock::new(now));
         let attested = runtime.block_on(worker.appraise())?;
         let evidence = runtime.block_on(attested.evidence());
         let json = serde_json::to_vec(&serde_json::json!({

@@ -42,17 +42,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-release", &["wire", "evidence", "receipt", "image", "measure", "shape"]),
     ("chrysalis-rim", &["wire", "evidence"]),
     ("chrysalis-collateral", &["wire", "evidence"]),
+    ("chrysalis-policy", &["wire", "evidence"]),
     ("chrysalis-tcb", &["wire", "image"]),
     ("chrysalis-loader", &["wire", "shape"]),
     // Linked by whoever settles, a proxy in its enclave among them, so no virtual machine in it.
     ("chrysalis-ton", &["wire", "receipt"]),
     ("chrysalis-devchain", &["wire"]),
-    ("chrysalis-client", &["wire", "api", "channel", "evidence", "receipt", "vault"]),
+    ("chrysalis-client", &["wire", "api", "channel", "evidence", "policy", "receipt", "vault"]),
     (
         "chrysalis-cli",
         &[
             "wire", "api", "channel", "evidence", "receipt", "vault", "image", "measure", "shape",
             "release", "rim", "loader", "client", "tcb", "collateral",
+            "policy",
         ],
     ),
     ("chrysalis-tests", &["*"]),

@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Write and check the reference values of a release, and pin them.
     #[command(subcommand)]
     Release(ReleaseCommand),
-    /// Make parts of a policy from what vendors sign.
+    /// Make parts of a policy from what vendors sign, and sign pins for others.
     #[command(subcommand)]
     Policy(PolicyCommand),
     /// VM shapes: the menu, and what a QEMU makes of it.

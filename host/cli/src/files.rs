@@ -70,8 +70,13 @@ pub(crate) fn write(path: &Path, bytes: &[u8], existing: Existing) -> Result<(),
 
 /// Writes a new model key file, readable by its owner alone.
 pub(crate) fn write_key(path: &Path, key: &ModelKey) -> Result<(), Failure> {
+    write_secret(path, key.to_text().as_bytes())
+}
+
+/// Writes a new file of one secret line, readable by its owner alone.
+pub(crate) fn write_secret(path: &Path, line: &[u8]) -> Result<(), Failure> {
     let mut file = create(path, 0o600).map_err(|e| exists(path, &e))?;
-    file.write_all(key.to_text().as_bytes())
+    file.write_all(line)
         .and_then(|()| file.write_all(b"\n"))
         .and_then(|()| file.sync_all())
         .map_err(|e| Failure::file("write", path, &e))
@@ -96,6 +101,14 @@ pub(crate) fn read_secret(path: &Path, limit: usize) -> Result<SecretBytes, Fail
     // Room for all of it, so that no copy of a part is left behind by growing.
     let room = Vec::with_capacity(limit.saturating_add(1));
     Ok(SecretBytes::new(read_into(room, path, limit)?))
+}
+
+/// Makes the directory a file is to be written in.
+pub(crate) fn make_dir_of(path: &Path) -> Result<(), Failure> {
+    match path.parent() {
+        Some(dir) => std::fs::create_dir_all(dir).map_err(|e| Failure::file("make", dir, &e)),
+        None => Ok(()),
+    }
 }
 
 /// SHA-256 of a file of any length.

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrysalis_client::{Clock, Worker};
-use chrysalis_evidence::{
-    AllowSim, Appraiser, Collateral, MAX_COLLATERAL_BYTES, MAX_PINS_BYTES, Pins,
-};
+use chrysalis_evidence::{Collateral, MAX_COLLATERAL_BYTES, MAX_PINS_BYTES, Pins};
+use chrysalis_policy::{ACTIVATION_DELAY_SECONDS, Judge, MAX_MEMORY_BYTES, PinsMemory};
 use clap::Args;
 
+use crate::args::state_dir;
+use crate::commands::pins::{self, sim};
 use crate::context::Context;
 use crate::exit::{Class, Failure};
-use crate::files;
+use crate::files::{self, Existing};
 
 /// What every verifying command waits for first.
 pub(crate) const EVIDENCE: &str = "the worker's evidence";
@@ -29,25 +30,71 @@ pub(crate) struct Policy {
     /// Accept pins of the INSECURE-SIM tier, which protect nothing.
     #[arg(long)]
     pub(crate) insecure_sim: bool,
+    /// The pins are signed, and this is their publisher's public key, hex. They are refused if older
+    /// than any seen before, and what they newly accept has to wait.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) pins_key: Option<String>,
+    /// What was seen of this publisher's pins; without it a file in the state directory of the user.
+    #[arg(long, value_name = "FILE", requires = "pins_key")]
+    pub(crate) pins_memory: Option<PathBuf>,
+    /// Hours that additions of a publisher wait.
+    #[arg(long, value_name = "HOURS", requires = "pins_key",
+        default_value_t = ACTIVATION_DELAY_SECONDS / SECONDS_PER_HOUR,
+        value_parser = clap::value_parser!(u64).range(1..=8760))]
+    pub(crate) activation_delay: u64,
 }
 
 impl Policy {
-    /// Reads both files.
-    pub(crate) fn load(&self) -> Result<(Appraiser, Collateral), Failure> {
-        let allow = if self.insecure_sim { AllowSim::Yes } else { AllowSim::No };
-        let pins = Pins::parse(&files::read_text(&self.pins, MAX_PINS_BYTES)?, allow)
-            .map_err(|e| Failure::from(e).in_file(&self.pins))?;
+    /// Reads both files, and the memory of a publisher's pins.
+    pub(crate) fn load(&self, context: &Context) -> Result<(Judge, Collateral), Failure> {
+        let judge = match &self.pins_key {
+            Some(key) => self.published(key, context)?,
+            None => {
+                let text = files::read_text(&self.pins, MAX_PINS_BYTES)?;
+                let pins = Pins::parse(&text, sim(self.insecure_sim));
+                Judge::by(pins.map_err(|e| Failure::from(e).in_file(&self.pins))?)
+            }
+        };
         let collateral = Collateral::parse(&files::read(&self.collateral, MAX_COLLATERAL_BYTES)?)
             .map_err(|e| Failure::from(e).in_file(&self.collateral))?;
-        Ok((Appraiser::new(pins), collateral))
+        Ok((judge, collateral))
+    }
+
+    /// Pins of a publisher: opened, remembered before they are used, and slow to widen.
+    fn published(&self, key: &str, context: &Context) -> Result<Judge, Failure> {
+        let sim = sim(self.insecure_sim);
+        let signed = pins::open(&self.pins, key, sim)?;
+        let path = match &self.pins_memory {
+            Some(path) => path.clone(),
+            None => state_dir(None)?.join("pins").join(format!("{}.json", signed.key())),
+        };
+        let memory = if path.exists() {
+            PinsMemory::parse(&files::read(&path, MAX_MEMORY_BYTES)?, sim)
+                .map_err(|e| Failure::from(e).in_file(&path))?
+        } else {
+            PinsMemory::new(signed.key())
+        };
+        let (now, delay) = (context.now(), self.activation_delay.saturating_mul(SECONDS_PER_HOUR));
+        let mut next = memory.clone();
+        next.adopt(&signed, now).map_err(|e| Failure::from(e).in_file(&self.pins))?;
+        next.forget(delay, now)?;
+        if next != memory {
+            files::make_dir_of(&path)?;
+            files::write(&path, next.to_json().as_bytes(), Existing::Replace)?;
+        }
+        if let Some(at) = next.settled_at(delay, now) {
+            let (number, at) = (signed.sequence(), at.0);
+            context.report.note(&format!("what pins number {number} add is accepted from {at} on"));
+        }
+        Ok(Judge::of(&next, delay, now)?)
     }
 
     /// The worker at `address`, to be judged by this policy.
     pub(crate) fn worker(&self, address: &str, context: &Context) -> Result<Worker, Failure> {
-        let (appraiser, collateral) = self.load()?;
+        let (judge, collateral) = self.load(context)?;
         let address = host_and_port(address)?;
         let clock = Clock::new(context.clock);
-        Ok(Worker::new(address, Arc::new(appraiser), Arc::new(collateral), clock))
+        Ok(Worker::new(address, Arc::new(judge), Arc::new(collateral), clock))
     }
 }
 
@@ -65,6 +112,8 @@ fn host_and_port(address: &str) -> Result<&str, Failure> {
     let message = format!("{address:?} is not the address of a worker");
     Err(Failure::new(Class::Usage, "E-ADDRESS", message).next("write it as HOST:PORT"))
 }
+
+const SECONDS_PER_HOUR: u64 = 3600;
 
 #[cfg(test)]
 mod tests {

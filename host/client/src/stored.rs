@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use chrysalis_evidence::{Appraiser, Collateral, Session};
+use chrysalis_evidence::{Collateral, Session};
+use chrysalis_policy::Judge;
 use chrysalis_receipt::{
     ResponseCommit, SignedReceipt, TimeWindow, request_commit, verify, verify_offline,
 };
@@ -98,11 +99,11 @@ impl StoredReceipt {
     /// what that evidence proves. What is not given is skipped, and the report says so.
     pub fn verify(
         &self,
-        judge: Option<(&Appraiser, &Collateral)>,
+        judge: Option<(&Judge, &Collateral)>,
         spoken: Option<&Spoken<'_>>,
     ) -> StoredReport {
-        let evidence = judge.map(|(appraiser, collateral)| {
-            appraiser.appraise(&self.evidence, &self.session, collateral, self.appraised_at)
+        let evidence = judge.map(|(judge, collateral)| {
+            judge.appraise(&self.evidence, &self.session, collateral, self.appraised_at)
         });
         let verified = evidence.as_ref().and_then(|verdict| verdict.result.as_ref().ok());
         let receipt = match verified {

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use chrysalis_channel::{GrantRequest, OsRandom, PathId, seal_grant};
-use chrysalis_evidence::{Appraiser, Collateral};
+use chrysalis_evidence::Collateral;
+use chrysalis_policy::{Judge, VerdictCache};
 use chrysalis_vault::ModelKey;
 use chrysalis_wire::{Digest, KeyRole, SecretBytes};
 use http_body_util::Full;
@@ -31,24 +32,25 @@ use crate::transcript::{Keep, Transcript};
 #[derive(Clone)]
 pub struct Worker {
     address: Arc<str>,
-    appraiser: Arc<Appraiser>,
+    judge: Arc<Judge>,
     collateral: Arc<Collateral>,
+    verdicts: Arc<Mutex<VerdictCache>>,
     clock: Clock,
     bounds: Bounds,
 }
 
 impl Worker {
-    /// A worker at `address` (`host:port`), to be judged by `appraiser` with `collateral`, which
+    /// A worker at `address` (`host:port`), to be judged by `judge` with `collateral`, which
     /// must not come from the worker.
     #[must_use]
     pub fn new(
         address: &str,
-        appraiser: Arc<Appraiser>,
+        judge: Arc<Judge>,
         collateral: Arc<Collateral>,
         clock: Clock,
     ) -> Self {
-        let bounds = Bounds::default();
-        Self { address: address.into(), appraiser, collateral, clock, bounds }
+        let (bounds, verdicts) = (Bounds::default(), Arc::default());
+        Self { address: address.into(), judge, collateral, verdicts, clock, bounds }
     }
 
     /// The same worker with other bounds.
@@ -94,14 +96,16 @@ impl Worker {
         self.attest().await?.accept()
     }
 
-    /// Judges `document` for `session` now.
+    /// Judges `document` for `session` now. Evidence that was accepted before is not verified again
+    /// while everything its verdict rests on is valid.
     pub(crate) fn judge(
         &self,
         document: &chrysalis_wire::AttestationDocument,
         session: &chrysalis_evidence::Session,
     ) -> chrysalis_evidence::Verdict {
         let now = self.clock.now().seconds();
-        self.appraiser.appraise(document, session, &self.collateral, now)
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        verdicts.appraise(&self.judge, document, session, &self.collateral, now)
     }
 }
 
@@ -255,11 +259,13 @@ impl Shared {
         Arc::clone(&*self.current.read().await)
     }
 
-    /// The accepted evidence, renewed if it may not be used any more.
+    /// The accepted evidence, renewed if it may not be used any more: a key or a part of the
+    /// collateral ended, or the whole policy, asked again, does not accept it now.
     async fn usable(&self) -> Result<Arc<Appraised>, ClientError> {
         let now = self.worker.clock.now().seconds();
         let current = self.current().await;
-        if current.is_usable(now) { Ok(current) } else { self.renew(&current).await }
+        let holds = || self.worker.judge(&current.document, &current.session).accepted();
+        if current.is_usable(now) && holds() { Ok(current) } else { self.renew(&current).await }
     }
 
     /// Fresh evidence in place of `stale`, unless another request already fetched it.

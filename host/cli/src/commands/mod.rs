@@ -12,6 +12,7 @@ pub(crate) mod measure_diff;
 pub(crate) mod measure_image;
 pub(crate) mod measure_input;
 pub(crate) mod model;
+pub(crate) mod pins;
 pub(crate) mod policy;
 pub(crate) mod receipt;
 pub(crate) mod release;

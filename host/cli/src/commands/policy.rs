@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::commands::collateral::{self, FetchCollateral};
+use crate::commands::pins::{self, Keygen, Sign, Verify};
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::files;
@@ -22,6 +23,12 @@ pub(crate) enum PolicyCommand {
     ImportRim(ImportRim),
     /// Fetch Intel's collateral for a platform family, verify it, and keep the newer bundle.
     FetchCollateral(FetchCollateral),
+    /// Make a key to sign pins with.
+    Keygen(Keygen),
+    /// Sign a pins file for others.
+    Sign(Sign),
+    /// Verify signed pins under the publisher's key, and show what they accept.
+    Verify(Verify),
 }
 
 /// `policy import-rim`.
@@ -58,6 +65,9 @@ pub(crate) fn run(command: &PolicyCommand, context: &Context) -> Result<ExitCode
             import_rim(arguments, context).map(|()| ExitCode::SUCCESS)
         }
         PolicyCommand::FetchCollateral(arguments) => collateral::fetch(arguments, context),
+        PolicyCommand::Keygen(arguments) => pins::keygen(arguments, context),
+        PolicyCommand::Sign(arguments) => pins::sign(arguments, context),
+        PolicyCommand::Verify(arguments) => pins::verify(arguments, context),
     }
 }
 

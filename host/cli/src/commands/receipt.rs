@@ -9,7 +9,8 @@ use chrysalis_client::limits::{MAX_STORED_RECEIPT_BYTES, MAX_TRANSCRIPT_BYTES};
 use chrysalis_client::{
     ReceiptStore, Spoken, StoredReceipt, StoredReport, Transcript, Utc, payloads_of,
 };
-use chrysalis_evidence::{Appraiser, Collateral};
+use chrysalis_evidence::Collateral;
+use chrysalis_policy::Judge;
 use chrysalis_wire::{RequestId, SecretBytes, UnixTime};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -138,7 +139,7 @@ fn verify(arguments: &Verify, context: &Context) -> Result<(), Failure> {
         let message = "--request and --response are of one receipt, and several were given";
         return Err(Failure::new(Class::Usage, "E-USAGE", message).next("verify it alone"));
     }
-    let judge = arguments.policy.load()?;
+    let judge = arguments.policy.load(context)?;
     let mut first = None;
     for path in &arguments.files {
         if let Err(failure) = verify_one(path, &arguments.words, &judge, context) {
@@ -151,13 +152,13 @@ fn verify(arguments: &Verify, context: &Context) -> Result<(), Failure> {
 fn verify_one(
     path: &Path,
     words: &Words,
-    (appraiser, collateral): &(Appraiser, Collateral),
+    (judge, collateral): &(Judge, Collateral),
     context: &Context,
 ) -> Result<(), Failure> {
     let stored = read(path)?;
     let kept = Kept::find(words, path, stored.request_id())?;
     let spoken = kept.as_ref().map(Kept::spoken);
-    let report = stored.verify(Some((appraiser, collateral)), spoken.as_ref());
+    let report = stored.verify(Some((judge, collateral)), spoken.as_ref());
     show_report(&report, context)?;
     conclude(report).map_err(|failure| failure.in_file(path))
 }

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use chrysalis_client::ClientError;
-use chrysalis_evidence::{AllowSim, Appraiser, Outcome, Pins};
+use chrysalis_evidence::{AllowSim, Outcome, Pins};
+use chrysalis_policy::Judge;
 use chrysalis_tee_sim::Faults;
 use chrysalis_wire::limits::MAX_ATTESTATION_BYTES;
 use tokio::io::AsyncWriteExt as _;
@@ -159,10 +160,10 @@ async fn refuses_simulated_evidence_under_production_pins() {
         .collect::<String>();
     let pins = Pins::parse(&production, AllowSim::No).unwrap();
     let attestation = bench.client().attest().await.unwrap();
-    let appraiser = Arc::new(Appraiser::new(pins));
+    let judge = Arc::new(Judge::by(pins));
     let evidence = attestation.accept().unwrap().evidence().await;
     let (document, session) = (&evidence.document, &evidence.session);
-    let verdict = appraiser.appraise(document, session, &bench.collateral, evidence.at);
+    let verdict = judge.appraise(document, session, &bench.collateral, evidence.at);
     assert_eq!(verdict.result.unwrap_err().code, "E-ROOT");
 }
 

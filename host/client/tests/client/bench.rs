@@ -8,7 +8,8 @@ use chrysalis_client::limits::{MAX_BODY_BYTES, MAX_RESPONSE_BYTES};
 use chrysalis_client::{
     AttestedWorker, Bounds, ClientError, ClientEvent, Clock, Completed, PathId, Worker,
 };
-use chrysalis_evidence::{AllowSim, Appraiser, Collateral, Pins, sim};
+use chrysalis_evidence::{AllowSim, Collateral, Pins, sim};
+use chrysalis_policy::Judge;
 use chrysalis_tee_sim::{collateral, sim_root_der};
 use chrysalis_wire::{Digest, UnixMillis, UnixTime};
 use sha2::{Digest as _, Sha256};
@@ -50,9 +51,8 @@ impl Bench {
         let pins = Pins::parse(pins, AllowSim::Yes).unwrap();
         let clock = self.clock.clone();
         let clock = Clock::new(move || clock.now());
-        let appraiser = Arc::new(Appraiser::new(pins));
-        Worker::new(address, appraiser, Arc::clone(&self.collateral), clock)
-            .with_bounds(SHORT_WAITS)
+        let judge = Arc::new(Judge::by(pins));
+        Worker::new(address, judge, Arc::clone(&self.collateral), clock).with_bounds(SHORT_WAITS)
     }
 
     /// A client of the fake worker.

@@ -7,7 +7,8 @@ use chrysalis_client::{
     ClientError, ClientEvent, Keep, PathId, ReceiptStore, Spoken, StoredReceipt, StoredReport,
     Transcript, read_stored_receipt,
 };
-use chrysalis_evidence::{AllowSim, Appraiser, Pins};
+use chrysalis_evidence::{AllowSim, Pins};
+use chrysalis_policy::Judge;
 use chrysalis_receipt::Outcome;
 use chrysalis_wire::RequestId;
 use serde_json::Value;
@@ -39,8 +40,8 @@ impl Kept {
 
     /// Verifies a receipt under pins.
     fn verify(&self, stored: &StoredReceipt, pins: &str) -> StoredReport {
-        let appraiser = Appraiser::new(Pins::parse(pins, AllowSim::Yes).unwrap());
-        stored.verify(Some((&appraiser, &self.bench.collateral)), None)
+        let judge = Judge::by(Pins::parse(pins, AllowSim::Yes).unwrap());
+        stored.verify(Some((&judge, &self.bench.collateral)), None)
     }
 }
 
@@ -65,8 +66,8 @@ async fn a_stored_receipt_holds_again_offline() {
 #[tokio::test]
 async fn whoever_kept_the_words_can_prove_them() {
     let kept = Kept::new().await;
-    let appraiser = Appraiser::new(Pins::parse(&pins(), AllowSim::Yes).unwrap());
-    let judge = Some((&appraiser, &*kept.bench.collateral));
+    let judge = Judge::by(Pins::parse(&pins(), AllowSim::Yes).unwrap());
+    let judge = Some((&judge, &*kept.bench.collateral));
     let spoken = Spoken { request: WHOLE.as_bytes(), response: &kept.answer };
     let report = kept.stored.verify(judge, Some(&spoken));
     assert!(report.holds);
@@ -246,8 +247,8 @@ async fn words_that_are_kept_are_for_their_owner_and_prove_the_whole_receipt() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let kept = Transcript::parse(&fs::read(&path).unwrap()).unwrap();
     let spoken = Spoken { request: kept.request(), response: &kept.response() };
-    let appraiser = Appraiser::new(Pins::parse(&pins(), AllowSim::Yes).unwrap());
-    let report = completed.stored.verify(Some((&appraiser, &bench.collateral)), Some(&spoken));
+    let judge = Judge::by(Pins::parse(&pins(), AllowSim::Yes).unwrap());
+    let report = completed.stored.verify(Some((&judge, &bench.collateral)), Some(&spoken));
     assert!(report.holds);
     assert_eq!(checks(&report, Outcome::Skip), [""; 0]);
 }
