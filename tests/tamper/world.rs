@@ -348,6 +348,7 @@ fn attest(worker: &[u8], manifest: &[u8], model_root: Digest) -> (AttestationDoc
         manifest: hex::encode(manifest),
         events: events.to_vec(),
         devices: Vec::new(),
+        batch: None,
     };
     (document, session)
 }

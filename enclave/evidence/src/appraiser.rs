@@ -221,7 +221,7 @@ impl Appraiser {
                 // Freshness comes before anything else the peer wrote is read.
                 let devices = device_digest(&document.devices);
                 let found = &td.report_data;
-                let bound = rules::report_data(found, session, &document.keyset, devices);
+                let bound = rules::report_data(found, session, document, devices);
                 let keyset_digest = log.rule(RuleId::ReportData, bound)?;
                 let events = rules::event_log(document.events, &td.rt_mr3);
                 (keyset_digest, log.rule(RuleId::EventLog, events)?)
@@ -231,7 +231,7 @@ impl Appraiser {
                 let events = sgx::events(document.events);
                 let (committed, payloads) = log.rule(RuleId::SgxEvents, events)?;
                 let found = &report.report_data;
-                let bound = rules::report_data(found, session, &document.keyset, committed);
+                let bound = rules::report_data(found, session, document, committed);
                 (log.rule(RuleId::ReportData, bound)?, payloads)
             }
         };

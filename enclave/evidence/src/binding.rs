@@ -9,8 +9,7 @@
 //! ```
 //!
 //! All fields have a fixed length, so no two inputs share an encoding. The leading zero byte is the
-//! leaf tag of a Merkle tree; batching several challenges into one quote can be added without
-//! changing what a single one means.
+//! leaf tag of a Merkle tree: one quote may answer several challenges, see [`crate::Batch`].
 
 use core::fmt;
 
@@ -89,9 +88,15 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// The value to put into a quote, or to expect in one.
+    /// The value to put into a quote that answers this challenge alone, or to expect in one.
     #[must_use]
     pub fn report_data(&self) -> ReportData {
+        ReportData::of_root(&self.leaf().0)
+    }
+
+    /// The leaf of this challenge in a batch of several.
+    #[must_use]
+    pub fn leaf(&self) -> Leaf {
         let mut leaf = Sha256::new();
         leaf.update([LEAF_TAG]);
         leaf.update(LEAF_DOMAIN);
@@ -101,18 +106,28 @@ impl Binding {
         leaf.update(self.exporter);
         leaf.update(self.keyset_digest.0);
         leaf.update(self.device_digest.0);
-        let mut data = Sha512::new();
-        data.update(REPORT_DATA_DOMAIN);
-        data.update(leaf.finalize());
-        ReportData(data.finalize().into())
+        Leaf(leaf.finalize().into())
     }
 }
+
+/// What one challenge contributes to a quote. Only [`Binding::leaf`] makes one, so nothing a peer
+/// sends can be signed in the place of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf(pub(crate) [u8; 32]);
 
 /// The 64 bytes of `report_data`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ReportData(pub [u8; 64]);
 
 impl ReportData {
+    /// `SHA-512("chrysalis/report-data/v1" || root)`.
+    pub(crate) fn of_root(root: &[u8; 32]) -> Self {
+        let mut data = Sha512::new();
+        data.update(REPORT_DATA_DOMAIN);
+        data.update(root);
+        Self(data.finalize().into())
+    }
+
     /// Whether a quote carries exactly this value, in constant time.
     #[must_use]
     pub fn matches(&self, found: &[u8; 64]) -> bool {

@@ -7,6 +7,7 @@ use chrysalis_wire::limits::{
 };
 use chrysalis_wire::{AttestationDocument, DeviceDocument, RuntimeEvent};
 
+use crate::batch::InclusionPath;
 use crate::hexadecimal;
 use crate::nvidia::{DeviceEvidence, MAX_DEVICE_CHAIN_BYTES, MAX_DEVICE_REPORT_BYTES, MAX_DEVICES};
 
@@ -18,6 +19,7 @@ pub(crate) struct Document<'a> {
     pub(crate) manifest: Vec<u8>,
     pub(crate) events: &'a [RuntimeEvent],
     pub(crate) devices: Vec<DeviceEvidence>,
+    pub(crate) path: InclusionPath,
 }
 
 impl<'a> Document<'a> {
@@ -41,6 +43,8 @@ impl<'a> Document<'a> {
             manifest: field("manifest", &doc.manifest, MAX_MANIFEST_BYTES)?,
             events: &doc.events,
             devices: devices(&doc.devices)?,
+            path: InclusionPath::read(doc.batch.as_ref())
+                .map_err(|e| (BATCH_FORM.to_owned(), e.to_string()))?,
         })
     }
 }
@@ -68,3 +72,5 @@ fn field(what: &str, text: &str, limit: usize) -> Result<Vec<u8>, (String, Strin
         )
     })
 }
+
+const BATCH_FORM: &str = "the place of one leaf in a tree of several, with exactly its path";

@@ -6,7 +6,8 @@
 //! arguments. Quotes are verified by `dcap-qvl` with an aws-lc-rs backend of ours; the only thing
 //! the simulator changes is the root key that the pins name, never the path taken.
 //!
-//! * [`Binding`] makes the `report_data` a worker asks its quote for and a verifier recomputes.
+//! * [`Binding`] makes the `report_data` a worker asks its quote for and a verifier recomputes;
+//!   [`Batch`] lets one quote answer many challenges.
 //! * [`replay_rtmr`] and [`boot_events`] define the runtime register (RTMR3).
 //! * [`enclave_events_digest`] is what an SGX enclave, which has no such register, commits to.
 //! * [`Pins`] is the policy file, [`Collateral`] the bundle of Intel-signed platform data.
@@ -31,6 +32,7 @@
 
 mod appraiser;
 mod backend;
+mod batch;
 mod binding;
 mod chain;
 mod collateral;
@@ -58,7 +60,10 @@ mod verdict;
 mod tests;
 
 pub use appraiser::Appraiser;
-pub use binding::{Binding, EXPORTER_LABEL, ReportData, Role, Session, gpu_nonce, keyset_digest};
+pub use batch::{Batch, BatchError, InclusionPath};
+pub use binding::{
+    Binding, EXPORTER_LABEL, Leaf, ReportData, Role, Session, gpu_nonce, keyset_digest,
+};
 pub use collateral::{COLLATERAL_SCHEMA, Collateral, CollateralError, MAX_COLLATERAL_BYTES};
 pub use dcap_qvl::QuoteCollateralV3;
 pub use deny::{Admission, Denial, Denied, MAX_DENIED, MAX_REASON_CHARS, MAX_VETTED_PLATFORMS};

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::Digest;
+
 /// Schema name of [`AttestationDocument`].
 pub const ATTESTATION_SCHEMA: &str = "chrysalis/attestation/v1";
 
@@ -28,6 +30,23 @@ pub struct AttestationDocument {
     /// Evidence of the worker's devices; left out where there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceDocument>,
+    /// Where this challenge stands among those the quote answers; left out where it is the only
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchDocument>,
+}
+
+/// The place of one challenge in the Merkle tree whose root a quote carries, and the way from there
+/// to the root (RFC 9162 §2.1.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchDocument {
+    /// Leaves before this one.
+    pub index: u32,
+    /// Leaves of the tree, two or more.
+    pub size: u32,
+    /// Hashes beside the way to the root, the one beside the leaf first.
+    pub path: Vec<Digest>,
 }
 
 /// Evidence of one device, a GPU or a switch. Its nonce is derived from the caller's, and the

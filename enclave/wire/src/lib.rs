@@ -33,7 +33,7 @@ pub mod limits;
 pub mod manifest;
 pub mod secret;
 
-pub use attest::{AttestationDocument, DeviceDocument, RuntimeEvent};
+pub use attest::{AttestationDocument, BatchDocument, DeviceDocument, RuntimeEvent};
 pub use cmdline::{CommandLine, CommandLineError};
 pub use codec::{Decoder, Encoder, WireError};
 pub use config_disk::{ConfigDisk, ConfigDiskError};

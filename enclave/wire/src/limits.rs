@@ -32,3 +32,9 @@ pub const MAX_FRAME_BYTES: usize = 64 * 1024;
 
 /// Most runtime events (RTMR3 extensions) an attestation document may list.
 pub const MAX_RUNTIME_EVENTS: usize = 64;
+
+/// Most challenges one quote may answer: paths of at most [`MAX_BATCH_PATH`] hashes.
+pub const MAX_BATCH_LEAVES: u32 = 1 << MAX_BATCH_PATH;
+
+/// Most hashes between a challenge and the root of its batch.
+pub const MAX_BATCH_PATH: usize = 16;

@@ -6,15 +6,16 @@
 //! is for the verifier's policy, not for the worker's.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use chrysalis_evidence::{
     AllowSim, Appraiser, Collateral, CutQuote, MAX_COLLATERAL_BYTES, Measurement, Pins, Session,
 };
 use chrysalis_wire::AttestationDocument;
 
-use crate::attestation::document;
 use crate::boot::read_bounded;
 use crate::error::WorkerError;
+use crate::quotes::{Challenge, document};
 use crate::worker::Worker;
 
 /// Makes evidence for a fresh nonce and appraises it.
@@ -22,7 +23,7 @@ use crate::worker::Worker;
 /// # Errors
 /// [`WorkerError::SelfAppraisal`] with the code of the rule that refused.
 pub async fn self_appraise(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     collateral: &Path,
     sim_root: Option<&[u8]>,
 ) -> Result<(), WorkerError> {
@@ -33,11 +34,12 @@ pub async fn self_appraise(
     getrandom::fill(&mut nonce)
         .and_then(|()| getrandom::fill(&mut exporter))
         .map_err(|_| WorkerError::Keys("a nonce"))?;
-    let document =
-        document(worker, exporter, nonce).await.map_err(|_| WorkerError::SelfAppraisal {
+    let document = document(worker, Challenge { exporter, nonce }).await.map_err(|_| {
+        WorkerError::SelfAppraisal {
             code: "E-QUOTE".into(),
             message: "the platform made no quote".into(),
-        })?;
+        }
+    })?;
     let pins = own_pins(worker, &document, sim_root)?;
     let session = Session { nonce, tls_spki: worker.session.tls.spki, exporter };
     let now = (worker.clock)().seconds();

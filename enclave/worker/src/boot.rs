@@ -29,9 +29,8 @@ use crate::appraise::self_appraise;
 use crate::args::{Args, MeasuredBy};
 use crate::error::WorkerError;
 use crate::grant::GrantDesk;
-use crate::limits::{
-    Bounds, COUNTER_INTERVAL, KEY_MAINTENANCE, MAX_CONCURRENT_QUOTES, REPLAY_CAPACITY,
-};
+use crate::limits::{Bounds, COUNTER_INTERVAL, KEY_MAINTENANCE, REPLAY_CAPACITY};
+use crate::quotes::QuoteDesk;
 use crate::receipts::Receipts;
 use crate::server::serve;
 use crate::session::Session;
@@ -161,7 +160,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         requests: Arc::new(Semaphore::new(manifest.limits.concurrent_requests as usize)),
         bodies: Semaphore::new(bounds.body_bytes),
         bounds,
-        quotes: Semaphore::new(MAX_CONCURRENT_QUOTES),
+        quotes: QuoteDesk::default(),
         receipts: Receipts::default(),
         counters: Counters::default(),
         grant: GrantDesk::default(),

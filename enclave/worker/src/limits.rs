@@ -12,6 +12,12 @@ pub struct Bounds {
     pub connections: usize,
     /// [`MAX_BODY_BYTES_IN_FLIGHT`].
     pub body_bytes: usize,
+    /// [`MAX_WAITING_CHALLENGES`].
+    pub challenges: usize,
+    /// [`MAX_BATCHED_CHALLENGES`].
+    pub batch: usize,
+    /// [`CHALLENGE_TIMEOUT`].
+    pub challenge: Duration,
     /// [`HANDSHAKE_TIMEOUT`].
     pub handshake: Duration,
     /// [`HEAD_READ_TIMEOUT`].
@@ -29,6 +35,9 @@ impl Default for Bounds {
         Self {
             connections: MAX_CONNECTIONS,
             body_bytes: MAX_BODY_BYTES_IN_FLIGHT,
+            challenges: MAX_WAITING_CHALLENGES,
+            batch: MAX_BATCHED_CHALLENGES,
+            challenge: CHALLENGE_TIMEOUT,
             handshake: HANDSHAKE_TIMEOUT,
             head: HEAD_READ_TIMEOUT,
             body: BODY_READ_TIMEOUT,
@@ -71,8 +80,16 @@ pub const MAX_HEADERS: usize = 32;
 /// Largest grant, in bytes: an X-Wing encapsulation is 1120, the rest under 300.
 pub const MAX_GRANT_BYTES: usize = 4096;
 
-/// Quotes made at the same time; platforms serialise them anyway.
-pub const MAX_CONCURRENT_QUOTES: usize = 4;
+/// Most challenges that wait for a quote at once: one for each connection, and the worker's own.
+pub const MAX_WAITING_CHALLENGES: usize = MAX_CONNECTIONS + 1;
+
+/// Most challenges one quote answers. At most this many can wait while the one before is made, so
+/// whoever waits is served by the next quote; its path has nine hashes.
+pub const MAX_BATCHED_CHALLENGES: usize = MAX_WAITING_CHALLENGES;
+
+/// Longest a challenge waits: for the quote that is being made when it comes, and for its own. Each
+/// takes a second through the stock TDX driver. Clients wait longer than this.
+pub const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a 429 or 503 asks the client to wait, in seconds.
 pub const RETRY_AFTER_SECONDS: &str = "1";

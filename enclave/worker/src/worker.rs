@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use crate::grant::GrantDesk;
 use crate::http::Refused;
 use crate::limits::Bounds;
+use crate::quotes::QuoteDesk;
 use crate::receipts::Receipts;
 use crate::session::Session;
 use crate::stages::Stages;
@@ -53,8 +54,8 @@ pub struct Worker {
     pub bodies: Semaphore,
     /// What peers may take together.
     pub bounds: Bounds,
-    /// One permit per quote in progress.
-    pub quotes: Semaphore,
+    /// Challenges that wait for a quote.
+    pub quotes: QuoteDesk,
     /// Receipts of this boot.
     pub receipts: Receipts,
     /// What the console counts.

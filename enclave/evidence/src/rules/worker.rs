@@ -127,21 +127,22 @@ pub(super) fn shown_names(pins: &[Contents<'_>]) -> String {
 pub(crate) fn report_data(
     found: &[u8; 64],
     session: &Session,
-    keyset_bytes: &[u8],
+    document: &Document<'_>,
     device_digest: Digest,
 ) -> Decision<Digest> {
-    let keyset_digest = keyset_digest(keyset_bytes);
-    let expected = Binding {
+    let keyset_digest = keyset_digest(&document.keyset);
+    let binding = Binding {
         role: Role::Server,
         tls_spki: session.tls_spki,
         nonce: session.nonce,
         exporter: session.exporter,
         keyset_digest,
         device_digest,
-    }
-    .report_data();
+    };
+    let expected = document.path.report_data(&binding.leaf());
     if expected.matches(found) {
-        let detail = format!("nonce {}, keyset {keyset_digest}", hex::encode(session.nonce));
+        let (nonce, path) = (hex::encode(session.nonce), &document.path);
+        let detail = format!("nonce {nonce}, keyset {keyset_digest}, {path}");
         return Ok(Passed::new(keyset_digest, detail));
     }
     Refused::new(

@@ -3,6 +3,7 @@
 //! these tests say `skipped`; where it is present a missing file fails them.
 
 mod appraise;
+mod batch;
 mod collateral;
 mod dcap;
 mod mutations;
@@ -84,6 +85,7 @@ impl Real {
             manifest: "00".to_owned(),
             events: Vec::new(),
             devices: Vec::new(),
+            batch: None,
         }
     }
 

@@ -3,16 +3,19 @@
 //! every way to differ from it.
 
 use chrysalis_wire::{
-    AttestationDocument, Digest, KeyId, KeyRole, Keyset, NetworkId, SealKeyEntry, SuiteId, UnixTime,
+    AttestationDocument, BatchDocument, Digest, KeyId, KeyRole, Keyset, NetworkId, SealKeyEntry,
+    SuiteId, UnixTime,
 };
 use dcap_qvl::quote::TDReport10;
 use dcap_qvl::{PckCertFlag, QuoteClaims, TcbStatus};
 use sha2::{Digest as _, Sha256};
 
 use super::{Real, parse_pins, session};
+use crate::document::Document;
 use crate::transcript::Transcript;
 use crate::{
-    Appraiser, Binding, Role, RuleId, Session, Verdict, boot_events, keyset_digest, replay_rtmr,
+    Appraiser, Batch, Binding, InclusionPath, Role, RuleId, Session, Verdict, boot_events,
+    keyset_digest, replay_rtmr,
 };
 
 pub(super) const MODEL_ROOT: Digest = Digest([0x5a; 32]);
@@ -200,50 +203,78 @@ fn refuses_a_keyset_swapped_after_quoting() {
     case.set_keyset(&other);
     // The quote stays bound to the honest keyset.
     let digest = keyset_digest(&hex::decode(honest).unwrap());
-    let verdict = crate::rules::report_data(
-        &Binding {
-            role: Role::Server,
-            tls_spki: case.session.tls_spki,
-            nonce: case.session.nonce,
-            exporter: case.session.exporter,
-            keyset_digest: digest,
-            device_digest: Digest([0; 32]),
-        }
-        .report_data()
-        .0,
-        &case.session,
-        &other.encode(),
-        Digest([0; 32]),
-    );
+    let bound = Binding { keyset_digest: digest, ..bound(&case) };
+    let found = bound.report_data().0;
+    let document = Document::parse(&case.doc).unwrap();
+    let none = Digest([0; 32]);
+    let verdict = crate::rules::report_data(&found, &case.session, &document, none);
     assert_eq!(verdict.unwrap_err().code, "E-REPORT-DATA");
+}
+
+/// What the good case's quote is bound to.
+fn bound(case: &Case) -> Binding {
+    Binding {
+        role: Role::Server,
+        tls_spki: case.session.tls_spki,
+        nonce: case.session.nonce,
+        exporter: case.session.exporter,
+        keyset_digest: keyset_digest(&hex::decode(&case.doc.keyset).unwrap()),
+        device_digest: Digest([0; 32]),
+    }
+}
+
+/// What the rule finds in a quote for `batch`, if the document shows `path`.
+fn batched(case: &mut Case, batch: &Batch, path: &InclusionPath) -> Option<&'static str> {
+    case.doc.batch = path.to_document();
+    let Ok(document) = Document::parse(&case.doc) else { return Some("E-DOCUMENT") };
+    let (found, none) = (batch.report_data().0, Digest([0; 32]));
+    let verdict = crate::rules::report_data(&found, &case.session, &document, none);
+    verdict.err().map(|refused| refused.code)
+}
+
+#[test]
+fn accepts_the_path_of_its_own_leaf_and_refuses_every_other_one() {
+    let Some(mut case) = Case::good() else { return };
+    let others = [[1; 32], [2; 32], [3; 32]].map(|nonce| Binding { nonce, ..bound(&case) });
+    let [a, b, c] = others.map(|other| other.leaf());
+    let batch = Batch::new(&[a, bound(&case).leaf(), b, c]).unwrap();
+    for (at, path) in batch.paths().enumerate() {
+        let expected = (at != 1).then_some("E-REPORT-DATA");
+        assert_eq!(batched(&mut case, &batch, &path), expected, "path {at}");
+    }
+    // Four challenges of others, and this one not among them.
+    let without = Batch::new(&[a, b, c, a]).unwrap();
+    for path in without.paths() {
+        assert_eq!(batched(&mut case, &without, &path), Some("E-REPORT-DATA"));
+    }
+    // The whole quote for this challenge alone, with a path it does not have.
+    let alone = Batch::new(&[bound(&case).leaf()]).unwrap();
+    let path = batch.paths().nth(1).unwrap();
+    assert_eq!(batched(&mut case, &alone, &path), Some("E-REPORT-DATA"));
+}
+
+#[test]
+fn refuses_a_document_whose_path_does_not_fit_its_place() {
+    let Some(mut case) = Case::good() else { return };
+    for (index, size, hashes) in [(0, 1, 0), (2, 2, 1), (0, 2, 2), (0, 3, 1), (0, 65_537, 17)] {
+        let path = vec![Digest([0; 32]); hashes];
+        case.doc.batch = Some(BatchDocument { index, size, path });
+        assert!(Document::parse(&case.doc).is_err(), "leaf {index} of {size}, {hashes} hashes");
+    }
 }
 
 #[test]
 fn refuses_evidence_bound_as_a_client_or_with_a_device() {
     let Some(case) = Case::good() else { return };
-    let keyset = hex::decode(&case.doc.keyset).unwrap();
-    let mut bound = Binding {
-        role: Role::Client,
-        tls_spki: case.session.tls_spki,
-        nonce: case.session.nonce,
-        exporter: case.session.exporter,
-        keyset_digest: keyset_digest(&keyset),
-        device_digest: Digest([0; 32]),
+    let document = Document::parse(&case.doc).unwrap();
+    let judged = |bound: &Binding| {
+        let (found, none) = (bound.report_data().0, Digest([0; 32]));
+        crate::rules::report_data(&found, &case.session, &document, none).is_ok()
     };
-    assert!(
-        crate::rules::report_data(&bound.report_data().0, &case.session, &keyset, Digest([0; 32]))
-            .is_err()
-    );
-    bound.role = Role::Server;
-    assert!(
-        crate::rules::report_data(&bound.report_data().0, &case.session, &keyset, Digest([0; 32]))
-            .is_ok()
-    );
-    bound.device_digest = Digest([1; 32]);
-    assert!(
-        crate::rules::report_data(&bound.report_data().0, &case.session, &keyset, Digest([0; 32]))
-            .is_err()
-    );
+    let good = bound(&case);
+    assert!(judged(&good));
+    assert!(!judged(&Binding { role: Role::Client, ..good.clone() }));
+    assert!(!judged(&Binding { device_digest: Digest([1; 32]), ..good }));
 }
 
 #[test]

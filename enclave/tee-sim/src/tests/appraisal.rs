@@ -134,6 +134,7 @@ fn appraise_bound(
         manifest: hex::encode(manifest()),
         events: events.to_vec(),
         devices: Vec::new(),
+        batch: None,
     };
     tamper(&mut document);
     let collateral = Collateral::parse(collateral(NOW).as_bytes()).unwrap();

@@ -9,6 +9,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod batch;
 mod bounds;
 mod rig;
 mod routes;

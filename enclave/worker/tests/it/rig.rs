@@ -11,14 +11,14 @@ use chrysalis_channel::{
 };
 use chrysalis_engine::testing::TinyModel;
 use chrysalis_engine::{CandleEngine, Engine, EngineOptions};
-use chrysalis_evidence::Measurement;
+use chrysalis_evidence::{EXPORTER_LABEL, Measurement, Session as Seen, boot_events, event_digest};
 use chrysalis_receipt::SignedReceipt;
 use chrysalis_tee::{Platform, Registers, TeeError};
 use chrysalis_wire::{
     BootStage, Digest, InnerRequest, KeyRole, RequestId, StageState, UnixMillis, WorkerManifest,
 };
 use chrysalis_worker::console::Console;
-use chrysalis_worker::limits::{Bounds, MAX_CONCURRENT_QUOTES, REPLAY_CAPACITY};
+use chrysalis_worker::limits::{Bounds, REPLAY_CAPACITY};
 use chrysalis_worker::receipts::Receipts;
 use chrysalis_worker::server::serve;
 use chrysalis_worker::session::Session;
@@ -33,6 +33,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -111,6 +112,15 @@ pub(crate) fn engine(model: &TinyModel) -> Arc<dyn Engine> {
 impl Rig {
     /// A worker that answers with `engine`, or is not ready.
     pub(crate) async fn start(bounds: Bounds, engine: Option<Arc<dyn Engine>>) -> Self {
+        Self::on(Arc::new(NoPlatform), bounds, engine).await
+    }
+
+    /// A worker on `platform`, which has measured it.
+    pub(crate) async fn on(
+        platform: Arc<dyn Platform>,
+        bounds: Bounds,
+        engine: Option<Arc<dyn Engine>>,
+    ) -> Self {
         let manifest = format!(
             "version = 1\nnetwork = 5458253\nregistry = \"{z}\"\n\n[model]\nname = \"{MODEL}\"\n\
              root = \"{z}\"\nsealed = false\n\n[limits]\nrequest_bytes = {REQUEST_BYTES}\n\
@@ -123,6 +133,12 @@ impl Rig {
         let session = Session::generate(manifest.network, BOOTED).unwrap();
         session.remember_evidence(EVIDENCE);
         let measurement = Measurement { mrtd: [1; 48], rtmr: [[2; 48]; 4] };
+        let policy_digest = Digest(Sha256::digest(&manifest_bytes).into());
+        let events = boot_events(&policy_digest, &manifest.model.root).to_vec();
+        for event in &events {
+            // The platform that supports nothing keeps no register either.
+            drop(platform.extend_runtime(&event_digest(event).unwrap()));
+        }
         let console = Sink::default();
         let slot = OnceLock::new();
         let stages = Stages::new(Console::new(Box::new(console.clone())));
@@ -131,12 +147,12 @@ impl Rig {
             stages.set(BootStage::Ready, StageState::Done);
         }
         let worker = Arc::new(Worker {
-            platform: Arc::new(NoPlatform),
+            platform,
             clock: Arc::new(|| NOW),
-            policy_digest: Digest([7; 32]),
+            policy_digest,
             measurement,
             measurement_digest: measurement.digest(),
-            events: Vec::new(),
+            events,
             session,
             replay_window: Mutex::new(ReplayCache::new(REPLAY_CAPACITY)),
             stages: Arc::new(stages),
@@ -144,7 +160,7 @@ impl Rig {
             requests: Arc::new(Semaphore::new(manifest.limits.concurrent_requests as usize)),
             bodies: Semaphore::new(bounds.body_bytes),
             bounds,
-            quotes: Semaphore::new(MAX_CONCURRENT_QUOTES),
+            quotes: Default::default(),
             receipts: Receipts::default(),
             counters: Counters::default(),
             grant: Default::default(),
@@ -183,6 +199,17 @@ impl Rig {
         let (sender, connection) = handshake(TokioIo::new(tls)).await.unwrap();
         tokio::spawn(connection);
         sender
+    }
+
+    /// An HTTP connection, with what a challenger with `nonce` knows about it.
+    pub(crate) async fn challenger(&self, nonce: u8) -> (SendRequest<Full<Bytes>>, Seen) {
+        let tls = self.tls(trusting()).await;
+        let exporter =
+            tls.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None).unwrap();
+        let tls_spki = self.worker.session.tls.spki;
+        let (sender, connection) = handshake(TokioIo::new(tls)).await.unwrap();
+        tokio::spawn(connection);
+        (sender, Seen { nonce: [nonce; 32], tls_spki, exporter })
     }
 
     /// One request on a connection of its own.

@@ -49,6 +49,7 @@ pub(crate) fn document(
         manifest: hex::encode(&state.manifest_bytes),
         events: events.to_vec(),
         devices: Vec::new(),
+        batch: None,
     };
     match script {
         Evidence::KeysetSwapped => document.keyset = hex::encode(with_own_meter(keyset).encode()),
