@@ -4,7 +4,7 @@
 use chrysalis_wire::{AttestationDocument, Digest, KeyRole, UnixTime};
 use dcap_qvl::quote::TDReport10;
 
-use crate::binding::{ReportData, Session};
+use crate::binding::{ReportData, Role, Session};
 use crate::collateral::Collateral;
 use crate::dcap::{Report, VerifiedQuote};
 use crate::document::Document;
@@ -50,12 +50,27 @@ impl Appraiser {
         collateral: &Collateral,
         now: UnixTime,
     ) -> Verdict {
+        self.appraise_end(Role::Server, doc, session, collateral, now)
+    }
+
+    /// Appraises the answer of the end `prover` of a connection to one challenge; for a TLS client,
+    /// `session` is about its key and under its label. Otherwise as [`Appraiser::appraise`].
+    #[must_use]
+    pub fn appraise_end(
+        &self,
+        prover: Role,
+        doc: &AttestationDocument,
+        session: &Session,
+        collateral: &Collateral,
+        now: UnixTime,
+    ) -> Verdict {
         let mut log = match self.pins.device() {
             Some(_) => Transcript::of(&[RuleId::ALL, RuleId::DEVICE]),
             None => Transcript::default(),
         };
         let result = self
             .verify(&mut log, doc, collateral, now)
+            .map(|evidence| Evidence { prover, ..evidence })
             .and_then(|evidence| self.judge(&mut log, &evidence, session, now));
         log.finish(result, self.pins.insecure_sim())
     }
@@ -114,7 +129,7 @@ impl Appraiser {
     ) -> Result<Evidence<'a>, Refusal> {
         let document = log.rule(RuleId::Document, rules::document(doc))?;
         let (quote, verified) = self.verify_quote(log, &document.quote, collateral, now)?;
-        Ok(Evidence { document, quote, verified })
+        Ok(Evidence { prover: Role::Server, document, quote, verified })
     }
 
     fn verify_quote(
@@ -213,7 +228,7 @@ impl Appraiser {
         session: &Session,
         now: UnixTime,
     ) -> Result<VerifiedWorker, Refusal> {
-        let Evidence { document, quote, verified } = evidence;
+        let Evidence { prover, document, quote, verified } = evidence;
         let Admitted { measured: measurement, pins, holds_until } =
             self.judge_platform(log, verified, now)?;
         let (keyset_digest, (manifest_event, model_event)) = match verified.report() {
@@ -221,7 +236,7 @@ impl Appraiser {
                 // Freshness comes before anything else the peer wrote is read.
                 let devices = device_digest(&document.devices);
                 let found = &td.report_data;
-                let bound = rules::report_data(found, session, document, devices);
+                let bound = rules::report_data(found, *prover, session, document, devices);
                 let keyset_digest = log.rule(RuleId::ReportData, bound)?;
                 let events = rules::event_log(document.events, &td.rt_mr3);
                 (keyset_digest, log.rule(RuleId::EventLog, events)?)
@@ -231,7 +246,7 @@ impl Appraiser {
                 let events = sgx::events(document.events);
                 let (committed, payloads) = log.rule(RuleId::SgxEvents, events)?;
                 let found = &report.report_data;
-                let bound = rules::report_data(found, session, document, committed);
+                let bound = rules::report_data(found, *prover, session, document, committed);
                 (log.rule(RuleId::ReportData, bound)?, payloads)
             }
         };
@@ -289,6 +304,7 @@ struct Admitted<'a> {
 /// Evidence whose quote is verified and whose other parts are still the peer's words.
 #[derive(Debug)]
 pub(crate) struct Evidence<'a> {
+    pub(crate) prover: Role,
     pub(crate) document: Document<'a>,
     pub(crate) quote: CutQuote,
     pub(crate) verified: VerifiedQuote,

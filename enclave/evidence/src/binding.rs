@@ -24,6 +24,10 @@ use crate::hexadecimal;
 /// It starts with `EXPERIMENTAL` because RFC 5705 §4 reserves unregistered use to that prefix.
 pub const EXPORTER_LABEL: &[u8] = b"EXPERIMENTAL-chrysalis-attest-server-v1";
 
+/// Label of the exporter when the TLS client proves itself. Another one, so that what one end signs
+/// is never what the other has to: evidence cannot be reflected.
+pub const EXPORTER_LABEL_CLIENT: &[u8] = b"EXPERIMENTAL-chrysalis-attest-client-v1";
+
 /// Which end of the TLS connection proves itself. Part of the leaf, so evidence cannot be
 /// reflected to its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,26 @@ pub enum Role {
     Server = 1,
     /// The TLS client.
     Client = 2,
+}
+
+impl Role {
+    /// The other end.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Server => Self::Client,
+            Self::Client => Self::Server,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        })
+    }
 }
 
 /// The verifier's own view of the connection evidence was asked for on. No field may come from the
@@ -45,7 +69,8 @@ pub struct Session {
     pub nonce: [u8; 32],
     /// SHA-256 of the DER SubjectPublicKeyInfo of the certificate presented in this connection.
     pub tls_spki: Digest,
-    /// TLS exporter of this connection under [`EXPORTER_LABEL`].
+    /// TLS exporter of this connection under [`EXPORTER_LABEL`]; if its client proves itself, under
+    /// [`EXPORTER_LABEL_CLIENT`].
     #[serde(with = "hexadecimal::array")]
     pub exporter: [u8; 32],
 }

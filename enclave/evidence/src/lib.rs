@@ -10,6 +10,7 @@
 //!   [`Batch`] lets one quote answer many challenges.
 //! * [`replay_rtmr`] and [`boot_events`] define the runtime register (RTMR3).
 //! * [`enclave_events_digest`] is what an SGX enclave, which has no such register, commits to.
+//! * [`exchange`] is attest/1 itself: messages, both directions, time.
 //! * [`Pins`] is the policy file, [`Collateral`] the bundle of Intel-signed platform data.
 //! * [`Appraiser::appraise`] gives a [`Verdict`]; a [`VerifiedWorker`] exists only inside one.
 //!
@@ -42,6 +43,7 @@ mod document;
 mod enclave;
 mod events;
 mod examine;
+pub mod exchange;
 mod hexadecimal;
 mod measurement;
 pub mod nvidia;
@@ -62,7 +64,8 @@ mod tests;
 pub use appraiser::Appraiser;
 pub use batch::{Batch, BatchError, InclusionPath};
 pub use binding::{
-    Binding, EXPORTER_LABEL, Leaf, ReportData, Role, Session, gpu_nonce, keyset_digest,
+    Binding, EXPORTER_LABEL, EXPORTER_LABEL_CLIENT, Leaf, ReportData, Role, Session, gpu_nonce,
+    keyset_digest,
 };
 pub use collateral::{COLLATERAL_SCHEMA, Collateral, CollateralError, MAX_COLLATERAL_BYTES};
 pub use dcap_qvl::QuoteCollateralV3;

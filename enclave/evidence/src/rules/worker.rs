@@ -126,13 +126,14 @@ pub(super) fn shown_names(pins: &[Contents<'_>]) -> String {
 /// Recomputes the expected value from the verifier's own session; there is no way to leave it out.
 pub(crate) fn report_data(
     found: &[u8; 64],
+    prover: Role,
     session: &Session,
     document: &Document<'_>,
     device_digest: Digest,
 ) -> Decision<Digest> {
     let keyset_digest = keyset_digest(&document.keyset);
     let binding = Binding {
-        role: Role::Server,
+        role: prover,
         tls_spki: session.tls_spki,
         nonce: session.nonce,
         exporter: session.exporter,

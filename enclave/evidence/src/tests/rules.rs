@@ -207,7 +207,7 @@ fn refuses_a_keyset_swapped_after_quoting() {
     let found = bound.report_data().0;
     let document = Document::parse(&case.doc).unwrap();
     let none = Digest([0; 32]);
-    let verdict = crate::rules::report_data(&found, &case.session, &document, none);
+    let verdict = crate::rules::report_data(&found, Role::Server, &case.session, &document, none);
     assert_eq!(verdict.unwrap_err().code, "E-REPORT-DATA");
 }
 
@@ -228,7 +228,7 @@ fn batched(case: &mut Case, batch: &Batch, path: &InclusionPath) -> Option<&'sta
     case.doc.batch = path.to_document();
     let Ok(document) = Document::parse(&case.doc) else { return Some("E-DOCUMENT") };
     let (found, none) = (batch.report_data().0, Digest([0; 32]));
-    let verdict = crate::rules::report_data(&found, &case.session, &document, none);
+    let verdict = crate::rules::report_data(&found, Role::Server, &case.session, &document, none);
     verdict.err().map(|refused| refused.code)
 }
 
@@ -269,7 +269,7 @@ fn refuses_evidence_bound_as_a_client_or_with_a_device() {
     let document = Document::parse(&case.doc).unwrap();
     let judged = |bound: &Binding| {
         let (found, none) = (bound.report_data().0, Digest([0; 32]));
-        crate::rules::report_data(&found, &case.session, &document, none).is_ok()
+        crate::rules::report_data(&found, Role::Server, &case.session, &document, none).is_ok()
     };
     let good = bound(&case);
     assert!(judged(&good));

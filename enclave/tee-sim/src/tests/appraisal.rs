@@ -55,12 +55,17 @@ pub(super) fn pins_text() -> String {
 }
 
 pub(super) fn keyset() -> Vec<u8> {
+    keyset_of(SPKI, [1; 32]).encode()
+}
+
+/// A keyset of one boot.
+pub(super) fn keyset_of(tls_spki: Digest, meter_key: [u8; 32]) -> Keyset {
     let public = vec![9; 32];
     let id = Sha256::new().chain_update(0x0020u16.to_be_bytes()).chain_update(&public).finalize();
     Keyset {
         network: NetworkId::INSECURE_SIM,
-        meter_key: [1; 32],
-        tls_spki: SPKI,
+        meter_key,
+        tls_spki,
         seal_keys: vec![SealKeyEntry {
             id: KeyId(*id.first_chunk().unwrap()),
             suite: SuiteId::X25519,
@@ -70,7 +75,6 @@ pub(super) fn keyset() -> Vec<u8> {
             public,
         }],
     }
-    .encode()
 }
 
 /// Boots a simulated worker, attests it for a fresh session and appraises what it says.

@@ -4,3 +4,4 @@ mod appraisal;
 mod dcap;
 mod device;
 mod enclave;
+mod exchange;
