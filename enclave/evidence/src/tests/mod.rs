@@ -6,6 +6,7 @@ mod appraise;
 mod batch;
 mod collateral;
 mod dcap;
+mod model;
 mod mutations;
 mod nvidia;
 mod pins;
