@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use chrysalis_evidence::exchange::Statement;
 use chrysalis_evidence::{
     AllowSim, Appraiser, Collateral, CutQuote, MAX_COLLATERAL_BYTES, Measurement, Pins, Session,
 };
@@ -15,7 +16,7 @@ use chrysalis_wire::AttestationDocument;
 
 use crate::boot::read_bounded;
 use crate::error::WorkerError;
-use crate::quotes::{Challenge, document};
+use crate::quotes::document;
 use crate::worker::Worker;
 
 /// Makes evidence for a fresh nonce and appraises it.
@@ -34,14 +35,13 @@ pub async fn self_appraise(
     getrandom::fill(&mut nonce)
         .and_then(|()| getrandom::fill(&mut exporter))
         .map_err(|_| WorkerError::Keys("a nonce"))?;
-    let document = document(worker, Challenge { exporter, nonce }).await.map_err(|_| {
-        WorkerError::SelfAppraisal {
-            code: "E-QUOTE".into(),
-            message: "the platform made no quote".into(),
-        }
+    let session = Session { nonce, tls_spki: worker.session.tls.spki, exporter };
+    let statement = Statement::to_oneself(session.clone());
+    let document = document(worker, statement).await.map_err(|_| WorkerError::SelfAppraisal {
+        code: "E-QUOTE".into(),
+        message: "the platform made no quote".into(),
     })?;
     let pins = own_pins(worker, &document, sim_root)?;
-    let session = Session { nonce, tls_spki: worker.session.tls.spki, exporter };
     let now = (worker.clock)().seconds();
     let verdict = Appraiser::new(pins).appraise(&document, &session, &collateral, now);
     match verdict.result {

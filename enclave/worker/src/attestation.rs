@@ -11,23 +11,23 @@ use hyper::{Response, StatusCode};
 
 use crate::body::ReplyBody;
 use crate::http::{Connection, Refused, json};
-use crate::quotes::{Challenge, document};
+use crate::quotes::document;
 use crate::worker::Worker;
 
 /// Answers the attestation route.
 ///
 /// # Errors
 /// [`Refused::BadNonce`] for a query that is not exactly one 32-byte nonce, otherwise as
-/// [`document`].
+/// [`Connection::statement`] and [`document`].
 pub async fn answer(
     worker: &Arc<Worker>,
-    connection: Connection,
+    connection: &Connection,
     query: Option<&str>,
 ) -> Result<Response<ReplyBody>, Refused> {
     let nonce: Digest = query
         .and_then(|q| q.strip_prefix("nonce="))
         .and_then(|hex| hex.parse().ok())
         .ok_or(Refused::BadNonce)?;
-    let challenge = Challenge { exporter: connection.exporter, nonce: nonce.0 };
-    Ok(json(StatusCode::OK, &document(worker, challenge).await?))
+    let statement = connection.statement(nonce.0)?;
+    Ok(json(StatusCode::OK, &document(worker, statement).await?))
 }

@@ -161,6 +161,8 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         bodies: Semaphore::new(bounds.body_bytes),
         bounds,
         quotes: QuoteDesk::default(),
+        // No manifest can ask for one yet: there is no proxy image to pin.
+        peers: None,
         receipts: Receipts::default(),
         counters: Counters::default(),
         grant: GrantDesk::default(),

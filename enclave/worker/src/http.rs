@@ -4,12 +4,17 @@
 //! Errors outside the sealed channel are a closed set of codes. None of them is computed from a
 //! request's content, because the host reads them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
+use chrysalis_evidence::Role;
+use chrysalis_evidence::exchange::{
+    Challenge, Challenger, MAX_EVIDENCE_BYTES, MESSAGE_HEADER_BYTES, Prover, Statement,
+};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::SemaphorePermit;
@@ -17,20 +22,49 @@ use tokio::time::timeout;
 
 use crate::body::ReplyBody;
 use crate::limits::{MAX_GRANT_BYTES, RETRY_AFTER_SECONDS};
+use crate::peer::{PeerGate, Standing, admit};
 use crate::worker::Worker;
 use crate::{attestation, inference};
 
 /// What one TLS connection contributes to its requests.
-#[derive(Clone, Copy, Debug)]
 pub struct Connection {
-    /// RFC 8446 §7.5 exporter of this connection; binds attestation to it.
-    pub exporter: [u8; 32],
+    prover: Mutex<Prover>,
+    client: Mutex<Option<Standing>>,
+}
+
+impl Connection {
+    /// A connection on which `prover` answers challenges and `client` may be challenged, if it
+    /// showed a key.
+    #[must_use]
+    pub fn new(prover: Prover, client: Option<Challenger>) -> Self {
+        let client = client.map(Standing::Unproven);
+        Self { prover: Mutex::new(prover), client: Mutex::new(client) }
+    }
+
+    /// How far the client has come.
+    fn client(&self) -> MutexGuard<'_, Option<Standing>> {
+        // A panic in between leaves a client that has proved nothing.
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a challenge with `nonce` asks this worker to state about this connection.
+    ///
+    /// # Errors
+    /// [`Refused::Challenge`] for more challenges than one connection may bring.
+    pub fn statement(&self, nonce: [u8; 32]) -> Result<Statement, Refused> {
+        let challenge = Challenge { prover: Role::Server, nonce };
+        // A challenge is counted in one step; a panic elsewhere cannot leave half of one.
+        let mut prover = self.prover.lock().unwrap_or_else(PoisonError::into_inner);
+        prover
+            .take(&challenge, Instant::now())
+            .map_err(|error| Refused::Challenge { code: error.code(), message: error.to_string() })
+    }
 }
 
 /// Answers one request.
 pub async fn route(
     worker: Arc<Worker>,
-    connection: Connection,
+    connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Response<ReplyBody> {
     let path = request.uri().path().to_owned();
@@ -38,14 +72,57 @@ pub async fn route(
         (&Method::GET, "/livez") => Ok(json(StatusCode::OK, &Live { live: true })),
         (&Method::GET, "/readyz") => Ok(readyz(&worker)),
         (&Method::GET, "/v1/attestation") => {
-            attestation::answer(&worker, connection, request.uri().query()).await
+            attestation::answer(&worker, &connection, request.uri().query()).await
         }
+        (&Method::POST, "/v1/peer/challenge") => challenge(&worker, &connection),
+        (&Method::POST, "/v1/peer/evidence") => evidence(&worker, &connection, request).await,
+        _ => match served(&worker, &connection) {
+            Ok(()) => answer_served(worker, request).await,
+            Err(refused) => Err(refused),
+        },
+    };
+    answer.unwrap_or_else(Refused::into_response)
+}
+
+/// What only those get whom the worker serves.
+async fn answer_served(
+    worker: Arc<Worker>,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Refused> {
+    let path = request.uri().path().to_owned();
+    match (request.method(), path.as_str()) {
         (&Method::POST, "/v1/sealed") => sealed(worker, request).await,
         (&Method::POST, "/v1/grant") => grant(&worker, request).await,
         (&Method::GET, other) => receipt(&worker, other),
         _ => Err(Refused::NotFound),
-    };
-    answer.unwrap_or_else(Refused::into_response)
+    }
+}
+
+/// Whether the client of this connection is served.
+fn served(worker: &Worker, connection: &Connection) -> Result<(), Refused> {
+    if worker.peers.is_none() {
+        return Ok(());
+    }
+    admit(connection.client().as_ref(), (worker.clock)().seconds(), Instant::now())
+}
+
+fn challenge(worker: &Worker, connection: &Connection) -> Result<Response<ReplyBody>, Refused> {
+    worker.peers.as_ref().ok_or(Refused::NotFound)?;
+    let message = PeerGate::challenge(&mut connection.client(), Instant::now())?;
+    let body = ReplyBody::whole(message.encode());
+    Ok(with_type(StatusCode::OK, "application/octet-stream", body))
+}
+
+async fn evidence(
+    worker: &Worker,
+    connection: &Connection,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Refused> {
+    let gate = worker.peers.as_ref().ok_or(Refused::NotFound)?;
+    let body = read_body(worker, request, MESSAGE_HEADER_BYTES + MAX_EVIDENCE_BYTES).await?;
+    let (clock, now) = ((worker.clock)().seconds(), Instant::now());
+    gate.evidence(&mut connection.client(), &body.bytes, clock, now)?;
+    Ok(json(StatusCode::OK, &Accepted { accepted: true }))
 }
 
 fn readyz(worker: &Worker) -> Response<ReplyBody> {
@@ -126,6 +203,8 @@ pub enum Refused {
     NoSuchReceipt,
     NoGrantExpected,
     Quote { code: &'static str },
+    Challenge { code: &'static str, message: String },
+    Peer { code: &'static str, message: String },
     Channel { code: &'static str, message: String },
     Full { code: &'static str, message: String },
     Key { code: &'static str, message: String },
@@ -200,6 +279,18 @@ impl Refused {
                 "the platform did not produce a quote".into(),
                 "try again; if it persists, check the quote service of the host",
             ),
+            Self::Challenge { code, message } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                code,
+                message.clone(),
+                "one challenge every few minutes is enough; use the evidence you have",
+            ),
+            Self::Peer { code, message } => (
+                StatusCode::FORBIDDEN,
+                code,
+                message.clone(),
+                "connect with a TLS key, take a challenge, show evidence for it; then ask again",
+            ),
             Self::Channel { code, message } => (
                 StatusCode::BAD_REQUEST,
                 code,
@@ -231,6 +322,10 @@ impl Refused {
             response
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        if matches!(self, Self::Challenge { .. } | Self::Peer { .. }) {
+            // An exchange that ends in an error ends its connection.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

@@ -1,5 +1,5 @@
-//! Challenges that wait for a quote. Whoever asks brings a nonce and the exporter of its own
-//! connection and nothing else: what is signed is hashed here, from these and from this boot's keys.
+//! Challenges that wait for a quote. Whoever asks brings a nonce and nothing else: what is signed is
+//! hashed here, from it, from what its own connection is and from this boot's keys.
 //!
 //! Platforms make one quote at a time, and the stock TDX driver takes a second for each. So one is
 //! made for whoever came first; those who come meanwhile wait, and share the next
@@ -9,7 +9,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrysalis_evidence::{Batch, Binding, CutQuote, InclusionPath, Role, keyset_digest};
+use chrysalis_evidence::exchange::Statement;
+use chrysalis_evidence::{Batch, CutQuote, InclusionPath, keyset_digest};
 use chrysalis_wire::attest::ATTESTATION_SCHEMA;
 use chrysalis_wire::{AttestationDocument, Digest};
 use tokio::sync::oneshot;
@@ -18,15 +19,6 @@ use tokio::time::timeout;
 
 use crate::http::Refused;
 use crate::worker::Worker;
-
-/// One challenge, from the connection it came on.
-#[derive(Clone, Copy, Debug)]
-pub struct Challenge {
-    /// TLS exporter of the connection.
-    pub exporter: [u8; 32],
-    /// The verifier's nonce.
-    pub nonce: [u8; 32],
-}
 
 /// Where challenges wait.
 #[derive(Default)]
@@ -40,7 +32,7 @@ struct Desk {
 }
 
 struct Waiting {
-    challenge: Challenge,
+    statement: Statement,
     answer: oneshot::Sender<Result<AttestationDocument, Refused>>,
 }
 
@@ -78,17 +70,17 @@ impl QuoteDesk {
     }
 }
 
-/// The document that answers `challenge`, made with whoever else is waiting.
+/// The document that makes `statement`, made with whoever else is waiting.
 ///
 /// # Errors
 /// [`Refused::Quote`] if the platform makes no quote or not in time, [`Refused::Busy`] if as many
 /// challenges wait as may.
 pub async fn document(
     worker: &Arc<Worker>,
-    challenge: Challenge,
+    statement: Statement,
 ) -> Result<AttestationDocument, Refused> {
     let (answer, answered) = oneshot::channel();
-    let waiting = Waiting { challenge, answer };
+    let waiting = Waiting { statement, answer };
     if worker.quotes.enter(waiting, worker.bounds.challenges)? {
         // A task of its own: a peer that goes away must not take the others' quote with it.
         tokio::spawn(attend(Arc::clone(worker)));
@@ -107,8 +99,7 @@ async fn attend(worker: Arc<Worker>) {
         if batch.is_empty() {
             return;
         }
-        let challenges: Vec<_> = batch.iter().map(|waiting| waiting.challenge).collect();
-        match answer(&worker, &challenges).await {
+        match answer(&worker, batch.iter().map(|waiting| &waiting.statement)).await {
             Ok((made, paths)) => {
                 for (waiting, path) in batch.into_iter().zip(paths) {
                     let batch = path.to_document();
@@ -125,10 +116,10 @@ async fn attend(worker: Arc<Worker>) {
     }
 }
 
-/// One quote for all `challenges`: the document without its place, and the places.
+/// One quote for all `statements`: the document without its place, and the places.
 async fn answer(
     worker: &Worker,
-    challenges: &[Challenge],
+    statements: impl Iterator<Item = &Statement>,
 ) -> Result<(AttestationDocument, Vec<InclusionPath>), Refused> {
     let stopped = Refused::Quote { code: "E-QUOTE-STOPPED" };
     let now = (worker.clock)().seconds();
@@ -136,8 +127,8 @@ async fn answer(
     let keyset = worker.session.keyset(now);
     let keyset_bytes = keyset.encode();
     let digest = keyset_digest(&keyset_bytes);
-    let leaf = |challenge: &Challenge| binding(keyset.tls_spki, digest, challenge).leaf();
-    let leaves: Vec<_> = challenges.iter().map(leaf).collect();
+    // No devices: this worker computes on the CPU.
+    let leaves: Vec<_> = statements.map(|one| one.leaf(digest, Digest([0; 32]))).collect();
     let batch = Batch::new(&leaves).map_err(|_| stopped.clone())?;
     let report_data = batch.report_data();
     let platform = Arc::clone(&worker.platform);
@@ -158,16 +149,4 @@ async fn answer(
         batch: None,
     };
     Ok((document, batch.paths().collect()))
-}
-
-const fn binding(tls_spki: Digest, keyset_digest: Digest, challenge: &Challenge) -> Binding {
-    Binding {
-        role: Role::Server,
-        tls_spki,
-        nonce: challenge.nonce,
-        exporter: challenge.exporter,
-        keyset_digest,
-        // No devices: this worker computes on the CPU.
-        device_digest: Digest([0; 32]),
-    }
 }

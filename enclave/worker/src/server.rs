@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use chrysalis_evidence::EXPORTER_LABEL;
+use chrysalis_evidence::Role;
+use chrysalis_evidence::exchange::{Challenger, Link, Prover};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,11 +16,14 @@ use tokio_rustls::TlsAcceptor;
 use crate::http::{Connection, route};
 use crate::limits::{ACCEPT_PAUSE, MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::stall::Impatient;
+use crate::tls::shown_key;
 use crate::worker::Worker;
 
 /// Serves until `stop` turns true, then lets requests in progress end within a bounded time.
 pub async fn serve(worker: Arc<Worker>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-    let acceptor = TlsAcceptor::from(Arc::clone(&worker.session.tls.config));
+    let tls = &worker.session.tls;
+    let config = if worker.peers.is_some() { &tls.asking } else { &tls.config };
+    let acceptor = TlsAcceptor::from(Arc::clone(config));
     let slots = Arc::new(Semaphore::new(worker.bounds.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -70,11 +74,14 @@ async fn connection(
     drop(stream.set_nodelay(true));
     let stream = Impatient::new(stream, bounds.stall);
     let Ok(Ok(tls)) = timeout(bounds.handshake, acceptor.accept(stream)).await else { return };
-    let exported = tls.get_ref().1.export_keying_material([0u8; 32], EXPORTER_LABEL, None);
-    let Ok(exporter) = exported else { return };
-    let connection = Connection { exporter };
+    let session = tls.get_ref().1;
+    let export = |label| session.export_keying_material([0u8; 32], label, None);
+    let Ok(client) = shown_key(session.peer_certificates()) else { return };
+    let Ok(link) = Link::new(Role::Server, worker.session.tls.spki, client, export) else { return };
+    let Ok(prover) = Prover::new(link.clone()) else { return };
+    let connection = Arc::new(Connection::new(prover, Challenger::new(link).ok()));
     let service = service_fn(move |request| {
-        let worker = Arc::clone(&worker);
+        let (worker, connection) = (Arc::clone(&worker), Arc::clone(&connection));
         async move { Ok::<_, std::convert::Infallible>(route(worker, connection, request).await) }
     });
     let serving = http1::Builder::new()

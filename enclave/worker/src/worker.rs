@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use crate::grant::GrantDesk;
 use crate::http::Refused;
 use crate::limits::Bounds;
+use crate::peer::PeerGate;
 use crate::quotes::QuoteDesk;
 use crate::receipts::Receipts;
 use crate::session::Session;
@@ -56,6 +57,8 @@ pub struct Worker {
     pub bounds: Bounds,
     /// Challenges that wait for a quote.
     pub quotes: QuoteDesk,
+    /// Whom this worker serves; everybody if there is no gate.
+    pub peers: Option<PeerGate>,
     /// Receipts of this boot.
     pub receipts: Receipts,
     /// What the console counts.

@@ -1,11 +1,14 @@
 //! Asks a worker for evidence over the connection that will be used, and judges it. The document
 //! is hostile until the verdict; the nonce, the exporter and the TLS key are this side's own.
 
+use std::time::Instant;
+
 use bytes::Bytes;
-use chrysalis_evidence::{Session, Verdict};
+use chrysalis_evidence::Verdict;
+use chrysalis_evidence::exchange::{Challenger, ExchangeError, Judged, Nonce};
+use chrysalis_wire::AttestationDocument;
 use chrysalis_wire::attest::ATTESTATION_SCHEMA;
 use chrysalis_wire::limits::MAX_ATTESTATION_BYTES;
-use chrysalis_wire::{AttestationDocument, UnixTime};
 use http_body_util::Full;
 use hyper::Request;
 
@@ -14,30 +17,26 @@ use crate::error::{ClientError, sanitise};
 use crate::evidence::Appraised;
 use crate::io::read_whole;
 use crate::plain::expect_ok;
-use crate::random::fresh;
 use crate::worker::{AttestedWorker, Worker};
 
 /// Evidence with its verdict, accepting or not.
 pub struct Attestation {
     worker: Worker,
     connection: Connection,
-    document: AttestationDocument,
-    session: Session,
-    at: UnixTime,
-    verdict: Verdict,
+    judged: Judged,
 }
 
 impl Attestation {
     /// Every rule in order, and the verdict.
     #[must_use]
     pub const fn verdict(&self) -> &Verdict {
-        &self.verdict
+        &self.judged.verdict
     }
 
     /// The document as it was received.
     #[must_use]
     pub const fn document(&self) -> &AttestationDocument {
-        &self.document
+        &self.judged.document
     }
 
     /// The worker, if the verdict accepts it.
@@ -52,20 +51,24 @@ impl Attestation {
     }
 
     pub(crate) fn into_accepted(self) -> Result<(Appraised, Connection), ClientError> {
-        let verified =
-            self.verdict.result.map_err(|refusal| ClientError::Appraisal(Box::new(refusal)))?;
+        let Self { judged, mut connection, .. } = self;
+        let (document, at) = (judged.document.clone(), judged.at);
+        let attested = judged.accept()?;
+        let verified = attested.peer().clone();
         // The appraiser compares report_data with this connection's key; that the keyset names
         // the same key is what lets later connections be pinned to it.
-        let (keyset, connection) = (verified.keyset().tls_spki, self.connection.tls_spki);
-        if keyset != connection {
-            return Err(ClientError::KeysetOfAnotherConnection { keyset, connection });
+        let (keyset, own) = (verified.keyset().tls_spki, connection.tls_spki);
+        if keyset != own {
+            return Err(ClientError::KeysetOfAnotherConnection { keyset, connection: own });
         }
-        let Self { document, session, at, connection, .. } = self;
-        Ok((Appraised { verified, document, session, at }, connection))
+        let session = attested.session().clone();
+        connection.attested = Some(attested.clone());
+        Ok((Appraised { verified, document, session, at, attested }, connection))
     }
 }
 
-/// Fetches and judges evidence for a fresh nonce on `connection`.
+/// Challenges the other end of `connection` with a fresh nonce and judges its evidence. On a
+/// connection with an earlier proof the new one must be of the same boot.
 ///
 /// # Errors
 /// [`ClientError`] if there is no document to judge.
@@ -73,9 +76,14 @@ pub(crate) async fn attest(
     worker: &Worker,
     mut connection: Connection,
 ) -> Result<Attestation, ClientError> {
-    let session =
-        Session { nonce: fresh()?, tls_spki: connection.tls_spki, exporter: connection.exporter };
-    let request = Request::get(format!("/v1/attestation?nonce={}", hex::encode(session.nonce)))
+    let (nonce, now) =
+        (Nonce::draw(getrandom::fill).map_err(|_| ClientError::Randomness)?, Instant::now());
+    let awaiting = match connection.attested.take() {
+        Some(attested) => attested.challenge_again(nonce, now)?,
+        None => Challenger::new(connection.link.clone())?.challenge(nonce, now)?,
+    };
+    let nonce = hex::encode(awaiting.challenge().nonce);
+    let request = Request::get(format!("/v1/attestation?nonce={nonce}"))
         .body(Full::new(Bytes::new()))
         .map_err(|e| ClientError::Protocol { what: "request", reason: e.to_string() })?;
     let wait = worker.bounds().attestation;
@@ -83,9 +91,17 @@ pub(crate) async fn attest(
     let body = expect_ok(response, "application/json", wait).await?;
     let bytes = read_whole(body, "attestation document", MAX_ATTESTATION_BYTES, wait).await?;
     let document = parse(&bytes)?;
-    let at = worker.clock().now().seconds();
-    let verdict = worker.judge(&document, &session);
-    Ok(Attestation { worker: worker.clone(), connection, document, session, at, verdict })
+    let judged = worker.judge(awaiting, document)?;
+    Ok(Attestation { worker: worker.clone(), connection, judged })
+}
+
+impl From<ExchangeError> for ClientError {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Refused(refusal) => Self::Appraisal(refusal),
+            other => Self::Exchange(other),
+        }
+    }
 }
 
 /// Reads an attestation document of known schema; says nothing about its truth.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrysalis_evidence::EXPORTER_LABEL;
+use chrysalis_evidence::Role;
+use chrysalis_evidence::exchange::{Attested, Link};
 use chrysalis_wire::Digest;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -33,8 +34,11 @@ pub(crate) struct Connection {
     driver: JoinHandle<()>,
     /// SHA-256 of the SubjectPublicKeyInfo the worker holds, proved by the handshake.
     pub(crate) tls_spki: Digest,
-    /// RFC 8446 §7.5 exporter of this connection.
-    pub(crate) exporter: [u8; 32],
+    /// This side's own view of the connection, for challenges.
+    pub(crate) link: Link,
+    /// The last proof on this very connection; a connection that is pinned to an attested key
+    /// begins without one.
+    pub(crate) attested: Option<Attested>,
 }
 
 impl Connection {
@@ -57,10 +61,10 @@ impl Connection {
         let tls_spki = verifier
             .presented()
             .ok_or_else(|| ClientError::Handshake("no certificate was verified".to_owned()))?;
-        let exporter = tls
-            .get_ref()
-            .1
-            .export_keying_material([0u8; 32], EXPORTER_LABEL.as_ref(), None)
+        let session = tls.get_ref().1;
+        let export = |label| session.export_keying_material([0u8; 32], label, None);
+        // This client has no TEE and shows no key: only the worker proves itself.
+        let link = Link::new(Role::Client, tls_spki, None, export)
             .map_err(|e| ClientError::Handshake(e.to_string()))?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_HEAD_BYTES)
@@ -70,7 +74,7 @@ impl Connection {
             .map_err(|e| protocol("HTTP connection", &e))?;
         // The driver's own error is the same one the request in flight reports.
         let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Self { sender, driver, tls_spki, exporter })
+        Ok(Self { sender, driver, tls_spki, link, attested: None })
     }
 
     /// Whether another request can be sent.

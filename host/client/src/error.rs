@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrysalis_api::{AnswerError, ApiError};
 use chrysalis_channel::ChannelError;
 use chrysalis_evidence::Refusal;
+use chrysalis_evidence::exchange::{Due, ExchangeError};
 use chrysalis_wire::{Digest, RequestId};
 use thiserror::Error;
 
@@ -113,6 +114,19 @@ pub enum ClientError {
     /// The evidence does not satisfy the pins.
     #[error("the worker's evidence is refused: {} by {}: {}", .0.code, .0.rule, .0.message())]
     Appraisal(Box<Refusal>),
+    /// The exchange of challenge and evidence ended without evidence to judge, or with evidence of
+    /// something else than before.
+    #[error("the worker does not prove itself: {0}")]
+    Exchange(ExchangeError),
+    /// A worker that was accepted has to prove itself again and does not. Its connections are
+    /// closed.
+    #[error("{due}, and the worker does not prove itself again: {error}")]
+    Reattestation {
+        /// Why it had to.
+        due: Due,
+        /// Why it is refused.
+        error: Box<Self>,
+    },
     /// The attested keyset has no key to seal to.
     #[error("the attested keyset has no {role} key that is valid now")]
     NoSealKey {
@@ -220,6 +234,8 @@ impl ClientError {
             Self::WorkerRefused { .. } => "E-WORKER-REFUSED",
             Self::AnswerRefused { .. } => "E-ANSWER-REFUSED",
             Self::Appraisal(refusal) => refusal.code,
+            Self::Exchange(error) => error.code(),
+            Self::Reattestation { error, .. } => error.code(),
             Self::NoSealKey { .. } => "E-NO-SEAL-KEY",
             Self::Channel(error) => error.code(),
             Self::Truncated { .. } => "E-TRUNCATED",
@@ -269,6 +285,8 @@ impl ClientError {
             Self::WorkerRefused { next_step, .. } => next_step,
             Self::AnswerRefused { .. } => "correct the request, or try again if the status is 5xx",
             Self::Appraisal(refusal) => refusal.next_step,
+            Self::Exchange(_) => "do not use this connection; appraise the worker again",
+            Self::Reattestation { error, .. } => error.next_step(),
             Self::NoSealKey { .. } => "check this machine's clock, then appraise the worker again",
             Self::Channel(_) => "discard what arrived and send the request again",
             Self::Truncated { .. } => {
@@ -295,6 +313,7 @@ impl ClientError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
+            Self::Reattestation { error, .. } => error.class(),
             Self::Unreachable { .. }
             | Self::NoSuchHost { .. }
             | Self::ClosedDuringHandshake(_)

@@ -14,6 +14,10 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// and quotes are serialised, so this allows for a short queue.
 pub const ATTESTATION_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Longest a worker is used on the same evidence. Then it is challenged again before the next
+/// request, on a connection that is still open if there is one.
+pub const REATTEST_INTERVAL: Duration = chrysalis_evidence::exchange::REATTEST_INTERVAL;
+
 /// Longest the worker may be silent while it answers. Prefill of a long prompt on a CPU is the
 /// slowest honest silence.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -83,6 +87,8 @@ pub struct Bounds {
     pub handshake: Duration,
     /// See [`ATTESTATION_TIMEOUT`].
     pub attestation: Duration,
+    /// See [`REATTEST_INTERVAL`]; a longer one has no effect.
+    pub reattest: Duration,
     /// See [`IDLE_TIMEOUT`].
     pub idle: Duration,
     /// See [`MAX_RESPONSE_BYTES`].
@@ -97,6 +103,7 @@ impl Default for Bounds {
             connect: CONNECT_TIMEOUT,
             handshake: HANDSHAKE_TIMEOUT,
             attestation: ATTESTATION_TIMEOUT,
+            reattest: REATTEST_INTERVAL,
             idle: IDLE_TIMEOUT,
             response_bytes: MAX_RESPONSE_BYTES,
             body_bytes: MAX_BODY_BYTES,

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use chrysalis_channel::{GrantRequest, OsRandom, PathId, seal_grant};
-use chrysalis_evidence::Collateral;
+use chrysalis_evidence::exchange::{Awaiting, Due, ExchangeError, Judged};
+use chrysalis_evidence::{Collateral, Session, Verdict};
 use chrysalis_policy::{Judge, VerdictCache};
 use chrysalis_vault::ModelKey;
-use chrysalis_wire::{Digest, KeyRole, SecretBytes};
+use chrysalis_wire::{AttestationDocument, Digest, KeyRole, SecretBytes, UnixTime};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -83,8 +84,11 @@ impl Worker {
     /// [`ClientError`] if no evidence could be fetched; evidence that was fetched and refused is
     /// not an error here but in [`Attestation::accept`].
     pub async fn attest(&self) -> Result<Attestation, ClientError> {
+        self.attest_on(Connection::open(&self.address, None, &self.bounds).await?).await
+    }
+
+    async fn attest_on(&self, connection: Connection) -> Result<Attestation, ClientError> {
         let limit = self.bounds.attestation;
-        let connection = Connection::open(&self.address, None, &self.bounds).await?;
         within("the attestation", limit, attest(self, connection)).await?
     }
 
@@ -96,14 +100,27 @@ impl Worker {
         self.attest().await?.accept()
     }
 
-    /// Judges `document` for `session` now. Evidence that was accepted before is not verified again
-    /// while everything its verdict rests on is valid.
+    /// Judges `document` as the answer to the challenge, now.
     pub(crate) fn judge(
         &self,
-        document: &chrysalis_wire::AttestationDocument,
-        session: &chrysalis_evidence::Session,
-    ) -> chrysalis_evidence::Verdict {
-        let now = self.clock.now().seconds();
+        awaiting: Awaiting,
+        document: AttestationDocument,
+    ) -> Result<Judged, ExchangeError> {
+        let clock = self.clock.now().seconds();
+        let received = Instant::now();
+        awaiting.judge_by(document, clock, received, |_, doc, session| {
+            self.verdict(doc, session, clock)
+        })
+    }
+
+    /// Whether evidence that was accepted is accepted now: a denial, or the end of what its verdict
+    /// rested on, may have come in between.
+    fn still_accepts(&self, appraised: &Appraised, now: UnixTime) -> bool {
+        self.verdict(&appraised.document, &appraised.session, now).accepted()
+    }
+
+    /// The verdict on a worker, from the cache while everything it rests on is valid.
+    fn verdict(&self, document: &AttestationDocument, session: &Session, now: UnixTime) -> Verdict {
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         verdicts.appraise(&self.judge, document, session, &self.collateral, now)
     }
@@ -182,7 +199,7 @@ impl AttestedWorker {
             return outcome;
         }
         // Nothing was generated for the first attempt, so it is not billed either.
-        let renewed = self.shared.renew(&appraised).await?;
+        let renewed = self.shared.renew(&appraised, None).await?;
         self.try_request(&renewed, path, json, keep).await
     }
 
@@ -264,26 +281,55 @@ impl Shared {
     async fn usable(&self) -> Result<Arc<Appraised>, ClientError> {
         let now = self.worker.clock.now().seconds();
         let current = self.current().await;
-        let holds = || self.worker.judge(&current.document, &current.session).accepted();
-        if current.is_usable(now) && holds() { Ok(current) } else { self.renew(&current).await }
+        match current.due(self.worker.bounds.reattest, now) {
+            None if current.is_usable(now) && self.worker.still_accepts(&current, now) => {
+                Ok(current)
+            }
+            due => self.renew(&current, due).await,
+        }
     }
 
     /// Fresh evidence in place of `stale`, unless another request already fetched it.
-    async fn renew(&self, stale: &Arc<Appraised>) -> Result<Arc<Appraised>, ClientError> {
+    async fn renew(
+        &self,
+        stale: &Arc<Appraised>,
+        due: Option<Due>,
+    ) -> Result<Arc<Appraised>, ClientError> {
         let _turn = self.renewal.lock().await;
         let current = self.current().await;
         if !Arc::ptr_eq(&current, stale) {
             return Ok(current);
         }
-        let fresh = self.attest_again().await?;
+        let fresh = self.attest_again(stale).await.map_err(|error| {
+            // Whoever does not prove itself is sent nothing more, on no connection.
+            self.close_idle();
+            match due {
+                Some(due) => ClientError::Reattestation { due, error: Box::new(error) },
+                None => error,
+            }
+        })?;
         *self.current.write().await = Arc::clone(&fresh);
         Ok(fresh)
     }
 
-    async fn attest_again(&self) -> Result<Arc<Appraised>, ClientError> {
-        let (appraised, connection) = self.worker.attest().await?.into_accepted()?;
+    /// Challenges the worker on a connection that is open, or on a new one if none is. What is
+    /// refused on a live connection is refused: a second try would ask somebody else.
+    async fn attest_again(&self, stale: &Appraised) -> Result<Arc<Appraised>, ClientError> {
+        let attestation = match self.take_idle(stale.verified.keyset().tls_spki) {
+            None => self.worker.attest().await?,
+            Some(live) => match self.worker.attest_on(live).await {
+                // It was closed while nobody looked, or the worker is gone.
+                Err(ClientError::Disconnected) => self.worker.attest().await?,
+                answered => answered?,
+            },
+        };
+        let (appraised, connection) = attestation.into_accepted()?;
         self.put_idle(connection);
         Ok(Arc::new(appraised))
+    }
+
+    fn close_idle(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Posts sealed bytes to the holder of the attested TLS key. An idle connection that turns

@@ -117,11 +117,27 @@ impl Awaiting {
         clock: UnixTime,
         now: Instant,
     ) -> Result<Judged, ExchangeError> {
+        self.judge_by(document, clock, now, |prover, document, session| {
+            appraiser.appraise_end(prover, document, session, collateral, clock)
+        })
+    }
+
+    /// [`Self::judge`] by whoever holds more than one file of pins, or verdicts to reuse: `appraise` is
+    /// given which end proves itself, the document and what it has to be bound to.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn judge_by(
+        self,
+        document: AttestationDocument,
+        clock: UnixTime,
+        now: Instant,
+        appraise: impl FnOnce(Role, &AttestationDocument, &Session) -> Verdict,
+    ) -> Result<Judged, ExchangeError> {
         if now.saturating_duration_since(self.since) > ANSWER_DEADLINE {
             return Err(ExchangeError::Late { limit: ANSWER_DEADLINE });
         }
-        let prover = self.challenger.prover;
-        let verdict = appraiser.appraise_end(prover, &document, &self.session, collateral, clock);
+        let verdict = appraise(self.challenger.prover, &document, &self.session);
         Ok(Judged { awaited: self, document, verdict, at: clock })
     }
 }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrysalis_evidence::{AllowSim, Appraiser, Collateral, Pins, Session, sim};
+use chrysalis_evidence::Session;
+use chrysalis_evidence::exchange::MAX_CHALLENGES;
 use chrysalis_tee::{Platform, Registers, TeeError};
 use chrysalis_tee_sim::SimPlatform;
 use chrysalis_wire::AttestationDocument;
@@ -17,9 +18,8 @@ use hyper::{Request, StatusCode};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use crate::rig::{NOW, Rig, eventually};
-
-const EXECUTABLE: &[u8] = b"the worker of these tests";
+use crate::judge::{EXECUTABLE, Judge};
+use crate::rig::{Rig, code, eventually};
 
 /// A simulated platform that makes a quote when it is let to.
 struct Gated {
@@ -86,8 +86,7 @@ impl Platform for Gated {
 struct Scene {
     gate: Arc<Gated>,
     rig: Rig,
-    appraiser: Appraiser,
-    collateral: Collateral,
+    judge: Judge,
 }
 
 type Answer = (StatusCode, Bytes);
@@ -96,28 +95,8 @@ impl Scene {
     async fn with(bounds: Bounds) -> Self {
         let gate = Gated::new();
         let rig = Rig::on(Arc::clone(&gate) as Arc<dyn Platform>, bounds, None).await;
-        let text = format!(
-            "version = 1\ntier = \"INSECURE-SIM\"\nsim_root = \"{}\"\nnetwork = 5458253\n\
-             [[worker]]\nname = \"rig\"\nmrtd = \"{}\"\nrtmr0 = \"{}\"\nrtmr1 = \"{}\"\n\
-             rtmr2 = \"{}\"\nmanifest_sha256 = \"{}\"\nmodel_root = \"{}\"\n[platform]\n\
-             td_attributes = [\"{}\"]\nxfam = [\"{}\"]\nmr_seam = [\"{}\"]\n\
-             max_collateral_age_days = 30\nmin_tcb_evaluation_number = 20\n\
-             allow_dynamic_platform = true\nallow_cached_keys = true\nallow_smt = true\n",
-            hex::encode(chrysalis_tee_sim::sim_root_der()),
-            hex::encode(sim::mrtd(EXECUTABLE)),
-            hex::encode(sim::rtmr0()),
-            hex::encode(sim::rtmr1()),
-            hex::encode(sim::rtmr2()),
-            rig.worker.policy_digest,
-            rig.worker.manifest.model.root,
-            hex::encode(sim::TD_ATTRIBUTES),
-            hex::encode(sim::XFAM),
-            hex::encode(sim::mr_seam()),
-        );
-        let appraiser = Appraiser::new(Pins::parse(&text, AllowSim::Yes).unwrap());
-        let collateral = chrysalis_tee_sim::collateral(NOW.seconds());
-        let collateral = Collateral::parse(collateral.as_bytes()).unwrap();
-        Self { gate, rig, appraiser, collateral }
+        let judge = Judge::of(&rig);
+        Self { gate, rig, judge }
     }
 
     /// Challenges on a connection of its own.
@@ -145,9 +124,7 @@ impl Scene {
 
     /// Code of the refusal, or none.
     fn refusal(&self, document: &AttestationDocument, session: &Session) -> Option<&'static str> {
-        let now = NOW.seconds();
-        let verdict = self.appraiser.appraise(document, session, &self.collateral, now);
-        verdict.result.err().map(|refusal| refusal.code)
+        self.judge.refusal(document, session)
     }
 }
 
@@ -259,4 +236,28 @@ async fn a_challenge_waits_for_a_stuck_platform_only_so_long_and_the_next_is_ans
     scene.gate.allow(3);
     let (session, asked) = scene.challenge(2).await;
     assert_eq!(scene.refusal(&document(asked).await, &session), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_brings_so_many_challenges_and_is_closed_for_one_more() {
+    let scene = Scene::with(Bounds::default()).await;
+    scene.gate.allow(MAX_CHALLENGES);
+    let (mut sender, session) = scene.rig.challenger(0).await;
+    let path = format!("/v1/attestation?nonce={}", hex::encode(session.nonce));
+    let request = || Request::get(&path).body(Full::<Bytes>::default()).unwrap();
+    for n in 0..MAX_CHALLENGES {
+        sender.ready().await.unwrap();
+        let response = sender.send_request(request()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "challenge {n}");
+        response.into_body().collect().await.unwrap();
+    }
+    sender.ready().await.unwrap();
+    let response = sender.send_request(request()).await.unwrap();
+    assert_eq!(code(response).await, (429, "E-ATTEST-RATE".to_owned()));
+    assert!(sender.ready().await.is_err(), "the connection is still open");
+    assert_eq!(scene.gate.begun(), MAX_CHALLENGES);
+    // Another connection is another peer.
+    scene.gate.allow(1);
+    let (_, other) = scene.challenge(1).await;
+    document(other).await;
 }

@@ -11,6 +11,8 @@
 
 mod batch;
 mod bounds;
+mod judge;
+mod peer;
 mod rig;
 mod routes;
 mod sealed;

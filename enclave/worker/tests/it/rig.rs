@@ -19,6 +19,7 @@ use chrysalis_wire::{
 };
 use chrysalis_worker::console::Console;
 use chrysalis_worker::limits::{Bounds, REPLAY_CAPACITY};
+use chrysalis_worker::peer::PeerGate;
 use chrysalis_worker::receipts::Receipts;
 use chrysalis_worker::server::serve;
 use chrysalis_worker::session::Session;
@@ -32,7 +33,8 @@ use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -121,6 +123,20 @@ impl Rig {
         bounds: Bounds,
         engine: Option<Arc<dyn Engine>>,
     ) -> Self {
+        Self::build(platform, bounds, engine, None).await
+    }
+
+    /// A worker on `platform` that serves whom `gate` lets in, and is not ready.
+    pub(crate) async fn guarded(platform: Arc<dyn Platform>, gate: PeerGate) -> Self {
+        Self::build(platform, Bounds::default(), None, Some(gate)).await
+    }
+
+    async fn build(
+        platform: Arc<dyn Platform>,
+        bounds: Bounds,
+        engine: Option<Arc<dyn Engine>>,
+        peers: Option<PeerGate>,
+    ) -> Self {
         let manifest = format!(
             "version = 1\nnetwork = 5458253\nregistry = \"{z}\"\n\n[model]\nname = \"{MODEL}\"\n\
              root = \"{z}\"\nsealed = false\n\n[limits]\nrequest_bytes = {REQUEST_BYTES}\n\
@@ -161,6 +177,7 @@ impl Rig {
             bodies: Semaphore::new(bounds.body_bytes),
             bounds,
             quotes: Default::default(),
+            peers,
             receipts: Receipts::default(),
             counters: Counters::default(),
             grant: Default::default(),
@@ -319,7 +336,7 @@ pub(crate) fn trusting() -> Arc<ClientConfig> {
 }
 
 #[derive(Debug)]
-struct AnyCertificate;
+pub(crate) struct AnyCertificate;
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
@@ -354,5 +371,42 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for AnyCertificate {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.2".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        ServerCertVerifier::verify_tls13_signature(self, message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ServerCertVerifier::supported_verify_schemes(self)
     }
 }

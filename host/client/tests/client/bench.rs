@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use chrysalis_client::limits::{MAX_BODY_BYTES, MAX_RESPONSE_BYTES};
+use chrysalis_client::limits::{MAX_BODY_BYTES, MAX_RESPONSE_BYTES, REATTEST_INTERVAL};
 use chrysalis_client::{
     AttestedWorker, Bounds, ClientError, ClientEvent, Clock, Completed, PathId, Worker,
 };
@@ -167,6 +167,7 @@ pub(crate) const SHORT_WAITS: Bounds = Bounds {
     connect: Duration::from_secs(5),
     handshake: Duration::from_millis(1500),
     attestation: Duration::from_millis(2500),
+    reattest: REATTEST_INTERVAL,
     idle: Duration::from_millis(2000),
     response_bytes: MAX_RESPONSE_BYTES,
     body_bytes: MAX_BODY_BYTES,

@@ -10,5 +10,6 @@ mod fake;
 mod gateway;
 mod grants;
 mod local;
+mod reattest;
 mod receipts;
 mod renewal;

@@ -21,6 +21,7 @@ pub(crate) fn document(
     match script {
         Evidence::OtherNonce => nonce[0] ^= 1,
         Evidence::OtherExporter => exporter[0] ^= 1,
+        Evidence::OtherBoot => keyset = with_own_meter(keyset),
         Evidence::KeysetNamesOtherTlsKey => keyset.tls_spki.0[0] ^= 1,
         Evidence::Platform(faults) => platform = platform.with_faults(*faults),
         _ => {}

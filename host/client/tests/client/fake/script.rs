@@ -21,6 +21,8 @@ pub(crate) enum Evidence {
     KeysetSwapped,
     /// The keyset names a TLS key that is not the one of the connection.
     KeysetNamesOtherTlsKey,
+    /// It is genuine, and of a boot with another meter key.
+    OtherBoot,
     /// The manifest beside the quote is not the measured one.
     ManifestSwapped,
     /// The platform lies.
