@@ -9,6 +9,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod attacks;
 mod batch;
 mod bounds;
 mod judge;
