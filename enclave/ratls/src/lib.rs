@@ -17,9 +17,10 @@
 //!
 //! 1. handshake with [`client_config`] or [`server_config`]: the certificate is refused early if
 //!    its quote is not of a pinned image;
-//! 2. [`CertificateVerifier::peer`] and [`Peer::session`] with a nonce of one's own and the
-//!    exporter of the connection under [`chrysalis_evidence::EXPORTER_LABEL`];
-//! 3. the challenge, and [`chrysalis_evidence::Appraiser::appraise`] on the answer, before any other byte.
+//! 2. [`CertificateVerifier::peer`], and an [`exchange::Link`] of its key and of the exporters of
+//!    this connection;
+//! 3. [`exchange::Challenger`] on it before any other byte, and [`exchange::Prover`] at the other end,
+//!    in one direction or both. ([`Peer::session`] is for those who bring messages of their own.)
 //!
 //! [`Peer::without_live_session`] leaves out the last two. It is refused for production pins.
 //!
@@ -127,6 +128,9 @@ mod x509;
 
 #[cfg(test)]
 mod tests;
+
+/// attest/1: the challenge that follows the handshake.
+pub use chrysalis_evidence::exchange;
 
 pub use cbor::{CborError, MAX_CBOR_DEPTH, MAX_CBOR_ENTRIES};
 pub use certificate::RatlsCertificate;
