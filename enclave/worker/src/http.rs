@@ -1,4 +1,5 @@
-//! The six routes of the worker, over HTTP/1.1 inside TLS 1.3. Everything that arrives here is
+//! The routes of the worker, over HTTP/1.1 inside TLS 1.3: six, and two more for clients that have
+//! to prove themselves where there is a [`crate::peer::PeerGate`]. Everything that arrives here is
 //! attacker-controlled, the relay's host included; bodies, headers, times and counts are bounded.
 //!
 //! Errors outside the sealed channel are a closed set of codes. None of them is computed from a

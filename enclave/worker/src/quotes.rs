@@ -27,7 +27,8 @@ pub struct QuoteDesk(Mutex<Desk>);
 #[derive(Default)]
 struct Desk {
     waiting: VecDeque<Waiting>,
-    /// Whether a task is at work that looks here again before it ends.
+    /// Whether a task is at work that looks here again before it ends. It cannot end otherwise: a
+    /// panic aborts the worker.
     attended: bool,
 }
 

@@ -38,8 +38,8 @@
 //! | `keyset_digest` | keys of somebody else beside genuine evidence |
 //! | `device_digest` | devices of another machine beside genuine evidence |
 //!
-//! Which genuine machine answered is not in the list: nothing in a protocol can say that. The policy
-//! does, with a list of platforms.
+//! Which genuine machine answered is not in the list: nothing in a protocol can say that. It takes a
+//! policy with a list of platforms.
 //!
 //! The verifier computes the expected value from its own [`Link`] and [`Nonce`] and reads nothing of
 //! it from the peer. The prover signs no bytes it was sent: what is quoted is a hash made here, under
