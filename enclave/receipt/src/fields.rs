@@ -82,7 +82,7 @@ pub struct Model {
 pub struct Att {
     /// SHA-256 of the quote.
     pub evidence_sha256: Digest,
-    /// Digest of the measurement registers in it.
+    /// Digest of the measurement in it: the registers of a trust domain, or an SGX enclave's identity.
     pub measurement_sha256: Digest,
 }
 

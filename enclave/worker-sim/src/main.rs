@@ -1,4 +1,5 @@
-//! INSECURE-SIM: the worker on the simulated platform, signed by a root whose key is public.
+//! INSECURE-SIM: the worker on a simulated platform, signed by a root whose key is public: a trust
+//! domain, or with `sgx` as the first argument an SGX enclave as under Gramine.
 //!
 //! The code that runs is `chrysalis-worker`, unchanged; only the platform and the root differ.
 //! Whoever accepts this worker's evidence has been told so by name: in the pins file, on the
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chrysalis_tee_sim::{SimPlatform, collateral, sim_root_der};
+use chrysalis_tee_sim::{SimEnclave, SimPlatform, collateral, enclave_collateral, sim_root_der};
 use chrysalis_wire::UnixMillis;
 use chrysalis_wire::guest::SIM_REGISTER_PATH;
 use chrysalis_worker::{MeasuredBy, PlatformChoice, WorkerError, start};
@@ -21,9 +22,17 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|first| first == "sim") {
         return write_for_verifiers(&args.split_off(1));
     }
+    let enclave = args.first().is_some_and(|first| first == "sgx");
+    if enclave {
+        args.remove(0);
+    }
     start(args, Arc::new(now), |args| {
         let executable = fs::read("/proc/self/exe")
             .map_err(|e| WorkerError::Unreadable { what: "own executable", kind: e.kind() })?;
+        if enclave {
+            let platform = Arc::new(SimEnclave::new(&executable));
+            return Ok(PlatformChoice { platform, sim_root: Some(sim_root_der()) });
+        }
         let mut platform = SimPlatform::new(&executable);
         if args.measured_by == MeasuredBy::Init {
             platform = platform.with_runtime_register(left_by_init()?);
@@ -39,7 +48,7 @@ fn left_by_init() -> Result<[u8; 48], WorkerError> {
     bytes.try_into().map_err(|_| unreadable(std::io::ErrorKind::InvalidData))
 }
 
-/// `sim root --out FILE` and `sim collateral --out FILE`: what a verifier of simulated evidence
+/// `sim root|collateral|sgx-collateral --out FILE`: what a verifier of simulated evidence
 /// needs, as files, so that no verifier has to link this crate.
 fn write_for_verifiers(args: &[OsString]) -> ExitCode {
     let [what, flag, path] = args else { return usage() };
@@ -49,6 +58,7 @@ fn write_for_verifiers(args: &[OsString]) -> ExitCode {
     let text = match what.to_str() {
         Some("root") => format!("{}\n", hex::encode(sim_root_der())),
         Some("collateral") => collateral(now().seconds()),
+        Some("sgx-collateral") => enclave_collateral(now().seconds()),
         _ => return usage(),
     };
     match fs::write(path, text) {
@@ -61,7 +71,10 @@ fn write_for_verifiers(args: &[OsString]) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    drop(writeln!(stderr(), "usage: chrysalis-worker-sim sim root|collateral --out FILE"));
+    drop(writeln!(
+        stderr(),
+        "usage: chrysalis-worker-sim sim root|collateral|sgx-collateral --out FILE"
+    ));
     ExitCode::from(64)
 }
 

@@ -1,16 +1,17 @@
 //! Self-appraisal: before it says ready, the worker appraises its own evidence with the same code
 //! and the same collateral a client will use, over a nonce of its own.
 //!
-//! The pins are made from the registers the platform reports, so what this proves is that the
-//! evidence is genuine, complete and about this boot's keys. Whether the platform is *acceptable*
-//! is for the verifier's policy, not for the worker's.
+//! The pins are made from the registers or the enclave identity the platform reports, so what this
+//! proves is that the evidence is genuine, complete and about this boot's keys. Whether the platform
+//! is *acceptable* is for the verifier's policy, not for the worker's.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use chrysalis_evidence::exchange::Statement;
 use chrysalis_evidence::{
-    AllowSim, Appraiser, Collateral, CutQuote, MAX_COLLATERAL_BYTES, Measurement, Pins, Session,
+    AllowSim, Appraiser, Collateral, CutQuote, EnclaveIdentity, MAX_COLLATERAL_BYTES, Measured,
+    Measurement, Pins, Session,
 };
 use chrysalis_wire::AttestationDocument;
 
@@ -46,7 +47,7 @@ pub async fn self_appraise(
     let verdict = Appraiser::new(pins).appraise(&document, &session, &collateral, now);
     match verdict.result {
         Ok(verified) if verified.measurement().digest() == worker.measurement_digest => Ok(()),
-        Ok(_) => Err(refused("E-SELF-MEASUREMENT", &"the quote carries other registers")),
+        Ok(_) => Err(refused("E-SELF-MEASUREMENT", &"the quote carries another measurement")),
         Err(refusal) => Err(refused(refusal.code, &refusal.message())),
     }
 }
@@ -59,41 +60,77 @@ fn own_pins(
 ) -> Result<Pins, WorkerError> {
     let quote = hex::decode(&document.quote).map_err(|e| refused("E-QUOTE", &e))?;
     let cut = CutQuote::parse(&quote).map_err(|e| refused(e.code(), &e))?;
-    let body = td_body(&cut).ok_or_else(|| refused("E-QUOTE", &"no TD report in the quote"))?;
+    let body = report_body(&cut).ok_or_else(|| refused("E-QUOTE", &"no report in the quote"))?;
     let field = |at: usize, len: usize| {
         body.get(at..at.saturating_add(len)).map(hex::encode).unwrap_or_default()
     };
-    let Measurement { mrtd, rtmr: [rtmr0, rtmr1, rtmr2, _] } = &worker.measurement;
     let tier = sim_root.map_or_else(
         || "tier = \"production\"".to_owned(),
         |root| format!("tier = \"INSECURE-SIM\"\nsim_root = \"{}\"", hex::encode(root)),
     );
+    let contents = format!(
+        "manifest_sha256 = \"{}\"\nmodel_root = \"{}\"\n",
+        worker.policy_digest, worker.manifest.model.root
+    );
+    let (platform, own) = match &worker.measurement {
+        Measured::Td(registers) => (td_platform(field), td_worker(registers, &contents)),
+        Measured::Enclave(identity) => (NO_TD.to_owned(), enclave(identity, &contents, field)),
+    };
     let text = format!(
-        "version = 1\nnetwork = {}\n{tier}\n\n[[worker]]\nname = \"self\"\nmrtd = \"{}\"\n\
-         rtmr0 = \"{}\"\nrtmr1 = \"{}\"\nrtmr2 = \"{}\"\nmanifest_sha256 = \"{}\"\n\
-         model_root = \"{}\"\n\n[platform]\ntd_attributes = [\"{}\"]\nxfam = [\"{}\"]\n\
-         mr_seam = [\"{}\"]\nmax_collateral_age_days = 30\nmin_tcb_evaluation_number = 1\n\
-         allow_dynamic_platform = true\nallow_cached_keys = true\nallow_smt = true\n",
+        "version = 1\nnetwork = {}\n{tier}\n\n[platform]\n{platform}max_collateral_age_days = 30\n\
+         min_tcb_evaluation_number = 1\nallow_dynamic_platform = true\nallow_cached_keys = true\n\
+         allow_smt = true\n\n{own}",
         worker.manifest.network.0,
-        hex::encode(mrtd),
-        hex::encode(rtmr0),
-        hex::encode(rtmr1),
-        hex::encode(rtmr2),
-        worker.policy_digest,
-        worker.manifest.model.root,
-        field(TD_ATTRIBUTES_AT, 8),
-        field(XFAM_AT, 8),
-        field(MR_SEAM_AT, 48),
     );
     let allow = if sim_root.is_some() { AllowSim::Yes } else { AllowSim::No };
     Pins::parse(&text, allow).map_err(|e| refused(e.code(), &e))
 }
 
-/// The TD report of a quote: after the 48-byte header in version 4, after 6 more bytes (body type
-/// and size) in version 5.
-fn td_body(cut: &CutQuote) -> Option<&[u8]> {
+fn td_platform(field: impl Fn(usize, usize) -> String) -> String {
+    format!(
+        "td_attributes = [\"{}\"]\nxfam = [\"{}\"]\nmr_seam = [\"{}\"]\n",
+        field(TD_ATTRIBUTES_AT, 8),
+        field(XFAM_AT, 8),
+        field(MR_SEAM_AT, 48),
+    )
+}
+
+fn td_worker(registers: &Measurement, contents: &str) -> String {
+    let Measurement { mrtd, rtmr: [rtmr0, rtmr1, rtmr2, _] } = registers;
+    format!(
+        "[[worker]]\nname = \"self\"\nmrtd = \"{}\"\nrtmr0 = \"{}\"\nrtmr1 = \"{}\"\n\
+         rtmr2 = \"{}\"\n{contents}",
+        hex::encode(mrtd),
+        hex::encode(rtmr0),
+        hex::encode(rtmr1),
+        hex::encode(rtmr2),
+    )
+}
+
+/// As the enclave is configured; what no policy accepts, its own pins cannot name either.
+fn enclave(
+    identity: &EnclaveIdentity,
+    contents: &str,
+    field: impl Fn(usize, usize) -> String,
+) -> String {
+    let exact = |at, len: usize| {
+        format!("[{{ value = \"{}\", mask = \"{}\" }}]", field(at, len), "ff".repeat(len))
+    };
+    format!(
+        "[sgx]\nattributes = {}\nxfrm = {}\nmisc_select = {}\n\n[[sgx.worker]]\nname = \"self\"\n\
+         mrenclave = \"{}\"\n{contents}",
+        exact(SGX_ATTRIBUTES_AT, 8),
+        exact(SGX_XFRM_AT, 8),
+        exact(SGX_MISC_SELECT_AT, 4),
+        identity.mrenclave,
+    )
+}
+
+/// The report of a quote: after the 48-byte header, in version 5 after 6 more bytes (body type and
+/// size).
+fn report_body(cut: &CutQuote) -> Option<&[u8]> {
     match cut.version() {
-        4 => cut.bytes().get(48..),
+        3 | 4 => cut.bytes().get(48..),
         5 => cut.bytes().get(54..),
         _ => None,
     }
@@ -103,7 +140,13 @@ fn refused(code: &str, message: &dyn core::fmt::Display) -> WorkerError {
     WorkerError::SelfAppraisal { code: code.to_owned(), message: message.to_string() }
 }
 
+/// An enclave accepts no trust domain.
+const NO_TD: &str = "td_attributes = []\nxfam = []\nmr_seam = []\n";
 /// Offsets in the TD report (Intel TDX DCAP quoting library, quote format v4).
 const MR_SEAM_AT: usize = 16;
 const TD_ATTRIBUTES_AT: usize = 120;
 const XFAM_AT: usize = 128;
+/// Offsets in the enclave report (Intel SDM vol. 3D, REPORT).
+const SGX_MISC_SELECT_AT: usize = 16;
+const SGX_ATTRIBUTES_AT: usize = 48;
+const SGX_XFRM_AT: usize = 56;

@@ -1,8 +1,7 @@
 //! From a manifest to a worker that is ready: measure, make keys, listen, load, appraise itself.
 //!
-//! The order is the security argument. What decides the worker's behaviour is extended into the
-//! runtime register before any key exists, by the worker or by the PID 1 it checks; the listener answers attestation before the model is
-//! there, so that a model key can be granted to attested keys; requests are served only after the
+//! The order is the security argument. What decides the worker's behaviour is measured before any key
+//! exists ([`crate::measure`]); the listener answers attestation before the model is there, so that a model key can be granted to attested keys; requests are served only after the
 //! worker has appraised its own evidence the way a client will.
 
 use std::fs::File;
@@ -12,24 +11,22 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use chrysalis_channel::ReplayCache;
 use chrysalis_engine::{CandleEngine, Engine, EngineOptions};
-use chrysalis_evidence::{Measurement, boot_events, event_digest, replay_rtmr};
-use chrysalis_tee::{Platform, Registers};
+use chrysalis_evidence::boot_events;
+use chrysalis_tee::Platform;
 use chrysalis_vault::{Bundle, ModelKey};
 use chrysalis_wire::limits::MAX_MANIFEST_BYTES;
-use chrysalis_wire::{
-    BootStage, ConsoleEvent, Digest, NetworkId, RegisterValue, RuntimeEvent, StageState,
-    WorkerManifest,
-};
+use chrysalis_wire::{BootStage, ConsoleEvent, Digest, NetworkId, StageState, WorkerManifest};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 
 use crate::appraise::self_appraise;
-use crate::args::{Args, MeasuredBy};
+use crate::args::Args;
 use crate::error::WorkerError;
 use crate::grant::GrantDesk;
 use crate::limits::{Bounds, COUNTER_INTERVAL, KEY_MAINTENANCE, REPLAY_CAPACITY};
+use crate::measure::measure;
 use crate::quotes::QuoteDesk;
 use crate::receipts::Receipts;
 use crate::server::serve;
@@ -129,16 +126,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
     let policy_digest = Digest(Sha256::digest(&manifest_bytes).into());
     // In this order, and before any key exists.
     let events = boot_events(&policy_digest, &manifest.model.root).to_vec();
-    if args.measured_by == MeasuredBy::Worker {
-        extend(setting.platform.as_ref(), &events)?;
-    }
-    // Refused under Gramine: SGX identities join the rules with the evidence issue, and until
-    // then a worker there would serve evidence its clients cannot appraise.
-    let registers = setting.platform.measurements()?;
-    if args.measured_by == MeasuredBy::Init {
-        check_measured(&registers, &events)?;
-    }
-    let measurement = Measurement { mrtd: registers.mrtd, rtmr: registers.rtmr };
+    let measurement = measure(setting.platform.as_ref(), args.measured_by, &events)?;
     stages.set(BootStage::Manifest, StageState::Done);
 
     stages.set(BootStage::Keys, StageState::Started);
@@ -169,25 +157,6 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         manifest,
         manifest_bytes,
     })
-}
-
-fn extend(platform: &dyn Platform, events: &[RuntimeEvent]) -> Result<(), WorkerError> {
-    for event in events {
-        let digest = event_digest(event).map_err(|_| WorkerError::Stopped("runtime register"))?;
-        platform.extend_runtime(&digest)?;
-    }
-    Ok(())
-}
-
-/// PID 1 measured before this process existed: the register must hold this worker's own events,
-/// all of them and nothing else. Clients would find out too; this says it where it can be fixed.
-fn check_measured(registers: &Registers, events: &[RuntimeEvent]) -> Result<(), WorkerError> {
-    let expected = replay_rtmr(events).map_err(|_| WorkerError::Stopped("runtime register"))?;
-    let [_, _, _, got] = registers.rtmr;
-    if got == expected {
-        return Ok(());
-    }
-    Err(WorkerError::NotMeasured { expected: RegisterValue(expected), got: RegisterValue(got) })
 }
 
 /// Stage `listen`.
@@ -282,26 +251,4 @@ pub fn read_bounded(path: &Path, what: &'static str, limit: usize) -> Result<Vec
         return Err(WorkerError::Unreadable { what, kind: std::io::ErrorKind::FileTooLarge });
     }
     Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn registers(rtmr3: [u8; 48]) -> Registers {
-        Registers { mrtd: [0; 48], rtmr: [[0; 48], [0; 48], [0; 48], rtmr3] }
-    }
-
-    #[test]
-    fn accepts_exactly_the_events_of_its_own_manifest_from_init() {
-        let own = boot_events(&Digest([1; 32]), &Digest([2; 32]));
-        let held = registers(replay_rtmr(&own).unwrap());
-        assert!(check_measured(&held, &own).is_ok());
-
-        let other = boot_events(&Digest([1; 32]), &Digest([3; 32]));
-        for wrong in [[0; 48], replay_rtmr(&other).unwrap(), replay_rtmr(&own[..1]).unwrap()] {
-            let refused = check_measured(&registers(wrong), &own);
-            assert!(matches!(refused, Err(WorkerError::NotMeasured { .. })));
-        }
-    }
 }

@@ -30,6 +30,7 @@ pub mod hardening;
 pub mod http;
 pub mod inference;
 pub mod limits;
+pub mod measure;
 pub mod peer;
 pub mod quotes;
 pub mod receipts;

@@ -12,12 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrysalis_evidence::exchange::Statement;
 use chrysalis_evidence::{Batch, CutQuote, InclusionPath, keyset_digest};
 use chrysalis_wire::attest::ATTESTATION_SCHEMA;
-use chrysalis_wire::{AttestationDocument, Digest};
+use chrysalis_wire::AttestationDocument;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::http::Refused;
+use crate::measure::beside_keys;
 use crate::worker::Worker;
 
 /// Where challenges wait.
@@ -128,8 +129,8 @@ async fn answer(
     let keyset = worker.session.keyset(now);
     let keyset_bytes = keyset.encode();
     let digest = keyset_digest(&keyset_bytes);
-    // No devices: this worker computes on the CPU.
-    let leaves: Vec<_> = statements.map(|one| one.leaf(digest, Digest([0; 32]))).collect();
+    let beside = beside_keys(&worker.measurement, &worker.events).map_err(|_| stopped.clone())?;
+    let leaves: Vec<_> = statements.map(|one| one.leaf(digest, beside)).collect();
     let batch = Batch::new(&leaves).map_err(|_| stopped.clone())?;
     let report_data = batch.report_data();
     let platform = Arc::clone(&worker.platform);

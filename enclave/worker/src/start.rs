@@ -31,8 +31,10 @@ pub fn start(
     choose: impl FnOnce(&Args) -> Result<PlatformChoice, WorkerError>,
 ) -> ExitCode {
     let stages = Arc::new(Stages::new(Console::new(Box::new(stdout()))));
-    let begun = harden().and_then(|()| Args::parse(args)).and_then(|args| {
+    let begun = harden().and_then(|hardened| Ok((hardened, Args::parse(args)?)));
+    let begun = begun.and_then(|(hardened, args)| {
         let PlatformChoice { platform, sim_root } = choose(&args)?;
+        hardened.suits(platform.as_ref())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(NETWORK_THREADS)
             .enable_all()

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use chrysalis_channel::{Expectation, ReplayCache, open_grant};
 use chrysalis_engine::Engine;
-use chrysalis_evidence::Measurement;
+use chrysalis_evidence::Measured;
 use chrysalis_tee::Platform;
 use chrysalis_wire::{Digest, RuntimeEvent, UnixMillis, WorkerManifest};
 use tokio::sync::Semaphore;
@@ -35,9 +35,9 @@ pub struct Worker {
     pub manifest_bytes: Vec<u8>,
     /// SHA-256 of the exact bytes: the policy a sealed header must name.
     pub policy_digest: Digest,
-    /// The registers the platform reports after boot's extensions.
-    pub measurement: Measurement,
-    /// Digest of the registers, as receipts name them.
+    /// What the platform reports after boot's extensions.
+    pub measurement: Measured,
+    /// Its digest, as receipts name it.
     pub measurement_digest: Digest,
     /// Runtime events in the order they were extended.
     pub events: Vec<RuntimeEvent>,

@@ -11,7 +11,9 @@ use chrysalis_channel::{
 };
 use chrysalis_engine::testing::TinyModel;
 use chrysalis_engine::{CandleEngine, Engine, EngineOptions};
-use chrysalis_evidence::{EXPORTER_LABEL, Measurement, Session as Seen, boot_events, event_digest};
+use chrysalis_evidence::{
+    EXPORTER_LABEL, Measured, Measurement, Session as Seen, boot_events, event_digest,
+};
 use chrysalis_receipt::SignedReceipt;
 use chrysalis_tee::{Platform, Registers, TeeError};
 use chrysalis_wire::{
@@ -148,7 +150,7 @@ impl Rig {
         let manifest = WorkerManifest::parse(&manifest_bytes).unwrap();
         let session = Session::generate(manifest.network, BOOTED).unwrap();
         session.remember_evidence(EVIDENCE);
-        let measurement = Measurement { mrtd: [1; 48], rtmr: [[2; 48]; 4] };
+        let measurement = Measured::Td(Measurement { mrtd: [1; 48], rtmr: [[2; 48]; 4] });
         let policy_digest = Digest(Sha256::digest(&manifest_bytes).into());
         let events = boot_events(&policy_digest, &manifest.model.root).to_vec();
         for event in &events {
