@@ -10,6 +10,7 @@
 )]
 
 mod boot;
+mod enclave;
 mod faults;
 mod prompt;
 mod sdk;
