@@ -271,6 +271,6 @@ fn refuses_to_pin_an_enclave_that_measures_another_worker_manifest() {
     std::fs::write(&path, text.replace("prompt = 1", "prompt = 2")).unwrap();
     let pin =
         format!("{MEASURE} --worker-manifest @root/etc/chrysalis/worker.toml --pin-out @pin.toml");
-    world.run(&pin).exits(10).says("another worker manifest");
+    world.run(&pin).exits(10).says("E-SGX-WORKER-MANIFEST");
     assert!(!world.path("pin.toml").exists());
 }

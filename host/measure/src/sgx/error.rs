@@ -282,6 +282,8 @@ impl SgxError {
             Self::Stream { .. } => "E-SGX-STREAM",
             Self::Elf(_) => "E-SGX-ELF",
             Self::Manifest(GramineError::Debug) => "E-SGX-DEBUG",
+            Self::Manifest(GramineError::NoEvidence) => "E-SGX-NO-EVIDENCE",
+            Self::Manifest(GramineError::OtherWorkerManifest { .. }) => "E-SGX-WORKER-MANIFEST",
             Self::Manifest(_) => "E-SGX-MANIFEST",
             Self::Sigstruct(error) if error.is_refusal() => "E-SGX-SIGNATURE",
             Self::Sigstruct(_) => "E-SGX-SIGSTRUCT",
