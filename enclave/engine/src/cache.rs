@@ -1,6 +1,12 @@
-//! Keys and values of one sequence, in `f16`, in pages that are added as it grows and wiped when it
-//! ends. A page holds all layers, so that a sequence is a list of pages and nothing else.
+//! Keys and values of every sequence, in `f16`, in pages of one pool. A page holds all layers, so that
+//! a sequence is a list of pages and nothing else; which page belongs to whom is not known here.
+//!
+//! Pages hold what prompts were made of: they are wiped before they are used again and when the pool
+//! ends. A page that was not wiped would also be wrong, not only readable: attention multiplies what
+//! lies behind the last token by zero, which makes no zero of an infinity.
 
+#[cfg(test)]
+use zeroize::Zeroize as _;
 use zeroize::Zeroizing;
 
 use crate::kernels::{Halves, PAGE_TOKENS, Page, put};
@@ -29,46 +35,58 @@ impl CacheShape {
     }
 }
 
+/// A page of the pool, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PageId(pub(crate) usize);
+
 struct Slab {
     keys: Zeroizing<Vec<Halves>>,
     values: Zeroizing<Vec<Halves>>,
 }
 
-/// The pages of a sequence.
+/// The pool. Its memory grows to the highest page that was ever used.
 pub(crate) struct Cache {
     shape: CacheShape,
     slabs: Vec<Slab>,
-    tokens: usize,
 }
 
 impl Cache {
     pub(crate) const fn new(shape: CacheShape) -> Self {
-        Self { shape, slabs: Vec::new(), tokens: 0 }
+        Self { shape, slabs: Vec::new() }
     }
 
-    /// Tokens whose keys and values are here.
-    pub(crate) const fn tokens(&self) -> usize {
-        self.tokens
-    }
-
-    /// Makes room for `count` more tokens.
-    pub(crate) fn reserve(&mut self, count: usize) {
+    /// Makes sure that there is memory for `page`.
+    pub(crate) fn provide(&mut self, page: PageId) {
         let CacheShape { layers, kv_heads, .. } = self.shape;
         let heads = layers.saturating_mul(kv_heads);
         let zeros = |len: usize| Zeroizing::new(vec![Halves::default(); heads.saturating_mul(len)]);
-        let needed = self.tokens.saturating_add(count).div_ceil(PAGE_TOKENS);
-        while self.slabs.len() < needed {
+        while self.slabs.len() <= page.0 {
             let (keys, values) = (zeros(self.shape.keys()), zeros(self.shape.values()));
             self.slabs.push(Slab { keys, values });
         }
     }
 
-    /// Stores key and value of the token at `position`, for which there is room.
-    pub(crate) fn put(&mut self, layer: usize, head: usize, position: usize, kv: [&[f32]; 2]) {
+    /// Overwrites `page` with zeros.
+    #[cfg(test)]
+    pub(crate) fn wipe(&mut self, page: PageId) {
+        if let Some(slab) = self.slabs.get_mut(page.0) {
+            // The slices: of a vector it would also give up the length.
+            slab.keys.as_mut_slice().zeroize();
+            slab.values.as_mut_slice().zeroize();
+        }
+    }
+
+    /// Stores key and value of the token in `slot` of `page`, for which there is memory.
+    pub(crate) fn put(
+        &mut self,
+        (page, slot): (PageId, usize),
+        layer: usize,
+        head: usize,
+        kv: [&[f32]; 2],
+    ) {
         let (keys, values) = (self.shape.keys(), self.shape.values());
         let place = self.shape.place(layer, head);
-        let (page, slot) = (position / PAGE_TOKENS, position % PAGE_TOKENS);
-        if let Some(slab) = self.slabs.get_mut(page) {
+        if let Some(slab) = self.slabs.get_mut(page.0) {
             let keys = slab.keys.chunks_exact_mut(keys).nth(place);
             let values = slab.values.chunks_exact_mut(values).nth(place);
             if let (Some(keys), Some(values)) = (keys, values) {
@@ -77,22 +95,48 @@ impl Cache {
         }
     }
 
-    /// The pages of one head of one layer.
-    pub(crate) fn pages(&self, layer: usize, head: usize) -> Vec<Page<'_>> {
+    /// One head of one layer in each of `pages`.
+    pub(crate) fn pages(&self, pages: &[PageId], layer: usize, head: usize) -> Vec<Page<'_>> {
         let (keys, values) = (self.shape.keys(), self.shape.values());
         let place = self.shape.place(layer, head);
-        self.slabs
+        pages
             .iter()
-            .filter_map(|slab| {
+            .filter_map(|page| {
+                let slab = self.slabs.get(page.0)?;
                 let keys = slab.keys.chunks_exact(keys).nth(place)?;
                 let values = slab.values.chunks_exact(values).nth(place)?;
                 Some(Page { keys, values })
             })
             .collect()
     }
+}
 
-    /// Counts `count` tokens that were stored in every layer.
-    pub(crate) const fn advance(&mut self, count: usize) {
-        self.tokens = self.tokens.saturating_add(count);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_was_wiped_holds_nothing_and_its_neighbour_everything() {
+        let mut cache = Cache::new(CacheShape { layers: 2, kv_heads: 3, head_dim: 6 });
+        let (ours, theirs) = (PageId(1), PageId(0));
+        let written = |cache: &Cache, page: PageId| {
+            let slab = &cache.slabs[page.0];
+            slab.keys.iter().chain(slab.values.iter()).any(|entry| entry.0 != [0; 32])
+        };
+        cache.provide(ours);
+        for page in [ours, theirs] {
+            assert!(!written(&cache, page), "a new page holds nothing");
+            for layer in 0..2 {
+                for head in 0..3 {
+                    let slot = PAGE_TOKENS - 1;
+                    cache.put((page, slot), layer, head, [&[f32::INFINITY; 6], &[1.0; 6]]);
+                }
+            }
+            assert!(written(&cache, page));
+        }
+        cache.wipe(ours);
+        assert!(!written(&cache, ours), "some of it is left");
+        assert!(written(&cache, theirs));
+        assert_eq!(cache.pages(&[theirs, ours], 1, 2).len(), 2, "there is no less room");
     }
 }

@@ -1,4 +1,6 @@
-//! The decoder of the Llama family: loads its weights from the checked file and runs steps of it.
+//! The decoder of the Llama family: loads its weights from the checked file and runs steps of it. A
+//! step computes new tokens of any number of sequences together, so that weights are read once for all
+//! of them; a token's numbers depend on its own sequence alone, bit for bit.
 //!
 //! Its numbers are compared with those of Candle's `quantized_llama` in `tests/parity.rs`.
 
@@ -8,12 +10,12 @@ use std::num::NonZeroUsize;
 use candle_core::Device;
 use zeroize::Zeroizing;
 
-use crate::cache::{Cache, CacheShape};
+use crate::cache::{Cache, CacheShape, PageId};
 use crate::error::{EngineError, ModelError};
 use crate::gguf::Gguf;
 use crate::kernels::{
-    Attention, Inputs, Kind, Lanes, Matrix, Norm, Pool, Rotation, Tiled, add_product,
-    gated_product, product,
+    Attention, Inputs, Kind, Lanes, Matrix, Norm, PAGE_TOKENS, Pool, Rotation, Span, Tiled,
+    add_product, gated_product, product,
 };
 
 /// Sizes of a decoder. Heads divide the width and groups divide the heads: see `LlamaShape`.
@@ -51,6 +53,25 @@ struct Layer {
     gate: Matrix,
     up: Matrix,
     down: Matrix,
+}
+
+/// What one sequence has computed in a step.
+pub(crate) struct Segment<'a> {
+    /// Its new tokens, and the tokens before them, whose keys and values are there.
+    pub(crate) tokens: &'a [u32],
+    pub(crate) before: usize,
+    /// Its pages, with room for both; nobody else's new tokens go there.
+    pub(crate) pages: &'a [PageId],
+    /// Logits are wanted after this many of the last tokens.
+    pub(crate) wanted: usize,
+}
+
+impl Segment<'_> {
+    /// Where the token at `position` lies.
+    fn slot(&self, position: usize) -> Option<(PageId, usize)> {
+        let page = self.pages.get(position.checked_div(PAGE_TOKENS)?)?;
+        Some((*page, position.checked_rem(PAGE_TOKENS)?))
+    }
 }
 
 impl Decoder {
@@ -95,39 +116,69 @@ impl Decoder {
         })
     }
 
-    /// An empty cache for a sequence.
+    /// An empty cache.
     pub(crate) const fn cache(&self) -> Cache {
         let Sizes { layers, kv_heads, head_dim, .. } = self.sizes;
         Cache::new(CacheShape { layers, kv_heads, head_dim })
     }
 
-    /// Appends `tokens` to the sequence of `cache`; the logits after each of the last `wanted`.
+    /// Computes the new tokens of every segment of `batch` and stores their keys and values; the
+    /// logits that are wanted, segment by segment, each in the order of its tokens.
+    ///
+    /// # Errors
+    /// [`EngineError::Compute`] for a token that is not in the vocabulary, more of them wanted than
+    /// there are, or tokens without a place; nothing was stored then.
     pub(crate) fn step(
         &self,
         cache: &mut Cache,
-        tokens: &[u32],
-        wanted: usize,
+        batch: &[Segment<'_>],
     ) -> Result<Vec<Zeroizing<Vec<f32>>>, EngineError> {
-        let vocab = self.sizes.vocab;
-        if tokens.iter().any(|id| usize::try_from(*id).map_or(true, |id| id >= vocab)) {
-            return Err(EngineError::Compute { stage: "a token that the model does not have" });
+        let mut tokens = Vec::new();
+        let (mut spans, mut wanted) = (Vec::new(), Vec::new());
+        for segment in batch {
+            let count = segment.tokens.len();
+            self.check(segment)?;
+            let (first, before) = (tokens.len(), segment.before);
+            spans.push(Span { first, tokens: count, before });
+            tokens.extend_from_slice(segment.tokens);
+            wanted.extend(tokens.len().saturating_sub(segment.wanted)..tokens.len());
+            segment.pages.iter().for_each(|page| cache.provide(*page));
         }
-        let mut logits = Vec::new();
-        let mut after = tokens.len();
-        for part in tokens.chunks(STEP_TOKENS) {
-            after = after.saturating_sub(part.len());
-            let wanted = wanted.saturating_sub(after).min(part.len());
-            logits.extend(self.part(cache, part, wanted));
+        let tokens = Zeroizing::new(tokens);
+        if tokens.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(logits)
+        let x = self.layers(cache, batch, &spans, &tokens);
+        Ok(self.logits(&x, &wanted))
     }
 
-    fn part(&self, cache: &mut Cache, tokens: &[u32], wanted: usize) -> Vec<Zeroizing<Vec<f32>>> {
-        let Sizes { hidden, heads, kv_heads, head_dim, ffn, vocab, .. } = self.sizes;
-        let (pool, count, before) = (&self.pool, tokens.len(), cache.tokens());
-        cache.reserve(count);
+    fn check(&self, segment: &Segment<'_>) -> Result<(), EngineError> {
+        let Segment { tokens, before, pages, wanted } = *segment;
+        let known = |id: &u32| usize::try_from(*id).is_ok_and(|id| id < self.sizes.vocab);
+        let stage = if !tokens.iter().all(known) {
+            "a token that the model does not have"
+        } else if before.saturating_add(tokens.len()) > pages.len().saturating_mul(PAGE_TOKENS) {
+            "tokens without a page"
+        } else if wanted > tokens.len() {
+            "more logits than tokens"
+        } else {
+            return Ok(());
+        };
+        Err(EngineError::Compute { stage })
+    }
+
+    /// What the last layer leaves for each of `tokens`.
+    fn layers(
+        &self,
+        cache: &mut Cache,
+        batch: &[Segment<'_>],
+        spans: &[Span],
+        tokens: &[u32],
+    ) -> Tiled {
+        let Sizes { hidden, heads, kv_heads, head_dim, ffn, .. } = self.sizes;
+        let (pool, count) = (&self.pool, tokens.len());
         let mut x = self.embed(tokens);
-        let rotation = self.rotation(before, count);
+        let rotation = self.rotation(spans);
         // Each of query, key and value starts at a tile.
         let pad = |columns: usize| columns.next_multiple_of(16);
         let (key_at, kv) = (pad(hidden), kv_heads.saturating_mul(head_dim));
@@ -136,14 +187,25 @@ impl Decoder {
         let mut mixed = Tiled::new(count, hidden);
         let mut inner = Tiled::new(count, ffn);
         let mut inputs = Inputs::new(count, hidden.max(ffn));
-        let mut attention = Attention::new(pool, [count, before], [heads, kv_heads, head_dim]);
+        let mut attention = Attention::new(pool, spans, [heads, kv_heads, head_dim]);
+        let slots: Vec<(PageId, usize)> = batch
+            .iter()
+            .zip(spans)
+            .flat_map(|(segment, span)| {
+                let positions = span.before..span.before.saturating_add(span.tokens);
+                positions.filter_map(|position| segment.slot(position))
+            })
+            .collect();
 
         for (index, layer) in self.layers.iter().enumerate() {
             let Layer { query, key, value, gate, up, down, .. } = layer;
             inputs.fill(pool, &x, Some(&layer.attention_norm), &[query, key, value]);
             product(pool, &[query, key, value], &inputs, &mut qkv);
-            remember(cache, index, self.sizes, &qkv, [key_at, value_at], &rotation);
-            let pages = |head: usize| cache.pages(index, head);
+            remember(cache, index, self.sizes, &qkv, [key_at, value_at], &rotation, &slots);
+            let pages = |span: usize, head: usize| {
+                let pages = batch.get(span).map_or(&[][..], |segment| segment.pages);
+                cache.pages(pages, index, head)
+            };
             attention.run(pool, &qkv, &rotation, pages, &mut mixed);
             inputs.fill(pool, &mixed, None, &[&layer.attention_output]);
             add_product(pool, &layer.attention_output, &inputs, &mut x);
@@ -152,18 +214,21 @@ impl Decoder {
             inputs.fill(pool, &inner, None, &[down]);
             add_product(pool, down, &inputs, &mut x);
         }
-        cache.advance(count);
-        if wanted == 0 {
+        x
+    }
+
+    /// The logits of some rows.
+    fn logits(&self, x: &Tiled, rows: &[usize]) -> Vec<Zeroizing<Vec<f32>>> {
+        let Sizes { hidden, vocab, .. } = self.sizes;
+        if rows.is_empty() {
             return Vec::new();
         }
-        let first = count.saturating_sub(wanted);
-        let last = x.rows_from(first);
         let output = self.output.as_ref().unwrap_or(&self.embedding);
-        let mut inputs = Inputs::new(wanted, hidden);
-        inputs.fill(pool, &last, Some(&self.norm), &[output]);
-        let mut logits = Tiled::new(wanted, vocab);
-        product(pool, &[output], &inputs, &mut logits);
-        (0..wanted).map(|row| logits.row(row, vocab)).collect()
+        let mut inputs = Inputs::new(rows.len(), hidden);
+        inputs.fill(&self.pool, &x.pick(rows), Some(&self.norm), &[output]);
+        let mut logits = Tiled::new(rows.len(), vocab);
+        product(&self.pool, &[output], &inputs, &mut logits);
+        (0..rows.len()).map(|row| logits.row(row, vocab)).collect()
     }
 
     fn embed(&self, tokens: &[u32]) -> Tiled {
@@ -178,8 +243,8 @@ impl Decoder {
 
     /// Angles are computed in `f64`: at position 8000 an `f32` has lost four digits of the fraction.
     #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
-    fn rotation(&self, before: usize, count: usize) -> Rotation {
-        let positions = before..before.saturating_add(count);
+    fn rotation(&self, spans: &[Span]) -> Rotation {
+        let positions = spans.iter().flat_map(|s| s.before..s.before.saturating_add(s.tokens));
         let turn = |(position, turn): (usize, &f64)| {
             let (sin, cos) = (position as f64 * turn).sin_cos();
             [cos as f32, sin as f32]
@@ -197,11 +262,12 @@ fn remember(
     qkv: &Tiled,
     [key_at, value_at]: [usize; 2],
     rotation: &Rotation,
+    slots: &[(PageId, usize)],
 ) {
     let dim = sizes.head_dim;
-    let (before, zeros) = (cache.tokens(), || Zeroizing::new(vec![0.0f32; dim]));
+    let zeros = || Zeroizing::new(vec![0.0f32; dim]);
     let (mut key, mut value) = (zeros(), zeros());
-    for token in 0..qkv.rows() {
+    for (token, slot) in slots.iter().enumerate() {
         for head in 0..sizes.kv_heads {
             let at = head.saturating_mul(dim);
             qkv.read(token, key_at.saturating_add(at), &mut key);
@@ -209,7 +275,7 @@ fn remember(
             for (pair, ab) in key.as_chunks_mut::<2>().0.iter_mut().enumerate() {
                 *ab = rotation.turn(token, pair, *ab);
             }
-            cache.put(layer, head, before.saturating_add(token), [&key, &value]);
+            cache.put(*slot, layer, head, [&key, &value]);
         }
     }
 }
@@ -293,5 +359,3 @@ fn epsilon(gguf: &Gguf) -> Result<f32, ModelError> {
 
 /// Factors of the rotary frequencies: optional.
 pub(crate) const ROPE_FREQS: &str = "rope_freqs.weight";
-/// Tokens computed at a time. Bounds the buffers; results do not depend on it.
-const STEP_TOKENS: usize = 64;

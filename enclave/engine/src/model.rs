@@ -13,10 +13,11 @@ use candle_core::quantized::GgmlDType;
 use zeroize::Zeroizing;
 
 use crate::ModelInfo;
-use crate::cache::Cache;
-use crate::decoder::{Decoder, ROPE_FREQS, Sizes};
+use crate::cache::{Cache, PageId};
+use crate::decoder::{Decoder, ROPE_FREQS, Segment, Sizes};
 use crate::error::{EngineError, ModelError};
 use crate::gguf::Gguf;
+use crate::kernels::PAGE_TOKENS;
 
 /// Weights, shared by every sequence.
 pub(crate) struct Model {
@@ -54,10 +55,16 @@ impl Model {
         &self.info
     }
 
-    /// A new sequence. It shares the weights and starts with its own empty cache.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// A sequence with a cache of its own.
     pub(crate) fn session(&self) -> Session {
-        let cache = self.decoder.cache();
-        Session { decoder: Arc::clone(&self.decoder), cache, limit: self.info.context_tokens }
+        let limit = usize::try_from(self.info.context_tokens).unwrap_or(usize::MAX);
+        let (decoder, cache) = (Arc::clone(&self.decoder), self.decoder.cache());
+        Session { decoder, cache, pages: Vec::new(), tokens: 0, limit }
     }
 }
 
@@ -65,13 +72,15 @@ impl Model {
 pub(crate) struct Session {
     decoder: Arc<Decoder>,
     cache: Cache,
-    limit: u32,
+    pages: Vec<PageId>,
+    tokens: usize,
+    limit: usize,
 }
 
 impl Session {
     /// Tokens the context still holds.
-    pub(crate) fn room(&self) -> u32 {
-        self.limit.saturating_sub(u32::try_from(self.cache.tokens()).unwrap_or(u32::MAX))
+    pub(crate) const fn room(&self) -> usize {
+        self.limit.saturating_sub(self.tokens)
     }
 
     /// Appends `tokens` and returns the logits after the last of them.
@@ -86,11 +95,15 @@ impl Session {
         tokens: &[u32],
         wanted: usize,
     ) -> Result<Vec<Zeroizing<Vec<f32>>>, EngineError> {
-        let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        if count == 0 || count > self.room() {
+        if tokens.is_empty() || tokens.len() > self.room() {
             return Err(EngineError::Compute { stage: "past the end of the context" });
         }
-        self.decoder.step(&mut self.cache, tokens, wanted)
+        let after = self.tokens.saturating_add(tokens.len());
+        self.pages.extend((self.pages.len()..after.div_ceil(PAGE_TOKENS)).map(PageId));
+        let segment = Segment { tokens, before: self.tokens, pages: &self.pages, wanted };
+        let logits = self.decoder.step(&mut self.cache, &[segment])?;
+        self.tokens = after;
+        Ok(logits)
     }
 }
 

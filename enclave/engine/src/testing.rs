@@ -12,8 +12,11 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
+use crate::cache::{Cache, PageId};
+use crate::decoder::Segment;
 use crate::engine::{TextSide, load};
 use crate::error::EngineError;
+use crate::kernels::PAGE_TOKENS;
 use crate::model::{Model, Session};
 use crate::request::{ChatMessage, Event, FinishReason, Generation, Input, Role, TokenUsage};
 use crate::tokenizer::byte_alphabet;
@@ -462,10 +465,58 @@ impl Probe {
         ids.iter().flat_map(|id| self.text.tokenizer.bytes(*id)).copied().collect()
     }
 
+    /// `count` empty sequences over one cache.
+    #[must_use]
+    pub fn batch(&self, count: usize) -> ProbeBatch<'_> {
+        let (cache, sequences) = (self.model.decoder().cache(), vec![(Vec::new(), 0); count]);
+        ProbeBatch { model: &self.model, cache, sequences, pages: 0 }
+    }
+
     /// A new sequence with an empty cache.
     #[must_use]
     pub fn session(&self) -> ProbeSession {
         ProbeSession(self.model.session())
+    }
+}
+
+/// Sequences that share the pages of one cache and are computed in common steps.
+pub struct ProbeBatch<'a> {
+    model: &'a Model,
+    cache: Cache,
+    /// Pages and tokens of each.
+    sequences: Vec<(Vec<PageId>, usize)>,
+    pages: usize,
+}
+
+impl ProbeBatch<'_> {
+    /// One step: appends tokens to some sequences, each named once. Logits after each of the tokens.
+    ///
+    /// # Errors
+    /// [`EngineError::Compute`] for a token that the model does not have.
+    ///
+    /// # Panics
+    /// If a sequence is not there.
+    pub fn step(&mut self, new: &[(usize, &[u32])]) -> Result<Vec<Vec<Vec<f32>>>, EngineError> {
+        for (sequence, tokens) in new {
+            let (pages, before) = &mut self.sequences[*sequence];
+            while pages.len() * PAGE_TOKENS < *before + tokens.len() {
+                pages.push(PageId(self.pages));
+                self.pages += 1;
+            }
+        }
+        let mut batch = Vec::new();
+        for (sequence, tokens) in new {
+            let (pages, before) = &self.sequences[*sequence];
+            batch.push(Segment { tokens, before: *before, pages, wanted: tokens.len() });
+        }
+        let mut logits = self.model.decoder().step(&mut self.cache, &batch)?.into_iter();
+        Ok(new
+            .iter()
+            .map(|(sequence, tokens)| {
+                self.sequences[*sequence].1 += tokens.len();
+                logits.by_ref().take(tokens.len()).map(|row| row.to_vec()).collect()
+            })
+            .collect())
     }
 }
 

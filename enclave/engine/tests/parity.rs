@@ -215,3 +215,52 @@ fn logits_have_the_same_bits_in_chunks_of_any_size_and_with_any_number_of_thread
         }
     }
 }
+
+/// Sequences of every length, in steps that mix prompts and single tokens.
+#[test]
+fn logits_have_the_same_bits_alone_and_in_a_step_with_others() {
+    const SEQUENCES: usize = 9;
+    for dtype in [GgmlDType::F32, GgmlDType::Q4_1, GgmlDType::Q6K] {
+        let file = TinyModel::random(8).quantised(dtype).poisoned(b'!').build();
+        let poison = Probe::load(&file).unwrap().ids(&text("!")).unwrap();
+        let healthy = || ids(POSITIONS).into_iter().filter(|id| !poison.contains(id));
+        let all: Vec<Vec<u32>> = (0..SEQUENCES)
+            .map(|n| healthy().cycle().skip(n * 11).take(20 + n * 9).collect())
+            .collect();
+        for threads in [1, 3] {
+            let probe = Probe::load_with(&file, NonZeroUsize::new(threads)).unwrap();
+            let mut batch = probe.batch(SEQUENCES + 1);
+            let mut got = vec![Vec::new(); SEQUENCES];
+            let mut at = [0; SEQUENCES];
+            for step in 0.. {
+                // A neighbour whose numbers are no numbers, where the format can store that.
+                let mut new: Vec<(usize, &[u32])> = vec![(SEQUENCES, &poison)];
+                for (n, tokens) in all.iter().enumerate() {
+                    // From one token to more than a page, another number in each step.
+                    let count = [1, 7, 1, 40, 3][(n + step) % 5].min(tokens.len() - at[n]);
+                    if count > 0 && (n + step) % 4 > 0 {
+                        new.push((n, &tokens[at[n]..][..count]));
+                        at[n] += count;
+                    }
+                }
+                let logits = batch.step(&new).unwrap();
+                let finite = logits[0].iter().flatten().all(|logit| logit.is_finite());
+                assert!(!finite || dtype != GgmlDType::F32);
+                for ((n, _), logits) in new.iter().zip(logits).skip(1) {
+                    got[*n].extend(logits);
+                }
+                if all.iter().zip(at).all(|(tokens, at)| at == tokens.len()) {
+                    break;
+                }
+            }
+            for (tokens, got) in all.iter().zip(&got) {
+                let alone = probe.session().feed_each(tokens).unwrap();
+                assert_eq!(bits(&alone), bits(got), "{dtype:?}, {threads} threads");
+            }
+        }
+    }
+}
+
+fn bits(logits: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    logits.iter().map(|row| row.iter().map(|logit| logit.to_bits()).collect()).collect()
+}

@@ -1,6 +1,6 @@
-//! Attention of new tokens over the keys and values of a sequence. Query heads that share a key head
-//! are computed together, up to eight rows at a time, so that keys and values are read once for all of
-//! them; nothing is copied or expanded.
+//! Attention of new tokens over the keys and values of their sequences. Query heads that share a key
+//! head are computed together, up to eight rows at a time, so that keys and values are read once for
+//! all of them; nothing is copied or expanded. Rows of different sequences never share a panel.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -43,15 +43,34 @@ struct Scratch {
     weights: Zeroizing<Vec<[f32; PANEL_ROWS]>>,
 }
 
+/// The new tokens of one sequence among the rows of a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    /// The row of the first one.
+    pub(crate) first: usize,
+    /// New tokens, and tokens before them.
+    pub(crate) tokens: usize,
+    pub(crate) before: usize,
+}
+
+/// Up to eight rows of one key head of one sequence.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Number of the span, and what it says.
+    index: usize,
+    span: Span,
+    head: usize,
+    /// Of the rows of this head (token by token, then query head) the first one here.
+    row: usize,
+}
+
 /// Attention for the tokens of one step. Buffers are wiped on drop.
 pub(crate) struct Attention {
-    /// New tokens, and tokens before them.
-    tokens: usize,
-    before: usize,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
-    /// For each key head and each of its rows (token by token, then query head), the head's dimensions.
+    places: Vec<Place>,
+    /// For each place eight rows of the head's dimensions.
     out: Zeroizing<Vec<Lanes>>,
     scratch: Vec<Mutex<Scratch>>,
 }
@@ -59,20 +78,33 @@ pub(crate) struct Attention {
 impl Attention {
     pub(crate) fn new(
         pool: &Pool,
-        [tokens, before]: [usize; 2],
+        spans: &[Span],
         [heads, kv_heads, head_dim]: [usize; 3],
     ) -> Self {
-        let padded = (tokens + before).next_multiple_of(PAGE_TOKENS);
+        let longest = spans.iter().map(|span| span.tokens + span.before).max().unwrap_or(0);
+        let padded = longest.next_multiple_of(PAGE_TOKENS);
         let scratch = || Scratch {
             queries: Zeroizing::new(vec![[0.0; PANEL_ROWS]; head_dim]),
             scores: Zeroizing::new(vec![[0.0; 16]; padded / 16 * PANEL_ROWS]),
             weights: Zeroizing::new(vec![[0.0; PANEL_ROWS]; padded]),
         };
-        let scratch = (0..pool.threads()).map(|_| Mutex::new(scratch())).collect();
-        let mut new =
-            Self { tokens, before, heads, kv_heads, head_dim, out: Zeroizing::default(), scratch };
-        new.out = Zeroizing::new(vec![[0.0; 16]; kv_heads * new.head_lanes()]);
-        new
+        let group = heads / kv_heads;
+        let mut places = Vec::new();
+        for (index, span) in spans.iter().copied().enumerate() {
+            for head in 0..kv_heads {
+                let rows = (0..span.tokens * group).step_by(PANEL_ROWS);
+                places.extend(rows.map(|row| Place { index, span, head, row }));
+            }
+        }
+        let lanes = PANEL_ROWS * head_dim.div_ceil(16);
+        Self {
+            heads,
+            kv_heads,
+            head_dim,
+            out: Zeroizing::new(vec![[0.0; 16]; places.len() * lanes]),
+            places,
+            scratch: (0..pool.threads()).map(|_| Mutex::new(scratch())).collect(),
+        }
     }
 
     /// Query heads of a key head.
@@ -85,38 +117,27 @@ impl Attention {
         self.head_dim.div_ceil(16)
     }
 
-    /// Panels of a key head.
-    const fn head_panels(&self) -> usize {
-        (self.tokens * self.group()).div_ceil(PANEL_ROWS)
-    }
-
-    /// Lanes of a key head.
-    const fn head_lanes(&self) -> usize {
-        self.head_panels() * PANEL_ROWS * self.row_lanes()
-    }
-
     /// Attends from `queries` (one row a token, the heads side by side, before rotation), rotated by
-    /// `rotation`, over `pages`: those of a key head, in order, the new tokens' among them. The result
-    /// has the heads side by side.
+    /// `rotation`, over `pages`: those of a span and a key head, in order, the new tokens' among them.
+    /// The result has the heads side by side.
     pub(crate) fn run<'p>(
         &mut self,
         pool: &Pool,
         queries: &Tiled,
         rotation: &Rotation,
-        pages: impl Fn(usize) -> Vec<Page<'p>> + Sync,
+        pages: impl Fn(usize, usize) -> Vec<Page<'p>> + Sync,
         to: &mut Tiled,
     ) {
         let mut out = core::mem::take(&mut self.out);
-        let (panels, lanes) = (self.head_panels(), PANEL_ROWS * self.row_lanes());
+        let lanes = PANEL_ROWS * self.row_lanes();
         pool.chunks(&mut out, lanes, |first, out| {
             // There are as many as threads, so one is free.
             let free = self.scratch.iter().find_map(|scratch| scratch.try_lock().ok());
             let mut scratch = free
                 .unwrap_or_else(|| self.scratch[0].lock().unwrap_or_else(PoisonError::into_inner));
-            for (i, out) in out.chunks_exact_mut(lanes).enumerate() {
-                let (head, panel) = ((first + i) / panels, (first + i) % panels);
-                let pages = &pages(head);
-                let panel = Panel { all: self, queries, rotation, pages, head, panel };
+            for (place, out) in self.places[first..].iter().zip(out.chunks_exact_mut(lanes)) {
+                let pages = &pages(place.index, place.head);
+                let panel = Panel { all: self, queries, rotation, pages, place: *place };
                 pool.path().run(Run { panel, scratch: &mut scratch, out });
             }
         });
@@ -126,12 +147,11 @@ impl Attention {
 
     /// Copies the heads side by side.
     fn gather(&self, to: &mut Tiled) {
-        let (group, dim) = (self.group(), self.head_dim);
-        for head in 0..self.heads {
-            for token in 0..self.tokens {
-                let row = token * group + head % group;
-                let at = head / group * self.head_lanes() + row * self.row_lanes();
-                let from = &self.out[at..][..self.row_lanes()];
+        let (dim, width) = (self.head_dim, self.row_lanes());
+        for (place, out) in self.places.iter().zip(self.out.chunks_exact(PANEL_ROWS * width)) {
+            for (row, from) in out.chunks_exact(width).take(place.rows(self)).enumerate() {
+                let (token, head) = place.at(self, row);
+                let token = place.span.first + token;
                 if dim.is_multiple_of(16) {
                     for (tile, lanes) in from.iter().enumerate() {
                         *to.lanes_mut(token, head * dim / 16 + tile) = *lanes;
@@ -144,6 +164,22 @@ impl Attention {
                 }
             }
         }
+    }
+}
+
+impl Place {
+    /// Rows here, at most eight.
+    #[inline(always)]
+    const fn rows(self, all: &Attention) -> usize {
+        let rows = self.span.tokens * all.group() - self.row;
+        if rows < PANEL_ROWS { rows } else { PANEL_ROWS }
+    }
+
+    /// Token (of the span) and query head of a row.
+    #[inline(always)]
+    const fn at(self, all: &Attention, row: usize) -> (usize, usize) {
+        let (row, group) = (self.row + row, all.group());
+        (row / group, self.head * group + row % group)
     }
 }
 
@@ -164,14 +200,13 @@ impl Rotation {
     }
 }
 
-/// Eight rows of one key head.
+/// What the rows of one place are computed from.
 struct Panel<'a> {
     all: &'a Attention,
     queries: &'a Tiled,
     rotation: &'a Rotation,
     pages: &'a [Page<'a>],
-    head: usize,
-    panel: usize,
+    place: Place,
 }
 
 struct Run<'a> {
@@ -183,13 +218,12 @@ struct Run<'a> {
 impl Kernel for Run<'_> {
     #[inline(always)]
     fn run<S: Isa>(self, isa: S) {
-        let all = self.panel.all;
-        let rows = all.tokens * all.group() - self.panel.panel * PANEL_ROWS;
+        let rows = self.panel.place.rows(self.panel.all);
         match rows {
             1 => self.rows::<S, 1>(isa, 1),
             2 => self.rows::<S, 2>(isa, 2),
             3 | 4 => self.rows::<S, 4>(isa, rows),
-            _ => self.rows::<S, 8>(isa, rows.min(PANEL_ROWS)),
+            _ => self.rows::<S, 8>(isa, rows),
         }
     }
 }
@@ -199,19 +233,15 @@ impl Run<'_> {
     #[inline(always)]
     fn rows<S: Isa, const R: usize>(self, isa: S, live: usize) {
         let Self { panel, scratch, out } = self;
-        let Panel { all, queries, rotation, pages, head, panel } = panel;
-        let group = all.group();
-        let place = |row: usize| {
-            let row = panel * PANEL_ROWS + row;
-            (row / group, head * group + row % group)
-        };
+        let Panel { all, queries, rotation, pages, place } = panel;
+        let Span { first, before, .. } = place.span;
 
         let scale = 1.0 / (all.head_dim as f32).sqrt();
         for row in 0..PANEL_ROWS {
             for pair in 0..all.head_dim / 2 {
                 let [a, b] = if row < live {
-                    let (token, head) = place(row);
-                    let at = head * all.head_dim + 2 * pair;
+                    let (token, head) = place.at(all, row);
+                    let (token, at) = (first + token, head * all.head_dim + 2 * pair);
                     let q = [queries.get(token, at), queries.get(token, at + 1)];
                     rotation.turn(token, pair, q)
                 } else {
@@ -223,7 +253,7 @@ impl Run<'_> {
         }
 
         // Tokens that the last row sees, which sees the most.
-        let most = all.before + place(live - 1).0 + 1;
+        let most = before + place.at(all, live - 1).0 + 1;
         let tiles = most.div_ceil(16);
         let keys = pages.iter().flat_map(|page| page.keys.chunks_exact(all.head_dim));
         for (keys, scores) in keys.zip(scratch.scores.chunks_exact_mut(PANEL_ROWS)).take(tiles) {
@@ -237,7 +267,7 @@ impl Run<'_> {
 
         let mut inverse = [0.0; R];
         for (row, inverse) in inverse.iter_mut().enumerate().take(live) {
-            *inverse = 1.0 / softmax(scratch, row, tiles, all.before + place(row).0 + 1);
+            *inverse = 1.0 / softmax(scratch, row, tiles, before + place.at(all, row).0 + 1);
         }
 
         let width = all.row_lanes();

@@ -30,7 +30,7 @@ mod pool;
 mod product;
 mod tiled;
 
-pub(crate) use attention::{Attention, Halves, PAGE_TOKENS, Page, Rotation, put};
+pub(crate) use attention::{Attention, Halves, PAGE_TOKENS, Page, Rotation, Span, put};
 pub(crate) use input::{Inputs, Norm};
 pub(crate) use matrix::{Kind, Matrix};
 pub(crate) use pool::Pool;

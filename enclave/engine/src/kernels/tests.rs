@@ -324,13 +324,14 @@ fn check_attention(place: [usize; 2], shape: [usize; 3], seed: u64) {
     let exact = exact_attention(place, shape, &queries, &kv);
     for path in Path::all() {
         let pool = Pool::with_path(2, path);
-        let pages_of = |head: usize| {
+        let pages_of = |_: usize, head: usize| {
             let pages = slabs[head * pages..][..pages].iter();
             pages.map(|(keys, values)| Page { keys, values }).collect()
         };
         let queries = tiled(tokens, heads * dim, &queries);
         let mut out = Tiled::new(tokens, heads * dim);
-        Attention::new(&pool, place, shape).run(&pool, &queries, &still, pages_of, &mut out);
+        let spans = [Span { first: 0, tokens, before }];
+        Attention::new(&pool, &spans, shape).run(&pool, &queries, &still, pages_of, &mut out);
         for token in 0..tokens {
             for column in 0..heads * dim {
                 let (got, exact) =

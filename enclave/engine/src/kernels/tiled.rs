@@ -57,12 +57,12 @@ impl Tiled {
         }
     }
 
-    /// A copy of the rows from `first`.
-    pub(crate) fn rows_from(&self, first: usize) -> Self {
-        let mut out = Self::new(self.rows - first, self.columns());
+    /// A copy of some rows, in their order.
+    pub(crate) fn pick(&self, rows: &[usize]) -> Self {
+        let mut out = Self::new(rows.len(), self.columns());
         for tile in 0..self.columns() / 16 {
-            for row in first..self.rows {
-                *out.lanes_mut(row - first, tile) = *self.lanes(row, tile);
+            for (to, from) in rows.iter().enumerate() {
+                *out.lanes_mut(to, tile) = *self.lanes(*from, tile);
             }
         }
         out
