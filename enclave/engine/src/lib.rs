@@ -48,6 +48,8 @@ mod kernels;
 mod model;
 mod request;
 mod sampler;
+#[cfg(test)]
+mod schedule;
 mod scheduler;
 mod sequence;
 mod stop;

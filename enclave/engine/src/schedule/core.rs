@@ -1,0 +1,386 @@
+//! The decisions: which sequences run, and what each step computes of them.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use zeroize::Zeroizing;
+
+use super::pages::PagePool;
+use super::{
+    Limits, MIN_STEP_TOKENS, PRIORITY_LEAD, Refused, Step, Submission, Tenant, Ticket, Work,
+};
+use crate::cache::PageId;
+use crate::kernels::PAGE_TOKENS;
+
+/// The sequences there are, and the pages they have.
+pub(crate) struct Core {
+    limits: Limits,
+    pool: PagePool,
+    sequences: BTreeMap<Ticket, Sequence>,
+    accounts: BTreeMap<Payer, Account>,
+    /// What an account starts with, in units of [`UNIT`] to a token.
+    virtual_time: u64,
+    next: u64,
+    /// Steps so far.
+    steps: u64,
+}
+
+/// Whose account a sequence is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Payer {
+    Tenant(Tenant),
+    Alone(Ticket),
+}
+
+#[derive(Clone, Copy)]
+struct Account {
+    /// Computed for it, in units of [`UNIT`] to a token.
+    served: u64,
+    /// Its sequences.
+    live: usize,
+}
+
+struct Sequence {
+    tenant: Option<Tenant>,
+    payer: Payer,
+    /// Its place among the requests of its caller.
+    rank: u64,
+    deadline: Option<u64>,
+    /// The prompt, then what was drawn.
+    tokens: Zeroizing<Vec<u32>>,
+    /// Tokens whose keys and values are in `pages`.
+    computed: usize,
+    pages: Vec<PageId>,
+    /// Pages that were shown to the prefix cache.
+    published: usize,
+    running: bool,
+    started: bool,
+    /// The last step that computed some of it.
+    last: u64,
+}
+
+impl Sequence {
+    fn pending(&self) -> usize {
+        self.tokens.len().saturating_sub(self.computed)
+    }
+}
+
+impl Core {
+    pub(crate) fn new(limits: Limits) -> Self {
+        let limits = Limits {
+            running: limits.running.max(1),
+            step_tokens: limits.step_tokens.max(MIN_STEP_TOKENS),
+            ..limits
+        };
+        Self {
+            limits,
+            pool: PagePool::new(limits.pages),
+            sequences: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            virtual_time: 0,
+            next: 0,
+            steps: 0,
+        }
+    }
+
+    /// Takes a sequence; it waits until a step begins it.
+    pub(crate) fn submit(&mut self, asked: Submission) -> Result<Ticket, Refused> {
+        let most = asked.prompt.len().saturating_add(asked.max_new);
+        if asked.prompt.is_empty() || pages_for(most) > self.pool.len() {
+            return Err(Refused::Size);
+        }
+        if self.sequences.len() >= self.limits.running.saturating_add(self.limits.waiting) {
+            return Err(Refused::Busy);
+        }
+        let ticket = Ticket(self.next);
+        self.next = self.next.saturating_add(1);
+        let payer = asked.tenant.map_or(Payer::Alone(ticket), Payer::Tenant);
+        let account = self.accounts.entry(payer).or_insert(Account { served: 0, live: 0 });
+        account.served = account.served.max(self.virtual_time);
+        account.live = account.live.saturating_add(1);
+        let lead = u64::from(asked.priority).saturating_mul(PRIORITY_LEAD);
+        let sequence = Sequence {
+            tenant: asked.tenant,
+            payer,
+            // Higher priorities would otherwise be cut at the first ticket.
+            rank: ticket.0.saturating_add(MOST_LEAD).saturating_sub(lead),
+            deadline: asked.deadline,
+            tokens: asked.prompt,
+            computed: 0,
+            pages: Vec::new(),
+            published: 0,
+            running: false,
+            started: false,
+            last: 0,
+        };
+        self.sequences.insert(ticket, sequence);
+        Ok(ticket)
+    }
+
+    /// The tokens of a sequence.
+    pub(crate) fn tokens(&self, ticket: Ticket) -> &[u32] {
+        self.sequences.get(&ticket).map_or(&[], |sequence| &sequence.tokens)
+    }
+
+    /// The pages of a sequence, in the order of its tokens.
+    pub(crate) fn pages(&self, ticket: Ticket) -> &[PageId] {
+        self.sequences.get(&ticket).map_or(&[], |sequence| &sequence.pages)
+    }
+
+    /// Whether there is nothing to compute, now or later.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sequences.is_empty()
+    }
+
+    /// What to compute next, at the time `now`. What it says is to be computed and then told to
+    /// [`Core::computed`], or its sequences ended, before the next call.
+    pub(crate) fn plan(&mut self, now: u64) -> Step {
+        let mut step = Step { expired: self.expire(now), ..Step::default() };
+        self.close_accounts();
+        self.steps = self.steps.saturating_add(1);
+        let mut left = self.limits.step_tokens;
+        for ticket in self.answering() {
+            // Another may have taken its pages meanwhile.
+            if self.is_running(ticket) && self.grow(ticket) {
+                left = left.saturating_sub(self.assign(ticket, 1, &mut step));
+            }
+        }
+        let mut full = false;
+        for ticket in self.prompts() {
+            if left == 0 {
+                break;
+            }
+            if !self.is_running(ticket) {
+                // Who comes next does not overtake: else a long prompt would never find room.
+                full = full || !self.admit(ticket, &mut step);
+                if full {
+                    continue;
+                }
+            }
+            left = left.saturating_sub(self.assign(ticket, left, &mut step));
+        }
+        step.wipe = self.pool.freed();
+        step
+    }
+
+    /// Notes that the work of `step` was done.
+    pub(crate) fn computed(&mut self, step: &Step) {
+        for Work { ticket, tokens, .. } in &step.work {
+            let Some(sequence) = self.sequences.get_mut(ticket) else { continue };
+            sequence.computed = tokens.end;
+            let Some(tenant) = sequence.tenant else { continue };
+            let blocks = sequence.tokens.chunks_exact(PAGE_TOKENS);
+            let full = sequence.computed / PAGE_TOKENS;
+            for (at, tokens) in blocks.enumerate().take(full).skip(sequence.published) {
+                let before = at.checked_sub(1).and_then(|at| sequence.pages.get(at)).copied();
+                let Some(page) = sequence.pages.get_mut(at) else { break };
+                match self.pool.publish(*page, tenant, before, tokens) {
+                    Some(known) => (*page, sequence.published) = (known, at.saturating_add(1)),
+                    None => {
+                        sequence.published = usize::MAX;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Appends the token that was drawn for a sequence.
+    pub(crate) fn append(&mut self, ticket: Ticket, token: u32) {
+        if let Some(sequence) = self.sequences.get_mut(&ticket) {
+            push(&mut sequence.tokens, token);
+        }
+    }
+
+    /// Ends a sequence, whatever it is doing. Its pages are free at once and wiped by the next step.
+    pub(crate) fn end(&mut self, ticket: Ticket) {
+        if let Some(sequence) = self.sequences.remove(&ticket) {
+            self.pool.release(&sequence.pages);
+            if let Some(account) = self.accounts.get_mut(&sequence.payer) {
+                account.live = account.live.saturating_sub(1);
+            }
+        }
+    }
+
+    fn is_running(&self, ticket: Ticket) -> bool {
+        self.sequences.get(&ticket).is_some_and(|sequence| sequence.running)
+    }
+
+    fn expire(&mut self, now: u64) -> Vec<Ticket> {
+        let late = |s: &Sequence| s.deadline.is_some_and(|deadline| deadline <= now);
+        let expired: Vec<Ticket> =
+            self.sequences.iter().filter(|(_, s)| late(s)).map(|(ticket, _)| *ticket).collect();
+        expired.iter().for_each(|ticket| self.end(*ticket));
+        expired
+    }
+
+    /// Forgets accounts without requests, unless they are ahead: else a caller could end its requests
+    /// to start anew.
+    fn close_accounts(&mut self) {
+        let now = self.virtual_time;
+        self.accounts.retain(|payer, account| {
+            account.live > 0 || (account.served > now && matches!(payer, Payer::Tenant(_)))
+        });
+    }
+
+    fn served(&self, sequence: &Sequence) -> u64 {
+        self.accounts.get(&sequence.payer).map_or(0, |account| account.served)
+    }
+
+    /// Sequences whose next token can be computed in this step, the oldest first. If there are prompts
+    /// too, a part of the step is theirs; then who has waited longest goes first.
+    fn answering(&self) -> BTreeSet<Ticket> {
+        let budget = self.limits.step_tokens;
+        let waits = |s: &Sequence| !s.running || s.pending() > 1;
+        let prompts = self.sequences.values().any(waits);
+        let share = if prompts { budget.saturating_sub(budget / PROMPT_SHARE) } else { budget };
+        let ready = self.sequences.iter().filter(|(_, s)| s.running && s.pending() == 1);
+        let mut ready: Vec<_> =
+            ready.map(|(ticket, s)| (s.last, self.served(s), *ticket)).collect();
+        ready.sort_unstable();
+        ready.into_iter().take(share).map(|(.., ticket)| ticket).collect()
+    }
+
+    /// Sequences with more than a token to compute and those that wait, in the order in which they are
+    /// served.
+    fn prompts(&self) -> Vec<Ticket> {
+        // Accounts with the same balance: whose oldest request is the oldest.
+        let mut since: BTreeMap<Payer, Ticket> = BTreeMap::new();
+        for (ticket, sequence) in &self.sequences {
+            since.entry(sequence.payer).or_insert(*ticket);
+        }
+        let waits = |s: &Sequence| !s.running || s.pending() > 1;
+        let order = |(ticket, s): (&Ticket, &Sequence)| {
+            (self.served(s), since.get(&s.payer).copied(), Reverse(s.running), s.rank, *ticket)
+        };
+        let mut all: Vec<_> = self.sequences.iter().filter(|(_, s)| waits(s)).map(order).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(.., ticket)| ticket).collect()
+    }
+
+    /// Gives a sequence the pages for all its tokens and one more, those of a known prefix among them.
+    fn admit(&mut self, ticket: Ticket, step: &mut Step) -> bool {
+        let running = self.sequences.values().filter(|sequence| sequence.running).count();
+        let Some(sequence) = self.sequences.get_mut(&ticket) else { return false };
+        if running >= self.limits.running {
+            return false;
+        }
+        let mut pages = Vec::new();
+        if let Some(tenant) = sequence.tenant {
+            // The last token is always computed: the answer begins with its logits.
+            let reusable = sequence.tokens.len().saturating_sub(1) / PAGE_TOKENS;
+            for tokens in sequence.tokens.chunks_exact(PAGE_TOKENS).take(reusable) {
+                match self.pool.find(tenant, pages.last().copied(), tokens) {
+                    Some(page) => pages.push(page),
+                    None => break,
+                }
+            }
+        }
+        pages.iter().for_each(|page| self.pool.share(*page));
+        let known = pages.len();
+        let wanted = pages_for(sequence.tokens.len().saturating_add(1));
+        // A page is left to each that runs: else it would take one from this sequence soon.
+        let needed = wanted.saturating_sub(known).saturating_add(running);
+        if needed > self.pool.available() {
+            self.pool.release(&pages);
+            return false;
+        }
+        while pages.len() < wanted {
+            pages.extend(self.pool.take());
+        }
+        sequence.computed = known.saturating_mul(PAGE_TOKENS);
+        (sequence.pages, sequence.published, sequence.running) = (pages, known, true);
+        if !std::mem::replace(&mut sequence.started, true) {
+            step.started.push((ticket, sequence.computed));
+        }
+        true
+    }
+
+    /// Makes room for the next token of a running sequence, if need be by taking the pages of the
+    /// youngest one. `false` if that is this one.
+    fn grow(&mut self, ticket: Ticket) -> bool {
+        loop {
+            let Some(sequence) = self.sequences.get_mut(&ticket) else { return false };
+            if sequence.pages.len() >= pages_for(sequence.tokens.len()) {
+                return true;
+            }
+            if let Some(page) = self.pool.take() {
+                sequence.pages.push(page);
+                continue;
+            }
+            let youngest = self.sequences.iter().rev().find(|(_, s)| s.running);
+            let Some(victim) = youngest.map(|(ticket, _)| *ticket) else { return false };
+            self.preempt(victim);
+            if victim == ticket {
+                return false;
+            }
+        }
+    }
+
+    /// Takes the pages of a sequence, which waits from now on.
+    fn preempt(&mut self, ticket: Ticket) {
+        if let Some(sequence) = self.sequences.get_mut(&ticket) {
+            self.pool.release(&std::mem::take(&mut sequence.pages));
+            (sequence.computed, sequence.published, sequence.running) = (0, 0, false);
+        }
+    }
+
+    /// Adds up to `most` tokens of a running sequence to the step and to its account; how many.
+    fn assign(&mut self, ticket: Ticket, most: usize, step: &mut Step) -> usize {
+        let Some(sequence) = self.sequences.get_mut(&ticket) else { return 0 };
+        let count = sequence.pending().min(most);
+        if count == 0 {
+            return 0;
+        }
+        let end = sequence.computed.saturating_add(count);
+        let (tokens, draws) = (sequence.computed..end, end == sequence.tokens.len());
+        step.work.push(Work { ticket, tokens, draws });
+        sequence.last = self.steps;
+        let units = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(UNIT);
+        let callers = self.accounts.values().filter(|account| account.live > 0).count();
+        if let Some(account) = self.accounts.get_mut(&sequence.payer) {
+            account.served = account.served.saturating_add(units);
+        }
+        let share = units.checked_div(u64::try_from(callers).unwrap_or(u64::MAX)).unwrap_or(0);
+        self.virtual_time = self.virtual_time.saturating_add(share);
+        count
+    }
+
+    /// What must hold between two steps.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        self.pool.check();
+        let held: usize = self.sequences.values().map(|sequence| sequence.pages.len()).sum();
+        assert_eq!(self.pool.users(), held, "a page without a user, or a user without a page");
+        for sequence in self.sequences.values() {
+            assert!(sequence.running || (sequence.pages.is_empty() && sequence.computed == 0));
+            assert!(sequence.computed <= sequence.pages.len() * PAGE_TOKENS);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn pool(&self) -> &PagePool {
+        &self.pool
+    }
+}
+
+const fn pages_for(tokens: usize) -> usize {
+    tokens.div_ceil(PAGE_TOKENS)
+}
+
+/// Appends without leaving a copy behind: what a vector grows out of is not wiped.
+fn push(tokens: &mut Zeroizing<Vec<u32>>, token: u32) {
+    if tokens.len() == tokens.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(tokens.len().saturating_mul(2).max(64)));
+        larger.extend_from_slice(tokens);
+        *tokens = larger;
+    }
+    tokens.push(token);
+}
+
+/// Of a step, one part in this many is for prompts if there are any.
+const PROMPT_SHARE: usize = 4;
+/// Units of an account to a token: virtual time advances by parts of a token.
+const UNIT: u64 = 1 << 16;
+/// Lead of the highest priority.
+const MOST_LEAD: u64 = (u8::MAX as u64) * PRIORITY_LEAD;

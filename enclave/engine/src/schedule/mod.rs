@@ -1,0 +1,115 @@
+//! What is computed next. The scheduler's core decides; it computes nothing, and reads no clock, no
+//! randomness and no text: time and tokens are arguments, so the same calls give the same decisions.
+//! It trusts its driver (`scheduler.rs`) to compute what a [`Step`] says, and no request.
+//!
+//! **Continuous batching.** Every step computes tokens of many sequences together: the next token of
+//! those that answer, and with what is left of the step's budget a part of the prompts of others. A
+//! quarter of the budget is the prompts' if there are any, the rest the answers'; neither waits for
+//! the other to end. How a prompt is cut depends on who else is served, its numbers do not: see
+//! `kernels/mod.rs`.
+//!
+//! **Pages.** A sequence is admitted when the pages of its prompt and of one token more can be had at
+//! once. It grows page by page. When there is none left, the youngest sequence loses its pages and
+//! waits: its tokens are kept and computed again later, with the same bits. So the oldest always goes
+//! on, and every request ends.
+//!
+//! **Fairness.** Each caller has an account of the tokens computed for it. Whose account is lowest goes
+//! first; accounts start at the virtual time, which advances by the tokens computed, divided by the
+//! callers there are. A caller that was away has saved nothing, and new callers cannot keep an old one
+//! from its turn: virtual time passes it. Priorities order the requests of one caller among themselves
+//! and take nothing from others.
+
+mod core;
+mod pages;
+
+use std::ops::Range;
+
+use zeroize::Zeroizing;
+
+pub(crate) use self::core::Core;
+use crate::cache::PageId;
+
+/// Who shares: requests of one tenant may use each other's computed prefixes, and have one account.
+/// It must be a secret of the tenant or be derived from one that was verified; a name that another can
+/// say would let it probe what this one asks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Tenant(pub(crate) [u8; 32]);
+
+/// It may be a secret.
+impl ::core::fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.write_str("Tenant(..)")
+    }
+}
+
+/// How much is computed at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Sequences that are computed in turn.
+    pub(crate) running: usize,
+    /// Sequences that may wait beside them.
+    pub(crate) waiting: usize,
+    /// Tokens of a step; at least [`MIN_STEP_TOKENS`] are used.
+    pub(crate) step_tokens: usize,
+    /// Pages of the pool.
+    pub(crate) pages: usize,
+}
+
+/// A sequence, by the order of arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// What is asked for.
+pub(crate) struct Submission {
+    /// Without one the request is its own tenant, and nothing of it is kept.
+    pub(crate) tenant: Option<Tenant>,
+    /// How many [`PRIORITY_LEAD`]s of requests of the same caller it may overtake.
+    pub(crate) priority: u8,
+    /// When it is given up, on the clock of [`Core::plan`].
+    pub(crate) deadline: Option<u64>,
+    /// The prompt, at least one token.
+    pub(crate) prompt: Zeroizing<Vec<u32>>,
+    /// Most tokens that may follow.
+    pub(crate) max_new: usize,
+}
+
+/// Why a sequence was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// As many as may run and wait are there. When a place will be free follows from what others asked
+    /// for, so it is not told: the hint to a caller is a constant.
+    Busy,
+    /// It would not fit if it were alone, or has no prompt.
+    Size,
+}
+
+/// What to compute together.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    /// Pages to wipe first: they belonged to others.
+    pub(crate) wipe: Vec<PageId>,
+    /// Sequences whose first step this is, and how many tokens of their prompts need none.
+    pub(crate) started: Vec<(Ticket, usize)>,
+    /// Sequences that ended because of their deadline.
+    pub(crate) expired: Vec<Ticket>,
+    /// Sequences and the tokens to compute, each sequence once.
+    pub(crate) work: Vec<Work>,
+}
+
+/// The part of one sequence in a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Work {
+    pub(crate) ticket: Ticket,
+    /// Positions of its tokens.
+    pub(crate) tokens: Range<usize>,
+    /// Whether the last of them is the last there is: the next token is to be drawn from its logits.
+    pub(crate) draws: bool,
+}
+
+/// Fewest tokens of a step.
+pub(crate) const MIN_STEP_TOKENS: usize = 4;
+/// Requests of the same caller that a priority of one overtakes.
+pub(crate) const PRIORITY_LEAD: u64 = 16;
+
+#[cfg(test)]
+mod tests;

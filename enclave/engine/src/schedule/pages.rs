@@ -1,0 +1,212 @@
+//! Who uses which page: counts of users, and the prefix cache, an index of pages whose tokens are known.
+//!
+//! A page is *free*, *used* by sequences, or *idle*: nobody uses it, but its tokens may come again, so
+//! it is kept until another needs the room, the longest unused first. Only pages of a tenant are ever
+//! kept, and only that tenant's requests find them: what somebody else computed changes neither an
+//! answer nor the time it takes. A hash finds a page and its exact tokens decide, so no collision can
+//! serve keys and values of other tokens.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use zeroize::Zeroizing;
+
+use super::Tenant;
+use crate::cache::PageId;
+
+/// What is known about every page.
+pub(crate) struct PagePool {
+    pages: Vec<Entry>,
+    free: BTreeSet<PageId>,
+    /// Pages nobody uses whose tokens are known, in the order in which they go.
+    idle: BTreeSet<(u64, PageId)>,
+    /// Pages in the order of their tokens: by tenant, page before, and hash of their own tokens.
+    index: HashMap<Key, PageId>,
+    /// Freed pages that nobody has wiped yet.
+    unwiped: Vec<PageId>,
+    /// Counts releases: the time of the order of `idle`.
+    releases: u64,
+}
+
+type Key = (Tenant, Option<PageId>, u64);
+
+#[derive(Default)]
+struct Entry {
+    users: usize,
+    block: Option<Block>,
+}
+
+/// What makes a page recognisable.
+struct Block {
+    key: Key,
+    tokens: Zeroizing<Vec<u32>>,
+    /// Its place in `idle`, while nobody uses it.
+    released: u64,
+}
+
+impl PagePool {
+    /// A pool of `count` free pages.
+    pub(crate) fn new(count: usize) -> Self {
+        Self {
+            pages: core::iter::repeat_with(Entry::default).take(count).collect(),
+            free: (0..count).map(PageId).collect(),
+            idle: BTreeSet::new(),
+            index: HashMap::new(),
+            unwiped: Vec::new(),
+            releases: 0,
+        }
+    }
+
+    /// Pages there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Pages that can be taken: free ones, and those kept for a prefix that may come again.
+    pub(crate) fn available(&self) -> usize {
+        self.free.len().saturating_add(self.idle.len())
+    }
+
+    /// A page for one user, the lowest free one, so that memory grows only when it must. `None` if
+    /// every page is used.
+    pub(crate) fn take(&mut self) -> Option<PageId> {
+        if self.free.is_empty() {
+            let (_, page) = self.idle.pop_first()?;
+            self.forget(page);
+        }
+        let page = self.free.pop_first()?;
+        self.pages.get_mut(page.0)?.users = 1;
+        Some(page)
+    }
+
+    /// The page of `tenant` that holds exactly `tokens` behind what `before` and the pages before it
+    /// hold.
+    pub(crate) fn find(
+        &self,
+        tenant: Tenant,
+        before: Option<PageId>,
+        tokens: &[u32],
+    ) -> Option<PageId> {
+        let page = *self.index.get(&(tenant, before, hash(tokens)))?;
+        let block = self.pages.get(page.0)?.block.as_ref()?;
+        (*block.tokens == tokens).then_some(page)
+    }
+
+    /// One user more for a page that was found.
+    pub(crate) fn share(&mut self, page: PageId) {
+        if let Some(entry) = self.pages.get_mut(page.0) {
+            if let (0, Some(block)) = (entry.users, &entry.block) {
+                self.idle.remove(&(block.released, page));
+            }
+            entry.users = entry.users.saturating_add(1);
+        }
+    }
+
+    /// Makes `page`, which is full and computed, findable as `tokens` behind `before`, which is itself.
+    /// If there is such a page already, its user gets that one for it: both hold the same bits. `None`
+    /// if the hash is taken: then neither this page nor one behind it can be found.
+    pub(crate) fn publish(
+        &mut self,
+        page: PageId,
+        tenant: Tenant,
+        before: Option<PageId>,
+        tokens: &[u32],
+    ) -> Option<PageId> {
+        if let Some(other) = self.find(tenant, before, tokens) {
+            if other != page {
+                self.share(other);
+                self.release(&[page]);
+            }
+            return Some(other);
+        }
+        let key = (tenant, before, hash(tokens));
+        if self.index.contains_key(&key) {
+            return None;
+        }
+        let tokens = Zeroizing::new(tokens.to_vec());
+        self.pages.get_mut(page.0)?.block = Some(Block { key, tokens, released: 0 });
+        self.index.insert(key, page);
+        Some(page)
+    }
+
+    /// One user less for each of the pages of a sequence. The last one goes first: so a page is never
+    /// kept longer than the page before it, without which it would not be found.
+    pub(crate) fn release(&mut self, pages: &[PageId]) {
+        for page in pages.iter().rev() {
+            let Some(entry) = self.pages.get_mut(page.0) else { continue };
+            entry.users = entry.users.saturating_sub(1);
+            if entry.users > 0 {
+                continue;
+            }
+            self.releases = self.releases.saturating_add(1);
+            if let Some(block) = &mut entry.block {
+                block.released = self.releases;
+                self.idle.insert((self.releases, *page));
+            } else {
+                self.forget(*page);
+            }
+        }
+    }
+
+    /// Pages that were freed since the last call. Every page that is taken was among them before, or
+    /// was never used: the caller wipes them before it computes anything.
+    #[must_use]
+    pub(crate) fn freed(&mut self) -> Vec<PageId> {
+        core::mem::take(&mut self.unwiped)
+    }
+
+    /// Frees a page that nobody uses.
+    fn forget(&mut self, page: PageId) {
+        if let Some(entry) = self.pages.get_mut(page.0) {
+            if let Some(block) = entry.block.take() {
+                self.index.remove(&block.key);
+            }
+            self.free.insert(page);
+            self.unwiped.push(page);
+        }
+    }
+
+    /// Whether a page is free: neither used nor kept.
+    #[cfg(test)]
+    pub(crate) fn is_free(&self, page: PageId) -> bool {
+        self.free.contains(&page)
+    }
+
+    /// Users of all pages together.
+    #[cfg(test)]
+    pub(crate) fn users(&self) -> usize {
+        self.pages.iter().map(|entry| entry.users).sum()
+    }
+
+    /// What must hold at any time.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        for (n, entry) in self.pages.iter().enumerate() {
+            let page = PageId(n);
+            let free = self.free.contains(&page);
+            let idle = self.idle.iter().any(|(_, idle)| *idle == page);
+            let states = usize::from(free) + usize::from(idle) + usize::from(entry.users > 0);
+            assert_eq!(states, 1, "page {n} is free, idle or used, and one of them only");
+            if let Some(block) = &entry.block {
+                assert_eq!(self.index.get(&block.key), Some(&page));
+                // The page before is there, and stays at least as long.
+                if let Some(before) = block.key.1 {
+                    let before = &self.pages[before.0];
+                    let parent = before.block.as_ref().expect("a page before that is known");
+                    assert!(before.users > 0 || (idle && parent.released > block.released));
+                }
+            } else {
+                assert!(!idle);
+            }
+        }
+        let known = self.pages.iter().filter(|entry| entry.block.is_some()).count();
+        assert_eq!(self.index.len(), known);
+    }
+}
+
+/// Without a key: who can make two blocks of his own collide loses a hit, and harms nobody else.
+fn hash(tokens: &[u32]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    tokens.hash(&mut hasher);
+    hasher.finish()
+}

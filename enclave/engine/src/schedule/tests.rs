@@ -1,0 +1,534 @@
+//! The core with a simulated model, which reads its pages as attention would: what it stores at a
+//! position depends on every token before, so a wrong page, a page that was not wiped and a token that
+//! was left out all change the answer.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::kernels::PAGE_TOKENS;
+
+/// What one request asks.
+#[derive(Clone, Debug)]
+struct Asked {
+    tenant: Option<u8>,
+    priority: u8,
+    prompt: Vec<u32>,
+    max_new: usize,
+}
+
+impl Asked {
+    fn new(tenant: Option<u8>, prompt: Vec<u32>, max_new: usize) -> Self {
+        Self { tenant, priority: 0, prompt, max_new }
+    }
+
+    fn submission(&self) -> Submission {
+        Submission {
+            tenant: self.tenant.map(|n| Tenant([n; 32])),
+            priority: self.priority,
+            deadline: None,
+            prompt: Zeroizing::new(self.prompt.clone()),
+            max_new: self.max_new,
+        }
+    }
+
+    /// The answer of the model alone.
+    fn answer(&self) -> Vec<u32> {
+        let mut state = self.prompt.iter().fold(START, |state, token| mix(state, *token));
+        let mut out = Vec::new();
+        while let Some(token) = draw(state).filter(|_| out.len() < self.max_new) {
+            out.push(token);
+            state = mix(state, token);
+        }
+        out
+    }
+}
+
+const START: u64 = 1;
+
+/// SplitMix64; never 0 in practice, which is what a wiped slot holds.
+fn mix(state: u64, token: u32) -> u64 {
+    let z = state.wrapping_add(u64::from(token)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) | 1
+}
+
+/// The next token; `None` ends the answer.
+fn draw(state: u64) -> Option<u32> {
+    let token = (state >> 33) % 40;
+    (token > 0).then_some(token as u32)
+}
+
+/// The driver, with the simulated model.
+struct Simulated {
+    core: Core,
+    limits: Limits,
+    slots: Vec<[u64; PAGE_TOKENS]>,
+    /// Drawn so far, and the most that may be.
+    live: BTreeMap<Ticket, (Vec<u32>, usize)>,
+    done: BTreeMap<Ticket, Vec<u32>>,
+    cached: BTreeMap<Ticket, usize>,
+    /// Tokens computed in all steps.
+    computed: usize,
+}
+
+impl Simulated {
+    fn new(limits: Limits) -> Self {
+        Self {
+            core: Core::new(limits),
+            limits,
+            slots: vec![[0; PAGE_TOKENS]; limits.pages],
+            live: BTreeMap::new(),
+            done: BTreeMap::new(),
+            cached: BTreeMap::new(),
+            computed: 0,
+        }
+    }
+
+    fn submit(&mut self, asked: &Asked) -> Result<Ticket, Refused> {
+        let ticket = self.core.submit(asked.submission())?;
+        self.live.insert(ticket, (Vec::new(), asked.max_new));
+        Ok(ticket)
+    }
+
+    fn cancel(&mut self, ticket: Ticket) {
+        self.core.end(ticket);
+        self.live.remove(&ticket);
+    }
+
+    fn step(&mut self) -> Step {
+        let step = self.core.plan(0);
+        for page in &step.wipe {
+            self.slots[page.0] = [0; PAGE_TOKENS];
+        }
+        let total: usize = step.work.iter().map(|work| work.tokens.len()).sum();
+        assert!(total <= self.limits.step_tokens.max(MIN_STEP_TOKENS), "over the budget");
+        assert!(step.work.len() <= self.limits.running.max(1));
+        self.computed += total;
+        self.cached.extend(step.started.iter().copied());
+        let mut seen = Vec::new();
+        let states: Vec<u64> = step.work.iter().map(|work| self.compute(work)).collect();
+        self.core.computed(&step);
+        for (work, state) in step.work.iter().zip(states) {
+            assert!(!seen.contains(&work.ticket), "twice in a step");
+            seen.push(work.ticket);
+            if !work.draws {
+                continue;
+            }
+            let (drawn, most) = self.live.get_mut(&work.ticket).unwrap();
+            if let Some(token) = draw(state) {
+                drawn.push(token);
+                if drawn.len() < *most {
+                    self.core.append(work.ticket, token);
+                    continue;
+                }
+            }
+            self.core.end(work.ticket);
+            let (drawn, _) = self.live.remove(&work.ticket).unwrap();
+            self.done.insert(work.ticket, drawn);
+        }
+        self.core.check();
+        step
+    }
+
+    /// The state after the last token of `work`.
+    fn compute(&mut self, work: &Work) -> u64 {
+        let (tokens, pages) = (self.core.tokens(work.ticket), self.core.pages(work.ticket));
+        let mut state = START;
+        for (position, token) in tokens.iter().enumerate().take(work.tokens.end) {
+            state = mix(state, *token);
+            let slot = &mut self.slots[pages[position / PAGE_TOKENS].0][position % PAGE_TOKENS];
+            if position < work.tokens.start {
+                assert_eq!(*slot, state, "the page of a token before is not its own");
+            } else {
+                assert_eq!(*slot, 0, "a page that was not wiped, or belongs to two");
+                *slot = state;
+            }
+        }
+        state
+    }
+
+    /// Steps until nothing is left, at most `steps`.
+    fn finish(&mut self, steps: usize) {
+        for _ in 0..steps {
+            if self.core.is_empty() {
+                // Nothing is computed, and what the last ones left is wiped.
+                assert!(self.step().work.is_empty());
+                return self.check_idle();
+            }
+            self.step();
+        }
+        panic!("{} requests are still there after {steps} steps", self.live.len());
+    }
+
+    fn check_idle(&self) {
+        let pool = self.core.pool();
+        assert_eq!((pool.users(), pool.available()), (0, pool.len()), "a page has leaked");
+        for (n, slots) in self.slots.iter().enumerate() {
+            let empty = *slots == [0; PAGE_TOKENS];
+            assert!(empty || !pool.is_free(PageId(n)), "page {n} is free and holds tokens");
+        }
+    }
+}
+
+fn limits(running: usize, pages: usize) -> Limits {
+    Limits { running, waiting: 1000, step_tokens: 16, pages }
+}
+
+/// A prompt of `count` tokens that begins as others of the same `kind` do.
+fn prompt(kind: u32, count: usize) -> Vec<u32> {
+    (0..count as u32).map(|n| 1 + kind * 100 + n % 97).collect()
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    (proptest::option::of(0u8..3), 0u8..3, 0u32..2, 1usize..140, 1usize..60).prop_map(
+        |(tenant, priority, kind, count, max_new)| Asked {
+            tenant,
+            priority,
+            prompt: prompt(kind, count),
+            max_new,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    /// The whole of it: whoever else is there, whenever each comes and goes, and however little room
+    /// there is, every answer is the one the model gives alone, and nothing is left behind.
+    #[test]
+    fn answers_do_not_depend_on_who_else_is_served_and_no_page_is_lost(
+        requests in proptest::collection::vec((asked(), 0usize..60, proptest::option::weighted(0.2, 0usize..40)), 1..14),
+        running in 1usize..6,
+        step_tokens in 1usize..40,
+        pages in 7usize..24,
+    ) {
+        let mut sim = Simulated::new(Limits { running, waiting: 100, step_tokens, pages });
+        let mut expected = BTreeMap::new();
+        let mut cancelled = Vec::new();
+        for step in 0..60 {
+            for (asked, _, leaves) in requests.iter().filter(|(_, arrival, _)| *arrival == step) {
+                let ticket = sim.submit(asked).unwrap();
+                expected.insert(ticket, asked.answer());
+                cancelled.extend(leaves.map(|leaves| (ticket, step + leaves)));
+            }
+            sim.step();
+            for (ticket, at) in &cancelled {
+                if *at == step && sim.live.contains_key(ticket) {
+                    sim.cancel(*ticket);
+                    sim.core.check();
+                    expected.remove(ticket);
+                }
+            }
+        }
+        // Even if each were alone, each token had a step of its own, and all were computed thrice.
+        let most: usize = requests.iter().map(|(a, ..)| a.prompt.len() + a.max_new).sum();
+        sim.finish(3 * most + 10);
+        for (ticket, answer) in expected {
+            prop_assert_eq!(&sim.done[&ticket], &answer);
+        }
+    }
+
+    #[test]
+    fn the_order_of_arrival_changes_no_answer(
+        requests in proptest::collection::vec(asked(), 2..8),
+        pages in 7usize..20,
+    ) {
+        let run = |order: &mut dyn Iterator<Item = &Asked>| {
+            let mut sim = Simulated::new(limits(3, pages));
+            let tickets: Vec<_> = order.map(|asked| sim.submit(asked).unwrap()).collect();
+            sim.finish(10_000);
+            tickets.iter().map(|ticket| sim.done[ticket].clone()).collect::<Vec<_>>()
+        };
+        let forwards = run(&mut requests.iter());
+        let mut backwards = run(&mut requests.iter().rev());
+        backwards.reverse();
+        prop_assert_eq!(forwards, backwards);
+    }
+}
+
+#[test]
+fn the_same_calls_give_the_same_steps() {
+    let run = || {
+        let mut sim = Simulated::new(limits(3, 12));
+        for n in 0..8 {
+            let tenant = (n % 3 > 0).then_some(n % 3);
+            sim.submit(&Asked::new(tenant, prompt(u32::from(n % 2), 20 + 9 * usize::from(n)), 40))
+                .unwrap();
+        }
+        (0..200).map(|_| format!("{:?}", sim.step())).collect::<Vec<_>>()
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_sequence_that_lost_its_pages_answers_as_if_it_had_not() {
+    // Room for the prompts of both, not for their answers.
+    let mut sim = Simulated::new(limits(2, 8));
+    let long = |kind| (0..).map(move |n| Asked::new(None, prompt(kind, 60 + n), 150));
+    // Two whose answers are long.
+    let all: Vec<_> =
+        (0..2).map(|kind| long(kind).find(|asked| asked.answer().len() > 100).unwrap()).collect();
+    let tickets: Vec<_> = all.iter().map(|asked| sim.submit(asked).unwrap()).collect();
+    let mut lost = false;
+    while !sim.core.is_empty() {
+        sim.step();
+        lost |= sim.live.contains_key(&tickets[1])
+            && !sim.live[&tickets[1]].0.is_empty()
+            && sim.core.pages(tickets[1]).is_empty();
+        assert!(sim.done.contains_key(&tickets[0]) || !sim.core.pages(tickets[0]).is_empty());
+    }
+    assert!(lost, "the test is too small: nothing was taken");
+    for (asked, ticket) in all.iter().zip(&tickets) {
+        assert_eq!(sim.done[ticket], asked.answer());
+    }
+}
+
+#[test]
+fn an_answer_goes_on_in_every_step_while_a_long_prompt_is_computed() {
+    let mut sim = Simulated::new(limits(4, 100));
+    let chatty = (0..).map(|n| Asked::new(None, prompt(n, 3), 200));
+    let chatty = { chatty }.find(|asked| asked.answer().len() > 100).unwrap();
+    let first = sim.submit(&chatty).unwrap();
+    sim.step();
+    let long = sim.submit(&Asked::new(None, prompt(9, 900), 5)).unwrap();
+    let mut steps = 0;
+    while sim.core.tokens(long).len() == 900 && !sim.done.contains_key(&long) {
+        let step = sim.step();
+        steps += 1;
+        assert!(step.work.iter().any(|work| work.ticket == first && work.draws));
+    }
+    assert_eq!(steps, 900 / 15, "fifteen of sixteen tokens of a step are the prompt's");
+}
+
+#[test]
+fn prompts_keep_a_quarter_of_a_step_that_answers_would_fill() {
+    let mut sim = Simulated::new(Limits { running: 20, waiting: 0, step_tokens: 8, pages: 99 });
+    let chatty = (0..).map(|n| Asked::new(None, prompt(n, 2), 90));
+    for asked in chatty.filter(|asked| asked.answer().len() == 90).take(12) {
+        sim.submit(&asked).unwrap();
+    }
+    while sim.cached.len() < 12 {
+        sim.step();
+    }
+    let long = sim.submit(&Asked::new(None, prompt(3, 64), 1)).unwrap();
+    let mut steps = 0;
+    while !sim.done.contains_key(&long) {
+        let work = sim.step().work;
+        let parts = work.iter().filter(|work| work.ticket == long).map(|work| work.tokens.len());
+        assert_eq!((parts.sum::<usize>(), work.len()), (2, 6 + 1), "step {steps}");
+        steps += 1;
+    }
+    assert_eq!(steps, 32);
+}
+
+// Fairness.
+
+/// Steps until `asked` is answered while others come all the time: `rivals(step)` come before each,
+/// as many as may wait.
+fn steps_among(asked: &Asked, waiting: usize, rivals: impl Fn(u32) -> Vec<Asked>) -> u32 {
+    let mut sim = Simulated::new(Limits { waiting, ..limits(4, 40) });
+    let mut ticket = None;
+    for step in 0..4000 {
+        if ticket.is_some_and(|ticket| sim.done.contains_key(&ticket)) {
+            return step - 20;
+        }
+        for rival in rivals(step) {
+            // One place is left to who is measured.
+            if sim.live.len() + 1 < 4 + waiting {
+                sim.submit(&rival).unwrap();
+            }
+        }
+        if step == 20 {
+            ticket = Some(sim.submit(asked).unwrap());
+        }
+        sim.step();
+    }
+    panic!("starved")
+}
+
+/// A request of 100 tokens of prompt with an answer of ten.
+fn patient(tenant: Option<u8>) -> Asked {
+    Asked::new(tenant, prompt(5, 100), 10)
+}
+
+#[test]
+fn one_tenants_flood_delays_another_by_no_more_than_its_share() {
+    // A thousand prompt tokens a step, all of one tenant, where a step has sixteen.
+    let flood = |step: u32| {
+        (0..10).map(|n| Asked::new(Some(1), prompt(step * 10 + n, 100), 2)).collect::<Vec<_>>()
+    };
+    let flooded = steps_among(&patient(Some(2)), 1000, flood);
+    // Half of 16 tokens a step for 100 tokens, ten steps for the answer, and those that were running.
+    assert!(flooded <= 100 / 8 + 10 + 4 * 8, "{flooded} steps");
+    let same = steps_among(&patient(Some(1)), 1000, flood);
+    assert!(same > 2 * flooded, "among its own it waits its turn: {same} steps");
+}
+
+#[test]
+fn new_callers_without_end_do_not_keep_an_old_one_from_its_turn() {
+    // Each is a caller of its own, and together they want twice what there is, and four times.
+    for (waiting, each) in [(4, 1), (20, 1), (20, 2), (60, 2)] {
+        let stream =
+            |step: u32| (0..each).map(|n| Asked::new(None, prompt(step + n, 30), 2)).collect();
+        let steps = steps_among(&patient(None), waiting, stream);
+        // Its share is one part of as many as there may be callers: 110 tokens at 16 a step, and as
+        // long again for those who were there before.
+        let callers = 4 + u32::try_from(waiting).unwrap();
+        assert!(steps <= 2 * 110 * callers / 16, "{steps} steps among {callers}");
+    }
+}
+
+#[test]
+fn a_priority_overtakes_the_callers_own_requests_up_to_its_lead_and_nobody_elses() {
+    let order = |asked: Vec<Asked>| {
+        let mut sim = Simulated::new(limits(1, 40));
+        let tickets: Vec<_> = asked.iter().map(|asked| sim.submit(asked).unwrap()).collect();
+        let mut order = Vec::new();
+        for _ in 0..5000 {
+            order.extend(sim.step().started.iter().map(|(ticket, _)| *ticket));
+        }
+        tickets.iter().map(|t| order.iter().position(|o| o == t).unwrap()).collect::<Vec<_>>()
+    };
+    let urgent = |tenant| Asked { priority: 1, ..Asked::new(tenant, prompt(1, 40), 2) };
+    let lead = PRIORITY_LEAD as usize;
+    let mut own = vec![Asked::new(Some(1), prompt(0, 40), 2); lead + 5];
+    own.push(urgent(Some(1)));
+    // Before it are `lead` and five; it overtakes those that came less than `lead` before it.
+    assert_eq!(order(own).pop(), Some(6));
+
+    let mut others: Vec<_> = (0..6).map(|n| Asked::new(Some(n), prompt(0, 40), 2)).collect();
+    others.push(Asked { priority: u8::MAX, ..Asked::new(Some(9), prompt(1, 40), 2) });
+    assert_eq!(order(others), [0, 1, 2, 3, 4, 5, 6]);
+}
+
+// Leaving.
+
+#[test]
+fn who_leaves_frees_its_pages_at_once_and_they_are_wiped_before_anything_is_computed() {
+    let mut sim = Simulated::new(limits(1, 10));
+    let first = sim.submit(&Asked::new(None, prompt(1, 200), 50)).unwrap();
+    for _ in 0..5 {
+        sim.step();
+    }
+    let held = sim.core.pages(first).to_vec();
+    assert_eq!(held.len(), 7);
+    let waits = sim.submit(&Asked::new(None, prompt(2, 200), 1)).unwrap();
+    sim.cancel(first);
+    assert_eq!(sim.core.pool().available(), 10);
+    let step = sim.step();
+    assert!(held.iter().all(|page| step.wipe.contains(page)));
+    assert_eq!(step.work.first().map(|work| work.ticket), Some(waits), "in the same step");
+    sim.cancel(waits);
+    sim.finish(1);
+}
+
+#[test]
+fn a_deadline_ends_a_request_wherever_it_is() {
+    let mut core = Core::new(limits(1, 10));
+    let mut submit = |deadline| {
+        let asked = Asked::new(None, prompt(1, 100), 5).submission();
+        core.submit(Submission { deadline, ..asked }).unwrap()
+    };
+    let (runs, waits, stays) = (submit(Some(10)), submit(Some(11)), submit(None));
+    let step = core.plan(9);
+    core.computed(&step);
+    assert!(step.expired.is_empty() && step.work[0].ticket == runs);
+    let step = core.plan(11);
+    assert_eq!(step.expired, [runs, waits]);
+    assert_eq!(step.work[0].ticket, stays);
+    assert!(!step.wipe.is_empty());
+}
+
+#[test]
+fn refuses_one_request_more_than_may_wait_and_what_would_never_fit() {
+    let mut core = Core::new(Limits { running: 2, waiting: 1, step_tokens: 16, pages: 4 });
+    let fits = Asked::new(None, prompt(1, 4 * PAGE_TOKENS - 5), 5);
+    let larger = Asked { max_new: 6, ..fits.clone() };
+    assert_eq!(core.submit(larger.submission()), Err(Refused::Size));
+    assert_eq!(core.submit(Asked::new(None, Vec::new(), 1).submission()), Err(Refused::Size));
+    let tickets = [(); 3].map(|()| core.submit(fits.submission()).unwrap());
+    assert_eq!(core.submit(fits.submission()), Err(Refused::Busy));
+    core.end(tickets[2]);
+    assert!(core.submit(fits.submission()).is_ok());
+}
+
+// The prefix cache.
+
+/// The numbers of tokens of each step of a request that comes when the others are done.
+fn shape(sim: &mut Simulated, asked: &Asked) -> (usize, Vec<usize>) {
+    let ticket = sim.submit(asked).unwrap();
+    let mut steps = Vec::new();
+    while !sim.core.is_empty() {
+        steps.push(sim.step().work.iter().map(|work| work.tokens.len()).sum());
+    }
+    (sim.cached[&ticket], steps)
+}
+
+#[test]
+fn a_tenants_prefix_is_computed_once_and_another_tenant_learns_nothing_of_it() {
+    let with = |tenant| Asked::new(tenant, prompt(1, 130), 6);
+    let alone = shape(&mut Simulated::new(limits(2, 40)), &with(Some(1)));
+    assert_eq!(alone.0, 0);
+
+    let mut sim = Simulated::new(limits(2, 40));
+    shape(&mut sim, &with(Some(1)));
+    // Four whole pages of 32 are reused, two tokens computed.
+    let (cached, steps) = shape(&mut sim, &with(Some(1)));
+    assert_eq!((cached, steps[0]), (128, 2));
+    for stranger in [Some(2), None] {
+        assert_eq!(shape(&mut sim, &with(stranger)), alone, "{stranger:?} sees a difference");
+    }
+    // Nothing of who has no tenant is kept, not for itself either.
+    assert_eq!(shape(&mut sim, &with(None)), alone);
+}
+
+#[test]
+fn what_others_have_cached_takes_no_room_from_a_request() {
+    let mut sim = Simulated::new(limits(2, 12));
+    let alone = shape(&mut sim, &Asked::new(None, prompt(2, 300), 6));
+    for kind in 3..6 {
+        shape(&mut sim, &Asked::new(Some(1), prompt(kind, 300), 1));
+    }
+    assert_eq!(shape(&mut sim, &Asked::new(None, prompt(2, 300), 6)), alone);
+    sim.finish(1);
+}
+
+#[test]
+fn at_least_the_last_token_of_a_prompt_is_computed() {
+    let mut sim = Simulated::new(limits(2, 40));
+    let whole = Asked::new(Some(1), prompt(1, 2 * PAGE_TOKENS), 4);
+    shape(&mut sim, &whole);
+    assert_eq!(shape(&mut sim, &whole).0, PAGE_TOKENS);
+}
+
+#[test]
+fn the_prefix_that_was_not_used_the_longest_goes_first() {
+    // Nine pages: three prefixes of three pages each fill them.
+    let mut sim = Simulated::new(limits(1, 10));
+    let with = |kind| Asked::new(Some(1), prompt(kind, 3 * PAGE_TOKENS + 1), 1);
+    for kind in [1, 2, 3] {
+        assert_eq!(shape(&mut sim, &with(kind)).0, 0);
+    }
+    assert_eq!(shape(&mut sim, &with(1)).0, 3 * PAGE_TOKENS, "used again: now the second goes");
+    shape(&mut sim, &with(4));
+    assert_eq!(shape(&mut sim, &with(3)).0, 3 * PAGE_TOKENS);
+    assert_eq!(shape(&mut sim, &with(1)).0, 3 * PAGE_TOKENS);
+    assert!(shape(&mut sim, &with(2)).0 < 3 * PAGE_TOKENS);
+}
+
+#[test]
+fn two_that_compute_the_same_prefix_at_once_end_up_with_the_same_pages() {
+    let mut sim = Simulated::new(Limits { step_tokens: 400, ..limits(2, 40) });
+    let asked = Asked::new(Some(1), prompt(1, 100), 50);
+    let tickets = [(); 2].map(|()| sim.submit(&asked).unwrap());
+    let step = sim.step();
+    assert_eq!(step.work.len(), 2);
+    let [a, b] = tickets.map(|ticket| sim.core.pages(ticket).to_vec());
+    assert_eq!(a[..3], b[..3]);
+    assert_ne!(a[3], b[3]);
+    sim.finish(200);
+    assert_eq!(sim.done[&tickets[0]], sim.done[&tickets[1]]);
+}
