@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use chrysalis_engine::{
-    CandleEngine, Engine as _, EngineOptions, Event, GenerateRequest, Input, Sampling,
+    CandleEngine, Engine as _, EngineOptions, Event, GenerateRequest, Input, Sampling, Scheduling,
 };
 use chrysalis_tests::{model, root};
 
@@ -169,6 +169,7 @@ pub(crate) fn request(prompt: &str, max_tokens: u32) -> GenerateRequest {
         logit_bias: Vec::new(),
         stop: Vec::new(),
         max_tokens,
+        scheduling: Scheduling::default(),
     }
 }
 

@@ -5,9 +5,7 @@
 //! ends. A page that was not wiped would also be wrong, not only readable: attention multiplies what
 //! lies behind the last token by zero, which makes no zero of an infinity.
 
-#[cfg(test)]
-use zeroize::Zeroize as _;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::kernels::{Halves, PAGE_TOKENS, Page, put};
 
@@ -67,7 +65,6 @@ impl Cache {
     }
 
     /// Overwrites `page` with zeros.
-    #[cfg(test)]
     pub(crate) fn wipe(&mut self, page: PageId) {
         if let Some(slab) = self.slabs.get_mut(page.0) {
             // The slices: of a vector it would also give up the length.

@@ -152,6 +152,11 @@ impl Decoder {
         Ok(self.logits(&x, &wanted))
     }
 
+    /// Lets the threads that compute work on `items`, each once.
+    pub(crate) fn share<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync) {
+        self.pool.chunks(items, 1, |_, items| items.iter_mut().for_each(&work));
+    }
+
     fn check(&self, segment: &Segment<'_>) -> Result<(), EngineError> {
         let Segment { tokens, before, pages, wanted } = *segment;
         let known = |id: &u32| usize::try_from(*id).is_ok_and(|id| id < self.sizes.vocab);

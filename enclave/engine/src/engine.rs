@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc as jobs;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
@@ -12,10 +13,12 @@ use zeroize::Zeroizing;
 use crate::defuse;
 use crate::error::{EngineError, ModelError, TemplateError};
 use crate::gguf::Gguf;
+use crate::kernels::PAGE_TOKENS;
 use crate::model::Model;
 use crate::request::{ChatMessage, Control, GenerateRequest, Generation, Input, Role};
 use crate::sampler::Sampler;
-use crate::scheduler::{Scheduler, Slot};
+use crate::schedule::Limits;
+use crate::scheduler::{PREFILL_CHUNK_TOKENS, Scheduler, Slot};
 use crate::sequence::Job;
 use crate::stop::StopMatcher;
 use crate::template::ChatTemplate;
@@ -25,28 +28,37 @@ use crate::{Engine, ModelInfo};
 /// How an engine serves.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Requests computed in turn; at least one.
+    /// Requests computed together; at least one.
     pub max_concurrent: usize,
     /// Requests that may wait behind them. One more is refused with [`EngineError::Busy`].
     pub max_waiting: usize,
     /// Most tokens of prompt and completion together; the model's own limit if that is less.
     pub context_tokens: u32,
+    /// Tokens whose keys and values are held at most, over all requests; what `max_concurrent` need if
+    /// none says less. With fewer, the youngest requests may have to wait for others midway. A context
+    /// is cut to it.
+    pub cache_tokens: Option<NonZeroUsize>,
     /// Threads that compute; as many as this process may run on if `None`.
     pub threads: Option<NonZeroUsize>,
     /// Draws the seed of a request that brings none.
     pub entropy: fn() -> u64,
+    /// The time that deadlines of requests are compared with.
+    pub clock: fn() -> Instant,
 }
 
 impl EngineOptions {
-    /// Four requests in turn, sixteen waiting, the model's own context, a thread for each processor.
+    /// Four requests together, sixteen waiting, the model's own context and room for it, a thread for
+    /// each processor.
     #[must_use]
     pub const fn new(entropy: fn() -> u64) -> Self {
         Self {
             max_concurrent: 4,
             max_waiting: 16,
             context_tokens: u32::MAX,
+            cache_tokens: None,
             threads: None,
             entropy,
+            clock: Instant::now,
         }
     }
 }
@@ -80,11 +92,14 @@ impl CandleEngine {
         let (model, mut text) = load(gguf, options.threads)?;
         let mut info = model.info().clone();
         info.context_tokens = info.context_tokens.min(options.context_tokens);
+        let limits = limits(&options, info.context_tokens);
+        let room = limits.pages.saturating_mul(PAGE_TOKENS);
+        info.context_tokens = info.context_tokens.min(u32::try_from(room).unwrap_or(u32::MAX));
         text.context = info.context_tokens;
-        let max_concurrent = options.max_concurrent.max(1);
         let (sender, receiver) = jobs::channel();
         let tokenizer = Arc::clone(&text.tokenizer);
-        let scheduler = Scheduler { model, tokenizer, jobs: receiver, max_concurrent };
+        let scheduler =
+            Scheduler { model, tokenizer, jobs: receiver, limits, clock: options.clock };
         let thread = std::thread::Builder::new()
             .name("chrysalis-engine".to_owned())
             .spawn(move || scheduler.run())
@@ -93,11 +108,26 @@ impl CandleEngine {
             info,
             text,
             slots: Arc::new(AtomicUsize::new(0)),
-            limit: max_concurrent.saturating_add(options.max_waiting),
+            limit: limits.running.saturating_add(limits.waiting),
             entropy: options.entropy,
             jobs: Some(sender),
             thread: Some(thread),
         })
+    }
+}
+
+/// What the scheduler may do for requests of up to `context` tokens.
+fn limits(options: &EngineOptions, context: u32) -> Limits {
+    let running = options.max_concurrent.max(1);
+    let context = usize::try_from(context).unwrap_or(usize::MAX);
+    let whole = context.div_ceil(PAGE_TOKENS).saturating_mul(running);
+    let held = options.cache_tokens.map_or(usize::MAX, |n| n.get().div_ceil(PAGE_TOKENS));
+    Limits {
+        running,
+        waiting: options.max_waiting,
+        // Of a step that many requests share, half is left for prompts.
+        step_tokens: PREFILL_CHUNK_TOKENS.max(running.saturating_mul(2)).min(MAX_STEP_TOKENS),
+        pages: whole.min(held),
     }
 }
 
@@ -129,7 +159,7 @@ impl Engine for CandleEngine {
     fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
         request.check(self.info.vocab)?;
         let slot = Slot::take(&self.slots, self.limit)?;
-        let GenerateRequest { input, sampling, logit_bias, stop, max_tokens } = request;
+        let GenerateRequest { input, sampling, logit_bias, stop, max_tokens, scheduling } = request;
         let prompt = self.text.prompt(&input)?;
         let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let max_tokens = max_tokens.min(self.info.context_tokens.saturating_sub(prompt_tokens));
@@ -147,6 +177,7 @@ impl Engine for CandleEngine {
         let control = Control::new(prompt_tokens);
         let job = Job {
             prompt,
+            scheduling,
             sampler: Sampler::new(&sampling, logit_bias, seed),
             stops: StopMatcher::new(stops),
             max_tokens,
@@ -161,7 +192,7 @@ impl Engine for CandleEngine {
 }
 
 impl Drop for CandleEngine {
-    /// Ends the thread. Requests in progress get [`EngineError::Stopped`] within one turn.
+    /// Ends the thread. Requests in progress get [`EngineError::Stopped`] within one step.
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
@@ -225,3 +256,7 @@ impl TextSide {
 fn utf8(bytes: &[u8], index: usize) -> Result<&str, EngineError> {
     core::str::from_utf8(bytes).map_err(|_| EngineError::NotUtf8 { index })
 }
+
+/// Most tokens of a step, however many requests there are: more are no faster, and each may need
+/// logits of the whole vocabulary.
+const MAX_STEP_TOKENS: usize = 256;

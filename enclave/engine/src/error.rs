@@ -300,6 +300,11 @@ pub enum EngineError {
         /// Most requests in progress and waiting.
         limit: usize,
     },
+    /// The deadline of the request has passed.
+    #[error(
+        "the deadline of the request has passed; try again when fewer requests are in progress"
+    )]
+    Expired,
     /// The engine was stopped.
     #[error("the engine was stopped; send the request to another worker")]
     Stopped,
@@ -380,6 +385,7 @@ impl EngineError {
             Self::StopTooLong { .. } => "E-STOP-BYTES",
             Self::StopNotUtf8 { .. } => "E-STOP-UTF8",
             Self::Busy { .. } => "E-ENGINE-BUSY",
+            Self::Expired => "E-ENGINE-DEADLINE",
             Self::Stopped => "E-ENGINE-STOPPED",
             Self::Compute { .. } => "E-ENGINE-COMPUTE",
         }

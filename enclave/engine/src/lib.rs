@@ -3,7 +3,7 @@
 //! It trusts the model file, whose bytes the caller has verified against the model root, to be the
 //! file the operator pinned, but not to be well formed: every length, shape and template in it is
 //! checked and refused with a typed error. It trusts nothing in a request. It never prints, logs or
-//! reads the clock, the environment or a file; an error never carries a byte of a prompt or of a
+//! reads the environment or a file, and the clock for deadlines only; an error never carries a byte of a prompt or of a
 //! completion.
 //!
 //! Prompt text, token ids, probabilities and completions held by this crate are wiped when dropped.
@@ -20,9 +20,8 @@
 //! # Limits of this version
 //!
 //! One CPU thread of scheduling over the threads of `kernels/pool.rs`. Llama-family models without
-//! experts, biases, or rope scaling other than `rope_freqs`; [`MAX_CONTEXT_TOKENS`] of context. No
-//! batching: concurrent requests take turns, token by token. Weights are copied as they are repacked:
-//! while a model loads, it is in memory twice.
+//! experts, biases, or rope scaling other than `rope_freqs`; [`MAX_CONTEXT_TOKENS`] of context. Weights
+//! are copied as they are repacked: while a model loads, it is in memory twice.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -46,9 +45,10 @@ mod error;
 mod gguf;
 mod kernels;
 mod model;
+#[cfg(any(test, feature = "testing"))]
+mod probe;
 mod request;
 mod sampler;
-#[cfg(test)]
 mod schedule;
 mod scheduler;
 mod sequence;
@@ -65,8 +65,9 @@ pub use model::MAX_CONTEXT_TOKENS;
 pub use request::{
     ChatMessage, Control, Event, FinishReason, GenerateRequest, Generation, Input, LogitBias,
     MAX_LOGIT_BIAS, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PENALTY, MAX_PROMPT_BYTES, MAX_STOP_BYTES,
-    MAX_STOPS, MAX_TEMPERATURE, Role, Sampling, TokenUsage,
+    MAX_STOPS, MAX_TEMPERATURE, Role, Sampling, Scheduling, TokenUsage,
 };
+pub use schedule::Tenant;
 pub use scheduler::PREFILL_CHUNK_TOKENS;
 pub use template::{MAX_RENDERED_BYTES, MAX_TEMPLATE_BYTES, TEMPLATE_FUEL};
 
@@ -79,7 +80,7 @@ pub trait Engine: Send + Sync {
     /// Checks, renders and tokenises `request`, and queues it. Returns at once with the number of
     /// prompt tokens and the stream of events; the work happens on the engine's own thread.
     ///
-    /// Dropping the receiver stops the work within one token (or one prefill chunk).
+    /// Dropping the receiver stops the work within one step.
     ///
     /// # Errors
     /// Every refusal that can be known before the first token: see [`EngineError`]. Later failures

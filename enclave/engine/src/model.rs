@@ -1,5 +1,4 @@
-//! The model: checks the verified file against what the decoder computes, loads it, and runs one
-//! sequence at a time.
+//! The model: checks the verified file against what the decoder computes, and loads it.
 //!
 //! A tensor or a setting that a loader does not know (biases, rope scaling) and ignores gives fluent
 //! but wrong text. So everything in the file must be something this module knows, with the shape the
@@ -10,14 +9,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use candle_core::quantized::GgmlDType;
-use zeroize::Zeroizing;
 
 use crate::ModelInfo;
-use crate::cache::{Cache, PageId};
-use crate::decoder::{Decoder, ROPE_FREQS, Segment, Sizes};
-use crate::error::{EngineError, ModelError};
+use crate::decoder::{Decoder, ROPE_FREQS, Sizes};
+use crate::error::ModelError;
 use crate::gguf::Gguf;
-use crate::kernels::PAGE_TOKENS;
 
 /// Weights, shared by every sequence.
 pub(crate) struct Model {
@@ -55,55 +51,8 @@ impl Model {
         &self.info
     }
 
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn decoder(&self) -> &Decoder {
+    pub(crate) const fn decoder(&self) -> &Arc<Decoder> {
         &self.decoder
-    }
-
-    /// A sequence with a cache of its own.
-    pub(crate) fn session(&self) -> Session {
-        let limit = usize::try_from(self.info.context_tokens).unwrap_or(usize::MAX);
-        let (decoder, cache) = (Arc::clone(&self.decoder), self.decoder.cache());
-        Session { decoder, cache, pages: Vec::new(), tokens: 0, limit }
-    }
-}
-
-/// One sequence and its key/value cache.
-pub(crate) struct Session {
-    decoder: Arc<Decoder>,
-    cache: Cache,
-    pages: Vec<PageId>,
-    tokens: usize,
-    limit: usize,
-}
-
-impl Session {
-    /// Tokens the context still holds.
-    pub(crate) const fn room(&self) -> usize {
-        self.limit.saturating_sub(self.tokens)
-    }
-
-    /// Appends `tokens` and returns the logits after the last of them.
-    pub(crate) fn feed(&mut self, tokens: &[u32]) -> Result<Zeroizing<Vec<f32>>, EngineError> {
-        let mut last = self.feed_for(tokens, 1)?;
-        last.pop().ok_or(EngineError::Compute { stage: "a step of no tokens" })
-    }
-
-    /// Appends `tokens` and returns the logits after each of the last `wanted`, in their order.
-    pub(crate) fn feed_for(
-        &mut self,
-        tokens: &[u32],
-        wanted: usize,
-    ) -> Result<Vec<Zeroizing<Vec<f32>>>, EngineError> {
-        if tokens.is_empty() || tokens.len() > self.room() {
-            return Err(EngineError::Compute { stage: "past the end of the context" });
-        }
-        let after = self.tokens.saturating_add(tokens.len());
-        self.pages.extend((self.pages.len()..after.div_ceil(PAGE_TOKENS)).map(PageId));
-        let segment = Segment { tokens, before: self.tokens, pages: &self.pages, wanted };
-        let logits = self.decoder.step(&mut self.cache, &[segment])?;
-        self.tokens = after;
-        Ok(logits)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Models that must be refused, and the sequence cache.
 
 use super::*;
+use crate::EngineError;
 use crate::testing::{Probe, TinyModel, text};
 
 fn refusal(file: &[u8]) -> ModelError {

@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
 
 use chrysalis_wire::SecretBytes;
 use tokio::sync::mpsc;
 
 use crate::error::EngineError;
+use crate::schedule::Tenant;
 
 /// One request.
 #[derive(Debug)]
@@ -22,6 +24,21 @@ pub struct GenerateRequest {
     pub stop: Vec<SecretBytes>,
     /// Most tokens to generate. Cut to what the context leaves.
     pub max_tokens: u32,
+    /// Whose turn it is when.
+    pub scheduling: Scheduling,
+}
+
+/// What a request is beside others. It changes when an answer comes, never the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scheduling {
+    /// Who asks. Requests of one tenant share what they are served, and what was computed of equal
+    /// prefixes of their prompts. Without one a request shares neither with anybody.
+    pub tenant: Option<Tenant>,
+    /// Higher ones overtake others of the same tenant; they take nothing from anybody else.
+    pub priority: u8,
+    /// When the answer is no longer wanted, by [`crate::EngineOptions::clock`]: then the request ends
+    /// with [`EngineError::Expired`], waiting or not.
+    pub deadline: Option<Instant>,
 }
 
 /// The prompt.
@@ -120,17 +137,19 @@ pub struct Control {
 #[derive(Debug)]
 struct Shared {
     prompt: u32,
+    cached: AtomicU32,
     completion: AtomicU32,
     cancelled: AtomicBool,
 }
 
 impl Control {
     pub(crate) fn new(prompt: u32) -> Self {
-        let (completion, cancelled) = (AtomicU32::new(0), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { prompt, completion, cancelled }) }
+        let (cached, completion) = (AtomicU32::new(0), AtomicU32::new(0));
+        let cancelled = AtomicBool::new(false);
+        Self { shared: Arc::new(Shared { prompt, cached, completion, cancelled }) }
     }
 
-    /// Stops the request within one token or one prefill chunk. Unlike dropping the receiver, the
+    /// Stops the request within one step. Unlike dropping the receiver, the
     /// stream still ends with [`Event::Finished`] and [`FinishReason::Cancelled`].
     pub fn cancel(&self) {
         self.shared.cancelled.store(true, Ordering::Relaxed);
@@ -140,11 +159,16 @@ impl Control {
     #[must_use]
     pub fn usage(&self) -> TokenUsage {
         let completion = self.shared.completion.load(Ordering::Relaxed);
-        TokenUsage { prompt: self.shared.prompt, cached: 0, completion }
+        let cached = self.shared.cached.load(Ordering::Relaxed);
+        TokenUsage { prompt: self.shared.prompt, cached, completion }
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.shared.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_cached(&self, tokens: u32) {
+        self.shared.cached.store(tokens, Ordering::Relaxed);
     }
 
     /// Counts one token; returns the new number.
@@ -185,7 +209,7 @@ pub enum FinishReason {
 pub struct TokenUsage {
     /// Tokens of the prompt, template included.
     pub prompt: u32,
-    /// Prompt tokens answered from a cache; this engine has none.
+    /// Tokens of the prompt that an earlier request of the same tenant had computed.
     pub cached: u32,
     /// Tokens drawn, the one that ended the turn included.
     pub completion: u32,

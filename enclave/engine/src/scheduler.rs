@@ -1,81 +1,190 @@
-//! The engine thread. It owns the model and computes for every request in turn: one token for each
-//! request that is generating, then one chunk of the oldest prompt. So a long prompt delays the others
-//! by one chunk per token, not by its length, and several long prompts do not add up.
+//! The engine thread. It owns the model and the pages, and does what the core (`schedule/`) decides:
+//! one step after the other, each of many requests together. Between two steps it takes new requests
+//! and lets go of those that nobody waits for.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
 
+use zeroize::Zeroizing;
+
+use crate::cache::Cache;
+use crate::decoder::Segment;
 use crate::error::EngineError;
 use crate::model::Model;
-use crate::sequence::{Job, Sequence, Turn};
+use crate::schedule::{Core, Limits, Refused, Step, Ticket, Work};
+use crate::sequence::{Job, Sequence};
 use crate::tokenizer::Tokenizer;
 
-/// State of the engine thread.
+/// What the engine thread starts with.
 pub(crate) struct Scheduler {
     pub(crate) model: Model,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) jobs: Receiver<Job>,
-    pub(crate) max_concurrent: usize,
+    pub(crate) limits: Limits,
+    pub(crate) clock: fn() -> Instant,
 }
 
 impl Scheduler {
     /// Works until every sender of jobs is gone, then fails what is left.
     pub(crate) fn run(self) {
-        let mut active: Vec<Sequence> = Vec::new();
-        // Bounded by the slots: see `Slot`.
-        let mut waiting: VecDeque<Job> = VecDeque::new();
+        let Self { model, tokenizer, jobs, limits, clock } = self;
+        let (core, cache) = (Core::new(limits), model.decoder().cache());
+        let sequences = BTreeMap::new();
+        let started = clock();
+        let mut serving =
+            Serving { model, tokenizer, limits, clock, started, core, cache, sequences };
+        let mut idle = true;
         loop {
-            if active.is_empty() && waiting.is_empty() {
-                match self.jobs.recv() {
-                    Ok(job) => waiting.push_back(job),
+            // Everything that was freed is wiped before the thread sleeps.
+            if idle {
+                match jobs.recv() {
+                    Ok(job) => serving.accept(job),
                     Err(_) => return,
                 }
             }
             loop {
-                match self.jobs.try_recv() {
-                    Ok(job) => waiting.push_back(job),
+                match jobs.try_recv() {
+                    Ok(job) => serving.accept(job),
                     Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => {
-                        let waiting = waiting.into_iter().map(|job| self.start(job));
-                        return active
-                            .into_iter()
-                            .chain(waiting)
-                            .for_each(|mut s| s.fail(EngineError::Stopped));
-                    }
+                    Err(TryRecvError::Disconnected) => return serving.stop(),
                 }
             }
-            // Who no longer waits gives the place back now, not when its turn would have come.
-            waiting.retain_mut(|job| {
-                let abandoned = job.is_abandoned();
-                if abandoned {
-                    job.cancel();
-                }
-                !abandoned
-            });
-            while active.len() < self.max_concurrent {
-                let Some(job) = waiting.pop_front() else { break };
-                active.push(self.start(job));
+            serving.drop_abandoned();
+            idle = serving.step();
+        }
+    }
+}
+
+/// Requests in progress, waiting and running.
+struct Serving {
+    model: Model,
+    tokenizer: Arc<Tokenizer>,
+    limits: Limits,
+    clock: fn() -> Instant,
+    started: Instant,
+    core: Core,
+    cache: Cache,
+    sequences: BTreeMap<Ticket, Sequence>,
+}
+
+/// What draws the next token of a sequence.
+struct Draw<'a> {
+    ticket: Ticket,
+    sequence: &'a mut Sequence,
+    logits: Zeroizing<Vec<f32>>,
+    token: Result<u32, EngineError>,
+}
+
+impl Serving {
+    fn accept(&mut self, job: Job) {
+        let (submission, mut sequence) = Sequence::new(job, self.started);
+        match self.core.submit(submission) {
+            Ok(ticket) => drop(self.sequences.insert(ticket, sequence)),
+            Err(Refused::Busy) => {
+                let limit = self.limits.running.saturating_add(self.limits.waiting);
+                sequence.fail(EngineError::Busy { limit });
             }
-            self.round(&mut active);
+            Err(Refused::Size) => {
+                sequence.fail(EngineError::Compute { stage: "more than the cache holds" });
+            }
         }
     }
 
-    fn start(&self, job: Job) -> Sequence {
-        Sequence::new(job, self.model.session())
-    }
-
-    fn round(&self, active: &mut Vec<Sequence>) {
-        let mut prefilled = false;
-        active.retain_mut(|sequence| {
-            let waits = sequence.is_prefilling() && !sequence.is_abandoned();
-            if waits && core::mem::replace(&mut prefilled, true) {
-                return true;
+    /// Who no longer waits gives its place and its pages back now, not when its turn would have come.
+    fn drop_abandoned(&mut self) {
+        let core = &mut self.core;
+        self.sequences.retain(|ticket, sequence| {
+            let abandoned = sequence.is_abandoned();
+            if abandoned {
+                core.end(*ticket);
+                sequence.cancel();
             }
-            sequence.turn(&self.tokenizer) == Turn::GoesOn
+            !abandoned
         });
     }
+
+    fn stop(mut self) {
+        self.sequences.values_mut().for_each(|sequence| sequence.fail(EngineError::Stopped));
+    }
+
+    /// One step; whether nothing is left.
+    fn step(&mut self) -> bool {
+        let step = self.core.plan(millis((self.clock)(), self.started));
+        step.wipe.iter().for_each(|page| self.cache.wipe(*page));
+        for (ticket, cached) in &step.started {
+            if let Some(sequence) = self.sequences.get(ticket) {
+                sequence.started(*cached);
+            }
+        }
+        for ticket in &step.expired {
+            self.end(*ticket, |sequence| sequence.fail(EngineError::Expired));
+        }
+        match self.compute(&step) {
+            Ok(logits) => {
+                self.core.computed(&step);
+                self.draw(&step, logits);
+            }
+            Err(error) => {
+                for work in &step.work {
+                    self.end(work.ticket, |sequence| sequence.fail(error.clone()));
+                }
+            }
+        }
+        self.core.is_empty() && step.work.is_empty()
+    }
+
+    /// The logits of each sequence of `step` that draws, in their order.
+    fn compute(&mut self, step: &Step) -> Result<Vec<Zeroizing<Vec<f32>>>, EngineError> {
+        let core = &self.core;
+        let segment = |work: &Work| Segment {
+            tokens: core.tokens(work.ticket).get(work.tokens.clone()).unwrap_or_default(),
+            before: work.tokens.start,
+            pages: core.pages(work.ticket),
+            wanted: usize::from(work.draws),
+        };
+        let batch: Vec<Segment<'_>> = step.work.iter().map(segment).collect();
+        self.model.decoder().step(&mut self.cache, &batch)
+    }
+
+    /// Draws the next tokens, all threads together, then passes them on in the order of arrival.
+    fn draw(&mut self, step: &Step, logits: Vec<Zeroizing<Vec<f32>>>) {
+        let drawing = step.work.iter().filter(|work| work.draws).map(|work| work.ticket);
+        let mut logits: BTreeMap<Ticket, _> = drawing.zip(logits).collect();
+        let known = self.tokenizer.len();
+        let draw = |(ticket, sequence): (&Ticket, _)| {
+            let (logits, token) = (logits.remove(ticket)?, Ok(0));
+            Some(Draw { ticket: *ticket, sequence, logits, token })
+        };
+        let mut draws: Vec<Draw<'_>> = self.sequences.iter_mut().filter_map(draw).collect();
+        self.model.decoder().share(&mut draws, |draw| {
+            // Embeddings may be padded with rows that are no tokens.
+            let logits = draw.logits.get(..known).unwrap_or(&draw.logits);
+            draw.token = draw.sequence.draw(logits);
+        });
+        let mut ended = Vec::new();
+        for Draw { ticket, sequence, token, .. } in draws {
+            match sequence.take(token, &self.tokenizer) {
+                Some(token) => self.core.append(ticket, token),
+                None => ended.push(ticket),
+            }
+        }
+        ended.into_iter().for_each(|ticket| self.end(ticket, |_| ()));
+    }
+
+    fn end(&mut self, ticket: Ticket, last: impl FnOnce(&mut Sequence)) {
+        self.core.end(ticket);
+        if let Some(mut sequence) = self.sequences.remove(&ticket) {
+            last(&mut sequence);
+        }
+    }
+}
+
+/// The time of the core: milliseconds since the engine started.
+pub(crate) fn millis(at: Instant, started: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(started).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// One of the places requests may hold, waiting or active. Freed on drop.
@@ -101,6 +210,6 @@ impl Drop for Slot {
     }
 }
 
-/// Prompt tokens computed at a time. The same for every request at any load, so that the same request
-/// gives the same logits whoever else is served.
+/// Tokens of a step of few requests: prompts are computed in parts of at most this many. It bounds how
+/// long a prompt delays the answers of others, and the buffers; results do not depend on it.
 pub const PREFILL_CHUNK_TOKENS: usize = 64;

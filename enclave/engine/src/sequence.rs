@@ -1,14 +1,16 @@
-//! One request in progress: prompt to prefill, then one token per step, through UTF-8 assembly and stop
-//! strings, to the receiver. A failure ends this request only.
+//! One request in progress: from logits to a token, through UTF-8 assembly and stop strings, to the
+//! receiver. A failure ends this request only.
+
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::error::EngineError;
-use crate::model::Session;
-use crate::request::{Control, Event, FinishReason};
+use crate::request::{Control, Event, FinishReason, Scheduling};
 use crate::sampler::Sampler;
-use crate::scheduler::{PREFILL_CHUNK_TOKENS, Slot};
+use crate::schedule::Submission;
+use crate::scheduler::{Slot, millis};
 use crate::stop::StopMatcher;
 use crate::tokenizer::Tokenizer;
 use crate::utf8::Utf8Stream;
@@ -16,6 +18,7 @@ use crate::utf8::Utf8Stream;
 /// What a request needs before it has a place in the schedule.
 pub(crate) struct Job {
     pub(crate) prompt: Zeroizing<Vec<u32>>,
+    pub(crate) scheduling: Scheduling,
     pub(crate) sampler: Sampler,
     pub(crate) stops: StopMatcher,
     pub(crate) max_tokens: u32,
@@ -25,54 +28,65 @@ pub(crate) struct Job {
     pub(crate) slot: Option<Slot>,
 }
 
-/// A scheduled request.
+/// A request that waits or runs. Its tokens are with the core of the scheduler.
 pub(crate) struct Sequence {
     job: Job,
-    session: Session,
-    /// Prompt tokens already computed.
-    prefilled: usize,
-    /// The token to feed next; `None` during prefill.
-    next: Option<u32>,
     utf8: Utf8Stream,
 }
 
-/// Whether a sequence goes on after a turn.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
-    GoesOn,
-    Ended,
-}
-
 impl Sequence {
-    pub(crate) fn new(job: Job, session: Session) -> Self {
-        Self { job, session, prefilled: 0, next: None, utf8: Utf8Stream::default() }
-    }
-
-    pub(crate) const fn is_prefilling(&self) -> bool {
-        self.next.is_none()
-    }
-
-    /// One prefill chunk or one token. Looks for cancellation first.
-    pub(crate) fn turn(&mut self, tokenizer: &Tokenizer) -> Turn {
-        let result = if self.is_abandoned() {
-            Ok(Some(FinishReason::Cancelled))
-        } else {
-            self.advance(tokenizer)
+    /// What the core is asked for, and the rest.
+    pub(crate) fn new(mut job: Job, started: Instant) -> (Submission, Self) {
+        let submission = Submission {
+            tenant: job.scheduling.tenant,
+            priority: job.scheduling.priority,
+            deadline: job.scheduling.deadline.map(|at| millis(at, started)),
+            prompt: std::mem::take(&mut job.prompt),
+            max_new: usize::try_from(job.max_tokens).unwrap_or(usize::MAX),
         };
-        match result {
-            Ok(None) => return Turn::GoesOn,
-            Ok(Some(reason)) => {
-                let usage = self.job.control.usage();
-                self.job.end(Event::Finished { reason, usage });
-            }
-            Err(error) => self.fail(error),
-        }
-        Turn::Ended
+        (submission, Self { job, utf8: Utf8Stream::default() })
     }
 
     /// Whether nobody waits for the answer.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.job.is_abandoned()
+        self.job.events.is_closed() || self.job.control.is_cancelled()
+    }
+
+    /// Notes how many tokens of the prompt were there already.
+    pub(crate) fn started(&self, cached: usize) {
+        self.job.control.set_cached(u32::try_from(cached).unwrap_or(u32::MAX));
+    }
+
+    /// The next token.
+    pub(crate) fn draw(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
+        self.job.sampler.draw(logits)
+    }
+
+    /// Counts the token that was drawn and sends its text; the token, if the answer goes on with it.
+    pub(crate) fn take(
+        &mut self,
+        drawn: Result<u32, EngineError>,
+        tokenizer: &Tokenizer,
+    ) -> Option<u32> {
+        let reason = match drawn {
+            // Its requester left while it was computed.
+            _ if self.is_abandoned() => FinishReason::Cancelled,
+            Err(error) => {
+                self.fail(error);
+                return None;
+            }
+            Ok(token) => match self.advance(token, tokenizer) {
+                None => return Some(token),
+                Some(reason) => reason,
+            },
+        };
+        self.finish(reason);
+        None
+    }
+
+    /// Ends a request that nobody waits for.
+    pub(crate) fn cancel(&mut self) {
+        self.finish(FinishReason::Cancelled);
     }
 
     /// Tells the receiver that the answer will not be completed.
@@ -80,40 +94,26 @@ impl Sequence {
         self.job.end(Event::Failed(error));
     }
 
-    fn advance(&mut self, tokenizer: &Tokenizer) -> Result<Option<FinishReason>, EngineError> {
-        let logits = match self.next {
-            Some(token) => self.session.feed(&[token])?,
-            None => {
-                let end =
-                    self.prefilled.saturating_add(PREFILL_CHUNK_TOKENS).min(self.job.prompt.len());
-                let chunk = self.job.prompt.get(self.prefilled..end).unwrap_or_default();
-                let logits = self.session.feed(chunk)?;
-                self.prefilled = end;
-                if end < self.job.prompt.len() {
-                    return Ok(None);
-                }
-                self.job.prompt = Zeroizing::new(Vec::new());
-                logits
-            }
-        };
-        // Embeddings may be padded with rows that are no tokens.
-        let known = logits.get(..tokenizer.len()).unwrap_or(&logits);
-        let token = self.job.sampler.draw(known)?;
+    fn finish(&mut self, reason: FinishReason) {
+        let usage = self.job.control.usage();
+        self.job.end(Event::Finished { reason, usage });
+    }
+
+    fn advance(&mut self, token: u32, tokenizer: &Tokenizer) -> Option<FinishReason> {
         let drawn = self.job.control.count_token();
         if tokenizer.ends_turn(token) {
             self.flush();
-            return Ok(Some(FinishReason::Stop));
+            return Some(FinishReason::Stop);
         }
         let text = self.utf8.push(tokenizer.bytes(token));
         if self.release(&text) {
-            return Ok(Some(FinishReason::Stop));
+            return Some(FinishReason::Stop);
         }
-        if drawn >= self.job.max_tokens || self.session.room() == 0 {
+        if drawn >= self.job.max_tokens {
             let stopped = self.flush();
-            return Ok(Some(if stopped { FinishReason::Stop } else { FinishReason::Length }));
+            return Some(if stopped { FinishReason::Stop } else { FinishReason::Length });
         }
-        self.next = Some(token);
-        Ok(None)
+        None
     }
 
     /// Passes text through the stop strings; whether one was reached.
@@ -142,17 +142,6 @@ impl Sequence {
 }
 
 impl Job {
-    /// Whether nobody waits for the answer.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.events.is_closed() || self.control.is_cancelled()
-    }
-
-    /// Ends a request whose turn never came.
-    pub(crate) fn cancel(&mut self) {
-        let usage = self.control.usage();
-        self.end(Event::Finished { reason: FinishReason::Cancelled, usage });
-    }
-
     fn end(&mut self, last: Event) {
         self.slot = None;
         self.send(last);

@@ -1,23 +1,18 @@
-//! Tiny generated models and a direct view of the logits, for tests. Not part of any binary: compiled
-//! for this crate's own tests and under the feature `testing` only. Panics on misuse, as a test should.
+//! Tiny generated models and readers of streams, for tests. Not part of any binary: compiled for this
+//! crate's own tests and under the feature `testing` only. Panics on misuse, as a test should.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::arithmetic_side_effects, clippy::missing_panics_doc)]
 
 use std::collections::HashMap;
 use std::io::Cursor;
-use std::num::NonZeroUsize;
 
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
-use crate::cache::{Cache, PageId};
-use crate::decoder::Segment;
-use crate::engine::{TextSide, load};
 use crate::error::EngineError;
-use crate::kernels::PAGE_TOKENS;
-use crate::model::{Model, Session};
+pub use crate::probe::{Probe, ProbeBatch, ProbeSession};
 use crate::request::{ChatMessage, Event, FinishReason, Generation, Input, Role, TokenUsage};
 use crate::tokenizer::byte_alphabet;
 
@@ -425,123 +420,4 @@ pub fn collect(mut generation: Generation) -> Collected {
         return Collected { deltas, end: Some(end) };
     }
     Collected { deltas, end: None }
-}
-
-/// A model without the engine around it: ids and logits.
-pub struct Probe {
-    model: Model,
-    text: TextSide,
-}
-
-impl Probe {
-    /// Loads a model as the engine does.
-    ///
-    /// # Errors
-    /// As [`crate::CandleEngine::load`].
-    pub fn load(gguf: &[u8]) -> Result<Self, EngineError> {
-        Self::load_with(gguf, None)
-    }
-
-    /// As [`Probe::load`], computed by `threads`.
-    ///
-    /// # Errors
-    /// As [`crate::CandleEngine::load`].
-    pub fn load_with(gguf: &[u8], threads: Option<NonZeroUsize>) -> Result<Self, EngineError> {
-        let (model, text) = load(gguf, threads)?;
-        Ok(Self { model, text })
-    }
-
-    /// The prompt's token ids, as the engine computes them.
-    ///
-    /// # Errors
-    /// As [`crate::Engine::generate`].
-    pub fn ids(&self, input: &Input) -> Result<Vec<u32>, EngineError> {
-        self.text.prompt(input).map(|ids| ids.to_vec())
-    }
-
-    /// Bytes the ids decode to.
-    #[must_use]
-    pub fn decode(&self, ids: &[u32]) -> Vec<u8> {
-        ids.iter().flat_map(|id| self.text.tokenizer.bytes(*id)).copied().collect()
-    }
-
-    /// `count` empty sequences over one cache.
-    #[must_use]
-    pub fn batch(&self, count: usize) -> ProbeBatch<'_> {
-        let (cache, sequences) = (self.model.decoder().cache(), vec![(Vec::new(), 0); count]);
-        ProbeBatch { model: &self.model, cache, sequences, pages: 0 }
-    }
-
-    /// A new sequence with an empty cache.
-    #[must_use]
-    pub fn session(&self) -> ProbeSession {
-        ProbeSession(self.model.session())
-    }
-}
-
-/// Sequences that share the pages of one cache and are computed in common steps.
-pub struct ProbeBatch<'a> {
-    model: &'a Model,
-    cache: Cache,
-    /// Pages and tokens of each.
-    sequences: Vec<(Vec<PageId>, usize)>,
-    pages: usize,
-}
-
-impl ProbeBatch<'_> {
-    /// One step: appends tokens to some sequences, each named once. Logits after each of the tokens.
-    ///
-    /// # Errors
-    /// [`EngineError::Compute`] for a token that the model does not have.
-    ///
-    /// # Panics
-    /// If a sequence is not there.
-    pub fn step(&mut self, new: &[(usize, &[u32])]) -> Result<Vec<Vec<Vec<f32>>>, EngineError> {
-        for (sequence, tokens) in new {
-            let (pages, before) = &mut self.sequences[*sequence];
-            while pages.len() * PAGE_TOKENS < *before + tokens.len() {
-                pages.push(PageId(self.pages));
-                self.pages += 1;
-            }
-        }
-        let mut batch = Vec::new();
-        for (sequence, tokens) in new {
-            let (pages, before) = &self.sequences[*sequence];
-            batch.push(Segment { tokens, before: *before, pages, wanted: tokens.len() });
-        }
-        let mut logits = self.model.decoder().step(&mut self.cache, &batch)?.into_iter();
-        Ok(new
-            .iter()
-            .map(|(sequence, tokens)| {
-                self.sequences[*sequence].1 += tokens.len();
-                logits.by_ref().take(tokens.len()).map(|row| row.to_vec()).collect()
-            })
-            .collect())
-    }
-}
-
-/// One sequence, fed by hand.
-pub struct ProbeSession(Session);
-
-impl ProbeSession {
-    /// Appends `tokens` in chunks of `chunk`; the logits after the last.
-    ///
-    /// # Errors
-    /// [`EngineError::Compute`] past the end of the context.
-    pub fn feed(&mut self, tokens: &[u32], chunk: usize) -> Result<Vec<f32>, EngineError> {
-        let mut logits = Vec::new();
-        for part in tokens.chunks(chunk) {
-            logits = self.0.feed(part)?.to_vec();
-        }
-        Ok(logits)
-    }
-
-    /// Appends `tokens`; the logits after each of them.
-    ///
-    /// # Errors
-    /// [`EngineError::Compute`] past the end of the context.
-    pub fn feed_each(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, EngineError> {
-        let logits = self.0.feed_for(tokens, tokens.len())?;
-        Ok(logits.iter().map(|row| row.to_vec()).collect())
-    }
 }

@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use chrysalis_engine::testing::{Collected, IM_END, Probe, TinyModel, chat, collect, text};
 use chrysalis_engine::{
     CandleEngine, Engine, EngineError, EngineOptions, Event, FinishReason, GenerateRequest, Input,
     LogitBias, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOPS,
-    ModelError, PREFILL_CHUNK_TOKENS, Role, Sampling, TemplateError,
+    ModelError, PREFILL_CHUNK_TOKENS, Role, Sampling, Scheduling, TemplateError, Tenant,
 };
 
 fn engine(model: &TinyModel) -> CandleEngine {
@@ -22,6 +23,7 @@ fn request(input: Input, max_tokens: u32) -> GenerateRequest {
         logit_bias: Vec::new(),
         stop: Vec::new(),
         max_tokens,
+        scheduling: Scheduling::default(),
     }
 }
 
@@ -150,7 +152,83 @@ fn answers_are_the_same_alone_and_among_others() {
     assert_eq!(alone, together);
 }
 
+fn hot(prompt: &str, seed: u64, tenant: Option<Tenant>) -> GenerateRequest {
+    GenerateRequest {
+        sampling: Sampling { temperature: 1.5, top_p: 0.95, top_k: None, seed: Some(seed) },
+        scheduling: Scheduling { tenant, ..Scheduling::default() },
+        ..request(text(prompt), 60)
+    }
+}
+
+#[test]
+fn answers_are_the_same_when_there_is_room_for_few_and_some_lose_their_pages() {
+    let file = TinyModel::random(7).context(200).build();
+    let prompts: Vec<String> = (0..6).map(|n| format!("prompt {n} ").repeat(n + 1)).collect();
+    let seeded = || prompts.iter().zip(0..);
+    let alone = CandleEngine::load(&file, EngineOptions::new(|| 0)).unwrap();
+    let alone: Vec<_> =
+        seeded().map(|(prompt, seed)| answer(&alone, hot(prompt, seed, None)).text()).collect();
+    // Pages for one request of the largest size and a little of others.
+    let options = EngineOptions {
+        max_concurrent: 6,
+        cache_tokens: NonZeroUsize::new(224),
+        ..EngineOptions::new(|| 0)
+    };
+    let engine = CandleEngine::load(&file, options).unwrap();
+    for _ in 0..3 {
+        let all: Vec<_> =
+            seeded().map(|(p, seed)| engine.generate(hot(p, seed, None)).unwrap()).collect();
+        let all: Vec<_> = all.into_iter().map(|generation| collect(generation).text()).collect();
+        assert_eq!(all, alone);
+    }
+}
+
+#[test]
+fn a_request_that_fails_changes_no_answer_beside_it() {
+    let engine = engine(&TinyModel::random(1).poisoned(b'!'));
+    let alone = answer(&engine, hot("fine", 3, None)).text();
+    for _ in 0..5 {
+        let beside = engine.generate(hot("fine", 3, None)).unwrap();
+        let broken = answer(&engine, request(text("boom!"), 5));
+        assert_eq!(broken.end, Some(Err(EngineError::Compute { stage: "finite logits" })));
+        assert_eq!(collect(beside).text(), alone);
+    }
+}
+
+#[test]
+fn a_tenant_gets_its_prefix_from_the_cache_with_the_same_answer_and_nobody_else_does() {
+    let engine = engine(&TinyModel::random(3).context(400));
+    let prompt = "what was said before ".repeat(8);
+    let ask = |tenant| {
+        let got = answer(&engine, hot(&prompt, 5, tenant));
+        let (_, usage) = got.end.clone().unwrap().unwrap();
+        (got.text(), usage.cached)
+    };
+    let [ours, theirs] = [Some(Tenant([1; 32])), Some(Tenant([2; 32]))];
+    let (text, cached) = ask(ours);
+    assert_eq!(cached, 0);
+    // 168 bytes are 168 tokens: five whole pages.
+    assert_eq!(ask(ours), (text.clone(), 160));
+    for stranger in [theirs, None, None] {
+        assert_eq!(ask(stranger), (text.clone(), 0), "{stranger:?}");
+    }
+    assert_eq!(ask(theirs).1, 160, "its own");
+}
+
 // Taking turns.
+
+#[test]
+fn a_request_past_its_deadline_ends_and_the_others_go_on() {
+    let engine = engine(&TinyModel::endless(&["x", "y"]).context(4000));
+    let other = engine.generate(hello(200)).unwrap();
+    let scheduling = Scheduling { deadline: Some(Instant::now()), ..Scheduling::default() };
+    let late = answer(&engine, GenerateRequest { scheduling, ..hello(3000) });
+    assert_eq!(late.end, Some(Err(EngineError::Expired)));
+    let deadline = Some(Instant::now() + Duration::from_secs(3600));
+    let scheduling = Scheduling { deadline, ..Scheduling::default() };
+    let early = answer(&engine, GenerateRequest { scheduling, ..hello(20) });
+    assert_eq!((completion(&early), completion(&collect(other))), (20, 200));
+}
 
 #[test]
 fn a_short_request_finishes_while_a_long_one_runs() {

@@ -14,7 +14,7 @@ use std::time::Instant;
 use chrysalis_engine::testing::{Probe, chat, collect, text};
 use chrysalis_engine::{
     CandleEngine, Engine, EngineOptions, GenerateRequest, Input, PREFILL_CHUNK_TOKENS, Role,
-    Sampling,
+    Sampling, Scheduling,
 };
 use real::{argmax, model};
 use serde::Deserialize;
@@ -144,6 +144,7 @@ fn the_engine_streams_the_tokens_of_the_reference() {
         logit_bias: Vec::new(),
         stop: Vec::new(),
         max_tokens: 8,
+        scheduling: Scheduling::default(),
     };
     let got = collect(engine.generate(request).unwrap());
     let ids: Vec<u32> = case.steps.iter().take(8).map(|step| step[0].0).collect();

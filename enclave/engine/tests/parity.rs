@@ -261,6 +261,25 @@ fn logits_have_the_same_bits_alone_and_in_a_step_with_others() {
     }
 }
 
+#[test]
+fn logits_have_the_same_bits_behind_pages_that_another_sequence_computed() {
+    for dtype in [GgmlDType::F32, GgmlDType::Q4_1, GgmlDType::Q6K] {
+        let file = TinyModel::random(9).quantised(dtype).build();
+        let probe = Probe::load(&file).unwrap();
+        let ids = ids(POSITIONS);
+        let expected = probe.session().feed_each(&ids).unwrap();
+        let mut batch = probe.batch(1);
+        // In two steps, and the second sequence in others.
+        batch.step(&[(0, &ids[..50])]).unwrap();
+        batch.step(&[(0, &ids[50..])]).unwrap();
+        for pages in [1, 3] {
+            let before = batch.share(0, pages);
+            let got = batch.step(&[(1 + pages / 2, &ids[before..])]).unwrap().remove(0);
+            assert_eq!(bits(&expected[before..]), bits(&got), "{dtype:?}, {pages} pages");
+        }
+    }
+}
+
 fn bits(logits: &[Vec<f32>]) -> Vec<Vec<u32>> {
     logits.iter().map(|row| row.iter().map(|logit| logit.to_bits()).collect()).collect()
 }

@@ -116,6 +116,9 @@ pub fn job(
             .collect(),
         stop: std::mem::take(&mut request.stop).into_iter().map(|s| s.into_secret()).collect(),
         max_tokens,
+        // A sealed request does not say who sent it, nor does its connection: a proxy's carries many
+        // callers. So each is a tenant of its own, and nothing of its prompt is kept for another.
+        scheduling: engine::Scheduling::default(),
     })
 }
 
@@ -132,7 +135,7 @@ const fn role(role: Role) -> engine::Role {
 pub fn engine_error(error: &engine::EngineError) -> ApiError {
     use engine::EngineError as E;
     match error {
-        E::Busy { .. } => ApiError::overloaded(),
+        E::Busy { .. } | E::Expired => ApiError::overloaded(),
         E::PromptTooLong { got, limit } => ApiError::context_length_exceeded(*limit, *got),
         E::Stopped | E::Compute { .. } | E::Model(_) => ApiError::internal(),
         // What is left is about the request; these messages hold numbers, never text of it.

@@ -33,7 +33,7 @@ use crate::cache::PageId;
 /// It must be a secret of the tenant or be derived from one that was verified; a name that another can
 /// say would let it probe what this one asks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Tenant(pub(crate) [u8; 32]);
+pub struct Tenant(pub [u8; 32]);
 
 /// It may be a secret.
 impl ::core::fmt::Debug for Tenant {

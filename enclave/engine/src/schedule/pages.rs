@@ -16,7 +16,11 @@ use crate::cache::PageId;
 
 /// What is known about every page.
 pub(crate) struct PagePool {
+    /// How many there are.
+    count: usize,
+    /// Those that were ever used.
     pages: Vec<Entry>,
+    /// Those of them that are free.
     free: BTreeSet<PageId>,
     /// Pages nobody uses whose tokens are known, in the order in which they go.
     idle: BTreeSet<(u64, PageId)>,
@@ -48,8 +52,9 @@ impl PagePool {
     /// A pool of `count` free pages.
     pub(crate) fn new(count: usize) -> Self {
         Self {
-            pages: core::iter::repeat_with(Entry::default).take(count).collect(),
-            free: (0..count).map(PageId).collect(),
+            count,
+            pages: Vec::new(),
+            free: BTreeSet::new(),
             idle: BTreeSet::new(),
             index: HashMap::new(),
             unwiped: Vec::new(),
@@ -59,20 +64,26 @@ impl PagePool {
 
     /// Pages there are.
     pub(crate) const fn len(&self) -> usize {
-        self.pages.len()
+        self.count
     }
 
     /// Pages that can be taken: free ones, and those kept for a prefix that may come again.
     pub(crate) fn available(&self) -> usize {
-        self.free.len().saturating_add(self.idle.len())
+        let unused = self.count.saturating_sub(self.pages.len());
+        unused.saturating_add(self.free.len()).saturating_add(self.idle.len())
     }
 
     /// A page for one user, the lowest free one, so that memory grows only when it must. `None` if
     /// every page is used.
     pub(crate) fn take(&mut self) -> Option<PageId> {
         if self.free.is_empty() {
-            let (_, page) = self.idle.pop_first()?;
-            self.forget(page);
+            if self.pages.len() < self.count {
+                self.free.insert(PageId(self.pages.len()));
+                self.pages.push(Entry::default());
+            } else {
+                let (_, page) = self.idle.pop_first()?;
+                self.forget(page);
+            }
         }
         let page = self.free.pop_first()?;
         self.pages.get_mut(page.0)?.users = 1;
@@ -169,7 +180,7 @@ impl PagePool {
     /// Whether a page is free: neither used nor kept.
     #[cfg(test)]
     pub(crate) fn is_free(&self, page: PageId) -> bool {
-        self.free.contains(&page)
+        page.0 >= self.pages.len() || self.free.contains(&page)
     }
 
     /// Users of all pages together.
