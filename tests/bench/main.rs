@@ -2,6 +2,7 @@
 //! between candidates that took turns within one run. It trusts nothing and decides nothing; speed
 //! is never asserted by a test.
 
+mod callers;
 mod contest;
 mod devices;
 mod engine;
@@ -65,6 +66,8 @@ enum Format {
 enum Section {
     /// The engine against llama.cpp.
     Engine,
+    /// Many callers of one engine against one.
+    Callers,
     /// Verifying and unsealing against a plain read and this CPU's rates.
     Vault,
     /// Appraising a GPU against the signatures in its evidence.
@@ -88,6 +91,9 @@ fn main() -> Result<()> {
     let mut machine = Machine::here();
     if wanted(Section::Engine) {
         comparisons.extend(engine::measure(rounds, cli.contest_seconds, &mut machine)?);
+    }
+    if wanted(Section::Callers) {
+        comparisons.extend(callers::measure(rounds)?);
     }
     if wanted(Section::Vault) {
         comparisons.extend(vault::measure(rounds)?);
