@@ -53,6 +53,7 @@ impl From<ChatRequest> for InferenceRequest {
             stream: options.stream,
             include_usage: options.include_usage,
             include_obfuscation: options.include_obfuscation,
+            cache_key: options.cache_key,
         }
     }
 }
@@ -119,6 +120,7 @@ const FIELDS: Fields = Fields {
         "stream_options",
         "n",
         "user",
+        "prompt_cache_key",
         "logprobs",
         "response_format",
         "frequency_penalty",
@@ -135,7 +137,6 @@ const FIELDS: Fields = Fields {
         "modalities",
         "parallel_tool_calls",
         "prediction",
-        "prompt_cache_key",
         "reasoning_effort",
         "repetition_penalty",
         "safety_identifier",

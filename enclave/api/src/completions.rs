@@ -51,6 +51,7 @@ impl From<CompletionRequest> for InferenceRequest {
             stream: options.stream,
             include_usage: options.include_usage,
             include_obfuscation: options.include_obfuscation,
+            cache_key: options.cache_key,
         }
     }
 }
@@ -71,6 +72,7 @@ const FIELDS: Fields = Fields {
         "best_of",
         "echo",
         "user",
+        "prompt_cache_key",
         "logprobs",
         "frequency_penalty",
         "presence_penalty",

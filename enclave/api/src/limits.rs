@@ -48,6 +48,11 @@ pub const MAX_STOP_BYTES: usize = 64;
 pub const MAX_MODEL_BYTES: usize = 128;
 /// Longest `user` value, in bytes. It is accepted and ignored.
 pub const MAX_USER_BYTES: usize = 256;
+/// Shortest `prompt_cache_key`, in bytes: who can guess it learns what its owner asked before. That
+/// many hexadecimal digits are 128 bits.
+pub const MIN_CACHE_KEY_BYTES: usize = 32;
+/// Longest `prompt_cache_key`, in bytes.
+pub const MAX_CACHE_KEY_BYTES: usize = 256;
 /// Most fields of any object.
 pub const MAX_FIELDS: usize = 64;
 /// Longest field name an error repeats.

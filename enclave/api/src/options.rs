@@ -3,8 +3,8 @@
 
 use crate::json::{Fields, Object, Value};
 use crate::limits::{
-    Limits, MAX_LOGIT_BIAS, MAX_MODEL_BYTES, MAX_PENALTY, MAX_STOP_BYTES, MAX_STOPS,
-    MAX_TEMPERATURE, MAX_TOP_K, MAX_USER_BYTES,
+    Limits, MAX_CACHE_KEY_BYTES, MAX_LOGIT_BIAS, MAX_MODEL_BYTES, MAX_PENALTY, MAX_STOP_BYTES,
+    MAX_STOPS, MAX_TEMPERATURE, MAX_TOP_K, MAX_USER_BYTES, MIN_CACHE_KEY_BYTES,
 };
 use crate::refusal::RequestError;
 use crate::request::{LogitBias, Sampling};
@@ -21,6 +21,7 @@ pub(crate) struct Options {
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
     pub(crate) include_obfuscation: bool,
+    pub(crate) cache_key: Option<Prompt>,
 }
 
 impl Options {
@@ -37,6 +38,7 @@ impl Options {
             stream,
             include_usage,
             include_obfuscation,
+            cache_key: object.optional("prompt_cache_key").map(|v| cache_key(&v)).transpose()?,
         })
     }
 }
@@ -62,6 +64,16 @@ fn defaults_only(object: &Object<'_>) -> Result<(), RequestError> {
         user.short_prompt(MAX_USER_BYTES)?;
     }
     response_format(object)
+}
+
+/// A secret that prompts share what was computed of them under.
+fn cache_key(value: &Value<'_>) -> Result<Prompt, RequestError> {
+    let key = value.short_prompt(MAX_CACHE_KEY_BYTES)?;
+    if key.len() < MIN_CACHE_KEY_BYTES {
+        let allowed = "a random secret of 32 bytes or more: who guesses it learns of your prompts";
+        return Err(RequestError::UnsupportedValue { param: value.path(), allowed });
+    }
+    Ok(key)
 }
 
 fn response_format(object: &Object<'_>) -> Result<(), RequestError> {

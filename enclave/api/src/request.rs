@@ -39,6 +39,9 @@ pub struct InferenceRequest {
     pub include_usage: bool,
     /// Whether pieces of a stream carry a field of random length.
     pub include_obfuscation: bool,
+    /// `prompt_cache_key`: requests with the same secret share what was computed of equal beginnings
+    /// of their prompts, and nobody else does. It changes no answer.
+    pub cache_key: Option<Prompt>,
 }
 
 /// What the model is to answer or continue.

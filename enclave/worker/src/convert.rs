@@ -1,6 +1,8 @@
 //! Between the API's types, the engine's types and the manifest's limits.
 
-use chrysalis_api::{ApiError, Endpoint, ErrorKind, InferenceRequest, Input, Limits, Role, limits};
+use chrysalis_api::{
+    ApiError, Endpoint, ErrorKind, InferenceRequest, Input, Limits, Prompt, Role, limits,
+};
 use chrysalis_channel::PathId;
 use chrysalis_engine as engine;
 use chrysalis_wire::{Digest, InnerRequest, WorkerManifest};
@@ -116,11 +118,22 @@ pub fn job(
             .collect(),
         stop: std::mem::take(&mut request.stop).into_iter().map(|s| s.into_secret()).collect(),
         max_tokens,
-        // A sealed request does not say who sent it, nor does its connection: a proxy's carries many
-        // callers. So each is a tenant of its own, and nothing of its prompt is kept for another.
-        scheduling: engine::Scheduling::default(),
+        scheduling: engine::Scheduling {
+            tenant: request.cache_key.as_ref().map(tenant),
+            ..engine::Scheduling::default()
+        },
     })
 }
+
+/// A sealed request does not say who sent it, nor does its connection: a proxy's carries many callers.
+/// So a tenant is who knows the key that stands in the request; without one each request is a tenant
+/// of its own, and nothing of its prompt is kept.
+fn tenant(key: &Prompt) -> engine::Tenant {
+    let hash = Sha256::new_with_prefix(TENANT_DOMAIN).chain_update(key.expose());
+    engine::Tenant(hash.finalize().into())
+}
+
+const TENANT_DOMAIN: &[u8] = b"chrysalis tenant/1\0";
 
 const fn role(role: Role) -> engine::Role {
     match role {

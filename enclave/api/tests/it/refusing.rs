@@ -1,8 +1,8 @@
 //! What is refused, with which code and about which field.
 
 use chrysalis_api::limits::{
-    MAX_CONTENT_PARTS, MAX_FIELDS, MAX_LOGIT_BIASES, MAX_MODEL_BYTES, MAX_STOP_BYTES,
-    MAX_USER_BYTES,
+    MAX_CACHE_KEY_BYTES, MAX_CONTENT_PARTS, MAX_FIELDS, MAX_LOGIT_BIASES, MAX_MODEL_BYTES,
+    MAX_STOP_BYTES, MAX_USER_BYTES, MIN_CACHE_KEY_BYTES,
 };
 use chrysalis_api::{ApiError, Endpoint, InferenceRequest};
 
@@ -264,6 +264,20 @@ fn refuses_a_user_value_one_byte_too_long() {
     let of = |n| chat_with(&format!(r#","user":"{}""#, "u".repeat(n)));
     assert!(of(MAX_USER_BYTES).is_ok());
     refused(of(MAX_USER_BYTES + 1), "string_above_max_length", "user");
+}
+
+#[test]
+fn refuses_a_cache_key_that_could_be_guessed_and_one_a_byte_too_long() {
+    let of = |n| chat_with(&format!(r#","prompt_cache_key":"{}""#, "k".repeat(n)));
+    let key = of(MIN_CACHE_KEY_BYTES).unwrap().cache_key.unwrap();
+    assert_eq!(key.expose(), "k".repeat(MIN_CACHE_KEY_BYTES));
+    refused(of(MIN_CACHE_KEY_BYTES - 1), "unsupported_value", "prompt_cache_key");
+    assert!(of(MAX_CACHE_KEY_BYTES).is_ok());
+    refused(of(MAX_CACHE_KEY_BYTES + 1), "string_above_max_length", "prompt_cache_key");
+    let completion = |key| completion(&format!(r#"{{"model":"m","prompt":"p"{key}}}"#)).unwrap();
+    assert!(completion(r#","prompt_cache_key":null"#).cache_key.is_none());
+    let key = format!(r#","prompt_cache_key":"{}""#, "k".repeat(MIN_CACHE_KEY_BYTES));
+    assert!(completion(&key).cache_key.is_some());
 }
 
 #[test]

@@ -106,6 +106,30 @@ async fn stops_at_the_tokens_the_header_pays_for_when_the_request_names_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_is_reused_and_billed_as_such_for_who_knows_the_key_and_nobody_else() {
+    let model = TinyModel::endless(&["ab", "cd"]).context(4096);
+    let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
+    let prompt = "what was said before ".repeat(10);
+    let json = chat(&prompt).replace("\"stream\"", "\"max_tokens\":4,\"stream\"");
+    let keyed = |key: char| {
+        let key = format!("\"prompt_cache_key\":\"{}\",\"stream\"", key.to_string().repeat(32));
+        json.replace("\"stream\"", &key)
+    };
+    let mut seen = Vec::new();
+    for (id, json) in
+        (1..).zip([keyed('a'), keyed('a'), keyed('b'), json.clone(), json.clone(), keyed('a')])
+    {
+        let signed = receipt(&rig.ask(id, &json).await);
+        let usage = &signed.receipt().usage;
+        assert_eq!(usage.completion, 4);
+        seen.push(usage.cached);
+    }
+    let cached = seen[1];
+    assert!(cached >= 192, "six pages of 32 tokens: {cached}");
+    assert_eq!(seen, [0, cached, 0, 0, 0, cached]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refuses_evidence_it_did_not_produce() {
     let rig = Rig::saying(&["ok"]).await;
     let inner = chrysalis_wire::InnerRequest {
