@@ -154,7 +154,13 @@ fn answers_are_the_same_alone_and_among_others() {
 
 fn hot(prompt: &str, seed: u64, tenant: Option<Tenant>) -> GenerateRequest {
     GenerateRequest {
-        sampling: Sampling { temperature: 1.5, top_p: 0.95, top_k: None, seed: Some(seed) },
+        sampling: Sampling {
+            temperature: 1.5,
+            top_p: 0.95,
+            top_k: None,
+            seed: Some(seed),
+            ..Sampling::greedy()
+        },
         scheduling: Scheduling { tenant, ..Scheduling::default() },
         ..request(text(prompt), 60)
     }

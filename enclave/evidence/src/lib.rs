@@ -76,9 +76,7 @@ pub use events::{
     replay_rtmr,
 };
 pub use examine::{Authority, CollateralSummary, Examined, PlatformFamily, examine};
-pub use measurement::{
-    EnclaveIdentity, Measured, Measurement, TdIdentity, cocoon_tdx_image_hash,
-};
+pub use measurement::{EnclaveIdentity, Measured, Measurement, TdIdentity, cocoon_tdx_image_hash};
 pub use pins::{
     AllowSim, EnclaveConfig, EnclavePin, MAX_PINNED_VALUES, MAX_PINNED_WORKERS, MAX_PINS_BYTES,
     Masked, PINS_VERSION, PinnedIdentity, Pins, PinsError, PlatformPins, SgxPins, TcbException,

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrysalis_evidence::exchange::Statement;
 use chrysalis_evidence::{Batch, CutQuote, InclusionPath, keyset_digest};
-use chrysalis_wire::attest::ATTESTATION_SCHEMA;
 use chrysalis_wire::AttestationDocument;
+use chrysalis_wire::attest::ATTESTATION_SCHEMA;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;

@@ -177,7 +177,11 @@ pub(crate) fn tcb_status(
     Refused::new(
         "E-TCB-STATUS",
         "UpToDate at every level, or an exception of the pins that covers all of it",
-        format!("{}; {advisories}; FMSPC {}", bad.join(", "), hex::encode(claims.platform.pck.fmspc)),
+        format!(
+            "{}; {advisories}; FMSPC {}",
+            bad.join(", "),
+            hex::encode(claims.platform.pck.fmspc)
+        ),
         "the operator must update BIOS, microcode or TDX module as the advisories say",
     )
 }

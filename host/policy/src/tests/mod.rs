@@ -123,6 +123,7 @@ impl Case {
             manifest: hex::encode(manifest()),
             events: events.to_vec(),
             devices: Vec::new(),
+            batch: None,
         };
         let collateral = Collateral::parse(collateral(NOW).as_bytes()).unwrap();
         Self { document, session, collateral }
