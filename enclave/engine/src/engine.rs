@@ -260,3 +260,19 @@ fn utf8(bytes: &[u8], index: usize) -> Result<&str, EngineError> {
 /// Most tokens of a step, however many requests there are: more are no faster, and each may need
 /// logits of the whole vocabulary.
 const MAX_STEP_TOKENS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_holds_no_more_tokens_than_its_limit_however_many_requests_there_are() {
+        let of = |max_concurrent| {
+            limits(&EngineOptions { max_concurrent, ..EngineOptions::new(|| 0) }, 100)
+        };
+        assert_eq!((of(0).running, of(1).step_tokens), (1, PREFILL_CHUNK_TOKENS));
+        assert_eq!(of(MAX_STEP_TOKENS / 2).step_tokens, MAX_STEP_TOKENS);
+        assert_eq!(of(MAX_STEP_TOKENS / 2 + 1).step_tokens, MAX_STEP_TOKENS);
+        assert_eq!(of(3).pages, 3 * 4, "a hundred tokens are four pages");
+    }
+}

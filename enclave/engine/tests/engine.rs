@@ -554,3 +554,15 @@ fn a_context_limit_below_the_models_own_is_enforced_on_prompt_and_answer() {
         EngineError::PromptTooLong { got: prompt, limit: prompt }
     );
 }
+
+#[test]
+fn a_context_is_cut_to_what_the_cache_holds() {
+    let cache_tokens = NonZeroUsize::new(64);
+    let options = EngineOptions { cache_tokens, ..EngineOptions::new(|| 0) };
+    let file = TinyModel::endless(&["x"]).context(4000).build();
+    let engine = CandleEngine::load(&file, options).unwrap();
+    assert_eq!(engine.info().context_tokens, 64);
+    let refused = EngineError::PromptTooLong { got: 64, limit: 64 };
+    assert_eq!(engine.generate(request(text(&"p".repeat(64)), 1)).expect_err("full"), refused);
+    assert_eq!(completion(&answer(&engine, request(text(&"p".repeat(63)), 9))), 1);
+}
