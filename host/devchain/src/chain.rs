@@ -9,11 +9,12 @@ use tycho_types::cell::{Cell, CellBuilder};
 use tycho_types::models::{
     AccountState, CurrencyCollection, IntMsgInfo, MsgInfo, OwnedMessage, StateInit,
 };
-use tycho_types::prelude::{Dict, Load as _};
+use tycho_types::prelude::Load as _;
 
 use crate::accounts::{Accounts, address, tokens};
 use crate::config::blockchain_config;
 use crate::error::ChainError;
+use crate::getter;
 use crate::transaction::Transaction;
 
 /// A message from a wallet.
@@ -126,30 +127,20 @@ impl DevChain {
         })
     }
 
-    /// Integers that a get-method of a contract returns.
+    /// The numbers that a get-method of a contract returns, given others: each big endian in 32
+    /// bytes and not negative.
     ///
     /// # Errors
     /// [`ChainError::NoContract`] where none is, [`ChainError::NotAccepted`] if the method throws,
-    /// [`ChainError::Malformed`] if it returns something else than integers of 128 bits.
-    pub fn get(&self, account: Digest, method: &str) -> Result<Vec<i128>, ChainError> {
+    /// [`ChainError::Malformed`] if it returns something else than such numbers.
+    pub fn get(
+        &self,
+        account: Digest,
+        method: &str,
+        arguments: &[Digest],
+    ) -> Result<Vec<Digest>, ChainError> {
         let state = self.accounts.get(account)?.ok_or(ChainError::NoContract { account })?;
-        let caller = tycho_vm::VmCaller {
-            libraries: Dict::new(),
-            behaviour_modifiers: tycho_vm::BehaviourModifiers::default(),
-            config: self.config.raw.params.clone(),
-        };
-        let output =
-            caller.call_getter(&state, method, Vec::new()).map_err(ChainError::executor)?;
-        if !output.success {
-            return Err(ChainError::NotAccepted { exit_code: output.exit_code });
-        }
-        let not_int = || ChainError::malformed("result of a get-method", method);
-        let mut integers = Vec::new();
-        for value in output.stack {
-            let int = value.into_int().map_err(|_| not_int())?;
-            integers.push(i128::try_from(&*int).map_err(|_| not_int())?);
-        }
-        Ok(integers)
+        getter::run(&self.config, &state, self.now, method, arguments)
     }
 
     /// Sends from a wallet, and runs every message that follows.

@@ -17,6 +17,7 @@ mod accounts;
 mod chain;
 pub mod config;
 mod error;
+mod getter;
 mod transaction;
 
 pub use chain::{DevChain, MAX_TRANSACTIONS, Transfer};

@@ -153,13 +153,10 @@ impl World {
     }
 
     pub fn state(&self) -> ChannelState {
-        let values = self.chain.get(self.channel.account, "channel_state").unwrap();
+        let values = self.chain.get(self.channel.account, "channel_state", &[]).unwrap();
         let [cum_paid, close_at, balance] = values[..] else { panic!("{values:?}") };
-        ChannelState {
-            cum_paid: cum_paid.try_into().unwrap(),
-            close_at: close_at.try_into().unwrap(),
-            balance: balance.try_into().unwrap(),
-        }
+        let [cum_paid, close_at, balance] = [cum_paid, close_at, balance].map(small);
+        ChannelState { cum_paid, close_at: close_at.try_into().unwrap(), balance }
     }
 }
 
@@ -169,6 +166,13 @@ pub struct ChannelState {
     pub cum_paid: u128,
     pub close_at: u32,
     pub balance: u128,
+}
+
+/// A number of 128 bits in 32 bytes.
+pub fn small(number: Digest) -> u128 {
+    let (high, low) = number.0.split_at(16);
+    assert_eq!(high, [0; 16]);
+    u128::from_be_bytes(low.try_into().unwrap())
 }
 
 /// The refusal of an external message.
