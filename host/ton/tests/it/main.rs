@@ -19,6 +19,7 @@ mod node;
 mod sandbox;
 mod settling;
 mod traps;
+mod vectors;
 
 use chrysalis_devchain::{ChainError, DevChain, Transaction, Transfer};
 use chrysalis_receipt::{
