@@ -200,14 +200,14 @@ mod tests {
         }
         for seconds in [MIN_CLOSE_DELAY - 1, MAX_CLOSE_DELAY + 1] {
             let error = config().with_close_delay(seconds).unwrap_err();
-            assert_eq!(error.code(), "E-CHANNEL-SETTING");
+            assert_eq!(error.code(), "E-TON-SETTING");
         }
         for amount in [MIN_MIN_SETTLE, MAX_MIN_SETTLE] {
             assert!(config().with_min_settle(amount).is_ok());
         }
         for amount in [MIN_MIN_SETTLE - 1, MAX_MIN_SETTLE + 1] {
             let error = config().with_min_settle(amount).unwrap_err();
-            assert_eq!(error.code(), "E-CHANNEL-SETTING");
+            assert_eq!(error.code(), "E-TON-SETTING");
         }
     }
 

@@ -13,8 +13,8 @@ pub enum TonError {
     /// A field does not fit its cell.
     #[error(transparent)]
     Cell(#[from] CellError),
-    /// A setting of a channel that would hurt its payer or its payee.
-    #[error("{field} is {got}; a channel needs {least} to {most}")]
+    /// A setting of a contract that would hurt somebody who relies on it.
+    #[error("{field} is {got}; it must be {least} to {most}")]
     Setting {
         /// Which setting.
         field: &'static str,
@@ -30,6 +30,18 @@ pub enum TonError {
     SameParties {
         /// The account.
         account: Digest,
+    },
+    /// Owners that a registry must not have.
+    #[error("{reason}")]
+    Owners {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// An owner's key that is weak, or no key.
+    #[error("the key of owner {number} is no Ed25519 key, or one for which anybody could sign")]
+    OwnerKey {
+        /// The owner's number.
+        number: u8,
     },
     /// The text is no address.
     #[error("not a TON address: {reason}")]
@@ -71,8 +83,10 @@ impl TonError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Cell(error) => error.code(),
-            Self::Setting { .. } => "E-CHANNEL-SETTING",
+            Self::Setting { .. } => "E-TON-SETTING",
             Self::SameParties { .. } => "E-CHANNEL-PARTIES",
+            Self::Owners { .. } => "E-REGISTRY-OWNERS",
+            Self::OwnerKey { .. } => "E-REGISTRY-OWNER-KEY",
             Self::Address { .. } => "E-TON-ADDRESS",
             Self::BocSize { .. } => "E-BOC-SIZE",
             Self::BocCells { .. } => "E-BOC-CELLS",

@@ -4,6 +4,9 @@
 //! message that deploys it, and the messages that settle, top up and close it. The contract itself is
 //! `contracts/channel.tolk`; [`Refusal`] names every way in which it says no.
 //!
+//! A [`RegistryConfig`] is the registry of a network: what its owners accept and deny, changed only by
+//! [`Order`]s that enough of them sign, in `contracts/registry.tolk`.
+//!
 //! Nothing here holds a key or talks to a network. Caps and settlements come signed from
 //! `chrysalis-receipt`; what a chain says is a stranger's claim and is read as one.
 
@@ -25,9 +28,11 @@ mod address;
 mod boc;
 mod channel;
 mod code;
+mod dict;
 mod error;
 mod message;
 mod refusal;
+mod registry;
 
 pub use address::{Address, AddressKind};
 pub use boc::{MAX_BOC_BYTES, MAX_CELLS, read_boc};
@@ -35,7 +40,11 @@ pub use channel::{
     ChannelConfig, DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE, MAX_CLOSE_DELAY, MAX_MIN_SETTLE,
     MIN_CLOSE_DELAY, MIN_MIN_SETTLE, RESERVE,
 };
-pub use code::{CHANNEL_CODE_HASH, channel_code};
+pub use code::{CHANNEL_CODE_HASH, REGISTRY_CODE_HASH, channel_code, registry_code};
 pub use error::TonError;
 pub use message::{coop_close, finish_close, settle, settle_external, start_close, top_up};
-pub use refusal::Refusal;
+pub use refusal::{Refusal, RegistryRefusal};
+pub use registry::{
+    Action, EntryKind, MAX_ACTIVATION_DELAY, MAX_OWNERS, MIN_ACTIVATION_DELAY, Order, Owners,
+    RegistryConfig, apply_order,
+};

@@ -1,114 +1,102 @@
-//! What the channel contract says no with. The numbers stand in `contracts/refusals.tolk`, here is
-//! what they mean; a test compares the two.
+//! What the contracts say no with. The numbers stand in `contracts/*refusals.tolk`, here is what they
+//! mean; tests compare the two.
 
 use core::fmt;
 
-/// A refusal of the channel contract, by exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(i32)]
-pub enum Refusal {
-    /// The cap is for another network, channel or workchain.
-    CapForAnotherChannel = 101,
-    /// The receipt is for another network or channel.
-    ReceiptForAnotherChannel = 102,
-    /// The receipt is above the cap.
-    AboveCap = 103,
-    /// Everything in the receipt was paid before.
-    AlreadyPaid = 104,
-    /// Less is owed than the channel settles at once.
-    BelowMinimum = 105,
-    /// The deposit does not cover the least payment.
-    NotCovered = 106,
-    /// The payer did not sign this cap.
-    PayerSignature = 107,
-    /// The meter that the cap names did not sign this receipt.
-    MeterSignature = 108,
-    /// A cell is no cap, or no receipt.
-    NotACapOrReceipt = 109,
-    /// Only the payer may ask to close.
-    NotThePayer = 110,
-    /// The channel is closing already.
-    AlreadyClosing = 111,
-    /// The channel is open, or its delay has not passed.
-    NotYetClosed = 112,
-    /// Only the payee may close without a delay.
-    NotThePayee = 113,
-    /// A message that the contract does not know.
-    UnknownMessage = 0xffff,
-}
-
-impl Refusal {
-    /// All of them, by code.
-    pub const ALL: [Self; 14] = [
-        Self::CapForAnotherChannel,
-        Self::ReceiptForAnotherChannel,
-        Self::AboveCap,
-        Self::AlreadyPaid,
-        Self::BelowMinimum,
-        Self::NotCovered,
-        Self::PayerSignature,
-        Self::MeterSignature,
-        Self::NotACapOrReceipt,
-        Self::NotThePayer,
-        Self::AlreadyClosing,
-        Self::NotYetClosed,
-        Self::NotThePayee,
-        Self::UnknownMessage,
-    ];
-
-    /// The exit code.
-    #[must_use]
-    pub const fn exit_code(self) -> i32 {
-        self as i32
-    }
-
-    /// The refusal with this exit code; `None` for success and for what TON's virtual machine
-    /// itself throws.
-    #[must_use]
-    pub fn from_exit_code(code: i32) -> Option<Self> {
-        Self::ALL.into_iter().find(|r| r.exit_code() == code)
-    }
-
-    /// Its name in the contract.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CapForAnotherChannel => "CAP_FOR_ANOTHER_CHANNEL",
-            Self::ReceiptForAnotherChannel => "RECEIPT_FOR_ANOTHER_CHANNEL",
-            Self::AboveCap => "ABOVE_CAP",
-            Self::AlreadyPaid => "ALREADY_PAID",
-            Self::BelowMinimum => "BELOW_MINIMUM",
-            Self::NotCovered => "NOT_COVERED",
-            Self::PayerSignature => "PAYER_SIGNATURE",
-            Self::MeterSignature => "METER_SIGNATURE",
-            Self::NotACapOrReceipt => "NOT_A_CAP_OR_RECEIPT",
-            Self::NotThePayer => "NOT_THE_PAYER",
-            Self::AlreadyClosing => "ALREADY_CLOSING",
-            Self::NotYetClosed => "NOT_YET_CLOSED",
-            Self::NotThePayee => "NOT_THE_PAYEE",
-            Self::UnknownMessage => "UNKNOWN_MESSAGE",
+/// An enum of exit codes: variant, number, name in the contract, and what it means.
+macro_rules! refusals {
+    (
+        $(#[$doc:meta])*
+        $name:ident, $count:literal {
+            $($variant:ident = $code:literal, $constant:literal, $means:literal;)*
         }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(i32)]
+        pub enum $name {
+            $(#[doc = $means] $variant = $code,)*
+        }
+
+        impl $name {
+            /// All of them, by code.
+            pub const ALL: [Self; $count] = [$(Self::$variant),*];
+
+            /// The exit code.
+            #[must_use]
+            pub const fn exit_code(self) -> i32 {
+                self as i32
+            }
+
+            /// The refusal with this exit code; `None` for success and for what TON's virtual
+            /// machine itself throws.
+            #[must_use]
+            pub fn from_exit_code(code: i32) -> Option<Self> {
+                Self::ALL.into_iter().find(|r| r.exit_code() == code)
+            }
+
+            /// Its name in the contract.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $constant,)*
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Self::$variant => $means,)*
+                })
+            }
+        }
+    };
+}
+
+refusals! {
+    /// A refusal of the channel contract, by exit code.
+    Refusal, 14 {
+        CapForAnotherChannel = 101, "CAP_FOR_ANOTHER_CHANNEL",
+            "the cap is for another channel or network";
+        ReceiptForAnotherChannel = 102, "RECEIPT_FOR_ANOTHER_CHANNEL",
+            "the receipt is for another channel or network";
+        AboveCap = 103, "ABOVE_CAP", "the receipt is above the cap; a larger cap is needed";
+        AlreadyPaid = 104, "ALREADY_PAID",
+            "everything in the receipt was paid before; bring a newer one";
+        BelowMinimum = 105, "BELOW_MINIMUM",
+            "less is owed than the channel settles at once; wait for more";
+        NotCovered = 106, "NOT_COVERED",
+            "the deposit does not cover the least payment; top it up";
+        PayerSignature = 107, "PAYER_SIGNATURE", "the payer did not sign this cap";
+        MeterSignature = 108, "METER_SIGNATURE",
+            "the meter that the cap names did not sign this receipt";
+        NotACapOrReceipt = 109, "NOT_A_CAP_OR_RECEIPT",
+            "a cell in the message is no cap, or no receipt";
+        NotThePayer = 110, "NOT_THE_PAYER", "only the payer may ask to close";
+        AlreadyClosing = 111, "ALREADY_CLOSING", "the channel is closing already";
+        NotYetClosed = 112, "NOT_YET_CLOSED",
+            "the channel is open, or its closing delay has not passed";
+        NotThePayee = 113, "NOT_THE_PAYEE", "only the payee may close without a delay";
+        UnknownMessage = 0xffff, "UNKNOWN_MESSAGE", "the contract does not know this message";
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::CapForAnotherChannel => "the cap is for another channel or network",
-            Self::ReceiptForAnotherChannel => "the receipt is for another channel or network",
-            Self::AboveCap => "the receipt is above the cap; a larger cap is needed",
-            Self::AlreadyPaid => "everything in the receipt was paid before; bring a newer one",
-            Self::BelowMinimum => "less is owed than the channel settles at once; wait for more",
-            Self::NotCovered => "the deposit does not cover the least payment; top it up",
-            Self::PayerSignature => "the payer did not sign this cap",
-            Self::MeterSignature => "the meter that the cap names did not sign this receipt",
-            Self::NotACapOrReceipt => "a cell in the message is no cap, or no receipt",
-            Self::NotThePayer => "only the payer may ask to close",
-            Self::AlreadyClosing => "the channel is closing already",
-            Self::NotYetClosed => "the channel is open, or its closing delay has not passed",
-            Self::NotThePayee => "only the payee may close without a delay",
-            Self::UnknownMessage => "the contract does not know this message",
-        })
+refusals! {
+    /// A refusal of the registry contract, by exit code.
+    RegistryRefusal, 10 {
+        OrderForAnotherRegistry = 201, "ORDER_FOR_ANOTHER_REGISTRY",
+            "the order is for another registry or network";
+        OrderOutOfTurn = 202, "ORDER_OUT_OF_TURN",
+            "the order is for another version of the registry; it was carried out, or others came first";
+        OrderExpired = 203, "ORDER_EXPIRED", "the order's time is over; have it signed again";
+        NotAnOwner = 204, "NOT_AN_OWNER", "a signature has the number of no owner";
+        OwnerSignature = 205, "OWNER_SIGNATURE", "an owner did not sign this order";
+        TooFewOwners = 206, "TOO_FEW_OWNERS", "fewer owners signed than the registry needs";
+        UnknownKind = 207, "UNKNOWN_KIND", "the registry keeps no entries of this kind";
+        NoOwners = 208, "NO_OWNERS", "the order would leave the registry without owners";
+        NotAnOrder = 209, "NOT_AN_ORDER", "the cell in the message is no order";
+        UnknownMessage = 0xffff, "UNKNOWN_MESSAGE", "the contract does not know this message";
     }
 }
 
@@ -116,37 +104,57 @@ impl fmt::Display for Refusal {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_codes_are_those_of_the_contract_by_name_and_number() {
-        let mut lines = include_str!("../contracts/refusals.tolk")
-            .lines()
-            .filter_map(|line| line.strip_prefix("const "))
-            .map(|line| line.split_once(" = ").unwrap());
-        for refusal in Refusal::ALL {
-            let (name, number) = lines.next().unwrap();
+    /// The constants of a contract's file of refusals.
+    fn constants(file: &str) -> Vec<(String, i32)> {
+        let line = |line: &str| {
+            let (name, number) = line.strip_prefix("const ")?.split_once(" = ").unwrap();
             let number = number.strip_prefix("0x").map_or_else(
                 || number.parse().unwrap(),
                 |hex| i32::from_str_radix(hex, 16).unwrap(),
             );
-            assert_eq!((name, number), (refusal.name(), refusal.exit_code()));
-            assert_eq!(Refusal::from_exit_code(number), Some(refusal));
-        }
-        assert_eq!(lines.next(), None, "a code of the contract has no meaning here");
+            Some((name.to_owned(), number))
+        };
+        file.lines().filter_map(line).collect()
     }
 
-    #[test]
-    fn the_contract_throws_every_code_and_no_number() {
-        let contract = include_str!("../contracts/channel.tolk");
-        for refusal in Refusal::ALL {
-            assert!(
-                contract.contains(&format!(": {}", refusal.name()))
-                    || contract.contains(&format!("throw {}", refusal.name())),
-                "{refusal:?}"
-            );
+    /// Whether a contract throws each of its codes, and nothing else.
+    fn throws(contract: &str, names: &[&str]) {
+        for name in names {
+            let named = [format!(": {name}"), format!("throw {name}")];
+            assert!(named.iter().any(|form| contract.contains(form)), "{name} is never thrown");
         }
         for line in contract.lines().filter(|line| line.contains("throw ")) {
             let (_, code) = line.rsplit_once("throw ").unwrap();
-            assert!(!code.starts_with(|c: char| c.is_ascii_digit()), "{line}");
+            assert!(names.iter().any(|name| code.starts_with(name)), "{line}");
         }
+    }
+
+    #[test]
+    fn the_codes_are_those_of_the_contracts_by_name_and_number() {
+        let channel = Refusal::ALL.map(|r| (r.name().to_owned(), r.exit_code()));
+        assert_eq!(constants(include_str!("../contracts/refusals.tolk")), channel);
+        let registry = RegistryRefusal::ALL.map(|r| (r.name().to_owned(), r.exit_code()));
+        assert_eq!(constants(include_str!("../contracts/registry-refusals.tolk")), registry);
+    }
+
+    #[test]
+    fn the_contracts_throw_every_code_and_no_number() {
+        throws(include_str!("../contracts/channel.tolk"), &Refusal::ALL.map(Refusal::name));
+        throws(
+            include_str!("../contracts/registry.tolk"),
+            &RegistryRefusal::ALL.map(RegistryRefusal::name),
+        );
+    }
+
+    #[test]
+    fn a_code_is_read_back_and_success_is_none() {
+        for refusal in Refusal::ALL {
+            assert_eq!(Refusal::from_exit_code(refusal.exit_code()), Some(refusal));
+        }
+        for refusal in RegistryRefusal::ALL {
+            assert_eq!(RegistryRefusal::from_exit_code(refusal.exit_code()), Some(refusal));
+        }
+        assert_eq!(Refusal::from_exit_code(0), None);
+        assert_eq!(RegistryRefusal::from_exit_code(0), None);
     }
 }

@@ -16,6 +16,7 @@ mod conservation;
 mod deploying;
 mod fees;
 mod node;
+mod registry;
 mod sandbox;
 mod settling;
 mod traps;

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use chrysalis_ton::CHANNEL_CODE_HASH;
+use chrysalis_ton::{CHANNEL_CODE_HASH, REGISTRY_CODE_HASH};
 use serde_json::Value;
 
 pub fn contracts() -> PathBuf {
@@ -37,9 +37,11 @@ pub fn node(script: &str, argument: &str, input: &str) -> Option<Value> {
 #[test]
 fn the_pinned_compiler_makes_the_committed_code_bit_for_bit() {
     use base64::Engine as _;
-    let Some(compiled) = node("compile.cjs", "channel.tolk", "") else { return };
-    assert_eq!(compiled["hash"].as_str().unwrap(), CHANNEL_CODE_HASH.to_string());
-    let code = compiled["code"].as_str().unwrap();
-    let code = base64::engine::general_purpose::STANDARD.decode(code).unwrap();
-    assert_eq!(code, std::fs::read(contracts().join("channel.boc")).unwrap());
+    for (name, hash) in [("channel", CHANNEL_CODE_HASH), ("registry", REGISTRY_CODE_HASH)] {
+        let Some(compiled) = node("compile.cjs", &format!("{name}.tolk"), "") else { return };
+        assert_eq!(compiled["hash"].as_str().unwrap(), hash.to_string());
+        let code = compiled["code"].as_str().unwrap();
+        let code = base64::engine::general_purpose::STANDARD.decode(code).unwrap();
+        assert_eq!(code, std::fs::read(contracts().join(format!("{name}.boc"))).unwrap());
+    }
 }

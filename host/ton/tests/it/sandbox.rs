@@ -4,14 +4,15 @@
 use chrysalis_devchain::{ChainError, Transaction, Transfer, config};
 use chrysalis_receipt::{ChannelId, PayerKey, Settlement, boc};
 use chrysalis_ton::{
-    DEFAULT_CLOSE_DELAY, Refusal, coop_close, finish_close, settle, settle_external, start_close,
-    top_up,
+    Action, DEFAULT_CLOSE_DELAY, EntryKind, Order, Refusal, coop_close, finish_close, settle,
+    settle_external, start_close, top_up,
 };
 use chrysalis_wire::{Digest, NetworkId};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::node::node;
+use crate::registry::{self, Registry};
 use crate::{
     FOR_FEES, GRAM, PAYEE, PAYER, STRANGER, World, meter, meter_key, other_meter, payer, state,
 };
@@ -24,6 +25,13 @@ struct Recorder {
 }
 
 impl Recorder {
+    /// Before anything was deployed.
+    fn new() -> Self {
+        let mut world = World::open(GRAM);
+        world.chain = World::wallets(NetworkId::MAINNET);
+        Self { world, steps: Vec::new(), results: Vec::new() }
+    }
+
     fn external(&mut self, cap: &chrysalis_receipt::SignedCap, cum: u128) {
         let message = boc(&settle_external(cap, &self.world.settlement(cum)).unwrap());
         self.record_external(&message);
@@ -104,10 +112,7 @@ fn prices() -> Value {
 
 /// Everything a channel can meet, in one life of one channel.
 fn scenario() -> Recorder {
-    let mut world = World::open(GRAM);
-    // The same chain before the channel was deployed.
-    world.chain = World::wallets(NetworkId::MAINNET);
-    let mut r = Recorder { world, steps: Vec::new(), results: Vec::new() };
+    let mut r = Recorder::new();
     r.deploy(3 * GRAM);
     r.send(STRANGER, GRAM, &top_up(1).unwrap());
     r.deposit(GRAM / 10);
@@ -191,15 +196,53 @@ fn the_scenario_meets_every_refusal_that_a_typed_message_can_meet() {
     assert!(paid >= 12, "{paid} messages were accepted");
 }
 
+/// Orders to a registry, good and bad.
+fn registry_scenario() -> Recorder {
+    let mut r = Recorder::new();
+    let deploy = registry::deploy();
+    let account = deploy.to;
+    r.transfer(&deploy);
+    let now = |r: &Recorder| Registry { chain: r.world.chain.clone(), account };
+    let bring = |r: &mut Recorder, order: &Order, from: u8, who: &[u8]| {
+        let order = order.cell().unwrap();
+        let message = now(r).message(&order, &registry::signed(&order, from, who));
+        r.transfer(&message);
+    };
+    for kind in [EntryKind::Image, EntryKind::Platform, EntryKind::MinTcb, EntryKind::Parameter] {
+        for value in [registry::YES, registry::NO] {
+            let order = now(&r).set(kind, value);
+            bring(&mut r, &order, 1, &[0, 2]);
+            bring(&mut r, &order, 1, &[0, 2]);
+            r.world.chain.advance(registry::DELAY / 2 + 1);
+        }
+    }
+    let order = now(&r).set(EntryKind::Model, registry::YES);
+    for who in [&[][..], &[1]] {
+        bring(&mut r, &order, 1, who);
+    }
+    bring(&mut r, &order, 10, &[0, 1]);
+    bring(&mut r, &Order { network: NetworkId::TESTNET, ..order.clone() }, 1, &[0, 1]);
+    bring(&mut r, &Order { valid_until: 1, ..order.clone() }, 1, &[0, 1]);
+    bring(&mut r, &order, 1, &[0, 1, 2]);
+    let order = now(&r).order(Action::SetOwners(registry::owners(10)));
+    bring(&mut r, &order, 1, &[1, 2]);
+    r.world.chain.advance(registry::DELAY);
+    let order = now(&r).set(EntryKind::Model, registry::NO);
+    bring(&mut r, &order, 1, &[0, 1]);
+    bring(&mut r, &order, 10, &[0, 1]);
+    r
+}
+
 #[test]
 fn two_virtual_machines_agree_on_exit_codes_gas_fees_and_payments() {
-    let recorded = scenario();
-    let input = json!({ "prices": prices(), "steps": recorded.steps }).to_string();
-    let Some(theirs) = node("sandbox.cjs", "", &input) else { return };
-    let theirs = theirs.as_array().unwrap();
-    assert_eq!(theirs.len(), recorded.results.len());
-    for (index, (ours, theirs)) in recorded.results.iter().zip(theirs).enumerate() {
-        assert_eq!(ours, theirs, "step {index}: {}", recorded.steps[index]);
+    for recorded in [scenario(), registry_scenario()] {
+        let input = json!({ "prices": prices(), "steps": recorded.steps }).to_string();
+        let Some(theirs) = node("sandbox.cjs", "", &input) else { return };
+        let theirs = theirs.as_array().unwrap();
+        assert_eq!(theirs.len(), recorded.results.len());
+        for (index, (ours, theirs)) in recorded.results.iter().zip(theirs).enumerate() {
+            assert_eq!(ours, theirs, "step {index}: {}", recorded.steps[index]);
+        }
+        println!("{} messages, twice the same", theirs.len());
     }
-    println!("{} messages, twice the same", theirs.len());
 }
