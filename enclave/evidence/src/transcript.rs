@@ -181,3 +181,47 @@ impl Transcript {
 const fn line(id: RuleId, outcome: Outcome, detail: String) -> RuleResult {
     RuleResult { id, title: id.title(), outcome, detail, clause: id.clause() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Passed;
+
+    const TWO: &[RuleId] = &[RuleId::QuoteForm, RuleId::Debug];
+
+    fn passed(outcome: Outcome) -> Decision<()> {
+        Ok(Passed { value: (), outcome, detail: String::new() })
+    }
+
+    /// What a transcript of two rules comes to when these were recorded and nothing refused.
+    fn ended(recorded: &[(RuleId, Outcome)]) -> (Vec<Outcome>, Result<(), &'static str>) {
+        let mut log = Transcript::of(&[TWO]);
+        for (id, outcome) in recorded {
+            log.rule(*id, passed(*outcome)).unwrap();
+        }
+        let (rules, result) = log.end(Ok(()));
+        (rules.iter().map(|rule| rule.outcome).collect(), result.map_err(|refusal| refusal.code))
+    }
+
+    #[test]
+    fn accepts_only_rules_that_were_evaluated_in_order() {
+        let [first, second] = [RuleId::QuoteForm, RuleId::Debug];
+        use Outcome::{Info, Pass, Skip};
+        assert_eq!(ended(&[(first, Pass), (second, Info)]), (vec![Pass, Info], Ok(())));
+        let refused = Err("E-INTERNAL");
+        assert_eq!(ended(&[(first, Pass)]), (vec![Pass, Skip], refused));
+        assert_eq!(ended(&[]), (vec![Skip, Skip], refused));
+        assert_eq!(ended(&[(second, Pass), (first, Pass)]).1, refused);
+        assert_eq!(ended(&[(first, Pass), (second, Pass), (second, Pass)]).1, refused);
+    }
+
+    #[test]
+    fn a_skip_is_never_a_pass_whatever_its_rule_says() {
+        use Outcome::{Fail, Pass, Skip};
+        for bad in [Skip, Fail] {
+            let recorded = [(RuleId::QuoteForm, bad), (RuleId::Debug, Pass)];
+            assert_eq!(ended(&recorded), (vec![bad, Pass], Err("E-INTERNAL")));
+        }
+        assert_eq!(Skip.word(), "SKIP");
+    }
+}
