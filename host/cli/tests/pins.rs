@@ -37,6 +37,33 @@ fn a_signed_file_opens_under_its_key_and_gives_back_its_bytes() {
 }
 
 #[test]
+fn denials_are_shown_in_the_words_of_the_file() {
+    let world = World::with_pins();
+    world.run("policy keygen --out @key").success();
+    let deny = "[[deny]]\nfmspc = \"90c06f000000\"\nreason = \"keys were published\"\n";
+    let pins = world.text("pins.toml").replacen("version = 1\n", "version = 1\nsequence = 1\n", 1);
+    world.file("denying.toml", format!("{pins}\n{deny}"));
+    let line = "policy sign @denying.toml --key @key --out @x.json --insecure-sim";
+    let text = world.run(line).success().stdout();
+    assert!(text.contains("platform family 90c06f000000: keys were published"), "{text}");
+}
+
+#[test]
+fn a_diff_says_which_way_each_change_goes() {
+    let (world, _) = signed(&[1]);
+    let loose = world.text("1.toml");
+    world.file("strict.toml", loose.replace("allow_smt = true", "allow_smt = false"));
+    let run = world.run("--format json policy diff @strict.toml @1.toml --insecure-sim").success();
+    let json = run.json("chrysalis/pins-diff/v1");
+    assert_eq!(
+        (&json["equal"], &json["changes"][0]["direction"]),
+        (&false.into(), &"wider".into())
+    );
+    let same = world.run("policy diff @1.toml @1.toml --insecure-sim").success().stdout();
+    assert!(same.contains("accept the same"), "{same}");
+}
+
+#[test]
 fn a_changed_file_and_another_key_are_refused() {
     let (world, key) = signed(&[3]);
     let (_, other) = signed(&[]);

@@ -29,6 +29,7 @@
 )]
 
 mod cache;
+mod diff;
 mod error;
 mod judge;
 mod memory;
@@ -38,6 +39,7 @@ mod signed;
 mod tests;
 
 pub use cache::{MAX_CACHED_VERDICTS, VerdictCache};
+pub use diff::{Change, Direction, compare_pins, denied_in_words};
 pub use error::PolicyError;
 pub use judge::Judge;
 pub use memory::{

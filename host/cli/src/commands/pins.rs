@@ -1,4 +1,4 @@
-//! `chrysalis policy keygen|sign|verify`: the signed form of a pins file, for whoever publishes pins
+//! `chrysalis policy keygen|sign|verify|diff`: the signed form of a pins file, for whoever publishes pins
 //! and whoever takes them from a publisher. A signed file is untrusted until it opens under the key
 //! its user gives.
 
@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use chrysalis_evidence::{Admission, AllowSim, MAX_PINS_BYTES, Pins};
-use chrysalis_policy::{MAX_SIGNED_PINS_BYTES, PinsKey, PinsSecret, PolicyError, SignedPins};
+use chrysalis_policy::{
+    Change, Direction, MAX_SIGNED_PINS_BYTES, PinsKey, PinsSecret, PolicyError, SignedPins,
+    compare_pins, denied_in_words,
+};
 use chrysalis_wire::Digest;
 use clap::Args;
 use serde::Serialize;
@@ -57,6 +60,20 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Accept pins of the INSECURE-SIM tier, which protect nothing.
+    #[arg(long)]
+    insecure_sim: bool,
+}
+
+/// `policy diff`.
+#[derive(Debug, Args)]
+pub(crate) struct DiffPins {
+    /// The pins there are.
+    #[arg(value_name = "OLD")]
+    old: PathBuf,
+    /// The pins to come.
+    #[arg(value_name = "NEW")]
+    new: PathBuf,
+    /// Read pins of the INSECURE-SIM tier, which protect nothing.
     #[arg(long)]
     insecure_sim: bool,
 }
@@ -117,6 +134,29 @@ pub(crate) fn verify(arguments: &Verify, context: &Context) -> Result<ExitCode, 
     show(&signed, &arguments.signed, context)
 }
 
+pub(crate) fn diff(arguments: &DiffPins, context: &Context) -> Result<ExitCode, Failure> {
+    let read = |path: &Path| {
+        let pins =
+            Pins::parse(&files::read_text(path, MAX_PINS_BYTES)?, sim(arguments.insecure_sim));
+        pins.map_err(|e| Failure::from(e).in_file(path))
+    };
+    let (old, new) = (read(&arguments.old)?, read(&arguments.new)?);
+    let changes = compare_pins(&old, &new);
+    let compared = Compared { equal: changes.is_empty(), changes };
+    context.report.result("chrysalis/pins-diff/v1", &compared, |out| {
+        for change in &compared.changes {
+            let mark = match change.direction {
+                Direction::Wider => "wider",
+                Direction::Narrower => "narrower",
+                Direction::Other => "other",
+            };
+            out.field(mark, &change.what)?;
+        }
+        if compared.equal { out.line("The two accept the same.") } else { Ok(()) }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn show(signed: &SignedPins, path: &Path, context: &Context) -> Result<ExitCode, Failure> {
     let pins = signed.pins();
     let shown = Shown {
@@ -139,6 +179,12 @@ fn admission(pins: &Pins) -> String {
         Admission::Open => "open: any genuine platform".to_owned(),
         Admission::Vetted(list) => format!("vetted: {} platforms", list.len()),
     }
+}
+
+#[derive(Serialize)]
+struct Compared {
+    equal: bool,
+    changes: Vec<Change>,
 }
 
 #[derive(Serialize)]
@@ -177,7 +223,7 @@ impl Shown {
         }
         out.field("platforms", &self.admission)?;
         for denial in pins.denied() {
-            out.field("denied", format!("{:?}: {}", denial.what, denial.reason))?;
+            out.field("denied", format!("{}: {}", denied_in_words(&denial.what), denial.reason))?;
         }
         out.verdict(true, "the signature holds")
     }

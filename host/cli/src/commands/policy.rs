@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::commands::collateral::{self, FetchCollateral};
-use crate::commands::pins::{self, Keygen, Sign, Verify};
+use crate::commands::pins::{self, DiffPins, Keygen, Sign, Verify};
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::files;
@@ -29,6 +29,8 @@ pub(crate) enum PolicyCommand {
     Sign(Sign),
     /// Verify signed pins under the publisher's key, and show what they accept.
     Verify(Verify),
+    /// Say what one pins file accepts that another does not.
+    Diff(DiffPins),
 }
 
 /// `policy import-rim`.
@@ -68,6 +70,7 @@ pub(crate) fn run(command: &PolicyCommand, context: &Context) -> Result<ExitCode
         PolicyCommand::Keygen(arguments) => pins::keygen(arguments, context),
         PolicyCommand::Sign(arguments) => pins::sign(arguments, context),
         PolicyCommand::Verify(arguments) => pins::verify(arguments, context),
+        PolicyCommand::Diff(arguments) => pins::diff(arguments, context),
     }
 }
 

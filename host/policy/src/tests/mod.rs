@@ -2,6 +2,7 @@
 //! verifier.
 
 mod cache;
+mod diff;
 mod judge;
 mod signed;
 
