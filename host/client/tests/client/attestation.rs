@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use chrysalis_client::ClientError;
+use chrysalis_client::{ClientError, PathId};
 use chrysalis_evidence::{AllowSim, Outcome, Pins};
 use chrysalis_policy::Judge;
 use chrysalis_tee_sim::Faults;
@@ -11,7 +11,7 @@ use chrysalis_wire::limits::MAX_ATTESTATION_BYTES;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
-use crate::bench::{Bench, pins, pins_for, pins_without_workers};
+use crate::bench::{Bench, STREAM, pins, pins_for, pins_without_workers, stream};
 use crate::fake::FakeWorker;
 use crate::fake::script::{Certificate, Evidence};
 
@@ -173,6 +173,25 @@ async fn refuses_evidence_when_the_collateral_has_expired() {
     bench.clock.advance(31 * 86_400);
     bench.worker.state.rotate();
     assert_eq!(bench.refusal().await.code(), "E-COLLATERAL-EXPIRED");
+}
+
+#[tokio::test]
+async fn asks_the_whole_policy_again_before_each_request() {
+    let bench = Bench::start().await;
+    // Ten minutes before the collateral is too old for these pins, with fresh keys.
+    bench.clock.advance(86_400 - 600);
+    bench.worker.state.rotate();
+    let pins = pins().replace("max_collateral_age_days = 30", "max_collateral_age_days = 1");
+    let client = bench.client_with(&bench.worker.address.to_string(), &pins);
+    let worker = client.appraise().await.unwrap();
+    stream(&worker).await;
+    // The key is still good; the collateral is not, though it has not expired.
+    bench.clock.advance(601);
+    let evidence = worker.evidence().await;
+    assert!(evidence.is_usable(bench.clock.now().seconds()));
+    let refused = worker.request(PathId::ChatCompletions, STREAM.as_bytes()).await;
+    let Err(error) = refused else { panic!("sealed under evidence that the pins refuse") };
+    assert_eq!(error.code(), "E-COLLATERAL-AGE");
 }
 
 #[tokio::test]
