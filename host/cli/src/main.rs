@@ -13,6 +13,7 @@ mod boot;
 mod commands;
 mod context;
 mod exit;
+mod explain;
 mod files;
 mod progress;
 mod report;

@@ -39,6 +39,12 @@ impl Attestation {
         &self.judged.document
     }
 
+    /// This side's view of the connection, which the evidence was judged for.
+    #[must_use]
+    pub const fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// The worker, if the verdict accepts it.
     ///
     /// # Errors
