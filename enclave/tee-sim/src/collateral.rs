@@ -14,7 +14,7 @@ use crate::facts::{
     SGX_QE_SVN, TDX_MODULE_ISV_SVN, TEE_TCB_SVN,
 };
 use crate::keys::{FakeKey, Signer};
-use crate::pki::{Ca, empty_crl, platform_ca_chain, tcb_signing_chain};
+use crate::pki::{Ca, crl, platform_ca_chain, tcb_signing_chain};
 
 /// How long collateral is valid, as Intel's.
 pub const COLLATERAL_DAYS: u64 = 30;
@@ -25,13 +25,35 @@ pub const COLLATERAL_DAYS: u64 = 30;
 /// Outside 2024 to 2043 the FAKE certificates are not valid, and verifiers refuse the bundle.
 #[must_use]
 pub fn collateral(now: UnixTime) -> String {
-    bundle(now, Tee::Tdx)
+    bundle(now, Tee::Tdx, &[], |_| {}, |_| {})
 }
 
 /// The same for simulated SGX quotes.
 #[must_use]
 pub fn enclave_collateral(now: UnixTime) -> String {
-    bundle(now, Tee::Sgx)
+    bundle(now, Tee::Sgx, &[], |_| {}, |_| {})
+}
+
+/// Certificates that forged collateral can revoke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// The platform's PCK certificate, by the platform CA.
+    Pck,
+    /// The platform CA, by the root.
+    PlatformCa,
+    /// The signer of TCB info and QE identity, by the root.
+    TcbSigning,
+}
+
+/// The bundle of [`collateral`], with certificates revoked and TCB info and QE identity changed before
+/// each is signed: what Intel might say one day, or never would.
+pub fn forge_collateral(
+    now: UnixTime,
+    revoked: &[Revoked],
+    change_tcb_info: impl FnOnce(&mut Value),
+    change_qe_identity: impl FnOnce(&mut Value),
+) -> String {
+    bundle(now, Tee::Tdx, revoked, change_tcb_info, change_qe_identity)
 }
 
 /// Which quoting enclave and which TCB levels a bundle is about.
@@ -41,20 +63,28 @@ enum Tee {
     Tdx,
 }
 
-fn bundle(now: UnixTime, tee: Tee) -> String {
+fn bundle(
+    now: UnixTime,
+    tee: Tee,
+    revoked: &[Revoked],
+    change_tcb_info: impl FnOnce(&mut Value),
+    change_qe_identity: impl FnOnce(&mut Value),
+) -> String {
     // A clock beyond any certificate would overflow calendar arithmetic, not just be refused.
     let issued = UnixTime(now.0.min(LAST_SECOND));
     let expires = UnixTime(issued.0.saturating_add(COLLATERAL_DAYS.saturating_mul(86_400)));
     let signer = FakeKey::of(Signer::TcbSigning);
-    let (tcb_info, qe_identity) = match tee {
+    let (mut tcb_info, mut qe_identity) = match tee {
         Tee::Sgx => (sgx_tcb_info(issued, expires), sgx_qe_identity(issued, expires)),
         Tee::Tdx => (tcb_info(issued, expires), qe_identity(issued, expires)),
     };
+    change_tcb_info(&mut tcb_info);
+    change_qe_identity(&mut qe_identity);
     let (tcb_info, qe_identity) = (tcb_info.to_string(), qe_identity.to_string());
     Collateral::new(QuoteCollateralV3 {
         pck_crl_issuer_chain: platform_ca_chain(),
-        root_ca_crl: empty_crl(Ca::Root, issued, expires),
-        pck_crl: empty_crl(Ca::Platform, issued, expires),
+        root_ca_crl: crl(Ca::Root, revoked, issued, expires),
+        pck_crl: crl(Ca::Platform, revoked, issued, expires),
         tcb_info_issuer_chain: tcb_signing_chain(),
         tcb_info_signature: signer.sign_raw(tcb_info.as_bytes()).to_vec(),
         tcb_info,

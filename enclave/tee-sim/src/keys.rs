@@ -1,11 +1,9 @@
-//! INSECURE-SIM FAKE keys, derived from public constants. Trust nothing they sign.
+//! INSECURE-SIM FAKE keys, derived from public constants. Trust nothing they sign. Signatures take
+//! the nonces of RFC 6979, so that the same evidence is the same bytes everywhere.
 
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm,
-};
+use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::{Signature, SigningKey as EcdsaKey};
 use rcgen::{PublicKeyData, SignatureAlgorithm, SigningKey};
 use sha2::{Digest as _, Sha256};
 
@@ -68,24 +66,13 @@ impl FakeKey {
 
     /// A 64-byte `r || s` signature, as quotes and Intel's JSON carry it.
     pub(crate) fn sign_raw(&self, message: &[u8]) -> [u8; 64] {
-        let mut signature = [0; 64];
-        let made = self.signature(&ECDSA_P256_SHA256_FIXED_SIGNING, message);
-        if let Ok(bytes) = made.as_slice().try_into() {
-            signature = bytes;
-        }
-        signature
+        self.signature(message).to_bytes().into()
     }
 
     #[allow(clippy::expect_used)]
-    fn signature(&self, algorithm: &'static EcdsaSigningAlgorithm, message: &[u8]) -> Vec<u8> {
-        // Invariant: the pair was derived together, and signing fails only without OS randomness,
-        // where nothing else of a worker could start either.
-        EcdsaKeyPair::from_private_key_and_public_key(algorithm, &self.secret, &self.public)
-            .ok()
-            .and_then(|pair| pair.sign(&SystemRandom::new(), message).ok())
-            .expect("FAKE key pair is consistent and the OS has randomness")
-            .as_ref()
-            .to_vec()
+    fn signature(&self, message: &[u8]) -> Signature {
+        // Invariant: the secret is a constant in range, as `of` has found.
+        EcdsaKey::from_slice(&self.secret).expect("FAKE key is in range").sign(message)
     }
 }
 
@@ -101,7 +88,7 @@ impl PublicKeyData for FakeKey {
 
 impl SigningKey for FakeKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        Ok(self.signature(&ECDSA_P256_SHA256_ASN1_SIGNING, message))
+        Ok(self.signature(message).to_der().as_bytes().to_vec())
     }
 }
 

@@ -16,7 +16,9 @@
 //! [`device`] makes FAKE GPUs and switches under a FAKE root of their own, in the same spirit.
 //!
 //! [`Faults`] makes trust domains that lie in one way each, [`SimEnclave::with`] enclaves whose report
-//! says what it likes, for tests that need refused evidence.
+//! says what it likes, for tests that need refused evidence; [`SimPlatform::forge_quote`] and
+//! [`forge_collateral`] sign whatever a test wants said. Signatures are deterministic: the same call
+//! gives the same bytes on every machine.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -44,7 +46,9 @@ mod quote;
 #[cfg(test)]
 mod tests;
 
-pub use collateral::{COLLATERAL_DAYS, collateral, enclave_collateral};
+pub use collateral::{
+    COLLATERAL_DAYS, Revoked, collateral, enclave_collateral, forge_collateral,
+};
 pub use enclave::{SimEnclave, SimReport};
 pub use facts::{FMSPC, PLATFORM_INSTANCE_ID, PPID};
 pub use pki::sim_root_der;

@@ -16,9 +16,11 @@ use base64::engine::general_purpose::STANDARD;
 use chrysalis_wire::UnixTime;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
-    DnType, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, SerialNumber, date_time_ymd,
+    DnType, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    date_time_ymd,
 };
 
+use crate::collateral::Revoked;
 use crate::keys::{FakeKey, Signer};
 
 /// The FAKE root certificate, DER. The same bytes in every build: a pins file of tier
@@ -43,24 +45,54 @@ pub(crate) fn pck_chain() -> String {
     pem(PCK) + &platform_ca_chain()
 }
 
-/// An empty revocation list of one of the two CAs, DER.
-pub(crate) fn empty_crl(ca: Ca, issued: UnixTime, expires: UnixTime) -> Vec<u8> {
-    crl_signed_by(ca, ca.signer(), issued, expires)
+/// A revocation list of one of the two CAs, DER, with those of `revoked` that the CA issued.
+pub(crate) fn crl(ca: Ca, revoked: &[Revoked], issued: UnixTime, expires: UnixTime) -> Vec<u8> {
+    crl_signed_by(ca, ca.signer(), revoked, issued, expires)
+}
+
+impl Revoked {
+    const fn issuer(self) -> Ca {
+        match self {
+            Self::Pck => Ca::Platform,
+            Self::PlatformCa | Self::TcbSigning => Ca::Root,
+        }
+    }
+
+    /// Serial number of the certificate that is checked in.
+    const fn serial(self) -> &'static [u8] {
+        match self {
+            Self::Pck => PCK_SERIAL,
+            Self::PlatformCa => PLATFORM_CA_SERIAL,
+            Self::TcbSigning => TCB_SIGNING_SERIAL,
+        }
+    }
 }
 
 #[allow(clippy::expect_used)]
-fn crl_signed_by(ca: Ca, signer: Signer, issued: UnixTime, expires: UnixTime) -> Vec<u8> {
+fn crl_signed_by(
+    ca: Ca,
+    signer: Signer,
+    revoked: &[Revoked],
+    issued: UnixTime,
+    expires: UnixTime,
+) -> Vec<u8> {
     let key = FakeKey::of(signer);
     let at = |time: UnixTime| {
         date_time_ymd(1970, 1, 1)
             .saturating_add(Duration::from_secs(time.0).try_into().unwrap_or_default())
+    };
+    let entry = |certificate: &Revoked| RevokedCertParams {
+        serial_number: SerialNumber::from_slice(certificate.serial()),
+        revocation_time: at(issued),
+        reason_code: None,
+        invalidity_date: None,
     };
     let list = CertificateRevocationListParams {
         this_update: at(issued),
         next_update: at(expires),
         crl_number: SerialNumber::from_slice(&[1]),
         issuing_distribution_point: None,
-        revoked_certs: Vec::new(),
+        revoked_certs: revoked.iter().filter(|r| r.issuer() == ca).map(entry).collect(),
         key_identifier_method: KeyIdMethod::Sha256,
     };
     // Invariant: `expires` is after `issued` (see `collateral`) and the CAs may sign CRLs.
@@ -124,7 +156,7 @@ fn pem(der: &[u8]) -> String {
 #[cfg(test)]
 pub(crate) fn lookalike_root(now: UnixTime) -> (Vec<u8>, Vec<u8>) {
     let root = Ca::Root.params().self_signed(&FakeKey::of(Signer::Stranger)).unwrap();
-    let crl = crl_signed_by(Ca::Root, Signer::Stranger, now, UnixTime(now.0 + 86_400));
+    let crl = crl_signed_by(Ca::Root, Signer::Stranger, &[], now, UnixTime(now.0 + 86_400));
     (root.der().to_vec(), crl)
 }
 
@@ -133,6 +165,18 @@ const ROOT: &[u8] = include_bytes!("../fake-pki/root.der");
 const TCB_SIGNING: &[u8] = include_bytes!("../fake-pki/tcb-signing.der");
 const PLATFORM_CA: &[u8] = include_bytes!("../fake-pki/platform-ca.der");
 const PCK: &[u8] = include_bytes!("../fake-pki/pck.der");
+const PCK_SERIAL: &[u8] = &[
+    0x70, 0x71, 0x88, 0x6C, 0xA3, 0x85, 0x08, 0x2E, 0x4C, 0xB7, 0xE5, 0xA4, 0x16, 0xF9, 0xD0, 0xE6,
+    0xD8, 0x01, 0xF1, 0x8E,
+];
+const PLATFORM_CA_SERIAL: &[u8] = &[
+    0x69, 0x13, 0xEF, 0xEA, 0xA1, 0x80, 0xB8, 0x4C, 0xB3, 0x25, 0xC6, 0xFB, 0x6F, 0xFE, 0x3C, 0xC1,
+    0xB8, 0xFB, 0x0C, 0xEB,
+];
+const TCB_SIGNING_SERIAL: &[u8] = &[
+    0x5E, 0x0F, 0xF9, 0xB6, 0x8B, 0x2D, 0xD3, 0x03, 0x04, 0x2D, 0x2C, 0x2B, 0xF3, 0xE3, 0xA8, 0x7F,
+    0x14, 0x29, 0xBA, 0x10,
+];
 
 #[cfg(test)]
 mod tests {
@@ -228,6 +272,19 @@ mod tests {
             assert!(contains(der, &FakeKey::of(signer).raw_public()), "{signer:?}");
         }
         assert!(contains(PCK, &extension()));
+    }
+
+    #[test]
+    fn the_certificates_have_the_serial_numbers_that_are_revoked() {
+        for (der, serial) in [
+            (PCK, PCK_SERIAL),
+            (PLATFORM_CA, PLATFORM_CA_SERIAL),
+            (TCB_SIGNING, TCB_SIGNING_SERIAL),
+        ] {
+            // SEQUENCE, SEQUENCE, version; then the INTEGER.
+            assert_eq!(&der[13..15], [2, 20]);
+            assert_eq!(&der[15..35], serial);
+        }
     }
 
     #[test]

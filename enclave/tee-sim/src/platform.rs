@@ -66,6 +66,45 @@ impl SimPlatform {
         self
     }
 
+    /// A quote with header and TD report, and the report of the quoting enclave, changed before each
+    /// is signed: both offsets count from the beginning of the part.
+    ///
+    /// For evidence that is genuine but for what it says, beyond what [`Faults`] have a name for.
+    pub fn forge_quote(
+        &self,
+        report_data: &[u8; 64],
+        body: impl Fn(&mut Vec<u8>),
+        qe_report: impl Fn(&mut Vec<u8>),
+    ) -> Vec<u8> {
+        let signer =
+            if self.faults.uncertified_key { Signer::Stranger } else { Signer::Attestation };
+        self.report(report_data).quote(signer, &body, &qe_report)
+    }
+
+    /// The TD report, with its lies.
+    fn report(&self, report_data: &[u8; 64]) -> TdReport {
+        let faults = self.faults;
+        let Registers { mrtd, rtmr } = self.registers();
+        let mut report = TdReport {
+            tee_tcb_svn: if faults.out_of_date { OLD_TEE_TCB_SVN } else { TEE_TCB_SVN },
+            mr_seam: sim::mr_seam(),
+            td_attributes: sim::TD_ATTRIBUTES,
+            mrtd,
+            rtmr,
+            report_data: *report_data,
+        };
+        if faults.debug {
+            flip_a_bit(&mut report.td_attributes);
+        }
+        if faults.wrong_mr_seam {
+            flip_a_bit(&mut report.mr_seam);
+        }
+        if faults.wrong_report_data {
+            flip_a_bit(&mut report.report_data);
+        }
+        report
+    }
+
     fn registers(&self) -> Registers {
         let mut mrtd = self.mrtd;
         if self.faults.wrong_mrtd {
@@ -90,26 +129,7 @@ impl Platform for SimPlatform {
         if faults.no_quote {
             return Err(TeeError::Simulator("told to make no quotes"));
         }
-        let Registers { mrtd, rtmr } = self.registers();
-        let mut report = TdReport {
-            tee_tcb_svn: if faults.out_of_date { OLD_TEE_TCB_SVN } else { TEE_TCB_SVN },
-            mr_seam: sim::mr_seam(),
-            td_attributes: sim::TD_ATTRIBUTES,
-            mrtd,
-            rtmr,
-            report_data: *report_data,
-        };
-        if faults.debug {
-            flip_a_bit(&mut report.td_attributes);
-        }
-        if faults.wrong_mr_seam {
-            flip_a_bit(&mut report.mr_seam);
-        }
-        if faults.wrong_report_data {
-            flip_a_bit(&mut report.report_data);
-        }
-        let signer = if faults.uncertified_key { Signer::Stranger } else { Signer::Attestation };
-        let mut quote = report.quote(signer);
+        let mut quote = self.forge_quote(report_data, |_| {}, |_| {});
         if faults.bad_signature {
             flip_a_bit(quote.get_mut(SIGNATURE_OFFSET..).unwrap_or_default());
         }

@@ -11,6 +11,9 @@ use crate::facts::{CPU_SVN, QE_ATTRIBUTES, QE_ID, QE_PROD_ID, QE_SVN, SGX_QE_PRO
 use crate::keys::{FakeKey, Signer};
 use crate::pki::pck_chain;
 
+/// Changes a part of a quote before it is signed.
+pub(crate) type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 /// What a quote says about a simulated TD.
 pub(crate) struct TdReport {
     pub(crate) tee_tcb_svn: [u8; 16],
@@ -23,11 +26,13 @@ pub(crate) struct TdReport {
 
 impl TdReport {
     /// The quote over this report, signed by `signer` as the attestation key. The quoting enclave
-    /// vouches for [`Signer::Attestation`] only.
-    pub(crate) fn quote(&self, signer: Signer) -> Vec<u8> {
+    /// vouches for [`Signer::Attestation`] only. Header with body, and the report of the quoting
+    /// enclave, are changed before each is signed.
+    pub(crate) fn quote(&self, signer: Signer, body: Change<'_>, qe_report: Change<'_>) -> Vec<u8> {
         let mut quote = header(4, TEE_TDX);
         self.write_body(&mut quote);
-        sign(quote, signer, &TD_QE, Wrap::Typed)
+        body(&mut quote);
+        sign(quote, signer, &qe_certification(&TD_QE, qe_report), Wrap::Typed)
     }
 
     fn write_body(&self, out: &mut Vec<u8>) {
@@ -53,7 +58,7 @@ pub(crate) fn enclave_quote(report: &[u8; 384], version: u16, signer: Signer) ->
     }
     quote.extend_from_slice(report);
     let wrap = if version == 3 { Wrap::Plain } else { Wrap::Typed };
-    sign(quote, signer, &SGX_QE, wrap)
+    sign(quote, signer, &qe_certification(&SGX_QE, &|_| {}), wrap)
 }
 
 /// How the QE report and the chain follow the attestation key.
@@ -65,15 +70,14 @@ enum Wrap {
     Typed,
 }
 
-fn sign(mut quote: Vec<u8>, signer: Signer, qe: &QuotingEnclave, wrap: Wrap) -> Vec<u8> {
+fn sign(mut quote: Vec<u8>, signer: Signer, certification: &[u8], wrap: Wrap) -> Vec<u8> {
     let attestation = FakeKey::of(signer);
-    let certification = qe_certification(qe);
     let mut signed = Vec::new();
     signed.extend_from_slice(&attestation.sign_raw(&quote));
     signed.extend_from_slice(&attestation.raw_public());
     match wrap {
-        Wrap::Plain => signed.extend_from_slice(&certification),
-        Wrap::Typed => typed(&mut signed, CERT_TYPE_QE_REPORT, &certification),
+        Wrap::Plain => signed.extend_from_slice(certification),
+        Wrap::Typed => typed(&mut signed, CERT_TYPE_QE_REPORT, certification),
     }
     sized(&mut quote, &signed);
     quote
@@ -114,9 +118,10 @@ fn header(version: u16, tee_type: u32) -> Vec<u8> {
 
 /// The FAKE quoting enclave's report over the attestation key, signed by the PCK key, with the
 /// certificate chain of the latter.
-fn qe_certification(qe: &QuotingEnclave) -> Vec<u8> {
+fn qe_certification(qe: &QuotingEnclave, change: Change<'_>) -> Vec<u8> {
     let vouched = FakeKey::of(Signer::Attestation).raw_public();
-    let report = qe_report(qe, &vouched);
+    let mut report = qe_report(qe, &vouched);
+    change(&mut report);
     let mut out = report.clone();
     out.extend_from_slice(&FakeKey::of(Signer::Pck).sign_raw(&report));
     out.extend_from_slice(&AUTHENTICATION_DATA_BYTES.to_le_bytes());

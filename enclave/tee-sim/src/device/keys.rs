@@ -1,11 +1,9 @@
-//! INSECURE-SIM FAKE P-384 keys, derived from public constants. Trust nothing they sign.
+//! INSECURE-SIM FAKE P-384 keys, derived from public constants. Trust nothing they sign. Signatures
+//! take the nonces of RFC 6979, so that the same evidence is the same bytes everywhere.
 
 use aws_lc_rs::agreement::{ECDH_P384, PrivateKey};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm,
-};
+use p384::ecdsa::signature::Signer as _;
+use p384::ecdsa::{Signature, SigningKey as EcdsaKey};
 use rcgen::{PublicKeyData, SignatureAlgorithm, SigningKey};
 use sha2::{Digest as _, Sha384};
 
@@ -42,18 +40,13 @@ impl DeviceKey {
 
     /// A 96-byte `r || s` signature, as reports carry it.
     pub(super) fn sign_raw(&self, message: &[u8]) -> Vec<u8> {
-        self.signature(&ECDSA_P384_SHA384_FIXED_SIGNING, message)
+        self.signature(message).to_bytes().to_vec()
     }
 
     #[allow(clippy::expect_used)]
-    fn signature(&self, algorithm: &'static EcdsaSigningAlgorithm, message: &[u8]) -> Vec<u8> {
-        // Invariant: the pair was derived together, and signing fails only without OS randomness.
-        EcdsaKeyPair::from_private_key_and_public_key(algorithm, &self.secret, &self.public)
-            .ok()
-            .and_then(|pair| pair.sign(&SystemRandom::new(), message).ok())
-            .expect("FAKE key pair is consistent and the OS has randomness")
-            .as_ref()
-            .to_vec()
+    fn signature(&self, message: &[u8]) -> Signature {
+        // Invariant: the secret is a constant in range, as `of` has found.
+        EcdsaKey::from_slice(&self.secret).expect("FAKE key is in range").sign(message)
     }
 }
 
@@ -69,7 +62,7 @@ impl PublicKeyData for DeviceKey {
 
 impl SigningKey for DeviceKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        Ok(self.signature(&ECDSA_P384_SHA384_ASN1_SIGNING, message))
+        Ok(self.signature(message).to_der().as_bytes().to_vec())
     }
 }
 
