@@ -113,8 +113,8 @@ impl Collateral {
     /// What TCB info and QE identity say about themselves; authentic only after their signatures
     /// were verified.
     pub(crate) fn stated(&self) -> Result<Stated, CollateralError> {
-        let tcb: Dated = parse_part("tcb_info", &self.inner.tcb_info)?;
-        let qe: Dated = parse_part("qe_identity", &self.inner.qe_identity)?;
+        let tcb: Dated = parse_part("tcb_info", TCB_INFO_VERSION, &self.inner.tcb_info)?;
+        let qe: Dated = parse_part("qe_identity", QE_IDENTITY_VERSION, &self.inner.qe_identity)?;
         let time = |text: &str| {
             parse_utc(text).ok_or_else(|| {
                 CollateralError::Malformed(format!(
@@ -132,6 +132,7 @@ impl Collateral {
             fmspc: tcb.fmspc.unwrap_or_default().to_ascii_lowercase(),
             evaluation_number: tcb.evaluation_number.min(qe.evaluation_number),
             id: tcb.id,
+            pce_id: tcb.pce_id.unwrap_or_default().to_ascii_lowercase(),
         })
     }
 }
@@ -145,6 +146,7 @@ pub(crate) struct Stated {
     pub(crate) fmspc: String,
     pub(crate) evaluation_number: u32,
     pub(crate) id: String,
+    pub(crate) pce_id: String,
 }
 
 #[derive(Deserialize)]
@@ -164,6 +166,7 @@ struct BundleRef<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Dated {
+    version: u32,
     issue_date: String,
     next_update: String,
     fmspc: Option<String>,
@@ -171,6 +174,7 @@ struct Dated {
     evaluation_number: u32,
     #[serde(default)]
     id: String,
+    pce_id: Option<String>,
 }
 
 fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, CollateralError> {
@@ -181,7 +185,15 @@ fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, CollateralError
         .map_err(|e| CollateralError::Malformed(crate::text::printable(&e.to_string())))
 }
 
-fn parse_part(what: &str, text: &str) -> Result<Dated, CollateralError> {
-    serde_json::from_str(text)
-        .map_err(|e| CollateralError::Malformed(crate::text::printable(&format!("{what}: {e}"))))
+fn parse_part(what: &str, version: u32, text: &str) -> Result<Dated, CollateralError> {
+    let malformed = |e| CollateralError::Malformed(crate::text::printable(&format!("{what}: {e}")));
+    let dated: Dated = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
+    if dated.version != version {
+        return Err(malformed(format!("version {}, {version} expected", dated.version)));
+    }
+    Ok(dated)
 }
+
+/// Versions of Intel's PCS API v4; a later one may mean something else by the same words.
+const TCB_INFO_VERSION: u32 = 3;
+const QE_IDENTITY_VERSION: u32 = 2;

@@ -34,6 +34,9 @@ pub(crate) enum DcapError {
     /// The collateral is about another platform family.
     #[error("collateral is for FMSPC {collateral}, the quote's platform is {quote}")]
     Fmspc { collateral: String, quote: String },
+    /// The collateral is about another provisioning certification enclave.
+    #[error("collateral is for PCE {collateral}, the quote's platform has PCE {quote}")]
+    Pce { collateral: String, quote: String },
     /// Any other refusal, in the words of the verification library.
     #[error("{0}")]
     Refused(String),
@@ -159,7 +162,7 @@ pub(crate) fn verify_claims(
     }
     // `claims_only` leaves judgement to our own rules; the library's defaults that refuse debug
     // and service TDs stay on.
-    QuoteVerifier::<AwsLcConfig>::new_with_config(root.der().to_vec())
+    let claims = QuoteVerifier::<AwsLcConfig>::new_with_config(root.der().to_vec())
         .verify_with_policy(
             quote.bytes(),
             collateral.dcap(),
@@ -171,7 +174,13 @@ pub(crate) fn verify_claims(
                 DcapError::Fmspc { collateral: printable(&stated.fmspc), quote: fmspc }
             }
             _ => DcapError::Refused(printable(&format!("{error:#}"))),
-        })
+        })?;
+    // Intel's own verifier compares both ids of TCB info, the library only the FMSPC.
+    let pce_id = hex::encode(&claims.platform.pck.pce_id);
+    if pce_id != stated.pce_id {
+        return Err(DcapError::Pce { collateral: printable(&stated.pce_id), quote: pce_id });
+    }
+    Ok(claims)
 }
 
 /// Platform family the quote's own leaf certificate names, lower-case hex. Unverified.

@@ -111,6 +111,12 @@ pub(crate) fn verify_dcap(
             found,
             "fetch collateral for the FMSPC of the quote",
         ),
+        DcapError::Pce { .. } => Refused::new(
+            "E-COLLATERAL-PCE",
+            "collateral for the PCE of the quote's platform",
+            found,
+            "fetch collateral for the platform of the quote",
+        ),
         DcapError::Collateral(ref e) => Refused::new(
             e.code(),
             "collateral with TCB info and QE identity of known form",

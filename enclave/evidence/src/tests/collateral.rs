@@ -71,3 +71,24 @@ fn refuses_collateral_with_unreadable_dates() {
     let error = Collateral::new(inner).stated().unwrap_err();
     assert_eq!(error.code(), "E-COLLATERAL-FORM");
 }
+
+#[test]
+fn refuses_texts_of_a_version_this_build_does_not_read() {
+    let Some(real) = Real::td10() else { return };
+    let stated = |change: fn(&mut dcap_qvl::QuoteCollateralV3)| {
+        let mut inner = real.collateral.dcap().clone();
+        change(&mut inner);
+        Collateral::new(inner).stated().map(|stated| stated.pce_id)
+    };
+    assert_eq!(stated(|_| {}), Ok("0000".to_owned()));
+    let next = [
+        (|c| c.tcb_info = c.tcb_info.replacen("\"version\":3", "\"version\":4", 1))
+            as fn(&mut dcap_qvl::QuoteCollateralV3),
+        |c| c.qe_identity = c.qe_identity.replacen("\"version\":2", "\"version\":3", 1),
+    ];
+    for change in next {
+        let error = stated(change).unwrap_err();
+        assert_eq!(error.code(), "E-COLLATERAL-FORM");
+        assert!(error.to_string().contains("expected"), "{error}");
+    }
+}
