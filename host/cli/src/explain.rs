@@ -5,10 +5,11 @@
 use std::fmt;
 
 use chrysalis_evidence::{
-    Binding, Role, Session, cocoon_tdx_image_hash, event_digest, keyset_digest, nvidia, replay_rtmr,
+    Binding, InclusionPath, Role, Session, cocoon_tdx_image_hash, event_digest, keyset_digest,
+    nvidia, replay_rtmr,
 };
 use chrysalis_measure::tdx::{Sha384Digest, TdQuote};
-use chrysalis_wire::AttestationDocument;
+use chrysalis_wire::{AttestationDocument, BatchDocument, Digest};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
@@ -75,17 +76,45 @@ fn binding(
         ],
         Sha256::digest,
     );
-    let root = hex::decode(&leaf.result).ok()?;
-    let domain = ("domain \"chrysalis/report-data/v1\"", b"chrysalis/report-data/v1" as &[u8]);
+    let keys_same = keys.result == bound.keyset_digest.to_string();
+    let mut out = vec![keys.agreeing(keys_same), leaf];
+    out.extend(nodes(document.batch.as_ref(), &out.last()?.result)?);
+    let root = hex::decode(&out.last()?.result).ok()?;
     let data = Hashed::new(
         "report_data",
         "SHA-512",
-        [domain, ("root (the leaf: one challenge)", &root)],
+        [
+            ("domain \"chrysalis/report-data/v1\"", b"chrysalis/report-data/v1" as &[u8]),
+            ("root (of one challenge its leaf)", &root),
+        ],
         Sha512::digest,
     );
-    let same = data.result == hex::encode(bound.report_data().0);
-    let keys_same = keys.result == bound.keyset_digest.to_string();
-    Some(vec![keys.agreeing(keys_same), leaf, data.agreeing(same)])
+    let path = InclusionPath::read(document.batch.as_ref()).ok()?;
+    let same = data.result == hex::encode(path.report_data(&bound.leaf()).0);
+    out.push(data.agreeing(same));
+    Some(out)
+}
+
+/// The way from the leaf to the root of a quote that answers several challenges (RFC 9162 §2.1.3.2).
+fn nodes(batch: Option<&BatchDocument>, leaf: &str) -> Option<Vec<Hashed>> {
+    let Some(BatchDocument { index, size, path }) = batch else { return Some(Vec::new()) };
+    let (mut place, mut last) = (*index, size.saturating_sub(1));
+    let mut hash = hex::decode(leaf).ok()?;
+    let mut out = Vec::new();
+    for Digest(beside) in path {
+        // The last of its level without a neighbour is its own subtree one level higher.
+        while place == last && place & 1 == 0 && last > 0 {
+            (place, last) = (place >> 1, last >> 1);
+        }
+        let (left, right): (&[u8], &[u8]) =
+            if place & 1 == 1 { (beside, &hash) } else { (&hash, beside) };
+        let parts = [("node tag", &[1u8] as &[u8]), ("left", left), ("right", right)];
+        let node = Hashed::new("node above", "SHA-256", parts, Sha256::digest);
+        hash = hex::decode(&node.result).ok()?;
+        out.push(node);
+        (place, last) = (place >> 1, last >> 1);
+    }
+    Some(out)
 }
 
 fn runtime_register(document: &AttestationDocument) -> Option<Vec<Hashed>> {
@@ -191,7 +220,6 @@ pub(crate) fn show(all: &[Hashed], out: &mut Text) -> fmt::Result {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use chrysalis_evidence::boot_events;
-    use chrysalis_wire::Digest;
 
     use super::*;
 
@@ -205,6 +233,7 @@ mod tests {
             manifest: String::new(),
             events: boot_events(&Digest([1; 32]), &Digest([2; 32])).to_vec(),
             devices: Vec::new(),
+            batch: None,
         }
     }
 
@@ -233,6 +262,24 @@ mod tests {
                 _ => hex::encode(Sha512::digest(bytes)),
             };
             assert_eq!(again, hashed.result);
+        }
+    }
+
+    #[test]
+    fn every_place_in_a_batch_leads_to_what_the_library_expects() {
+        let session = Session { nonce: [3; 32], tls_spki: Digest([4; 32]), exporter: [5; 32] };
+        for size in 2..=9u32 {
+            for index in 0..size {
+                // Only the right number of hashes is a path; which they are is the peer's to say.
+                let length = (0..9).find_map(|length| {
+                    let path = vec![Digest([9; 32]); length];
+                    let batch = BatchDocument { index, size, path };
+                    InclusionPath::read(Some(&batch)).ok().map(|_| batch)
+                });
+                let document = AttestationDocument { batch: length, ..document() };
+                let all = binding(&document, &session, &[10, 11]).unwrap();
+                assert_eq!(all.last().unwrap().agrees, Some(true), "{index} of {size}");
+            }
         }
     }
 

@@ -36,7 +36,9 @@ pub(crate) fn worker(out: &mut Text, worker: &VerifiedWorker) -> fmt::Result {
     out.field("network", manifest.network)?;
     out.field("measurement", worker.measurement_digest())?;
     out.field("manifest", worker.manifest_digest())?;
-    out.field("Cocoon image hash", worker.image_hash())?;
+    if let Some(hash) = worker.image_hash() {
+        out.field("Cocoon image hash", hash)?;
+    }
     let prices = manifest.prices;
     out.field(
         "prices",

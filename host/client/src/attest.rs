@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use chrysalis_evidence::Verdict;
 use chrysalis_evidence::exchange::{Challenger, ExchangeError, Judged, Nonce};
+use chrysalis_evidence::{Session, Verdict};
 use chrysalis_wire::AttestationDocument;
 use chrysalis_wire::attest::ATTESTATION_SCHEMA;
 use chrysalis_wire::limits::MAX_ATTESTATION_BYTES;
@@ -42,7 +42,7 @@ impl Attestation {
     /// This side's view of the connection, which the evidence was judged for.
     #[must_use]
     pub const fn session(&self) -> &Session {
-        &self.session
+        self.judged.session()
     }
 
     /// The worker, if the verdict accepts it.

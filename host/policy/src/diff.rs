@@ -40,6 +40,9 @@ pub fn compare_pins(old: &Pins, new: &Pins) -> Vec<Change> {
     out.list("xfam", &a.xfam, &b.xfam, |value| hex::encode(value));
     out.list("mr_seam", &a.mr_seam, &b.mr_seam, |value| hex::encode(value));
     out.list("mr_config_id", &a.mr_config_id, &b.mr_config_id, |value| hex::encode(value));
+    out.list("exception", &a.exceptions, &b.exceptions, |entry| {
+        format!("FMSPC {} until {}", hex::encode(entry.fmspc), entry.until.0)
+    });
     match (&a.admission, &b.admission) {
         (Admission::Vetted(a), Admission::Vetted(b)) => {
             out.list("vetted", a, b, |id| hex::encode(id))
@@ -69,6 +72,9 @@ pub fn compare_pins(old: &Pins, new: &Pins) -> Vec<Change> {
     if old.device() != new.device() {
         out.push(Direction::Other, "[device] differs".to_owned());
     }
+    if old.sgx() != new.sgx() {
+        out.push(Direction::Other, "[sgx] differs".to_owned());
+    }
     out.0
 }
 
@@ -77,6 +83,7 @@ pub fn compare_pins(old: &Pins, new: &Pins) -> Vec<Change> {
 pub fn denied_in_words(what: &Denied) -> String {
     match what {
         Denied::Mrtd(value) => format!("mrtd {}", hex::encode(value)),
+        Denied::Mrenclave(value) => format!("mrenclave {value}"),
         Denied::Manifest(value) => format!("manifest {value}"),
         Denied::Model(value) => format!("model {value}"),
         Denied::Platform(value) => format!("platform {}", hex::encode(value)),

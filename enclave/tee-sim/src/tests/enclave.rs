@@ -71,6 +71,7 @@ fn appraise_with(pins: &str, collateral: &str, change: impl FnOnce(&mut SimRepor
         manifest: hex::encode(manifest()),
         events: events.to_vec(),
         devices: Vec::new(),
+        batch: None,
     };
     let collateral = Collateral::parse(collateral.as_bytes()).unwrap();
     let pins = Pins::parse(pins, AllowSim::Yes).unwrap();

@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::exit::Failure;
+use crate::exit::{Class, Failure};
 use crate::explain::{self, Hashed};
 use crate::files;
 use crate::report::Text;
@@ -81,7 +81,11 @@ pub(crate) fn run(arguments: &Appraise, context: &Context) -> Result<ExitCode, F
         context.report.note("nothing is explained: the document holds no quote of a trust domain");
     }
     // Signed registers only: a log that leads to a refused quote's claims leads to nothing.
-    let measured = verdict.result.as_ref().ok().map(|worker| *worker.measurement());
+    let accepted = verdict.result.as_ref().ok();
+    let measured = accepted.and_then(|worker| worker.measurement().td().copied());
+    if log.is_some() && accepted.is_some() && measured.is_none() {
+        return Err(no_registers());
+    }
     let replayed = log.as_ref().zip(measured.as_ref()).map(|(log, found)| replay(log, found));
     let shown = Shown { verdict, hashed: hashed.as_deref(), event_log: replayed.as_ref() };
     if context.report.is_json() {
@@ -96,6 +100,11 @@ pub(crate) fn run(arguments: &Appraise, context: &Context) -> Result<ExitCode, F
         log.check_replay(&digests(found))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn no_registers() -> Failure {
+    let message = "--event-log is about a trust domain's registers, and this worker is an enclave";
+    Failure::new(Class::Usage, "E-EVENT-LOG-ENCLAVE", message).next("leave --event-log out")
 }
 
 fn digests(found: &Measurement) -> [Sha384Digest; 4] {
