@@ -13,6 +13,7 @@ mod attacks;
 mod batch;
 mod bounds;
 mod judge;
+mod own;
 mod peer;
 mod rig;
 mod routes;

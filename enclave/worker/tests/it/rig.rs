@@ -150,13 +150,16 @@ impl Rig {
         let manifest = WorkerManifest::parse(&manifest_bytes).unwrap();
         let session = Session::generate(manifest.network, BOOTED).unwrap();
         session.remember_evidence(EVIDENCE);
-        let measurement = Measured::Td(Measurement { mrtd: [1; 48], rtmr: [[2; 48]; 4] });
         let policy_digest = Digest(Sha256::digest(&manifest_bytes).into());
         let events = boot_events(&policy_digest, &manifest.model.root).to_vec();
         for event in &events {
             // The platform that supports nothing keeps no register either.
             drop(platform.extend_runtime(&event_digest(event).unwrap()));
         }
+        let measurement = Measured::Td(match platform.measurements() {
+            Ok(Registers { mrtd, rtmr }) => Measurement { mrtd, rtmr },
+            Err(_) => Measurement { mrtd: [1; 48], rtmr: [[2; 48]; 4] },
+        });
         let console = Sink::default();
         let slot = OnceLock::new();
         let stages = Stages::new(Console::new(Box::new(console.clone())));
