@@ -56,6 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "api",
             "channel",
             "evidence",
+            "ratls",
             "receipt",
             "vault",
             "image",
@@ -71,6 +72,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("chrysalis-tests", &["*"]),
+    // Signs with the simulator's FAKE keys; nothing links it.
+    ("chrysalis-corpus", &["wire", "evidence", "ratls", "tee", "tee-sim"]),
 ];
 
 /// Crates that are pure functions over bytes: no sockets, no clock, no async runtime.

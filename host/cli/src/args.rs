@@ -9,7 +9,8 @@ use crate::commands::{
     appraise::Appraise, ask::Ask, image::ImageCommand, manifest::ManifestCommand,
     measure::MeasureCommand, model::ModelCommand, policy::PolicyCommand, receipt::ReceiptCommand,
     release::ReleaseCommand, serve::Serve, sgx::SgxCommand, shape::ShapeCommand,
-    shell::Completions, shell::Man, tcb::Tcb, worker::Logs, worker::State, worker::Up,
+    shell::Completions, shell::Man, tcb::Tcb, vectors::VectorsCommand, worker::Logs, worker::State,
+    worker::Up,
 };
 use crate::report::Format;
 
@@ -63,6 +64,9 @@ pub(crate) enum Command {
     Logs(Logs),
     /// Check a worker's evidence and show every rule.
     Appraise(Appraise),
+    /// Judge conformance cases, as other implementations can.
+    #[command(subcommand)]
+    Vectors(VectorsCommand),
     /// Ask a worker one question over a sealed channel, and verify its receipt.
     Ask(Ask),
     /// Serve the OpenAI API on this machine, with every answer verified.

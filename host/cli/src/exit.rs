@@ -221,6 +221,7 @@ impl From<PinsError> for Failure {
     fn from(error: PinsError) -> Self {
         let (class, next) = match &error {
             PinsError::SimRefused => (Class::Refused, "add --insecure-sim, or use other pins"),
+            PinsError::CertificateOnlyRefused => (Class::Refused, "use production pins"),
             PinsError::Version { .. } => (Class::Unsupported, "use pins for this release"),
             PinsError::Network { .. }
             | PinsError::Debug { .. }

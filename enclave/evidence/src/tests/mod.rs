@@ -5,6 +5,7 @@
 mod appraise;
 mod batch;
 mod collateral;
+mod corpus;
 mod dcap;
 mod model;
 mod mutations;

@@ -23,6 +23,7 @@ pub(crate) mod shape;
 pub(crate) mod shell;
 pub(crate) mod supervise;
 pub(crate) mod tcb;
+pub(crate) mod vectors;
 pub(crate) mod vm;
 pub(crate) mod worker;
 
@@ -43,6 +44,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Shape(command) => shape::run(&command, context),
         Command::Sgx(command) => sgx::run(&command, context),
         Command::Tcb(arguments) => tcb::run(&arguments, context).map(|()| ExitCode::SUCCESS),
+        Command::Vectors(command) => vectors::run(&command, context),
         Command::Up(arguments) => worker::up(arguments, context),
         Command::Down(arguments) => worker::down(&arguments, context),
         Command::Status(arguments) => worker::status(&arguments, context),
