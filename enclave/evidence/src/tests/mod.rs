@@ -5,6 +5,7 @@
 mod appraise;
 mod batch;
 mod collateral;
+mod collateral_mutants;
 mod corpus;
 mod dcap;
 mod model;
