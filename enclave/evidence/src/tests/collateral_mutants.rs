@@ -10,6 +10,8 @@
 //!   has pinned;
 //! * the chain of the PCK list's issuer: the quote brings that certificate itself.
 
+#![allow(clippy::print_stdout)]
+
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use dcap_qvl::QuoteCollateralV3;

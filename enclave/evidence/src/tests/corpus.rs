@@ -143,8 +143,8 @@ fn an_accepted_worker_shows_what_was_verified() {
     assert_eq!((worker.pin_name(), worker.insecure_sim()), ("sim", true));
     assert_eq!(worker.keyset().encode(), hex::decode(&document.keyset).unwrap());
     assert_eq!(worker.keyset_digest(), keyset_digest(&hex::decode(&document.keyset).unwrap()));
-    assert_eq!(worker.measurement().mrtd, pin.mrtd);
-    assert_eq!(worker.measurement().rtmr[3], replay_rtmr(&document.events).unwrap());
+    assert_eq!(worker.measurement().td().unwrap().mrtd, pin.mrtd);
+    assert_eq!(worker.measurement().td().unwrap().rtmr[3], replay_rtmr(&document.events).unwrap());
     assert_eq!(worker.measurement_digest(), worker.measurement().digest());
     assert_eq!(worker.manifest_digest(), pin.manifest_sha256);
     assert_eq!(
