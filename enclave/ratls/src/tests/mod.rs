@@ -3,6 +3,7 @@
 //! the workspace. Where the folder is absent these tests say `skipped`; where it is present a
 //! missing file fails them.
 
+mod enclave;
 mod forge;
 mod handshake;
 mod properties;

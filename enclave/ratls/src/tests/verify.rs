@@ -217,7 +217,7 @@ fn a_peer_of_a_live_session_verifier_is_not_trusted_without_one() {
     assert_eq!(trusted.expires, UnixTime(NOW.0 + HOUR));
 }
 
-/// Recorded enclaves get as far as the policy: there is none for SGX yet, and the two around filler
+/// Recorded enclaves get as far as the policy, which names trust domains only; the two around filler
 /// quotes end where their quotes do.
 #[test]
 fn recorded_certificates_are_refused_by_the_policy() {
