@@ -473,16 +473,19 @@ fn a_tenants_prefix_is_computed_once_and_another_tenant_learns_nothing_of_it() {
     let alone = shape(&mut Simulated::new(limits(2, 40)), &with(Some(1)));
     assert_eq!(alone.0, 0);
 
-    let mut sim = Simulated::new(limits(2, 40));
-    shape(&mut sim, &with(Some(1)));
-    // Four whole pages of 32 are reused, two tokens computed.
-    let (cached, steps) = shape(&mut sim, &with(Some(1)));
-    assert_eq!((cached, steps[0]), (128, 2));
-    for stranger in [Some(2), None] {
-        assert_eq!(shape(&mut sim, &with(stranger)), alone, "{stranger:?} sees a difference");
+    for (ours, theirs) in [(1, 2), (2, 1)] {
+        let mut sim = Simulated::new(limits(2, 40));
+        shape(&mut sim, &with(Some(ours)));
+        // Four whole pages of 32 are reused, two tokens computed.
+        let (cached, steps) = shape(&mut sim, &with(Some(ours)));
+        assert_eq!((cached, steps[0]), (128, 2));
+        for stranger in [Some(theirs), None] {
+            assert_eq!(shape(&mut sim, &with(stranger)), alone, "{stranger:?} sees a difference");
+        }
+        // Nothing of who has no tenant is kept, not for itself either.
+        assert_eq!(shape(&mut sim, &with(None)), alone);
+        assert_eq!(shape(&mut sim, &with(Some(theirs))).0, 128, "its own");
     }
-    // Nothing of who has no tenant is kept, not for itself either.
-    assert_eq!(shape(&mut sim, &with(None)), alone);
 }
 
 #[test]
