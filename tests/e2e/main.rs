@@ -11,6 +11,7 @@
 
 mod boot;
 mod enclave;
+mod fake_root;
 mod faults;
 mod prompt;
 mod sdk;
