@@ -3,18 +3,15 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _,
-    UnparsedPublicKey,
-};
-use chrysalis_evidence::nvidia::{DeviceEvidence, DeviceKind, DevicePins, appraise};
+use anyhow::{Context as _, Result, ensure};
+use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_ASN1_SIGNING};
+use chrysalis_evidence::nvidia::{DeviceKind, DevicePins, appraise};
 use chrysalis_evidence::{AllowSim, Pins};
 use chrysalis_tee_sim::device::{SimDevice, device_pins};
 use chrysalis_tee_sim::sim_root_der;
 use chrysalis_wire::UnixTime;
 
+use crate::bare::Bare;
 use crate::report::{Better, Comparison};
 use crate::request::millis;
 
@@ -23,7 +20,10 @@ pub(crate) fn measure(rounds: usize) -> Result<Comparison> {
     crate::progress("appraising a GPU");
     let (pins, nonce) = (pins()?, [7; 32]);
     let set = [SimDevice::new(DeviceKind::Gh100, 0).evidence(&nonce)];
-    let bare = Bare::like(&set[0])?;
+    let certificate = set[0].chain.len() / 5;
+    let sizes = [certificate, certificate, certificate, certificate, set[0].report.len()];
+    let algorithms = (&ECDSA_P384_SHA384_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1);
+    let bare = Bare::new(algorithms, &sizes)?;
     let candidates = ["appraisal of a GH100", "its five P-384 verifications alone"];
     let mut out = Comparison::new("Evidence: one GPU", "ms", Better::Less, candidates)
         .ratio(0, 1)
@@ -45,36 +45,6 @@ pub(crate) fn measure(rounds: usize) -> Result<Comparison> {
         }
     }
     Ok(out)
-}
-
-/// Five messages of the sizes that are signed in a GPU's evidence, and their signatures.
-struct Bare {
-    key: Vec<u8>,
-    signed: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Bare {
-    fn like(evidence: &DeviceEvidence) -> Result<Self> {
-        let key = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING)?;
-        let certificate = evidence.chain.len() / 5;
-        let sizes = [certificate, certificate, certificate, certificate, evidence.report.len()];
-        let sign = |size| {
-            let message = vec![0x5a; size];
-            let signature = key.sign(&SystemRandom::new(), &message)?.as_ref().to_vec();
-            Ok((message, signature))
-        };
-        let signed = sizes.map(sign).into_iter().collect::<Result<_>>()?;
-        Ok(Self { key: key.public_key().as_ref().to_vec(), signed })
-    }
-
-    fn verify(&self) -> Result<()> {
-        for (message, signature) in &self.signed {
-            UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, &self.key)
-                .verify(message, signature)
-                .map_err(|_| anyhow!("a signature of this benchmark does not verify"))?;
-        }
-        Ok(())
-    }
 }
 
 /// INSECURE-SIM pins for one simulated GPU and no worker.

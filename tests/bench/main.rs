@@ -2,6 +2,7 @@
 //! between candidates that took turns within one run. It trusts nothing and decides nothing; speed
 //! is never asserted by a test.
 
+mod bare;
 mod callers;
 mod contest;
 mod devices;
@@ -9,6 +10,7 @@ mod engine;
 mod handshake;
 mod image;
 mod machine;
+mod quotes;
 mod report;
 mod request;
 mod seal;
@@ -70,7 +72,7 @@ enum Section {
     Callers,
     /// Verifying and unsealing against a plain read and this CPU's rates.
     Vault,
-    /// Appraising a GPU against the signatures in its evidence.
+    /// Appraising a quote and a GPU against the signatures in their evidence.
     Evidence,
     /// What the sealed path adds to a request.
     Request,
@@ -99,6 +101,7 @@ fn main() -> Result<()> {
         comparisons.extend(vault::measure(rounds)?);
     }
     if wanted(Section::Evidence) {
+        comparisons.push(quotes::measure(rounds)?);
         comparisons.push(devices::measure(rounds)?);
     }
     if wanted(Section::Request) {
