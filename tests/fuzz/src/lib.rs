@@ -11,6 +11,7 @@ use std::panic::catch_unwind;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+pub mod corpus;
 pub mod ratls;
 pub mod seal;
 
