@@ -81,9 +81,9 @@ fn forms(stage: &mut Stage, v4: usize, v5: usize) {
     stage.refuses(v4, version, "version-260", "the high byte of the version counts", poke(1, 1));
     stage.refuses(
         v4,
-        version,
+        truncated,
         "version-4-of-sgx",
-        "version 4 with the TEE type of SGX",
+        "the TEE type of SGX, whose shorter report ends inside this one",
         poke(4, 0),
     );
     stage.refuses(v4, version, "unknown-tee", "a TEE type nobody has defined", poke(4, 0x82));
