@@ -1,9 +1,12 @@
 //! An honest simulated worker, its verifier and their connection: what every case begins with.
 
 use chrysalis_evidence::nvidia::{DeviceEvidence, device_digest};
-use chrysalis_evidence::{Binding, Role, Session, boot_events, event_digest, keyset_digest, sim};
-use chrysalis_tee::Platform as _;
-use chrysalis_tee_sim::{Faults, SimPlatform, collateral, sim_root_der};
+use chrysalis_evidence::{
+    Batch, Binding, Leaf, Role, Session, boot_events, enclave_events_digest, event_digest,
+    keyset_digest, sim,
+};
+use chrysalis_tee::Platform;
+use chrysalis_tee_sim::{Faults, SimEnclave, SimPlatform, SimReport, collateral, sim_root_der};
 use chrysalis_wire::attest::ATTESTATION_SCHEMA;
 use chrysalis_wire::{
     DeviceDocument, Digest, KeyId, KeyRole, Keyset, NetworkId, RuntimeEvent, SealKeyEntry, SuiteId,
@@ -61,6 +64,46 @@ pub(crate) fn pins() -> String {
     )
 }
 
+/// INSECURE-SIM pins for the honest enclave, by its measurement, and for no trust domain.
+pub(crate) fn enclave_pins() -> String {
+    without_worker(&pins()) + &enclave_section()
+}
+
+/// What such pins have more than those of trust domains.
+pub(crate) fn enclave_section() -> String {
+    format!(
+        "\n[sgx]\nattributes = [{{ value = \"{}\", mask = \"ffffffffffffffff\" }}]\nxfrm = [{{ value \
+         = \"{}\", mask = \"ffffffffffffffff\" }}]\nmisc_select = [{{ value = \"{}\", mask = \
+         \"ffffffff\" }}]\n\n[[sgx.worker]]\nname = \"enclave\"\nmrenclave = \"{}\"\nmanifest_sha256 = \
+         \"{}\"\nmodel_root = \"{MODEL_ROOT}\"\n",
+        hex::encode(sim::SGX_ATTRIBUTES),
+        hex::encode(sim::SGX_XFRM),
+        hex::encode(sim::SGX_MISC_SELECT),
+        sim::enclave(EXECUTABLE).mrenclave,
+        sha256(manifest().as_bytes()),
+    )
+}
+
+/// Enclave pins that name the signer, a product and its oldest version instead of one build.
+pub(crate) fn by_signer(pins: &str, isv_prod_id: u16, min_isv_svn: u16) -> String {
+    let signer = format!(
+        "mrsigner = \"{}\"\nisv_prod_id = {isv_prod_id}\nmin_isv_svn = {min_isv_svn}",
+        sim::enclave(EXECUTABLE).mrsigner
+    );
+    pins.replacen(&line(pins, "mrenclave"), &signer, 1)
+}
+
+/// Pins that name no trust domain.
+pub(crate) fn without_worker(pins: &str) -> String {
+    let (from, until) = (pins.find("[[worker]]").unwrap(), pins.find("[platform]").unwrap());
+    format!("{}{}", &pins[..from], &pins[until..])
+}
+
+/// Pins with a denial of one value.
+pub(crate) fn denying(pins: &str, field: &str, value: &str) -> String {
+    format!("{pins}\n[[deny]]\n{field} = \"{value}\"\nreason = \"a case of the corpus\"\n")
+}
+
 /// Input of the stages `quote` and `collateral`: a quote alone.
 pub(crate) fn alone(quote: &[u8]) -> Value {
     json!({
@@ -72,18 +115,28 @@ pub(crate) fn alone(quote: &[u8]) -> Value {
     })
 }
 
+/// What a worker runs in.
+#[derive(Clone, Copy)]
+pub(crate) enum Machine {
+    Domain(Faults),
+    /// With its report changed before it is signed.
+    Enclave(fn(&mut SimReport)),
+}
+
 /// A worker before it answers a challenge, with everything that can be otherwise.
 pub(crate) struct Worker {
-    pub(crate) faults: Faults,
+    pub(crate) machine: Machine,
     pub(crate) manifest: String,
-    /// Extended into RTMR3.
+    /// Extended into RTMR3; an enclave commits to them.
     pub(crate) extended: Vec<RuntimeEvent>,
     /// Shown to the verifier.
     pub(crate) events: Vec<RuntimeEvent>,
     pub(crate) keyset: Vec<u8>,
     pub(crate) devices: Vec<DeviceEvidence>,
-    /// What the quote says of the devices, if not the truth.
+    /// What the quote says of the devices, or of an enclave's events, if not the truth.
     pub(crate) device_digest: Option<Digest>,
+    /// How many other challenges the quote answers, in front of this one and behind it.
+    pub(crate) beside: [u8; 2],
     pub(crate) role: Role,
     pub(crate) session: Session,
 }
@@ -93,13 +146,14 @@ impl Worker {
     pub(crate) fn honest() -> Self {
         let events = boot_events(&sha256(manifest().as_bytes()), &MODEL_ROOT).to_vec();
         Self {
-            faults: Faults::default(),
+            machine: Machine::Domain(Faults::default()),
             manifest: manifest(),
             extended: events.clone(),
             events,
             keyset: keyset().encode(),
             devices: Vec::new(),
             device_digest: None,
+            beside: [0, 0],
             role: Role::Server,
             session: session(),
         }
@@ -130,19 +184,22 @@ impl Worker {
 
     /// Answers the challenge.
     pub(crate) fn document(&self) -> Value {
-        let platform = SimPlatform::new(EXECUTABLE).with_faults(self.faults);
-        for event in &self.extended {
-            platform.extend_runtime(&event_digest(event).unwrap()).unwrap();
-        }
+        let (platform, committed) = self.platform();
         let binding = Binding {
             role: self.role,
             tls_spki: self.session.tls_spki,
             nonce: self.session.nonce,
             exporter: self.session.exporter,
             keyset_digest: keyset_digest(&self.keyset),
-            device_digest: self.device_digest.unwrap_or_else(|| device_digest(&self.devices)),
+            device_digest: self.device_digest.unwrap_or(committed),
         };
-        let quote = platform.quote(&binding.report_data().0).unwrap();
+        let other = |n: u8| Binding { nonce: [n; 32], ..binding.clone() }.leaf();
+        let [before, behind] = self.beside;
+        let mut leaves: Vec<Leaf> = (0..before).map(other).collect();
+        leaves.push(binding.leaf());
+        leaves.extend((before..before + behind).map(other));
+        let batch = Batch::new(&leaves).unwrap();
+        let quote = platform.quote(&batch.report_data().0).unwrap();
         // As text, so that fields a worker may leave out are left out here.
         let mut document = json!({
             "schema": ATTESTATION_SCHEMA,
@@ -155,7 +212,28 @@ impl Worker {
         if !self.devices.is_empty() {
             document["devices"] = json!(show(&self.devices));
         }
+        let path = batch.paths().nth(before.into()).unwrap();
+        if let Some(place) = path.to_document() {
+            document["batch"] = json!(place);
+        }
         document
+    }
+
+    /// The machine after the events, and what its quotes state besides keys and connection.
+    fn platform(&self) -> (Box<dyn Platform>, Digest) {
+        match self.machine {
+            Machine::Domain(faults) => {
+                let platform = SimPlatform::new(EXECUTABLE).with_faults(faults);
+                for event in &self.extended {
+                    platform.extend_runtime(&event_digest(event).unwrap()).unwrap();
+                }
+                (Box::new(platform), device_digest(&self.devices))
+            }
+            Machine::Enclave(change) => {
+                let committed = enclave_events_digest(&self.extended).unwrap();
+                (Box::new(SimEnclave::new(EXECUTABLE).with(change)), committed)
+            }
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use chrysalis_tee_sim::{Faults, collateral};
 use chrysalis_wire::Digest;
 use serde_json::{Value, json};
 
-use super::document_keys;
+use super::{document_batch, document_enclave, document_keys};
 use crate::case::{Stage, bytes, text};
-use crate::world::{ISSUED, MODEL_ROOT, NOW, Worker, manifest, pins, session, show};
+use crate::world::{ISSUED, MODEL_ROOT, Machine, NOW, Worker, manifest, pins, session, show};
 
 pub(crate) fn stage() -> Stage {
     let mut stage = Stage::new("document", "policy 1");
@@ -26,6 +26,8 @@ pub(crate) fn stage() -> Stage {
     document_keys::keysets(&mut stage, honest);
     document_keys::networks(&mut stage, honest);
     devices(&mut stage, honest, device);
+    document_batch::batches(&mut stage, honest);
+    document_enclave::enclaves(&mut stage);
     stage
 }
 
@@ -117,7 +119,8 @@ fn quotes(stage: &mut Stage, base: usize) {
         ),
     ] {
         stage.refuses(base, (code, rule), name, title, |case| {
-            case["document"] = Worker { faults, ..Worker::honest() }.document();
+            case["document"] =
+                Worker { machine: Machine::Domain(faults), ..Worker::honest() }.document();
         });
     }
 }
@@ -167,7 +170,7 @@ fn sessions(stage: &mut Stage, base: usize) {
         "no-report-data",
         "a quote that lies about its report data",
         shown(Worker {
-            faults: Faults { wrong_report_data: true, ..Faults::default() },
+            machine: Machine::Domain(Faults { wrong_report_data: true, ..Faults::default() }),
             ..Worker::honest()
         }),
     );
@@ -365,7 +368,7 @@ fn gpu(nonce: &[u8; 32]) -> DeviceEvidence {
     SimDevice::new(DeviceKind::Gh100, 0).evidence(nonce)
 }
 
-fn input(worker: &Worker, pins: &str) -> Value {
+pub(super) fn input(worker: &Worker, pins: &str) -> Value {
     json!({
         "pins": pins,
         "collateral": collateral(ISSUED),

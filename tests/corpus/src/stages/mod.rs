@@ -1,9 +1,13 @@
 //! One stage a file: what is judged, from a genuine case to every way to differ from it.
 
+mod admission;
 pub(crate) mod attest;
 pub(crate) mod collateral;
 pub(crate) mod document;
+mod document_batch;
+mod document_enclave;
 mod document_keys;
+mod enclave;
 pub(crate) mod event_log;
 pub(crate) mod gpu;
 mod gpu_policy;

@@ -12,7 +12,7 @@ use chrysalis_tee::Platform as _;
 use chrysalis_tee_sim::{Faults, SimPlatform, device};
 use serde_json::Value;
 
-use super::quote_policy;
+use super::{admission, enclave, quote_policy};
 use crate::case::{Stage, bytes, shorten, text};
 use crate::world::{EXECUTABLE, REPORT_DATA, alone, with_line};
 
@@ -29,6 +29,8 @@ pub(crate) fn stage() -> Stage {
     signatures(&mut stage, v4);
     quote_policy::platforms(&mut stage, v4, v5);
     quote_policy::images(&mut stage, v4);
+    admission::quotes(&mut stage, v4);
+    enclave::quotes(&mut stage);
     stage
 }
 

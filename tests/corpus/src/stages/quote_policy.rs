@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::quote::{SVN2, forge, into_v5, platform};
 use crate::case::{Stage, bytes, text};
-use crate::world::{DAY, ISSUED, with_line};
+use crate::world::{DAY, ISSUED, with_line, without_worker};
 
 pub(super) fn platforms(stage: &mut Stage, v4: usize, v5: usize) {
     let signed = |quote: Vec<u8>| move |case: &mut Value| bytes(case, "/quote", |old| *old = quote);
@@ -207,9 +207,4 @@ pub(super) fn images(stage: &mut Stage, v4: usize) {
             bytes(case, "/report_data", |data| data[32..].fill(0));
         },
     );
-}
-
-fn without_worker(pins: &str) -> String {
-    let (from, until) = (pins.find("[[worker]]").unwrap(), pins.find("[platform]").unwrap());
-    format!("{}{}", &pins[..from], &pins[until..])
 }
