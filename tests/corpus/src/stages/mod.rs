@@ -12,6 +12,8 @@ pub(crate) mod event_log;
 pub(crate) mod gpu;
 mod gpu_policy;
 pub(crate) mod pins;
+mod pins_enclave;
+mod pins_policy;
 pub(crate) mod quote;
 mod quote_policy;
 pub(crate) mod ratls;

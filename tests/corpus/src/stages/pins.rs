@@ -6,6 +6,7 @@ use chrysalis_tee_sim::device::device_pins;
 use chrysalis_wire::NetworkId;
 use serde_json::{Value, json};
 
+use super::{pins_enclave, pins_policy};
 use crate::case::{Stage, text};
 use crate::world::{line, pins, with_line};
 
@@ -30,6 +31,8 @@ pub(crate) fn stage() -> Stage {
     tiers(&mut stage, sim, hardware);
     values(&mut stage, sim);
     devices(&mut stage, gpus);
+    pins_policy::policies(&mut stage, sim);
+    pins_enclave::enclaves(&mut stage);
     stage
 }
 
