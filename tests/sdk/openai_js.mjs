@@ -168,6 +168,25 @@ const scenarios = {
     check(first === second, "two samples with one seed differ");
   },
 
+  async logit_bias_forces_a_token() {
+    const text = content(await chat(user(LONG), { max_tokens: 6, logit_bias: { 50: 100 } }));
+    check(text.length === 6 && new Set(text).size === 1, `not one character six times: ${text}`);
+  },
+
+  async frequency_penalty_makes_two_forced_tokens_take_turns() {
+    const forced = { logit_bias: { 50: 100, 51: 100 } };
+    const plain = content(await chat(user(LONG), forced));
+    const turns = content(await chat(user(LONG), { ...forced, frequency_penalty: 2 }));
+    check(new Set(plain).size === 1, `greedy answers repeat the better of two: ${plain}`);
+    check(new Set(turns).size === 2, `the penalty brings the other in: ${turns}`);
+  },
+
+  async min_p_of_one_is_greedy_at_any_temperature() {
+    const sampled = await chat(user(LONG), { temperature: 2, seed: 3, min_p: 1 });
+    const greedy = content(await chat(user(LONG)));
+    check(content(sampled) === greedy, "another token than the best was drawn");
+  },
+
   async several_turns_are_one_conversation() {
     const turns = user("My name is Ada.");
     const short = await chat(turns);

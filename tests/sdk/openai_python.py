@@ -178,6 +178,31 @@ def equal_seeds_give_equal_samples():
     check(first == second, "two samples with one seed differ")
 
 
+# Two tokens that are single printable characters in the model's vocabulary.
+TWO_TOKENS = ("50", "51")
+
+
+@scenario
+def logit_bias_forces_a_token():
+    text = content(chat(user(LONG), max_tokens=6, logit_bias={TWO_TOKENS[0]: 100}))
+    check(len(text) == 6 and len(set(text)) == 1, f"not one character six times: {text!r}")
+
+
+@scenario
+def frequency_penalty_makes_two_forced_tokens_take_turns():
+    forced = {token: 100 for token in TWO_TOKENS}
+    plain = content(chat(user(LONG), logit_bias=forced))
+    turns = content(chat(user(LONG), logit_bias=forced, frequency_penalty=2))
+    check(len(set(plain)) == 1, f"greedy answers repeat the better of two: {plain!r}")
+    check(len(set(turns)) == 2, f"the penalty brings the other in: {turns!r}")
+
+
+@scenario
+def min_p_of_one_is_greedy_at_any_temperature():
+    sampled = chat(user(LONG), temperature=2, seed=3, extra_body={"min_p": 1})
+    check(content(sampled) == content(chat(user(LONG))), "another token than the best was drawn")
+
+
 @scenario
 def several_turns_are_one_conversation():
     turns = user("My name is Ada.")
