@@ -45,6 +45,14 @@ fn collateral(input: &Value) -> Result<Collateral, No> {
     Collateral::parse(bundle).map_err(|e| (e.code().to_owned(), None))
 }
 
+fn role(value: &Value) -> Role {
+    match value.as_str() {
+        Some("server") => Role::Server,
+        Some("client") => Role::Client,
+        other => panic!("{other:?} is no end of a connection"),
+    }
+}
+
 fn judge(stage: &str, input: &Value) -> Result<(), No> {
     let now = || -> UnixTime { value(input, "now") };
     match stage {
@@ -59,7 +67,9 @@ fn judge(stage: &str, input: &Value) -> Result<(), No> {
             let appraiser = Appraiser::new(pins(input, AllowSim::Yes)?);
             let document: AttestationDocument = value(input, "document");
             let session: Session = value(input, "session");
-            let verdict = appraiser.appraise(&document, &session, &collateral(input)?, now());
+            let prover = input.get("prover").map_or(Role::Server, role);
+            let collateral = collateral(input)?;
+            let verdict = appraiser.appraise_end(prover, &document, &session, &collateral, now());
             verdict.result.map(|_| ()).map_err(|no| of(&no))
         }
         "pins" => {
@@ -86,9 +96,8 @@ fn judge(stage: &str, input: &Value) -> Result<(), No> {
         }
         _ => {
             let session: Session = value(input, "session");
-            let role = if text(input, "role") == "server" { Role::Server } else { Role::Client };
             let binding = Binding {
-                role,
+                role: role(&input["role"]),
                 tls_spki: session.tls_spki,
                 nonce: session.nonce,
                 exporter: session.exporter,

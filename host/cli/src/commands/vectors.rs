@@ -211,6 +211,9 @@ struct DocumentCase {
     pins: String,
     collateral: String,
     now: UnixTime,
+    /// Which end proves itself; the server where the case says nothing.
+    #[serde(default = "server")]
+    prover: End,
     session: Session,
     document: AttestationDocument,
 }
@@ -219,7 +222,8 @@ impl DocumentCase {
     fn judge(&self) -> Result<Value, Box<No>> {
         let appraiser = Appraiser::new(pins(&self.pins)?);
         let collateral = Collateral::parse(self.collateral.as_bytes())?;
-        let verdict = appraiser.appraise(&self.document, &self.session, &collateral, self.now);
+        let (document, session, prover) = (&self.document, &self.session, self.prover.into());
+        let verdict = appraiser.appraise_end(prover, document, session, &collateral, self.now);
         let shown = json!(verdict);
         verdict.result.map_or_else(|no| Err(refused(&no, shown.clone())), |_| Ok(shown.clone()))
     }
@@ -354,6 +358,10 @@ impl AttestCase {
 enum End {
     Server,
     Client,
+}
+
+const fn server() -> End {
+    End::Server
 }
 
 impl From<End> for Role {

@@ -28,6 +28,7 @@ pub(crate) fn stage() -> Stage {
     devices(&mut stage, honest, device);
     document_batch::batches(&mut stage, honest);
     document_enclave::enclaves(&mut stage);
+    provers(&mut stage, honest);
     stage
 }
 
@@ -180,6 +181,46 @@ fn sessions(stage: &mut Stage, base: usize) {
         "devices-claimed",
         "a quote that commits to devices nobody shows",
         shown(Worker { device_digest: Some(Digest([4; 32])), ..Worker::honest() }),
+    );
+}
+
+/// The other end, which proves itself to a server: `session` is then about its own key and exporter.
+fn provers(stage: &mut Stage, base: usize) {
+    let bound = ("E-REPORT-DATA", RuleId::ReportData);
+    let by_client = |worker: Worker| {
+        move |case: &mut Value| {
+            case["prover"] = "client".into();
+            case["document"] = worker.document();
+        }
+    };
+    let client = || Worker { role: Role::Client, ..Worker::honest() };
+    stage.accepts(base, "client", "a client that proves itself", by_client(client()));
+    stage.accepts(base, "server-said", "a server that proves itself, which is said", |case| {
+        case["prover"] = "server".into();
+    });
+    stage.refuses(
+        base,
+        bound,
+        "client-reflects",
+        "a client that shows what the server made",
+        by_client(Worker::honest()),
+    );
+    stage.refuses(
+        base,
+        bound,
+        "client-in-a-batch-of-a-server",
+        "a client that shows a batch of a server",
+        by_client(Worker { beside: [1, 1], ..Worker::honest() }),
+    );
+    stage.refuses(
+        base,
+        bound,
+        "client-replays",
+        "a client with an earlier nonce's proof",
+        |case| {
+            let session = Session { nonce: [0xAA; 32], ..session() };
+            by_client(Worker { session, ..client() })(case);
+        },
     );
 }
 
