@@ -168,17 +168,18 @@ const scenarios = {
     check(first === second, "two samples with one seed differ");
   },
 
+  // Tokens 50 and 51 of the default model's vocabulary are B and C.
   async logit_bias_forces_a_token() {
     const text = content(await chat(user(LONG), { max_tokens: 6, logit_bias: { 50: 100 } }));
-    check(text.length === 6 && new Set(text).size === 1, `not one character six times: ${text}`);
+    check(text === "BBBBBB", `not the one token six times: ${text}`);
   },
 
   async frequency_penalty_makes_two_forced_tokens_take_turns() {
     const forced = { logit_bias: { 50: 100, 51: 100 } };
     const plain = content(await chat(user(LONG), forced));
     const turns = content(await chat(user(LONG), { ...forced, frequency_penalty: 2 }));
-    check(new Set(plain).size === 1, `greedy answers repeat the better of two: ${plain}`);
-    check(new Set(turns).size === 2, `the penalty brings the other in: ${turns}`);
+    const rarer = (text) => Math.min(...["B", "C"].map((one) => text.split(one).length - 1));
+    check(rarer(plain) < rarer(turns), `no more turns with the penalty: ${plain} ${turns}`);
   },
 
   async min_p_of_one_is_greedy_at_any_temperature() {
