@@ -297,6 +297,32 @@ fn refuses_every_tcb_level_that_is_not_up_to_date() {
 }
 
 #[test]
+fn a_verdict_under_an_exception_ends_with_it_and_covers_advisories_of_every_level() {
+    let Some(mut case) = Case::good() else { return };
+    case.change = |c, _| {
+        c.tcb.status = TcbStatus::OutOfDate;
+        c.platform.tcb_level.tcb_status = TcbStatus::OutOfDate;
+        // The merged list does not repeat it.
+        c.platform.tcb_level.advisory_ids = vec!["INTEL-SA-01192".to_owned()];
+    };
+    assert_eq!(case.refusal(), ("E-TCB-STATUS", RuleId::TcbStatus));
+    let bare = case.pins.clone();
+    let except = |advisories: &str| {
+        format!(
+            "{bare}\n[[platform.exception]]\nfmspc = \"90c06f000000\"\nstatuses = [\"OutOfDate\"]\n\
+             advisories = [{advisories}]\nuntil = \"2026-03-01T00:10:00Z\"\nreason = \"a test\"\n"
+        )
+    };
+    case.pins = except("");
+    assert_eq!(case.refusal(), ("E-TCB-STATUS", RuleId::TcbStatus));
+    case.pins = except("\"INTEL-SA-01192\"");
+    // The collateral alone would allow it for weeks, and the keys of the case for an hour.
+    let worker = case.appraise().result.expect("the exception covers it");
+    let until = crate::parse_utc("2026-03-01T00:10:00Z").unwrap();
+    assert_eq!((worker.collateral_expires(), worker.valid_until()), (until, Some(until)));
+}
+
+#[test]
 fn refuses_a_platform_flag_that_is_not_stated() {
     let Some(mut case) = Case::good() else { return };
     case.change = |c, _| c.platform.pck.smt_enabled = PckCertFlag::Undefined;
