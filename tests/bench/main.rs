@@ -9,16 +9,21 @@ mod devices;
 mod engine;
 mod handshake;
 mod image;
+mod large;
 mod machine;
+mod memory;
+mod plot;
 mod quotes;
 mod report;
 mod request;
 mod seal;
 mod start;
+mod synthetic;
 mod vault;
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use chrysalis_tests::World;
@@ -33,6 +38,9 @@ struct Cli {
     /// How results are written; progress goes to standard error.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    /// Also draws the ratios into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Rounds of every comparison; quick ones run more.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -53,6 +61,8 @@ enum Command {
     Engine {
         /// Threads to compute with.
         threads: NonZeroUsize,
+        /// The GGUF file.
+        model: PathBuf,
     },
 }
 
@@ -68,6 +78,8 @@ enum Format {
 enum Section {
     /// The engine against llama.cpp.
     Engine,
+    /// Models of a thousand million random weights against llama.cpp and the memory's speed.
+    Large,
     /// Many callers of one engine against one.
     Callers,
     /// Verifying and unsealing against a plain read and this CPU's rates.
@@ -84,8 +96,8 @@ enum Section {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    if let Some(Command::Engine { threads }) = cli.command {
-        return engine::serve(threads);
+    if let Some(Command::Engine { threads, model }) = &cli.command {
+        return engine::serve(*threads, model);
     }
     let rounds = usize::try_from(cli.rounds)?;
     let wanted = |section| cli.only.is_empty() || cli.only.contains(&section);
@@ -93,6 +105,9 @@ fn main() -> Result<()> {
     let mut machine = Machine::here();
     if wanted(Section::Engine) {
         comparisons.extend(engine::measure(rounds, cli.contest_seconds, &mut machine)?);
+    }
+    if wanted(Section::Large) {
+        comparisons.extend(large::measure(rounds, &mut machine)?);
     }
     if wanted(Section::Callers) {
         comparisons.extend(callers::measure(rounds)?);
@@ -113,6 +128,10 @@ fn main() -> Result<()> {
     }
     if wanted(Section::Image) {
         comparisons.push(image::measure(rounds)?);
+    }
+    if let Some(file) = &cli.svg {
+        let picture = plot::svg(&comparisons, &machine.line());
+        std::fs::write(file, picture).with_context(|| file.display().to_string())?;
     }
     print(cli.format, &machine, &comparisons)
 }
