@@ -19,6 +19,9 @@ pub(super) fn enclaves(stage: &mut Stage) {
     statements(stage, base);
     statuses(stage, base);
     revocations(stage, base);
+    stage.accepts(base, "enclave-last-second", "the last second of the QE identity", |case| {
+        case["collateral"] = qe(|qe| qe["nextUpdate"] = "2026-03-01T00:00:00Z".into())
+    });
 }
 
 fn kinds(stage: &mut Stage, base: usize) {
