@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use chrysalis_channel::ReplayCache;
 use chrysalis_engine::{CandleEngine, Engine, EngineOptions};
-use chrysalis_evidence::boot_events;
+use chrysalis_evidence::{AllowSim, boot_events};
 use chrysalis_tee::Platform;
 use chrysalis_vault::{Bundle, ModelKey};
 use chrysalis_wire::limits::MAX_MANIFEST_BYTES;
@@ -24,8 +24,9 @@ use tokio::task::spawn_blocking;
 use crate::appraise::self_appraise;
 use crate::args::Args;
 use crate::error::WorkerError;
+use crate::gate::gate;
 use crate::grant::GrantDesk;
-use crate::limits::{Bounds, COUNTER_INTERVAL, KEY_MAINTENANCE, REPLAY_CAPACITY};
+use crate::limits::{Bounds, COUNTER_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL, REPLAY_CAPACITY};
 use crate::measure::measure;
 use crate::quotes::QuoteDesk;
 use crate::receipts::Receipts;
@@ -74,6 +75,7 @@ async fn boot_and_serve(
     let server = tokio::spawn(serve(Arc::clone(&worker), listener, stop.clone()));
     let upkeep = tokio::spawn(maintain(Arc::clone(&worker)));
     let reporting = tokio::spawn(report(Arc::clone(&worker)));
+    let refusing = tokio::spawn(report_refusals(Arc::clone(&worker)));
     tokio::select! {
         finished = finish_boot(&worker, &args, &setting) => finished?,
         _ = stop.wait_for(|stopped| *stopped) => {}
@@ -81,6 +83,7 @@ async fn boot_and_serve(
     server.await.map_err(|_| WorkerError::Stopped("listener"))?;
     upkeep.abort();
     reporting.abort();
+    refusing.abort();
     Ok(())
 }
 
@@ -113,6 +116,21 @@ async fn report(worker: Arc<Worker>) {
     }
 }
 
+/// Reports clients that were refused, sooner than counters: whoever sets up a proxy looks for the
+/// rule. On a thread that may block, as in [`report`].
+async fn report_refusals(worker: Arc<Worker>) {
+    let mut interval = tokio::time::interval(REFUSAL_INTERVAL);
+    loop {
+        interval.tick().await;
+        let events = worker.peers.as_ref().map(|gate| gate.refusals.take()).unwrap_or_default();
+        if !events.is_empty() {
+            let stages = Arc::clone(&worker.stages);
+            let write = move || events.iter().for_each(|event| stages.console().event(event));
+            drop(spawn_blocking(write).await);
+        }
+    }
+}
+
 /// Stages `manifest` and `keys`: everything up to a worker that can attest.
 fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
     let stages = &setting.stages;
@@ -124,6 +142,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         return Err(WorkerError::Network);
     }
     let policy_digest = Digest(Sha256::digest(&manifest_bytes).into());
+    let peers = gate(&manifest, args, if simulated { AllowSim::Yes } else { AllowSim::No })?;
     // In this order, and before any key exists.
     let events = boot_events(&policy_digest, &manifest.model.root).to_vec();
     let measurement = measure(setting.platform.as_ref(), args.measured_by, &events)?;
@@ -149,8 +168,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         bodies: Semaphore::new(bounds.body_bytes),
         bounds,
         quotes: QuoteDesk::default(),
-        // No manifest can ask for one yet: there is no proxy image to pin.
-        peers: None,
+        peers,
         receipts: Receipts::default(),
         counters: Counters::default(),
         grant: GrantDesk::default(),

@@ -156,6 +156,13 @@ pub fn engine_error(error: &engine::EngineError) -> ApiError {
     }
 }
 
+/// 403 inside an answer: its client has to prove itself again, and did not in time.
+#[must_use]
+pub fn peer_due() -> ApiError {
+    let message = "The client has to prove itself again. The answer is not complete.";
+    ApiError::new(403, ErrorKind::Refused, crate::peer::DUE, message)
+}
+
 // What the API accepts the engine accepts too: a request is refused once, by the name of its field.
 const _: () = assert!(limits::MAX_MESSAGES <= engine::MAX_MESSAGES);
 const _: () = assert!(limits::MAX_LOGIT_BIASES <= engine::MAX_LOGIT_BIASES);

@@ -4,7 +4,7 @@
 use chrysalis_engine::EngineError;
 use chrysalis_tee::TeeError;
 use chrysalis_vault::VaultError;
-use chrysalis_wire::{ManifestError, RegisterValue};
+use chrysalis_wire::{Digest, ManifestError, RegisterValue};
 use thiserror::Error;
 
 /// Why a worker does not start.
@@ -68,6 +68,25 @@ pub enum WorkerError {
         /// What that rule expected and found.
         message: String,
     },
+    /// Manifest and arguments do not agree about the clients that are served.
+    #[error("{0}; give --peer-pins with the pins that the manifest names, and only then")]
+    PeerPins(&'static str),
+    /// Other pins of clients than the manifest names.
+    #[error("the pins of clients have SHA-256 {got}; the manifest names {expected}")]
+    PeerPinsDigest {
+        /// Digest in the manifest.
+        expected: Digest,
+        /// Digest of the file.
+        got: Digest,
+    },
+    /// A file that what it is for refuses.
+    #[error("{code}: {message}")]
+    Refused {
+        /// Its code.
+        code: &'static str,
+        /// Its message.
+        message: String,
+    },
     /// A part of the worker stopped.
     #[error("the {0} stopped")]
     Stopped(&'static str),
@@ -92,6 +111,9 @@ impl WorkerError {
             Self::Keys(_) => "E-KEYS".into(),
             Self::Listen(_) => "E-LISTEN".into(),
             Self::SelfAppraisal { code, .. } => code.clone(),
+            Self::PeerPins(_) => "E-PEER-PINS".into(),
+            Self::PeerPinsDigest { .. } => "E-PEER-PINS-DIGEST".into(),
+            Self::Refused { code, .. } => (*code).into(),
             Self::Stopped(_) => "E-STOPPED".into(),
         }
     }

@@ -14,7 +14,7 @@ use chrysalis_engine::{Engine, Event, Generation};
 use chrysalis_receipt::{Finish, PublicReceipt, ResponseCommit};
 use chrysalis_wire::{SecretBytes, UnixMillis};
 use hyper::{Response, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::block_in_place;
 
 use crate::answer::{Answer, Gone, Outcome, ReceiptFacts, ending};
@@ -25,7 +25,8 @@ use crate::limits::FRAMES_IN_FLIGHT;
 use crate::worker::Worker;
 use crate::writer::Writer;
 
-/// Opens a sealed request and answers it as a stream of sealed frames.
+/// Opens a sealed request and answers it as a stream of sealed frames, until its client is not served
+/// any more: `over` then turns true.
 ///
 /// # Errors
 /// [`Refused::Busy`] if the manifest's number of requests is in progress, [`Refused::Channel`] if
@@ -34,9 +35,10 @@ pub fn answer(
     worker: Arc<Worker>,
     engine: Arc<dyn Engine>,
     sealed: &[u8],
+    over: watch::Receiver<bool>,
 ) -> Result<Response<ReplyBody>, Refused> {
     let counters = Arc::clone(&worker);
-    let answered = begin(worker, engine, sealed);
+    let answered = begin(worker, engine, sealed, over);
     let counter =
         if answered.is_ok() { &counters.counters.answered } else { &counters.counters.refused };
     counter.fetch_add(1, Ordering::Relaxed);
@@ -47,6 +49,7 @@ fn begin(
     worker: Arc<Worker>,
     engine: Arc<dyn Engine>,
     sealed: &[u8],
+    over: watch::Receiver<bool>,
 ) -> Result<Response<ReplyBody>, Refused> {
     let permit = Arc::clone(&worker.requests).try_acquire_owned().map_err(|_| Refused::Busy)?;
     let started = (worker.clock)();
@@ -54,7 +57,7 @@ fn begin(
     let (frames, body) = mpsc::channel(FRAMES_IN_FLIGHT);
     let task = async move {
         // A requester that went away has nothing left to be told; its receipt is stored.
-        let (Ok(()) | Err(Gone)) = run(&worker, &*engine, opened, started, frames).await;
+        let (Ok(()) | Err(Gone)) = run(&worker, &*engine, opened, started, frames, over).await;
         // The place is free once the engine let go of the request.
         drop::<OwnedSemaphorePermit>(permit);
     };
@@ -83,6 +86,7 @@ async fn run(
     opened: OpenedRequest,
     started: UnixMillis,
     frames: mpsc::Sender<Bytes>,
+    over: watch::Receiver<bool>,
 ) -> Result<(), Gone> {
     let OpenedRequest { header, body, sealer } = opened;
     let mut answer = Answer::new(frames, sealer, worker.bounds.stall);
@@ -91,7 +95,7 @@ async fn run(
     let prepared = block_in_place(|| prepare(worker, engine, &header, body, recipient, started));
     match prepared {
         Err(error) => answer.send(FrameKind::Error, &error.frame_payload(), true).await,
-        Ok(prepared) => generate(worker, &header, &mut answer, prepared, started).await,
+        Ok(prepared) => generate(worker, &header, &mut answer, prepared, started, over).await,
     }
 }
 
@@ -129,6 +133,7 @@ async fn generate(
     answer: &mut Answer,
     prepared: Prepared,
     started: UnixMillis,
+    mut over: watch::Receiver<bool>,
 ) -> Result<(), Gone> {
     let Prepared { parsed, commit, facts, mut generation } = prepared;
     answer.commit_with(commit);
@@ -142,6 +147,12 @@ async fn generate(
         let event = tokio::select! {
             event = generation.events.recv() => event,
             () = answer.closed() => None,
+            true = ended(&mut over) => {
+                let error = convert::peer_due();
+                sent = answer.send(FrameKind::Error, &error.frame_payload(), false).await;
+                finish = Finish::Failed;
+                break;
+            }
         };
         match event {
             Some(Event::Delta(text)) => sent = answer.send_content(writer.delta(text)).await,
@@ -176,4 +187,10 @@ async fn generate(
     }
     let json = receipt.to_json().map_err(|_| Gone)?;
     sent.and(answer.send(FrameKind::Receipt, json.as_bytes(), true).await)
+}
+
+/// True once the client is not served any more; false, and at once, if nobody is left to say so.
+async fn ended(over: &mut watch::Receiver<bool>) -> bool {
+    // The guard in the result must not live across an await of the caller.
+    over.wait_for(|over| *over).await.is_ok()
 }

@@ -28,6 +28,8 @@ pub struct Bounds {
     pub stall: Duration,
     /// [`DRAIN_TIMEOUT`].
     pub drain: Duration,
+    /// [`PEER_CHECK`].
+    pub peer_check: Duration,
 }
 
 impl Default for Bounds {
@@ -43,6 +45,7 @@ impl Default for Bounds {
             body: BODY_READ_TIMEOUT,
             stall: STALL_TIMEOUT,
             drain: DRAIN_TIMEOUT,
+            peer_check: PEER_CHECK,
         }
     }
 }
@@ -119,3 +122,10 @@ pub const KEY_MAINTENANCE: Duration = Duration::from_secs(15);
 
 /// How often the console may show the counters.
 pub const COUNTER_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often the console may show refused clients, one line for each reason there was.
+pub const REFUSAL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often a connection is looked at whose client has to prove itself again; so much later than due
+/// it is closed at most.
+pub const PEER_CHECK: Duration = Duration::from_secs(1);

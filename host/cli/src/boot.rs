@@ -34,6 +34,11 @@ const CODES: &[(&str, &str, &str)] = &[
         "check that this user may read manifest, bundle and collateral",
     ),
     (
+        "E-PEER-PINS",
+        "the manifest serves only some clients, and their pins are missing or other ones",
+        "give `up --peer-pins` the very file that `manifest init --peer-pins` was given",
+    ),
+    (
         "E-NETWORK",
         "the manifest is for another kind of network than this platform may serve",
         "a simulated worker needs `manifest init --network sim`, a real one any other",

@@ -1,5 +1,7 @@
 //! A verifier that pins the rig's worker on the simulated platform.
 
+use std::time::Duration;
+
 use chrysalis_evidence::exchange::{Awaiting, ExchangeError, Judged, Message};
 use chrysalis_evidence::{AllowSim, Appraiser, Collateral, Pins, Session, sim};
 use chrysalis_wire::AttestationDocument;
@@ -54,8 +56,14 @@ impl Judge {
     }
 
     /// The same verifier as the gate of a worker.
-    pub(crate) fn into_gate(self) -> PeerGate {
-        PeerGate::new(self.appraiser, self.collateral)
+    pub(crate) fn into_gate(self, interval: Duration) -> PeerGate {
+        PeerGate::new(self.appraiser, self.collateral, interval)
+    }
+
+    /// The same with other collateral.
+    pub(crate) fn into_gate_with(self, collateral: &str, interval: Duration) -> PeerGate {
+        let collateral = Collateral::parse(collateral.as_bytes()).unwrap();
+        PeerGate::new(self.appraiser, collateral, interval)
     }
 
     /// Judges what came in answer to a challenge.

@@ -128,9 +128,14 @@ impl Rig {
         Self::build(platform, bounds, engine, None).await
     }
 
-    /// A worker on `platform` that serves whom `gate` lets in, and is not ready.
-    pub(crate) async fn guarded(platform: Arc<dyn Platform>, gate: PeerGate) -> Self {
-        Self::build(platform, Bounds::default(), None, Some(gate)).await
+    /// A worker on `platform` that serves whom `gate` lets in, with `engine` or not ready.
+    pub(crate) async fn guarded(
+        platform: Arc<dyn Platform>,
+        gate: PeerGate,
+        engine: Option<Arc<dyn Engine>>,
+    ) -> Self {
+        let bounds = Bounds { peer_check: Duration::from_millis(50), ..Bounds::default() };
+        Self::build(platform, bounds, engine, Some(gate)).await
     }
 
     async fn build(
