@@ -1,5 +1,6 @@
 //! The CPU engine: checks and tokenises requests on the caller's thread, computes on its own.
 
+use std::io::BufRead;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -83,13 +84,27 @@ pub(crate) struct TextSide {
 }
 
 impl CandleEngine {
-    /// Loads the model in `gguf`, the whole verified file, and starts the engine thread. The weights
-    /// are copied; the buffer may be freed afterwards.
+    /// As [`CandleEngine::read`], of a file in memory. The weights are copied.
+    ///
+    /// # Errors
+    /// As [`CandleEngine::read`].
+    pub fn load(mut gguf: &[u8], options: EngineOptions) -> Result<Self, EngineError> {
+        let len = gguf.len() as u64;
+        Self::read(&mut gguf, len, options)
+    }
+
+    /// Loads the model in a GGUF file of `len` bytes that `source` is at the start of, and starts the
+    /// engine thread. The file is read once, front to back; its weights are repacked as they come, into
+    /// memory that takes about as many bytes as the file. `source` gives verified bytes, or an error.
     ///
     /// # Errors
     /// [`EngineError::Model`] or [`EngineError::Template`] for a file this build does not run.
-    pub fn load(gguf: &[u8], options: EngineOptions) -> Result<Self, EngineError> {
-        let (model, mut text) = load(gguf, options.threads)?;
+    pub fn read(
+        source: &mut impl BufRead,
+        len: u64,
+        options: EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let (model, mut text) = load(source, len, options.threads)?;
         let mut info = model.info().clone();
         info.context_tokens = info.context_tokens.min(options.context_tokens);
         let limits = limits(&options, info.context_tokens);
@@ -133,16 +148,18 @@ fn limits(options: &EngineOptions, context: u32) -> Limits {
 
 /// Both halves of a model file.
 pub(crate) fn load(
-    file: &[u8],
+    source: &mut impl BufRead,
+    len: u64,
     threads: Option<NonZeroUsize>,
 ) -> Result<(Model, TextSide), EngineError> {
-    let gguf = Gguf::parse(file)?;
+    let mut gguf = Gguf::read(source, len)?;
     let tokenizer = Tokenizer::read(&gguf)?;
     let template = gguf
         .string_opt("tokenizer.chat_template")?
         .map(|source| ChatTemplate::compile(source, tokenizer.bos_text(), tokenizer.eos_text()))
         .transpose()?;
-    let model = Model::load(&gguf, file, threads)?;
+    gguf.forget_arrays();
+    let model = Model::load(&gguf, source, threads)?;
     if usize::try_from(model.info().vocab).unwrap_or(usize::MAX) < tokenizer.len() {
         let what = "it has more tokens than the embedding has rows";
         return Err(ModelError::TokenizerInvalid { what }.into());

@@ -124,6 +124,18 @@ pub enum ModelError {
         /// Candle's reason. About the model file only.
         detail: String,
     },
+    /// The file could not be read to its end: whoever gives its bytes has refused one, and knows why.
+    #[error("the model file could not be read ({kind}); see why its bundle was refused")]
+    Read {
+        /// What the reader said.
+        kind: std::io::ErrorKind,
+    },
+    /// There is not enough memory for the weights.
+    #[error("no memory for {bytes} bytes of weights; choose a larger machine or a smaller model")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: u64,
+    },
     /// The engine thread could not be started.
     #[error("the engine thread could not be started; the system has no thread to give")]
     Thread,
@@ -336,6 +348,8 @@ impl ModelError {
             Self::TokenizerUnsupported { .. } => "E-MODEL-TOKENIZER",
             Self::TokenizerInvalid { .. } => "E-MODEL-TOKENIZER-INVALID",
             Self::Weights { .. } => "E-MODEL-WEIGHTS",
+            Self::Read { .. } => "E-MODEL-READ",
+            Self::OutOfMemory { .. } => "E-MODEL-MEMORY",
             Self::Thread => "E-ENGINE-THREAD",
         }
     }

@@ -20,8 +20,7 @@
 //! # Limits of this version
 //!
 //! One CPU thread of scheduling over the threads of `kernels/pool.rs`. Llama-family models without
-//! experts, biases, or rope scaling other than `rope_freqs`; [`MAX_CONTEXT_TOKENS`] of context. Weights
-//! are copied as they are repacked: while a model loads, it is in memory twice.
+//! experts, biases, or rope scaling other than `rope_freqs`; [`MAX_CONTEXT_TOKENS`] of context.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -58,6 +57,7 @@ mod template;
 pub mod testing;
 mod tokenizer;
 mod utf8;
+mod weights;
 
 pub use engine::{CandleEngine, EngineOptions};
 pub use error::{EngineError, ModelError, TemplateError};

@@ -5,6 +5,7 @@
 //! metadata implies; the rest is refused by name.
 
 use std::collections::HashMap;
+use std::io::BufRead;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ use crate::ModelInfo;
 use crate::decoder::{Decoder, ROPE_FREQS, Sizes};
 use crate::error::ModelError;
 use crate::gguf::Gguf;
+use crate::kernels::Pool;
+use crate::weights::Weights;
 
 /// Weights, shared by every sequence.
 pub(crate) struct Model {
@@ -22,11 +25,11 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Checks and loads the model in `file`, whose header is `gguf`, to be computed by `threads` (as
-    /// many as there are if none is given). Copies the weights.
+    /// Checks the model whose header is `gguf` and loads it from `source`, which stands behind that
+    /// header, to be computed by `threads` (as many as there are if none is given).
     pub(crate) fn load(
         gguf: &Gguf,
-        file: &[u8],
+        source: &mut impl BufRead,
         threads: Option<NonZeroUsize>,
     ) -> Result<Self, ModelError> {
         let architecture = gguf.string("general.architecture")?.to_owned();
@@ -43,7 +46,9 @@ impl Model {
             context_tokens: shape.context.min(MAX_CONTEXT_TOKENS),
             vocab: shape.vocab,
         };
-        let decoder = Decoder::load(gguf, file, shape.sizes(), threads)?;
+        let pool = Pool::new(threads);
+        let weights = Weights::read(source, gguf.len, gguf.tensors(), &pool)?;
+        let decoder = Decoder::load(gguf, &weights, shape.sizes(), pool)?;
         Ok(Self { decoder: Arc::new(decoder), info })
     }
 

@@ -12,10 +12,15 @@ fn refusal(file: &[u8]) -> ModelError {
     }
 }
 
+fn load(mut file: &[u8]) -> Model {
+    let len = file.len() as u64;
+    Model::load(&Gguf::read(&mut file, len).unwrap(), &mut file, None).unwrap()
+}
+
 #[test]
 fn describes_the_model_it_loaded() {
     let file = TinyModel::random(1).build();
-    let model = Model::load(&Gguf::parse(&file).unwrap(), &file, None).unwrap();
+    let model = load(&file);
     let info = ModelInfo {
         name: "tiny test model".into(),
         architecture: "llama".into(),
@@ -29,7 +34,7 @@ fn describes_the_model_it_loaded() {
 #[test]
 fn caps_the_context_at_the_limit_of_this_build() {
     let file = TinyModel::random(1).context(MAX_CONTEXT_TOKENS + 1).build();
-    let model = Model::load(&Gguf::parse(&file).unwrap(), &file, None).unwrap();
+    let model = load(&file);
     assert_eq!(model.info().context_tokens, MAX_CONTEXT_TOKENS);
 }
 

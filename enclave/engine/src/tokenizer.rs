@@ -27,7 +27,7 @@ use crate::gguf::Gguf;
 pub(crate) struct Tokenizer {
     bpe: BPE,
     splitter: PreTokenizerWrapper,
-    pieces: Vec<Piece>,
+    pieces: Pieces,
     longest: usize,
     controls: TokenTable,
     defined: TokenTable,
@@ -37,12 +37,26 @@ pub(crate) struct Tokenizer {
     eos_text: String,
 }
 
-/// What a token id decodes to.
-enum Piece {
-    /// Bytes of text.
-    Text(Box<[u8]>),
-    /// A control token: no text.
-    Control,
+/// What token ids decode to, in one piece of memory: a vocabulary has so many short texts that a block
+/// of the heap for each would take more than all of their bytes. A control token has no text.
+#[derive(Default)]
+struct Pieces {
+    bytes: Vec<u8>,
+    /// Where the text of each id ends.
+    ends: Vec<usize>,
+}
+
+impl Pieces {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn get(&self, id: u32) -> Option<&[u8]> {
+        let id = usize::try_from(id).ok()?;
+        let start = id.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        self.bytes.get(start..*self.ends.get(id)?)
+    }
 }
 
 impl Tokenizer {
@@ -64,20 +78,20 @@ impl Tokenizer {
         let bpe = merges(gguf, &tokens, defaults.ignore_merges)?;
 
         let bytes_of = byte_alphabet();
-        let mut pieces = Vec::with_capacity(tokens.len());
+        let mut pieces = Pieces::default();
         let (mut controls, mut defined) = (Vec::new(), Vec::new());
         for (id, (token, kind)) in (0u32..).zip(tokens.iter().zip(types)) {
-            pieces.push(match kind {
+            match kind {
                 UNKNOWN | CONTROL => {
                     controls.push(((*token).to_owned(), id));
-                    Piece::Control
+                    pieces.push(&[]);
                 }
                 USER_DEFINED => {
                     defined.push(((*token).to_owned(), id));
-                    Piece::Text(token.as_bytes().into())
+                    pieces.push(token.as_bytes());
                 }
-                _ => Piece::Text(decode_piece(token, &bytes_of)),
-            });
+                _ => pieces.push(&decode_piece(token, &bytes_of)),
+            }
         }
         let text_of = |id: Option<u32>| {
             id.and_then(|id| tokens.get(usize::try_from(id).ok()?)).copied().unwrap_or_default()
@@ -114,7 +128,7 @@ impl Tokenizer {
 
     /// Number of token ids.
     pub(crate) const fn len(&self) -> usize {
-        self.pieces.len()
+        self.pieces.ends.len()
     }
 
     /// A bound of the bytes of text one token covers: text of `n` bytes has at least `n / longest()`
@@ -140,10 +154,7 @@ impl Tokenizer {
 
     /// Bytes of `id`; none for a control token.
     pub(crate) fn bytes(&self, id: u32) -> &[u8] {
-        match usize::try_from(id).ok().and_then(|id| self.pieces.get(id)) {
-            Some(Piece::Text(bytes)) => bytes,
-            _ => &[],
-        }
+        self.pieces.get(id).unwrap_or_default()
     }
 
     /// Content of a message, made safe to put into the chat template.
@@ -269,9 +280,9 @@ fn splitter(pre: &str) -> Result<Option<(PreTokenizerWrapper, Defaults)>, ModelE
 }
 
 /// Bytes of a byte-level token; a token written with other characters is its own text.
-fn decode_piece(token: &str, alphabet: &HashMap<char, u8>) -> Box<[u8]> {
+fn decode_piece(token: &str, alphabet: &HashMap<char, u8>) -> Vec<u8> {
     let bytes: Option<Vec<u8>> = token.chars().map(|c| alphabet.get(&c).copied()).collect();
-    bytes.unwrap_or_else(|| token.as_bytes().to_vec()).into()
+    bytes.unwrap_or_else(|| token.as_bytes().to_vec())
 }
 
 /// The printable stand-ins of GPT-2's byte-level alphabet: printable Latin-1 stands for itself, the

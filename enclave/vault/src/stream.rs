@@ -37,7 +37,8 @@ impl<'p, R: Read> VerifiedFiles<'p, R> {
         manifest: Manifest,
         progress: &'p dyn Fn(u64, u64),
     ) -> Self {
-        let size = rayon::current_num_threads().saturating_mul(2).clamp(2, BANK_CHUNKS);
+        // One for each core: more would only be more memory.
+        let size = rayon::current_num_threads().clamp(2, BANK_CHUNKS);
         let (banks, verified, at, next, refused) = (Banks::new(size), 0, 0, 0, None);
         Self { reader, checker, manifest, progress, banks, verified, at, next, refused }
     }

@@ -234,20 +234,23 @@ fn load_model(
     bundle: Bundle<File>,
     key: Option<&ModelKey>,
 ) -> Result<Arc<dyn Engine>, WorkerError> {
-    let weights = bundle.load(&worker.manifest.model.root, key, &|done, total| {
-        worker.stages.progress(BootStage::Model, done, total);
-    })?;
-    let gguf = weights
-        .files()
-        .find(|(path, _)| Path::new(path).extension().is_some_and(|e| e == "gguf"))
-        .map(|(_, bytes)| bytes)
-        .ok_or(WorkerError::NoModelFile)?;
+    let progress = |done, total| worker.stages.progress(BootStage::Model, done, total);
+    let mut files = bundle.files(&worker.manifest.model.root, key, &progress)?;
     let options = EngineOptions {
         max_concurrent: worker.manifest.limits.concurrent_requests as usize,
         context_tokens: worker.manifest.limits.context_tokens,
         ..EngineOptions::new(entropy)
     };
-    Ok(Arc::new(CandleEngine::load(gguf, options)?))
+    let engine = loop {
+        let mut file = files.next_file().ok_or(WorkerError::NoModelFile)?;
+        if Path::new(file.path()).extension().is_some_and(|e| e == "gguf") {
+            let size = file.size();
+            break CandleEngine::read(&mut file, size, options);
+        }
+    };
+    // First why the bundle was refused: to the engine that is a file which could not be read.
+    files.finish()?;
+    Ok(Arc::new(engine?))
 }
 
 /// The seed of a request that brings none. Without randomness there would be no keys either.
