@@ -180,6 +180,9 @@ pub(crate) fn request(prompt: &str, max_tokens: u32) -> GenerateRequest {
         sampling: Sampling::greedy(),
         logit_bias: Vec::new(),
         stop: Vec::new(),
+        constraint: None,
+        logprobs: None,
+        choices: 1,
         max_tokens,
         scheduling: Scheduling::default(),
     }

@@ -5,7 +5,7 @@
 use thiserror::Error;
 
 use crate::json::{Object, Value};
-use crate::limits::MAX_ANSWER_BYTES;
+use crate::limits::{MAX_ANSWER_BYTES, MAX_CHOICES};
 use crate::refusal::RequestError;
 use crate::response::{FinishReason, TokenUsage};
 use crate::secret::Completion;
@@ -28,7 +28,8 @@ impl AnswerError {
 pub struct Answer {
     /// Text of the first choice.
     pub text: Option<Completion>,
-    /// Why it ended; `None` in chunks before the end, and for reasons we do not know.
+    /// Why it ended, of several choices the least complete; `None` in chunks before the end, and for
+    /// reasons we do not know.
     pub finish: Option<FinishReason>,
     /// Token counts.
     pub usage: Option<TokenUsage>,
@@ -41,11 +42,15 @@ impl Answer {
     /// [`AnswerError`] for JSON of another shape, or over [`MAX_ANSWER_BYTES`].
     pub fn parse(json: &[u8]) -> Result<Self, AnswerError> {
         let object = Object::parse_lenient(json, MAX_ANSWER_BYTES)?;
-        let choices = object.required("choices")?.elements(MAX_CHOICES)?;
-        let mut answer = match choices.first() {
-            Some(choice) => Self::choice(choice)?,
-            None => Self::default(),
-        };
+        let choices = object.required("choices")?.elements(MAX_CHOICES as usize)?;
+        let mut answer = Self::default();
+        for (n, choice) in choices.iter().enumerate() {
+            let Self { text, finish, .. } = Self::choice(choice)?;
+            if n == 0 {
+                answer.text = text;
+            }
+            answer.finish = answer.finish.max(finish);
+        }
         answer.usage = object.optional("usage").map(|v| usage(&v)).transpose()?;
         Ok(answer)
     }
@@ -88,6 +93,3 @@ fn tokens(value: &Value<'_>) -> Result<u32, RequestError> {
     let tokens = value.integer(0, u32::MAX.into())?;
     Ok(u32::try_from(tokens).unwrap_or(u32::MAX))
 }
-
-/// Most choices of an answer; this server gives one.
-const MAX_CHOICES: usize = 1;

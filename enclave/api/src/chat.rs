@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use crate::error::ApiError;
 use crate::json::{Fields, Object, Value};
 use crate::limits::{Limits, MAX_CONTENT_PARTS};
-use crate::options::Options;
+use crate::options::{Options, chat_logprobs};
 use crate::refusal::RequestError;
 use crate::request::{InferenceRequest, Input, Message, Role};
 use crate::secret::Prompt;
@@ -14,6 +14,7 @@ use crate::secret::Prompt;
 #[derive(Debug)]
 pub struct ChatRequest {
     messages: Vec<Message>,
+    logprobs: Option<u8>,
     options: Options,
 }
 
@@ -36,19 +37,22 @@ impl ChatRequest {
         if messages.is_empty() {
             return Err(RequestError::Empty { param: list.path() });
         }
-        Ok(Self { messages, options })
+        Ok(Self { messages, logprobs: chat_logprobs(&object)?, options })
     }
 }
 
 impl From<ChatRequest> for InferenceRequest {
     fn from(request: ChatRequest) -> Self {
-        let ChatRequest { messages, options } = request;
+        let ChatRequest { messages, logprobs, options } = request;
         Self {
             model: options.model,
             input: Input::Chat(messages),
             sampling: options.sampling,
             logit_bias: options.logit_bias,
             stop: options.stop,
+            logprobs,
+            choices: options.choices,
+            constraint: options.constraint,
             max_tokens: options.max_tokens,
             stream: options.stream,
             include_usage: options.include_usage,
@@ -122,14 +126,20 @@ const FIELDS: Fields = Fields {
         "user",
         "prompt_cache_key",
         "logprobs",
+        "top_logprobs",
         "response_format",
         "frequency_penalty",
         "presence_penalty",
         "min_p",
         "logit_bias",
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
         "store",
     ],
     unsupported: &[
+        "guided_grammar",
+        "structured_outputs",
         "audio",
         "function_call",
         "functions",
@@ -143,7 +153,6 @@ const FIELDS: Fields = Fields {
         "service_tier",
         "tool_choice",
         "tools",
-        "top_logprobs",
         "verbosity",
         "web_search_options",
     ],

@@ -11,8 +11,8 @@
 //! Every object is checked against a list: a field that is not on it is refused by name, and so
 //! is one that OpenAI defines and this server does not support, unless it is `null`. A repeated
 //! field is refused. Sizes and counts are bounded by the constants of [`limits`]. Nesting is bounded
-//! by the shape: nothing deeper than `messages[..].content[..].text` is ever looked into, and
-//! everything else is skipped without recursion, so `serde_json`'s own recursion limit of 128 is
+//! by the shape: nothing deeper than `messages[..].content[..].text` is ever looked into; a JSON Schema is
+//! handed on as it stands, and everything else is skipped without recursion, so `serde_json`'s own recursion limit of 128 is
 //! never what stops an input.
 //!
 //! Many text parts of one message are joined with a line break. `max_tokens` of a completion
@@ -35,10 +35,12 @@
 mod answer;
 mod chat;
 mod completions;
+mod constraint;
 mod encode;
 mod error;
 mod json;
 pub mod limits;
+mod logprobs;
 mod models;
 mod options;
 mod refusal;
@@ -50,10 +52,12 @@ pub mod sse;
 pub use answer::{Answer, AnswerError};
 pub use chat::ChatRequest;
 pub use completions::CompletionRequest;
+pub use constraint::Constraint;
 pub use error::{ApiError, ErrorKind};
 pub use limits::Limits;
+pub use logprobs::{LoggedToken, TokenLogprob};
 pub use models::{ModelCard, models_json};
 pub use refusal::RequestError;
 pub use request::{Endpoint, InferenceRequest, Input, LogitBias, Message, Role, Sampling};
-pub use response::{FinishReason, Responder, TokenUsage};
+pub use response::{FinishReason, Piece, Responder, TokenUsage, Whole};
 pub use secret::{Completion, Prompt};

@@ -5,10 +5,11 @@ use chrysalis_wire::{RequestId, SecretBytes, UnixTime};
 use serde::Serialize;
 
 use crate::encode::secret_json;
+use crate::logprobs::{LoggedToken, LogprobsJson};
 use crate::request::Endpoint;
 
-/// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Why an answer ended, the less complete the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FinishReason {
     /// The model ended, or a stop string was met.
@@ -30,8 +31,34 @@ pub struct TokenUsage {
     pub reasoning: u32,
 }
 
-/// Writes the answer to one request: either [`Responder::whole`], or [`Responder::open`],
-/// [`Responder::delta`]s, [`Responder::finish`] and [`Responder::usage`]. Each result is one JSON
+/// A piece of an answer, or the whole of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// Its text.
+    pub text: &'a str,
+    /// Its tokens, if log probabilities were asked for.
+    pub tokens: Option<&'a [LoggedToken]>,
+}
+
+impl<'a> Piece<'a> {
+    /// Text without log probabilities.
+    #[must_use]
+    pub const fn text(text: &'a str) -> Self {
+        Self { text, tokens: None }
+    }
+}
+
+/// One of the answers to a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole<'a> {
+    /// All of it.
+    pub piece: Piece<'a>,
+    /// Why it ended.
+    pub reason: FinishReason,
+}
+
+/// Writes the answer to one request: either [`Responder::whole`], or for each choice
+/// [`Responder::open`], [`Responder::delta`]s and [`Responder::finish`], and then [`Responder::usage`]. Each result is one JSON
 /// object on one line.
 #[derive(Clone, Debug)]
 pub struct Responder {
@@ -76,39 +103,40 @@ impl Responder {
         self
     }
 
-    /// The chunk that opens a chat; completions have none.
+    /// The chunk that opens a choice of a chat; completions have none.
     #[must_use]
-    pub fn open(&self) -> Option<SecretBytes> {
+    pub fn open(&self, index: u32) -> Option<SecretBytes> {
         match self.endpoint {
             Endpoint::Completions => None,
             Endpoint::Chat => {
                 let delta = Delta { role: Some(ASSISTANT), content: Some("") };
-                Some(self.chunk(ChoiceBody::Delta { delta }, None, None))
+                Some(self.chunk(index, ChoiceBody::Delta { delta }, None, None, None))
             }
         }
     }
 
-    /// A piece of text. `obfuscation`, random bytes of random length from the caller, becomes a
+    /// A piece of a choice. `obfuscation`, random bytes of random length from the caller, becomes a
     /// field of as many characters that hides the length of the text.
     #[must_use]
-    pub fn delta(&self, text: &str, obfuscation: Option<&[u8]>) -> SecretBytes {
+    pub fn delta(&self, index: u32, piece: Piece<'_>, obfuscation: Option<&[u8]>) -> SecretBytes {
+        let text = piece.text;
         let body = match self.endpoint {
             Endpoint::Chat => {
                 ChoiceBody::Delta { delta: Delta { role: None, content: Some(text) } }
             }
             Endpoint::Completions => ChoiceBody::Text { text },
         };
-        self.chunk(body, None, obfuscation)
+        self.chunk(index, body, piece.tokens, None, obfuscation)
     }
 
-    /// The chunk that says why the answer ended.
+    /// The chunk that says why a choice ended.
     #[must_use]
-    pub fn finish(&self, reason: FinishReason) -> SecretBytes {
+    pub fn finish(&self, index: u32, reason: FinishReason) -> SecretBytes {
         let body = match self.endpoint {
             Endpoint::Chat => ChoiceBody::Delta { delta: Delta { role: None, content: None } },
             Endpoint::Completions => ChoiceBody::Text { text: "" },
         };
-        self.chunk(body, Some(reason), None)
+        self.chunk(index, body, None, Some(reason), None)
     }
 
     /// The chunk with token counts and no choice, if it was asked for.
@@ -123,30 +151,44 @@ impl Responder {
         self.include_usage.then(envelope)
     }
 
-    /// The whole answer at once.
+    /// Every choice at once, in their order.
     #[must_use]
-    pub fn whole(&self, text: &str, reason: FinishReason, usage: &TokenUsage) -> SecretBytes {
-        let (object, body) = match self.endpoint {
-            Endpoint::Chat => {
-                let message = WholeMessage { role: ASSISTANT, content: text, refusal: None };
-                ("chat.completion", ChoiceBody::Message { message })
-            }
-            Endpoint::Completions => ("text_completion", ChoiceBody::Text { text }),
+    pub fn whole(&self, all: &[Whole<'_>], usage: &TokenUsage) -> SecretBytes {
+        let object = match self.endpoint {
+            Endpoint::Chat => "chat.completion",
+            Endpoint::Completions => "text_completion",
         };
-        let choices = [Choice { index: 0, body, logprobs: None, finish_reason: Some(reason) }];
+        let choices: Vec<Choice<'_>> =
+            (0..).zip(all).map(|(index, whole)| self.choice(index, whole)).collect();
         secret_json(&Envelope {
             usage: Some(Some(UsageJson::from(usage))),
             ..self.envelope(object, &choices)
         })
     }
 
+    fn choice<'a>(&self, index: u32, whole: &Whole<'a>) -> Choice<'a> {
+        let Piece { text, tokens } = whole.piece;
+        let body = match self.endpoint {
+            Endpoint::Chat => {
+                let message = WholeMessage { role: ASSISTANT, content: text, refusal: None };
+                ChoiceBody::Message { message }
+            }
+            Endpoint::Completions => ChoiceBody::Text { text },
+        };
+        let logprobs = tokens.map(|tokens| LogprobsJson::new(self.endpoint, tokens));
+        Choice { index, body, logprobs, finish_reason: Some(whole.reason) }
+    }
+
     fn chunk(
         &self,
+        index: u32,
         body: ChoiceBody<'_>,
+        tokens: Option<&[LoggedToken]>,
         finish_reason: Option<FinishReason>,
         obfuscation: Option<&[u8]>,
     ) -> SecretBytes {
-        let choices = [Choice { index: 0, body, logprobs: None, finish_reason }];
+        let logprobs = tokens.map(|tokens| LogprobsJson::new(self.endpoint, tokens));
+        let choices = [Choice { index, body, logprobs, finish_reason }];
         secret_json(&Envelope {
             usage: self.include_usage.then_some(None),
             obfuscation: obfuscation.map(obfuscation_text),
@@ -201,7 +243,7 @@ struct Choice<'a> {
     index: u32,
     #[serde(flatten)]
     body: ChoiceBody<'a>,
-    logprobs: Option<()>,
+    logprobs: Option<LogprobsJson<'a>>,
     finish_reason: Option<FinishReason>,
 }
 

@@ -2,15 +2,17 @@
 
 use std::io::BufRead;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc as jobs;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use chrysalis_wire::SecretBytes;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use crate::constrain::{Matcher, Vocabulary};
 use crate::defuse;
 use crate::error::{EngineError, ModelError, TemplateError};
 use crate::gguf::Gguf;
@@ -68,6 +70,8 @@ impl EngineOptions {
 pub struct CandleEngine {
     info: ModelInfo,
     text: TextSide,
+    /// Made when a request first needs it.
+    vocabulary: OnceLock<Arc<Vocabulary>>,
     slots: Arc<AtomicUsize>,
     limit: usize,
     entropy: fn() -> u64,
@@ -122,12 +126,20 @@ impl CandleEngine {
         Ok(Self {
             info,
             text,
+            vocabulary: OnceLock::new(),
             slots: Arc::new(AtomicUsize::new(0)),
             limit: limits.running.saturating_add(limits.waiting),
             entropy: options.entropy,
             jobs: Some(sender),
             thread: Some(thread),
         })
+    }
+
+    fn vocabulary(&self) -> Arc<Vocabulary> {
+        let tokenizer = &self.text.tokenizer;
+        let text_of = |id| tokenizer.bytes(id);
+        let make = || Arc::new(Vocabulary::new(tokenizer.len(), text_of, tokenizer.ends()));
+        Arc::clone(self.vocabulary.get_or_init(make))
     }
 }
 
@@ -175,35 +187,46 @@ impl Engine for CandleEngine {
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
         request.check(self.info.vocab)?;
-        let slot = Slot::take(&self.slots, self.limit)?;
-        let GenerateRequest { input, sampling, logit_bias, stop, max_tokens, scheduling } = request;
-        let prompt = self.text.prompt(&input)?;
-        let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-        let max_tokens = max_tokens.min(self.info.context_tokens.saturating_sub(prompt_tokens));
-        let stops = stop
-            .iter()
-            .enumerate()
-            .map(|(index, stop)| {
-                core::str::from_utf8(stop.expose())
-                    .map(|s| Zeroizing::new(s.to_owned()))
-                    .map_err(|_| EngineError::StopNotUtf8 { index })
-            })
+        let places = u32::try_from(self.limit).unwrap_or(u32::MAX);
+        if request.choices > places {
+            return Err(EngineError::Choices { got: request.choices, limit: places });
+        }
+        let slots: Vec<Slot> = (0..request.choices)
+            .map(|_| Slot::take(&self.slots, self.limit))
             .collect::<Result<_, _>>()?;
-        let seed = sampling.seed.unwrap_or_else(self.entropy);
-        let (events, receiver) = mpsc::channel(Job::event_capacity(max_tokens));
+        let matcher = request.constraint.as_ref();
+        let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary())).transpose()?;
+        let prompt = self.text.prompt(&request.input)?;
+        let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        let left = self.info.context_tokens.saturating_sub(prompt_tokens);
+        let max_tokens = request.max_tokens.min(left);
+        let seed = request.sampling.seed.unwrap_or_else(self.entropy);
+        let capacity = Job::event_capacity(max_tokens).saturating_mul(slots.len());
+        let (events, receiver) = mpsc::channel(capacity);
         let control = Control::new(prompt_tokens);
-        let job = Job {
-            prompt,
-            scheduling,
-            sampler: Sampler::new(&sampling, logit_bias, seed),
-            stops: StopMatcher::new(stops),
-            max_tokens,
-            events,
-            control: control.clone(),
-            slot: Some(slot),
-        };
-        let jobs = self.jobs.as_ref().ok_or(EngineError::Stopped)?;
-        jobs.send(job).map_err(|_| EngineError::Stopped)?;
+        let mut jobs = Vec::with_capacity(slots.len());
+        for (choice, slot) in (0..).zip(slots) {
+            let seed = Sampler::seed_of(seed, choice);
+            jobs.push(Job {
+                prompt: Zeroizing::default(),
+                choice,
+                others: Vec::new(),
+                scheduling: request.scheduling,
+                sampler: Sampler::new(&request.sampling, request.logit_bias.clone(), seed),
+                matcher: matcher.clone(),
+                stops: StopMatcher::new(stops(&request.stop)?),
+                logprobs: request.logprobs,
+                max_tokens,
+                events: events.clone(),
+                control: control.clone(),
+                slot: Some(slot),
+            });
+        }
+        let mut jobs = jobs.into_iter();
+        let mut first = jobs.next().ok_or(EngineError::Choices { got: 0, limit: places })?;
+        (first.prompt, first.others) = (prompt, jobs.collect());
+        let queue = self.jobs.as_ref().ok_or(EngineError::Stopped)?;
+        queue.send(first).map_err(|_| EngineError::Stopped)?;
         Ok(Generation { prompt_tokens, events: receiver, control })
     }
 }
@@ -268,6 +291,16 @@ impl TextSide {
         }
         Ok(())
     }
+}
+
+/// Copies of the stop strings, which were checked.
+fn stops(stops: &[SecretBytes]) -> Result<Vec<Zeroizing<String>>, EngineError> {
+    let text = |(index, stop): (usize, &SecretBytes)| {
+        core::str::from_utf8(stop.expose())
+            .map(|text| Zeroizing::new(text.to_owned()))
+            .map_err(|_| EngineError::StopNotUtf8 { index })
+    };
+    stops.iter().enumerate().map(text).collect()
 }
 
 fn utf8(bytes: &[u8], index: usize) -> Result<&str, EngineError> {

@@ -3,9 +3,10 @@
 
 use thiserror::Error;
 
+use crate::constrain::ConstraintError;
 use crate::request::{
     MAX_LOGIT_BIAS, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PENALTY, MAX_PROMPT_BYTES, MAX_STOP_BYTES,
-    MAX_STOPS, MAX_TEMPERATURE,
+    MAX_STOPS, MAX_TEMPERATURE, MAX_TOP_LOGPROBS,
 };
 use crate::template::{MAX_RENDERED_BYTES, MAX_TEMPLATE_BYTES, TEMPLATE_FUEL};
 
@@ -193,6 +194,9 @@ pub enum EngineError {
     /// The chat template was refused.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// What the answer is to be was refused.
+    #[error("the form asked for is refused: {0}")]
+    Constraint(#[from] ConstraintError),
     /// A chat without messages.
     #[error("messages is empty; send at least one")]
     MessagesEmpty,
@@ -279,6 +283,20 @@ pub enum EngineError {
     Bias {
         /// Value found, printed.
         got: String,
+    },
+    /// No answer, or more than there can be.
+    #[error("{got} choices; from 1 to {limit} are given")]
+    Choices {
+        /// Number found.
+        got: u32,
+        /// [`crate::MAX_CHOICES`], or the places of the engine if they are fewer.
+        limit: u32,
+    },
+    /// More alternatives than [`MAX_TOP_LOGPROBS`].
+    #[error("{got} alternatives for each token; at most {MAX_TOP_LOGPROBS} are told")]
+    TopLogprobs {
+        /// Number found.
+        got: u8,
     },
     /// More stop strings than [`MAX_STOPS`].
     #[error("{got} stop strings; the limit is {MAX_STOPS}")]
@@ -378,6 +396,7 @@ impl EngineError {
         match self {
             Self::Model(e) => e.code(),
             Self::Template(e) => e.code(),
+            Self::Constraint(_) => "E-CONSTRAINT",
             Self::MessagesEmpty => "E-MESSAGES-EMPTY",
             Self::TooManyMessages { .. } => "E-MESSAGES-COUNT",
             Self::PromptEmpty => "E-PROMPT-EMPTY",
@@ -394,6 +413,8 @@ impl EngineError {
             Self::TooManyBiases { .. } | Self::BiasToken { .. } | Self::Bias { .. } => {
                 "E-LOGIT-BIAS"
             }
+            Self::Choices { .. } => "E-CHOICES",
+            Self::TopLogprobs { .. } => "E-TOP-LOGPROBS",
             Self::TooManyStops { .. } => "E-STOP-COUNT",
             Self::StopEmpty { .. } => "E-STOP-EMPTY",
             Self::StopTooLong { .. } => "E-STOP-BYTES",

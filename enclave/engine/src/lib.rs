@@ -37,12 +37,14 @@
 )]
 
 mod cache;
+mod constrain;
 mod decoder;
 mod defuse;
 mod engine;
 mod error;
 mod gguf;
 mod kernels;
+mod logprobs;
 mod model;
 #[cfg(any(test, feature = "testing"))]
 mod probe;
@@ -59,13 +61,16 @@ mod tokenizer;
 mod utf8;
 mod weights;
 
+pub use constrain::{Constraint, ConstraintError, MAX_CONSTRAINT_BYTES};
 pub use engine::{CandleEngine, EngineOptions};
 pub use error::{EngineError, ModelError, TemplateError};
+pub use logprobs::{LEAST_LOGPROB, LoggedToken, TokenLogprob};
 pub use model::MAX_CONTEXT_TOKENS;
 pub use request::{
-    ChatMessage, Control, Event, FinishReason, GenerateRequest, Generation, Input, LogitBias,
-    MAX_LOGIT_BIAS, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PENALTY, MAX_PROMPT_BYTES, MAX_STOP_BYTES,
-    MAX_STOPS, MAX_TEMPERATURE, Role, Sampling, Scheduling, TokenUsage,
+    ChatMessage, Control, Delta, Event, FinishReason, GenerateRequest, Generation, Input,
+    LogitBias, MAX_CHOICES, MAX_LOGIT_BIAS, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PENALTY,
+    MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE, MAX_TOP_LOGPROBS, Role, Sampling,
+    Scheduling, TokenUsage,
 };
 pub use schedule::Tenant;
 pub use scheduler::PREFILL_CHUNK_TOKENS;

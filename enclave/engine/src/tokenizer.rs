@@ -37,25 +37,28 @@ pub(crate) struct Tokenizer {
     eos_text: String,
 }
 
-/// What token ids decode to, in one piece of memory: a vocabulary has so many short texts that a block
-/// of the heap for each would take more than all of their bytes. A control token has no text.
+/// What token ids are spelled with, in one piece of memory: a vocabulary has so many short texts that a
+/// block of the heap for each would take more than all of their bytes.
 #[derive(Default)]
 struct Pieces {
     bytes: Vec<u8>,
-    /// Where the text of each id ends.
-    ends: Vec<usize>,
+    /// Where the spelling of each id ends, and whether it is the name of a control token, which has no
+    /// text.
+    ends: Vec<(usize, bool)>,
 }
 
 impl Pieces {
-    fn push(&mut self, bytes: &[u8]) {
+    fn push(&mut self, bytes: &[u8], control: bool) {
         self.bytes.extend_from_slice(bytes);
-        self.ends.push(self.bytes.len());
+        self.ends.push((self.bytes.len(), control));
     }
 
-    fn get(&self, id: u32) -> Option<&[u8]> {
+    fn get(&self, id: u32) -> Option<(&[u8], bool)> {
         let id = usize::try_from(id).ok()?;
-        let start = id.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
-        self.bytes.get(start..*self.ends.get(id)?)
+        let before = id.checked_sub(1);
+        let start = before.map_or(Some(0), |id| self.ends.get(id).map(|(end, _)| *end))?;
+        let (end, control) = *self.ends.get(id)?;
+        Some((self.bytes.get(start..end)?, control))
     }
 }
 
@@ -84,13 +87,13 @@ impl Tokenizer {
             match kind {
                 UNKNOWN | CONTROL => {
                     controls.push(((*token).to_owned(), id));
-                    pieces.push(&[]);
+                    pieces.push(token.as_bytes(), true);
                 }
                 USER_DEFINED => {
                     defined.push(((*token).to_owned(), id));
-                    pieces.push(token.as_bytes());
+                    pieces.push(token.as_bytes(), false);
                 }
-                _ => pieces.push(&decode_piece(token, &bytes_of)),
+                _ => pieces.push(&decode_piece(token, &bytes_of), false),
             }
         }
         let text_of = |id: Option<u32>| {
@@ -152,9 +155,24 @@ impl Tokenizer {
         self.ends.contains(&id)
     }
 
+    /// The tokens with which the model ends its turn, in order.
+    pub(crate) fn ends(&self) -> Vec<u32> {
+        let mut ends: Vec<u32> = self.ends.iter().copied().collect();
+        ends.sort_unstable();
+        ends
+    }
+
     /// Bytes of `id`; none for a control token.
     pub(crate) fn bytes(&self, id: u32) -> &[u8] {
-        self.pieces.get(id).unwrap_or_default()
+        match self.pieces.get(id) {
+            Some((bytes, false)) => bytes,
+            _ => &[],
+        }
+    }
+
+    /// Bytes of `id`, or the name of a control token, and whether it is one.
+    pub(crate) fn spelling(&self, id: u32) -> (&[u8], bool) {
+        self.pieces.get(id).unwrap_or((&[], true))
     }
 
     /// Content of a message, made safe to put into the chat template.

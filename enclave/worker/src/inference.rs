@@ -120,7 +120,9 @@ fn prepare(
     let mut parsed = convert::parse(header.path, inner.json, &worker.manifest)?;
     let sampling = convert::sampling_hash(&parsed);
     let job = convert::job(&mut parsed, header.max_tokens, &worker.manifest)?;
-    let generation = engine.generate(job).map_err(|error| convert::engine_error(&error))?;
+    let constraint = parsed.constraint.as_ref().map(|(_, field)| *field);
+    let refused = |error| convert::engine_error(&error, constraint);
+    let generation = engine.generate(job).map_err(refused)?;
     let facts = ReceiptFacts::new(header, &inner.salt, inner.json, sampling, evidence, started);
     Ok(Prepared { parsed, commit: ResponseCommit::new(&inner.salt), facts, generation })
 }
@@ -143,6 +145,7 @@ async fn generate(
         Writer::new(endpoint, &parsed, header.request_id, started.seconds(), &fingerprint);
     let mut sent = answer.send_content(writer.open()).await;
     let mut finish = Finish::Aborted;
+    let mut whole = Finish::Stop;
     while sent.is_ok() {
         let event = tokio::select! {
             event = generation.events.recv() => event,
@@ -155,19 +158,25 @@ async fn generate(
             }
         };
         match event {
-            Some(Event::Delta(text)) => sent = answer.send_content(writer.delta(text)).await,
-            Some(Event::Finished { reason, usage }) => {
+            Some(Event::Delta(delta)) => sent = answer.send_content(writer.delta(delta)).await,
+            Some(Event::Finished { choice, reason, usage }) => {
                 // A cancelled answer is not complete, whoever cancelled it.
-                if let Some((told, billed)) = ending(reason) {
-                    sent = answer.send_content(writer.finish(told, &usage)).await;
-                    if sent.is_ok() {
-                        finish = billed;
-                    }
+                let Some((told, billed)) = ending(reason) else { break };
+                if billed == Finish::Length {
+                    whole = billed;
                 }
-                break;
+                sent = answer.send_content(writer.finish(choice, told)).await;
+                if writer.is_complete() && sent.is_ok() {
+                    sent = answer.send_content(writer.end(&usage)).await;
+                    if sent.is_ok() {
+                        finish = whole;
+                    }
+                    break;
+                }
             }
             Some(Event::Failed(error)) => {
-                let error = convert::engine_error(&error);
+                let constraint = parsed.constraint.as_ref().map(|(_, field)| *field);
+                let error = convert::engine_error(&error, constraint);
                 sent = answer.send(FrameKind::Error, &error.frame_payload(), false).await;
                 finish = Finish::Failed;
                 break;

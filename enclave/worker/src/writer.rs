@@ -1,9 +1,13 @@
 //! Writes the engine's text in the shape the request asked for: SSE chunks or one JSON object.
 
-use chrysalis_api::{self as api, Endpoint, InferenceRequest, Responder};
+use chrysalis_api::{
+    self as api, Endpoint, FinishReason, InferenceRequest, LoggedToken, Piece, Responder, Whole,
+};
 use chrysalis_channel::FrameKind;
-use chrysalis_engine::TokenUsage;
+use chrysalis_engine::{Delta, TokenUsage};
 use chrysalis_wire::{RequestId, SecretBytes, UnixTime};
+
+use crate::convert;
 
 /// Content frames, in order.
 pub type Pieces = Vec<(FrameKind, SecretBytes)>;
@@ -13,8 +17,20 @@ pub struct Writer {
     responder: Responder,
     stream: bool,
     obfuscate: bool,
-    /// Text of an answer that is not streamed; each piece is wiped on drop.
+    /// Whether tokens are told.
+    logprobs: bool,
+    choices: Vec<Choice>,
+}
+
+/// One choice so far.
+#[derive(Default)]
+struct Choice {
+    /// Its text, if it is not streamed; each piece is wiped on drop.
     parts: Vec<SecretBytes>,
+    /// Its tokens, if they are told and not streamed.
+    tokens: Vec<LoggedToken>,
+    /// Why it ended.
+    reason: Option<FinishReason>,
 }
 
 impl Writer {
@@ -34,32 +50,56 @@ impl Writer {
             responder,
             stream: request.stream,
             obfuscate: request.include_obfuscation,
-            parts: Vec::new(),
+            logprobs: request.logprobs.is_some(),
+            choices: (0..request.choices).map(|_| Choice::default()).collect(),
         }
     }
 
     /// What is sent before the first token.
     #[must_use]
     pub fn open(&self) -> Pieces {
-        if self.stream { chunk(self.responder.open()) } else { Vec::new() }
-    }
-
-    /// One more piece of text.
-    #[must_use]
-    pub fn delta(&mut self, text: SecretBytes) -> Pieces {
         if !self.stream {
-            self.parts.push(text);
             return Vec::new();
         }
+        (0..).zip(&self.choices).flat_map(|(index, _)| chunk(self.responder.open(index))).collect()
+    }
+
+    /// One more piece of a choice.
+    #[must_use]
+    pub fn delta(&mut self, delta: Delta) -> Pieces {
+        let Some(choice) = nth(&mut self.choices, delta.choice) else { return Vec::new() };
+        let tokens = delta.tokens.into_iter().map(convert::logged);
+        if !self.stream {
+            choice.parts.push(delta.text);
+            choice.tokens.extend(tokens);
+            return Vec::new();
+        }
+        let tokens: Vec<LoggedToken> = tokens.collect();
         // The engine promises UTF-8; a piece that is not would be its fault, not the requester's.
-        let Ok(text) = core::str::from_utf8(text.expose()) else { return Vec::new() };
+        let Ok(text) = core::str::from_utf8(delta.text.expose()) else { return Vec::new() };
         let noise = self.obfuscate.then(noise).flatten();
-        chunk(Some(self.responder.delta(text, noise.as_deref())))
+        let tokens = self.logprobs.then_some(tokens.as_slice());
+        chunk(Some(self.responder.delta(delta.choice, Piece { text, tokens }, noise.as_deref())))
+    }
+
+    /// The end of a complete choice.
+    #[must_use]
+    pub fn finish(&mut self, choice: u32, reason: FinishReason) -> Pieces {
+        if let Some(choice) = nth(&mut self.choices, choice) {
+            choice.reason = Some(reason);
+        }
+        chunk(self.stream.then(|| self.responder.finish(choice, reason)))
+    }
+
+    /// Whether every choice is complete.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.choices.iter().all(|choice| choice.reason.is_some())
     }
 
     /// What ends a complete answer.
     #[must_use]
-    pub fn finish(&mut self, reason: api::FinishReason, tokens: &TokenUsage) -> Pieces {
+    pub fn end(&mut self, tokens: &TokenUsage) -> Pieces {
         let usage = api::TokenUsage {
             prompt: tokens.prompt,
             cached: tokens.cached,
@@ -67,19 +107,34 @@ impl Writer {
             reasoning: 0,
         };
         if self.stream {
-            let mut pieces = chunk(Some(self.responder.finish(reason)));
-            pieces.extend(chunk(self.responder.usage(&usage)));
-            return pieces;
+            return chunk(self.responder.usage(&usage));
         }
+        let texts: Vec<SecretBytes> = self.choices.iter_mut().map(Choice::text).collect();
+        let mut all = Vec::with_capacity(texts.len());
+        for (choice, text) in self.choices.iter().zip(&texts) {
+            let text = core::str::from_utf8(text.expose()).unwrap_or_default();
+            let tokens = self.logprobs.then_some(choice.tokens.as_slice());
+            let reason = choice.reason.unwrap_or(FinishReason::Stop);
+            all.push(Whole { piece: Piece { text, tokens }, reason });
+        }
+        vec![(FrameKind::Body, self.responder.whole(&all, &usage))]
+    }
+}
+
+impl Choice {
+    /// Its text in one piece.
+    fn text(&mut self) -> SecretBytes {
         let len = self.parts.iter().map(SecretBytes::len).fold(0, usize::saturating_add);
         let mut text = Vec::with_capacity(len);
         for part in self.parts.drain(..) {
             text.extend_from_slice(part.expose());
         }
-        let text = SecretBytes::new(text);
-        let whole = core::str::from_utf8(text.expose()).unwrap_or_default();
-        vec![(FrameKind::Body, self.responder.whole(whole, reason, &usage))]
+        SecretBytes::new(text)
     }
+}
+
+fn nth(choices: &mut [Choice], index: u32) -> Option<&mut Choice> {
+    choices.get_mut(usize::try_from(index).ok()?)
 }
 
 fn chunk(json: Option<SecretBytes>) -> Pieces {

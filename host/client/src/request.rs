@@ -72,7 +72,7 @@ impl SealedCall {
             path,
             model_root: verified.model_root(),
             policy_digest: verified.manifest_digest(),
-            max_tokens: parsed.max_tokens.unwrap_or(limit_tokens).min(limit_tokens),
+            max_tokens: parsed.most_tokens(limit_tokens),
         };
         let (sealed, opener) = seal_request(&header, &[key], body.expose(), &mut OsRandom)
             .map_err(ClientError::Channel)?;

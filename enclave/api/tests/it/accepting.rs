@@ -1,6 +1,6 @@
 //! What the official SDKs send, and what becomes of it.
 
-use chrysalis_api::{InferenceRequest, Input, Limits, LogitBias, Role, Sampling};
+use chrysalis_api::{Constraint, InferenceRequest, Input, Limits, LogitBias, Role, Sampling};
 use chrysalis_wire::manifest::LimitsSection;
 
 use crate::{chat, chat_of, chat_with, completion_with};
@@ -122,4 +122,46 @@ fn limits_of_a_manifest_are_the_limits_of_a_request() {
     };
     let limits = Limits::from_manifest(&manifest);
     assert_eq!((limits.request_bytes, limits.completion_tokens), (4096, 7));
+}
+
+#[test]
+fn log_probabilities_are_asked_for_in_the_words_of_each_endpoint() {
+    let chat = |extra| chat_with(extra).unwrap().logprobs;
+    assert_eq!(chat(""), None);
+    assert_eq!(chat(r#","logprobs":false"#), None);
+    assert_eq!(chat(r#","logprobs":true"#), Some(0));
+    assert_eq!(chat(r#","logprobs":true,"top_logprobs":20"#), Some(20));
+    let completion = |extra| completion_with(extra).unwrap().logprobs;
+    assert_eq!(completion(""), None);
+    assert_eq!(completion(r#","logprobs":0"#), Some(0));
+    assert_eq!(completion(r#","logprobs":5"#), Some(5));
+}
+
+#[test]
+fn several_answers_may_be_asked_for() {
+    assert_eq!(chat_with("").unwrap().choices, 1);
+    assert_eq!(chat_with(r#","n":8"#).unwrap().choices, 8);
+    assert_eq!(completion_with(r#","n":2,"best_of":2"#).unwrap().choices, 2);
+}
+
+#[test]
+fn what_an_answer_has_to_be_is_read_with_the_field_that_says_it() {
+    let read = |extra: &str| chat_with(extra).unwrap().constraint;
+    assert!(read(r#","response_format":{"type":"text"}"#).is_none());
+    let object = read(r#","response_format":{"type":"json_object"}"#);
+    assert!(matches!(object, Some((Constraint::JsonObject, "response_format"))));
+    let schema =
+        r#"{"type":"json_schema","json_schema":{"name":"n","strict":true,"schema":{ "a": 1}}}"#;
+    let Some((Constraint::JsonSchema(schema), _)) =
+        read(&format!(r#","response_format":{schema}"#))
+    else {
+        panic!("not a schema")
+    };
+    assert_eq!(schema.expose(), r#"{ "a": 1}"#, "as it stands");
+    let Some((Constraint::Regex(pattern), field)) = read(r#","guided_regex":"a\u0062""#) else {
+        panic!("not a pattern")
+    };
+    assert_eq!((pattern.expose(), field), ("ab", "guided_regex"));
+    let choice = completion_with(r#","guided_choice":["yes","no"]"#).unwrap().constraint;
+    assert!(matches!(choice, Some((Constraint::Choice(texts), _)) if texts.len() == 2));
 }
