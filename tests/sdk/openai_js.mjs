@@ -101,6 +101,22 @@ const PERSON = {
   additionalProperties: false,
 };
 
+const WEATHER = {
+  type: "function",
+  function: {
+    name: "get_weather",
+    description: "The weather in a city.",
+    parameters: {
+      type: "object",
+      properties: {
+        city: { type: "string", maxLength: 20 },
+        unit: { type: "string", enum: ["celsius", "fahrenheit"] },
+      },
+      required: ["city", "unit"],
+    },
+  },
+};
+
 /** `response_format` for a schema. */
 const formatted = (schema) => ({
   type: "json_schema",
@@ -313,10 +329,40 @@ const scenarios = {
     check(error.message.includes("frobnicate"), "the message does not name it");
   },
 
-  async tools_are_refused_by_name() {
-    const tool = { type: "function", function: { name: "f", parameters: { type: "object" } } };
-    const error = await refused(OpenAI.BadRequestError, () => chat(user("hi"), { tools: [tool] }));
-    check(error.param === "tools", `param ${error.param}`);
+  async a_required_tool_is_called_with_arguments_of_its_schema() {
+    const options = { tools: [WEATHER], tool_choice: "required", max_tokens: 100 };
+    const { finish_reason: finish, message } = (await chat(user("Weather in Rome?"), options)).choices[0];
+    check(finish === "tool_calls" && message.content === null, `finish ${finish}`);
+    check(message.tool_calls.length === 1, `${message.tool_calls.length} calls`);
+    const { name, arguments: text } = message.tool_calls[0].function;
+    const { city, unit } = JSON.parse(text);
+    check(name === "get_weather" && typeof city === "string", name);
+    check(["celsius", "fahrenheit"].includes(unit), `unit ${unit}`);
+  },
+
+  async the_sdks_stream_helper_puts_a_call_together() {
+    const options = { tools: [WEATHER], tool_choice: "required", max_tokens: 100, temperature: 0 };
+    const request = { model: await model(), messages: user("Weather in Rome?"), ...options };
+    const final = await client.chat.completions.stream(request).finalMessage();
+    check(final.tool_calls.length === 1, `${final.tool_calls.length} calls`);
+    check(JSON.parse(final.tool_calls[0].function.arguments).unit, "no arguments");
+  },
+
+  async a_result_of_a_tool_is_answered() {
+    const options = { tools: [WEATHER], tool_choice: "required", max_tokens: 100 };
+    const turns = user("Weather in Rome?");
+    const { message } = (await chat(turns, options)).choices[0];
+    const id = message.tool_calls[0].id;
+    turns.push(message, { role: "tool", tool_call_id: id, content: "sunny" });
+    const answer = await chat(turns, { tools: [WEATHER] });
+    check(answer.usage.completion_tokens > 0, "no answer");
+  },
+
+  async a_tool_choice_that_names_no_tool_is_refused() {
+    const tool_choice = { type: "function", function: { name: "no_such_tool" } };
+    const call = () => chat(user("hi"), { tools: [WEATHER], tool_choice });
+    const error = await refused(OpenAI.BadRequestError, call);
+    check(error.param === "tool_choice.function.name", `param ${error.param}`);
   },
 
   async unknown_model_is_404() {

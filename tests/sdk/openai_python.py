@@ -399,11 +399,107 @@ def unknown_parameter_is_refused_by_name():
     check("frobnicate" in error.message, "the message does not name it")
 
 
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "maxLength": 20},
+                "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
+            },
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+TIME = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}
+
+
+def the_call(answer):
+    """The only call of an answer, and its arguments."""
+    choice = answer.choices[0]
+    check(choice.finish_reason == "tool_calls", f"finish {choice.finish_reason!r}")
+    check(choice.message.content is None, f"content {choice.message.content!r}")
+    check(len(choice.message.tool_calls) == 1, f"{len(choice.message.tool_calls)} calls")
+    call = choice.message.tool_calls[0]
+    check(call.id and call.type == "function", "no id or type")
+    return call, json.loads(call.function.arguments)
+
+
 @scenario
-def tools_are_refused_by_name():
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-    error = refused(openai.BadRequestError, lambda: chat(user("hi"), tools=[tool]))
-    check(error.param == "tools", f"param {error.param!r}")
+def a_required_tool_is_called_with_arguments_of_its_schema():
+    for seed in range(4):
+        answer = chat(
+            user("What is the weather in Paris?"), tools=[WEATHER], tool_choice="required",
+            temperature=1.5, seed=seed, max_tokens=100,
+        )
+        call, arguments = the_call(answer)
+        check(call.function.name == "get_weather", call.function.name)
+        check(arguments["unit"] in ("celsius", "fahrenheit") and len(arguments["city"]) <= 20, f"{arguments}")
+
+
+@scenario
+def a_named_tool_is_the_one_that_is_called():
+    named = {"type": "function", "function": {"name": "get_time"}}
+    answer = chat(user("Hello."), tools=[WEATHER, TIME], tool_choice=named, max_tokens=60)
+    call, arguments = the_call(answer)
+    check((call.function.name, arguments) == ("get_time", {}), f"{call.function.name} {arguments}")
+
+
+@scenario
+def a_streamed_call_equals_the_plain_one():
+    options = {"tools": [WEATHER], "tool_choice": "required", "max_tokens": 100}
+    plain, arguments = the_call(chat(user("Weather in Rome?"), **options))
+    name, text, finish = None, "", None
+    for chunk in chat(user("Weather in Rome?"), stream=True, **options):
+        for choice in chunk.choices:
+            check(not choice.delta.content, f"content {choice.delta.content!r}")
+            for call in choice.delta.tool_calls or []:
+                check(call.index == 0, f"index {call.index}")
+                name = call.function.name or name
+                text += call.function.arguments or ""
+            finish = choice.finish_reason or finish
+    check((name, json.loads(text), finish) == (plain.function.name, arguments, "tool_calls"), f"{name} {text}")
+
+
+@scenario
+def a_result_of_a_tool_is_answered_in_words():
+    turns = user("What is the weather in Paris?")
+    call, _ = the_call(chat(turns, tools=[WEATHER], tool_choice="required", max_tokens=100))
+    turns = turns + [
+        {"role": "assistant", "content": None, "tool_calls": [call.model_dump()]},
+        {"role": "tool", "tool_call_id": call.id, "content": "sunny, 21 degrees"},
+    ]
+    without = chat(user("What is the weather in Paris?"), tools=[WEATHER])
+    answer = chat(turns, tools=[WEATHER], tool_choice="auto")
+    check(answer.choices[0].finish_reason in ("stop", "length", "tool_calls"), "finish")
+    check(answer.usage.prompt_tokens > without.usage.prompt_tokens, "call and result were dropped")
+
+
+@scenario
+def tools_that_are_not_to_be_called_are_not_told():
+    plain = chat(user("Say hello."))
+    none = chat(user("Say hello."), tools=[WEATHER], tool_choice="none")
+    check(content(none) == content(plain), "another answer")
+    check(none.usage.prompt_tokens == plain.usage.prompt_tokens, "they were told")
+
+
+@scenario
+def a_tool_choice_that_names_no_tool_is_refused():
+    named = {"type": "function", "function": {"name": "no_such_tool"}}
+    call = lambda: chat(user("hi"), tools=[WEATHER], tool_choice=named)
+    error = refused(openai.BadRequestError, call)
+    check(error.param == "tool_choice.function.name", f"param {error.param!r}")
+
+
+@scenario
+def functions_are_refused_by_name():
+    call = lambda: chat(user("hi"), functions=[{"name": "f", "parameters": {}}])
+    error = refused(openai.BadRequestError, call)
+    check(error.param == "functions", f"param {error.param!r}")
 
 
 @scenario

@@ -68,6 +68,7 @@ impl Answer {
             finish: finish.and_then(|reason| match reason.expose() {
                 "stop" => Some(FinishReason::Stop),
                 "length" => Some(FinishReason::Length),
+                "tool_calls" => Some(FinishReason::ToolCalls),
                 _ => None,
             }),
             usage: None,

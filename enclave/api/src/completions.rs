@@ -51,6 +51,7 @@ impl From<CompletionRequest> for InferenceRequest {
             logit_bias: options.logit_bias,
             stop: options.stop,
             logprobs,
+            tools: Vec::new(),
             choices: options.choices,
             constraint: options.constraint,
             max_tokens: options.max_tokens,

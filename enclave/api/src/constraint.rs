@@ -18,6 +18,8 @@ pub enum Constraint {
     Regex(Prompt),
     /// One of these texts.
     Choice(Vec<Prompt>),
+    /// A call of one of these tools, each a name and the JSON Schema of its arguments, one after the other.
+    ToolCall(Vec<Prompt>),
 }
 
 impl Constraint {
@@ -28,6 +30,7 @@ impl Constraint {
             Self::JsonSchema(schema) => (2, core::slice::from_ref(schema)),
             Self::Regex(pattern) => (3, core::slice::from_ref(pattern)),
             Self::Choice(texts) => (4, texts),
+            Self::ToolCall(pairs) => (5, pairs),
         }
     }
 }

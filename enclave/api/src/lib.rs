@@ -33,6 +33,7 @@
 )]
 
 mod answer;
+mod calls;
 mod chat;
 mod completions;
 mod constraint;
@@ -48,8 +49,10 @@ mod request;
 mod response;
 mod secret;
 pub mod sse;
+mod tools;
 
 pub use answer::{Answer, AnswerError};
+pub use calls::{Call, CallParser, Said};
 pub use chat::ChatRequest;
 pub use completions::CompletionRequest;
 pub use constraint::Constraint;

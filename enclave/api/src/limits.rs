@@ -67,6 +67,12 @@ pub const MAX_PENALTY: f64 = 2.0;
 pub const MAX_LOGIT_BIAS: f64 = 100.0;
 /// Most changed logits; [`MAX_FIELDS`] of the object they are written as.
 pub const MAX_LOGIT_BIASES: usize = MAX_FIELDS;
+/// Most tools of a chat.
+pub const MAX_TOOLS: usize = 64;
+/// Largest description of a tool, in bytes; and longest id of a call.
+pub const MAX_TOOL_TEXT_BYTES: usize = 64 * 1024;
+/// Most calls of one message.
+pub const MAX_TOOL_CALLS: usize = 64;
 /// Largest JSON Schema or regular expression, in bytes.
 pub const MAX_CONSTRAINT_BYTES: usize = 64 * 1024;
 /// Most texts of `guided_choice`; each has at most [`MAX_USER_BYTES`].

@@ -37,6 +37,8 @@ pub struct InferenceRequest {
     pub logprobs: Option<u8>,
     /// What the answers have to be, and the field that says so.
     pub constraint: Option<(Constraint, &'static str)>,
+    /// Names of the tools the model may call; none in completions.
+    pub tools: Vec<String>,
     /// How many answers to give, from 1 to [`crate::limits::MAX_CHOICES`].
     pub choices: u32,
     /// Most tokens to generate for each answer; `None` leaves it to the worker.
@@ -164,7 +166,7 @@ impl InferenceRequest {
     /// ```
     ///
     /// where `constraint` is 0 for none, 1 for a JSON object, 2 for a schema, 3 for a regular expression, 4
-    /// for one of several texts; a schema is the bytes that stand in the request.
+    /// for one of several texts, 5 for a call of a tool, whose texts are names and schemas in turn; a schema is the bytes that stand in the request.
     ///
     /// Big endian, floats by their IEEE 754 bits; `opt` is `00`, or `01` and the value. The stop
     /// strings in it may be secrets.

@@ -4,16 +4,19 @@
 use chrysalis_wire::{RequestId, SecretBytes, UnixTime};
 use serde::Serialize;
 
+use crate::calls::Call;
 use crate::encode::secret_json;
 use crate::logprobs::{LoggedToken, LogprobsJson};
 use crate::request::Endpoint;
 
 /// Why an answer ended, the less complete the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// The model ended, or a stop string was met.
     Stop,
+    /// The model ended, and called tools.
+    ToolCalls,
     /// The token limit was reached.
     Length,
 }
@@ -51,8 +54,10 @@ impl<'a> Piece<'a> {
 /// One of the answers to a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Whole<'a> {
-    /// All of it.
+    /// All of its text.
     pub piece: Piece<'a>,
+    /// Calls of tools in it, in chats.
+    pub calls: &'a [Call],
     /// Why it ended.
     pub reason: FinishReason,
 }
@@ -63,6 +68,7 @@ pub struct Whole<'a> {
 #[derive(Clone, Debug)]
 pub struct Responder {
     endpoint: Endpoint,
+    request_id: RequestId,
     id: String,
     created: UnixTime,
     model: String,
@@ -80,6 +86,7 @@ impl Responder {
         };
         Self {
             endpoint,
+            request_id,
             id: format!("{prefix}-{request_id}"),
             created,
             model: model.to_owned(),
@@ -109,7 +116,7 @@ impl Responder {
         match self.endpoint {
             Endpoint::Completions => None,
             Endpoint::Chat => {
-                let delta = Delta { role: Some(ASSISTANT), content: Some("") };
+                let delta = Delta { role: Some(ASSISTANT), content: Some(""), tool_calls: None };
                 Some(self.chunk(index, ChoiceBody::Delta { delta }, None, None, None))
             }
         }
@@ -122,18 +129,33 @@ impl Responder {
         let text = piece.text;
         let body = match self.endpoint {
             Endpoint::Chat => {
-                ChoiceBody::Delta { delta: Delta { role: None, content: Some(text) } }
+                let delta = Delta { content: Some(text), ..Delta::default() };
+                ChoiceBody::Delta { delta }
             }
             Endpoint::Completions => ChoiceBody::Text { text },
         };
         self.chunk(index, body, piece.tokens, None, obfuscation)
     }
 
+    /// A call of a tool, the `nth` of its choice.
+    #[must_use]
+    pub fn call(&self, index: u32, nth: u32, call: &Call) -> SecretBytes {
+        let calls = [CallJson { index: Some(nth), ..self.call_json(index, nth, call) }];
+        let delta = Delta { tool_calls: Some(&calls), ..Delta::default() };
+        self.chunk(index, ChoiceBody::Delta { delta }, None, None, None)
+    }
+
+    fn call_json<'a>(&self, index: u32, nth: u32, call: &'a Call) -> CallJson<'a> {
+        let function = FunctionJson { name: &call.name, arguments: call.arguments.expose() };
+        let id = format!("call-{}-{index}-{nth}", self.request_id);
+        CallJson { index: None, id, r#type: "function", function }
+    }
+
     /// The chunk that says why a choice ended.
     #[must_use]
     pub fn finish(&self, index: u32, reason: FinishReason) -> SecretBytes {
         let body = match self.endpoint {
-            Endpoint::Chat => ChoiceBody::Delta { delta: Delta { role: None, content: None } },
+            Endpoint::Chat => ChoiceBody::Delta { delta: Delta::default() },
             Endpoint::Completions => ChoiceBody::Text { text: "" },
         };
         self.chunk(index, body, None, Some(reason), None)
@@ -170,7 +192,11 @@ impl Responder {
         let Piece { text, tokens } = whole.piece;
         let body = match self.endpoint {
             Endpoint::Chat => {
-                let message = WholeMessage { role: ASSISTANT, content: text, refusal: None };
+                let call = |(nth, call)| self.call_json(index, nth, call);
+                let tool_calls: Vec<_> = (0..).zip(whole.calls).map(call).collect();
+                // A message that is calls alone has no content.
+                let content = Some(text).filter(|_| tool_calls.is_empty() || !text.is_empty());
+                let message = WholeMessage { role: ASSISTANT, content, refusal: None, tool_calls };
                 ChoiceBody::Message { message }
             }
             Endpoint::Completions => ChoiceBody::Text { text },
@@ -258,16 +284,35 @@ enum ChoiceBody<'a> {
 #[derive(Serialize)]
 struct WholeMessage<'a> {
     role: &'static str,
-    content: &'a str,
+    content: Option<&'a str>,
     refusal: Option<()>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CallJson<'a>>,
 }
 
 #[derive(Serialize)]
+struct CallJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u32>,
+    id: String,
+    r#type: &'static str,
+    function: FunctionJson<'a>,
+}
+
+#[derive(Serialize)]
+struct FunctionJson<'a> {
+    name: &'a str,
+    arguments: &'a str,
+}
+
+#[derive(Default, Serialize)]
 struct Delta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<&'a [CallJson<'a>]>,
 }
 
 #[derive(Serialize)]

@@ -139,6 +139,11 @@ fn constrained(constraint: &mut Constraint) -> engine::Constraint {
         Constraint::Choice(texts) => {
             engine::Constraint::Choice(texts.into_iter().map(Prompt::into_secret).collect())
         }
+        Constraint::ToolCall(pairs) => {
+            let mut texts = pairs.into_iter().map(Prompt::into_secret);
+            let pair = || Some((texts.next()?, texts.next()?));
+            engine::Constraint::ToolCall(std::iter::from_fn(pair).collect())
+        }
     }
 }
 

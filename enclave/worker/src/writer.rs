@@ -1,7 +1,8 @@
 //! Writes the engine's text in the shape the request asked for: SSE chunks or one JSON object.
 
 use chrysalis_api::{
-    self as api, Endpoint, FinishReason, InferenceRequest, LoggedToken, Piece, Responder, Whole,
+    self as api, Call, CallParser, Endpoint, FinishReason, InferenceRequest, LoggedToken, Piece,
+    Responder, Said, Whole,
 };
 use chrysalis_channel::FrameKind;
 use chrysalis_engine::{Delta, TokenUsage};
@@ -29,6 +30,10 @@ struct Choice {
     parts: Vec<SecretBytes>,
     /// Its tokens, if they are told and not streamed.
     tokens: Vec<LoggedToken>,
+    /// Finds calls of tools in its text, if there are tools.
+    parser: Option<CallParser>,
+    /// The calls of tools in it.
+    calls: Vec<Call>,
     /// Why it ended.
     reason: Option<FinishReason>,
 }
@@ -51,7 +56,7 @@ impl Writer {
             stream: request.stream,
             obfuscate: request.include_obfuscation,
             logprobs: request.logprobs.is_some(),
-            choices: (0..request.choices).map(|_| Choice::default()).collect(),
+            choices: (0..request.choices).map(|_| Choice::new(&request.tools)).collect(),
         }
     }
 
@@ -68,6 +73,12 @@ impl Writer {
     #[must_use]
     pub fn delta(&mut self, delta: Delta) -> Pieces {
         let Some(choice) = nth(&mut self.choices, delta.choice) else { return Vec::new() };
+        if let Some(parser) = &mut choice.parser {
+            // The engine promises UTF-8; a piece that is not would be its fault, not the requester's.
+            let Ok(text) = core::str::from_utf8(delta.text.expose()) else { return Vec::new() };
+            let said = parser.push(text);
+            return self.said(delta.choice, said);
+        }
         let tokens = delta.tokens.into_iter().map(convert::logged);
         if !self.stream {
             choice.parts.push(delta.text);
@@ -75,20 +86,52 @@ impl Writer {
             return Vec::new();
         }
         let tokens: Vec<LoggedToken> = tokens.collect();
-        // The engine promises UTF-8; a piece that is not would be its fault, not the requester's.
         let Ok(text) = core::str::from_utf8(delta.text.expose()) else { return Vec::new() };
         let noise = self.obfuscate.then(noise).flatten();
         let tokens = self.logprobs.then_some(tokens.as_slice());
         chunk(Some(self.responder.delta(delta.choice, Piece { text, tokens }, noise.as_deref())))
     }
 
+    /// Text and calls of a choice that were told apart.
+    fn said(&mut self, index: u32, said: Vec<Said>) -> Pieces {
+        let mut pieces = Vec::new();
+        let Some(choice) = nth(&mut self.choices, index) else { return pieces };
+        for said in said {
+            let noise = self.obfuscate.then(noise).flatten();
+            match said {
+                Said::Text(text) if self.stream => {
+                    let piece = Piece::text(text.expose());
+                    pieces.extend(chunk(Some(self.responder.delta(
+                        index,
+                        piece,
+                        noise.as_deref(),
+                    ))));
+                }
+                Said::Text(text) => choice.parts.push(text.into_secret()),
+                Said::Call(call) => {
+                    let number = u32::try_from(choice.calls.len()).unwrap_or(u32::MAX);
+                    pieces.extend(chunk(
+                        self.stream.then(|| self.responder.call(index, number, &call)),
+                    ));
+                    choice.calls.push(call);
+                }
+            }
+        }
+        pieces
+    }
+
     /// The end of a complete choice.
     #[must_use]
-    pub fn finish(&mut self, choice: u32, reason: FinishReason) -> Pieces {
-        if let Some(choice) = nth(&mut self.choices, choice) {
-            choice.reason = Some(reason);
-        }
-        chunk(self.stream.then(|| self.responder.finish(choice, reason)))
+    pub fn finish(&mut self, index: u32, reason: FinishReason) -> Pieces {
+        let parser = nth(&mut self.choices, index).and_then(|choice| choice.parser.as_mut());
+        let said = parser.map(CallParser::finish).unwrap_or_default();
+        let mut pieces = self.said(index, said);
+        let Some(choice) = nth(&mut self.choices, index) else { return pieces };
+        let called = reason == FinishReason::Stop && !choice.calls.is_empty();
+        let reason = if called { FinishReason::ToolCalls } else { reason };
+        choice.reason = Some(reason);
+        pieces.extend(chunk(self.stream.then(|| self.responder.finish(index, reason))));
+        pieces
     }
 
     /// Whether every choice is complete.
@@ -115,13 +158,18 @@ impl Writer {
             let text = core::str::from_utf8(text.expose()).unwrap_or_default();
             let tokens = self.logprobs.then_some(choice.tokens.as_slice());
             let reason = choice.reason.unwrap_or(FinishReason::Stop);
-            all.push(Whole { piece: Piece { text, tokens }, reason });
+            all.push(Whole { piece: Piece { text, tokens }, calls: &choice.calls, reason });
         }
         vec![(FrameKind::Body, self.responder.whole(&all, &usage))]
     }
 }
 
 impl Choice {
+    fn new(tools: &[String]) -> Self {
+        let parser = (!tools.is_empty()).then(|| CallParser::new(tools.to_vec()));
+        Self { parser, ..Self::default() }
+    }
+
     /// Its text in one piece.
     fn text(&mut self) -> SecretBytes {
         let len = self.parts.iter().map(SecretBytes::len).fold(0, usize::saturating_add);

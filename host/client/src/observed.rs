@@ -29,7 +29,9 @@ impl Observed {
             // Of several choices one that was cut decides.
             self.finish = match (finish, self.finish) {
                 (FinishReason::Length, _) => Some(Finish::Length),
-                (FinishReason::Stop, before) => before.or(Some(Finish::Stop)),
+                (FinishReason::Stop | FinishReason::ToolCalls, before) => {
+                    before.or(Some(Finish::Stop))
+                }
             };
         }
         Ok(())

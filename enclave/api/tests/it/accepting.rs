@@ -165,3 +165,62 @@ fn what_an_answer_has_to_be_is_read_with_the_field_that_says_it() {
     let choice = completion_with(r#","guided_choice":["yes","no"]"#).unwrap().constraint;
     assert!(matches!(choice, Some((Constraint::Choice(texts), _)) if texts.len() == 2));
 }
+
+const TOOL: &str = r#"{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":{}},"strict":true}}"#;
+
+#[test]
+fn tools_are_introduced_in_the_system_message() {
+    let r =
+        chat_with(&format!(r#","tools":[{TOOL}],"tool_choice":"auto","parallel_tool_calls":true"#))
+            .unwrap();
+    assert_eq!(r.tools, ["f"]);
+    assert!(r.constraint.is_none());
+    let told = messages(r);
+    assert_eq!((told[0].0, told[1].0), (Role::System, Role::User));
+    assert!(told[0].1.contains(
+        r#"<tools>
+{"name":"f","description":"d","parameters":{"type":"object","properties":{}},"strict":true}
+</tools>"#
+    ));
+    let mine = chat(&format!(
+        r#"{{"model":"m","messages":[{{"role":"system","content":"mine"}},{{"role":"user","content":"u"}}],"tools":[{TOOL}]}}"#
+    ));
+    let mine = messages(mine.unwrap());
+    assert!(mine[0].1.starts_with("mine\n\n# Tools") && mine.len() == 2);
+    let none = chat_with(&format!(r#","tools":[{TOOL}],"tool_choice":"none""#)).unwrap();
+    assert!(none.tools.is_empty() && messages(none).len() == 1, "they are not told");
+}
+
+#[test]
+fn a_required_call_is_a_constraint() {
+    let pairs = |choice: &str| {
+        let other = TOOL.replace(r#""name":"f""#, r#""name":"g""#);
+        let r = chat_with(&format!(r#","tools":[{TOOL},{other}],"tool_choice":{choice}"#)).unwrap();
+        let Some((Constraint::ToolCall(pairs), "tools")) = r.constraint else { panic!("no call") };
+        pairs.iter().step_by(2).map(|name| name.expose().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(pairs(r#""required""#), ["f", "g"]);
+    assert_eq!(pairs(r#"{"type":"function","function":{"name":"g"}}"#), ["g"]);
+}
+
+#[test]
+fn calls_and_results_are_told_as_the_model_writes_and_reads_them() {
+    let call = |id: &str| {
+        format!(
+            r#"{{"id":"{id}","type":"function","function":{{"name":"f","arguments":"{{\"a\":1}}"}}}}"#
+        )
+    };
+    let r = chat_of(&format!(
+        r#"[{{"role":"user","content":"u"}},
+        {{"role":"assistant","content":null,"tool_calls":[{},{}]}},
+        {{"role":"tool","tool_call_id":"x","content":"one"}},
+        {{"role":"tool","tool_call_id":"y","content":[{{"type":"text","text":"two"}}]}}]"#,
+        call("x"),
+        call("y")
+    ));
+    let told = messages(r.unwrap());
+    let one = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":1}}\n</tool_call>";
+    assert_eq!(told[1], (Role::Assistant, format!("{one}\n{one}")));
+    let results = "<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response>";
+    assert_eq!(told[2..], [(Role::User, results.to_owned())], "one message for both");
+}

@@ -1,7 +1,8 @@
 //! Answers, byte for byte in the shapes the SDKs read, and read back.
 
 use chrysalis_api::{
-    Answer, Endpoint, FinishReason, LoggedToken, Piece, Responder, TokenLogprob, TokenUsage, Whole,
+    Answer, Call, Completion, Endpoint, FinishReason, LoggedToken, Piece, Responder, TokenLogprob,
+    TokenUsage, Whole,
 };
 use chrysalis_wire::{RequestId, SecretBytes, UnixTime};
 
@@ -29,8 +30,10 @@ fn envelope(id: &str, object: &str, choices: &str, rest: &str) -> String {
 
 #[test]
 fn writes_a_whole_chat_completion() {
-    let json = responder(Endpoint::Chat)
-        .whole(&[Whole { piece: Piece::text("hi \"you\""), reason: FinishReason::Stop }], &USAGE);
+    let json = responder(Endpoint::Chat).whole(
+        &[Whole { piece: Piece::text("hi \"you\""), calls: &[], reason: FinishReason::Stop }],
+        &USAGE,
+    );
     assert_eq!(
         text(&json),
         envelope(
@@ -84,7 +87,10 @@ fn writes_text_completions_whole_and_streamed() {
     assert_eq!(text(&r.delta(0, Piece::text("a"), None)), json(&choice("a", "null"), ""));
     assert_eq!(text(&r.finish(0, FinishReason::Stop)), json(&choice("", r#""stop""#), ""));
     assert_eq!(
-        text(&r.whole(&[Whole { piece: Piece::text("ab"), reason: FinishReason::Stop }], &USAGE)),
+        text(&r.whole(
+            &[Whole { piece: Piece::text("ab"), calls: &[], reason: FinishReason::Stop }],
+            &USAGE
+        )),
         json(&choice("ab", r#""stop""#), &format!(r#","usage":{USAGE_JSON}"#))
     );
 }
@@ -106,7 +112,11 @@ fn every_answer_is_one_line() {
         for json in [
             r.delta(0, Piece::text("a\r\n\u{2028}\0"), None),
             r.whole(
-                &[Whole { piece: Piece::text("\n\ndata: [DONE]\n\n"), reason: FinishReason::Stop }],
+                &[Whole {
+                    piece: Piece::text("\n\ndata: [DONE]\n\n"),
+                    calls: &[],
+                    reason: FinishReason::Stop,
+                }],
                 &USAGE,
             ),
         ] {
@@ -120,8 +130,13 @@ fn reads_back_what_it_writes() {
     for endpoint in [Endpoint::Chat, Endpoint::Completions] {
         let r = responder(endpoint).with_usage(true);
         let whole = Answer::parse(
-            r.whole(&[Whole { piece: Piece::text("a\"😀"), reason: FinishReason::Length }], &USAGE)
-                .expose(),
+            r.whole(
+                &[Whole {
+                    piece: Piece::text("a\"😀"), calls: &[], reason: FinishReason::Length
+                }],
+                &USAGE,
+            )
+            .expose(),
         )
         .unwrap();
         assert_eq!(whole.text.unwrap().expose(), "a\"😀");
@@ -201,9 +216,10 @@ fn log_probabilities_of_a_chat_have_bytes_where_there_is_text() {
         r#""top_logprobs":[{"token":"b","logprob":0.0,"bytes":[98]}]}],"refusal":null}"#
     );
     let r = responder(Endpoint::Chat);
-    for json in
-        [r.delta(0, piece, None), r.whole(&[Whole { piece, reason: FinishReason::Stop }], &USAGE)]
-    {
+    for json in [
+        r.delta(0, piece, None),
+        r.whole(&[Whole { piece, calls: &[], reason: FinishReason::Stop }], &USAGE),
+    ] {
         assert!(text(&json).contains(expected), "{}", text(&json));
     }
     assert!(text(&r.finish(0, FinishReason::Stop)).contains(r#""logprobs":null"#));
@@ -219,9 +235,10 @@ fn log_probabilities_of_a_completion_are_four_lists_side_by_side() {
         r#""text_offset":[0,1]}"#
     );
     let r = responder(Endpoint::Completions);
-    for json in
-        [r.delta(0, piece, None), r.whole(&[Whole { piece, reason: FinishReason::Stop }], &USAGE)]
-    {
+    for json in [
+        r.delta(0, piece, None),
+        r.whole(&[Whole { piece, calls: &[], reason: FinishReason::Stop }], &USAGE),
+    ] {
         assert!(text(&json).contains(expected), "{}", text(&json));
     }
 }
@@ -229,7 +246,7 @@ fn log_probabilities_of_a_completion_are_four_lists_side_by_side() {
 #[test]
 fn several_choices_are_told_apart_by_their_index() {
     let r = responder(Endpoint::Completions);
-    let whole = |text, reason| Whole { piece: Piece::text(text), reason };
+    let whole = |text, reason| Whole { piece: Piece::text(text), calls: &[], reason };
     let all = [whole("a", FinishReason::Stop), whole("b", FinishReason::Length)];
     let json = r.whole(&all, &USAGE);
     let both = concat!(
@@ -249,4 +266,28 @@ fn several_choices_are_told_apart_by_their_index() {
     ] {
         assert!(text(&json).contains(r#""choices":[{"index":1,"#), "{}", text(&json));
     }
+}
+
+#[test]
+fn calls_of_tools_are_told_whole_and_in_a_stream() {
+    let call = || Call { name: "f".into(), arguments: Completion::new(r#"{"a":"\""}"#.into()) };
+    let json = |index: &str| {
+        let id = format!("call-{}-0-0", "ab".repeat(16));
+        format!(
+            r#"{{{index}"id":"{id}","type":"function","function":{{"name":"f","arguments":"{{\"a\":\"\\\"\"}}"}}}}"#
+        )
+    };
+    let r = responder(Endpoint::Chat);
+    let streamed = text(&r.call(0, 0, &call()));
+    let delta = format!(r#""delta":{{"tool_calls":[{}]}}"#, json(r#""index":0,"#));
+    assert!(streamed.contains(&delta), "{streamed}");
+    let calls = [call()];
+    let whole = Whole { piece: Piece::text(""), calls: &calls, reason: FinishReason::ToolCalls };
+    let whole = r.whole(&[whole], &USAGE);
+    let message = format!(
+        r#""message":{{"role":"assistant","content":null,"refusal":null,"tool_calls":[{}]}},"logprobs":null,"finish_reason":"tool_calls""#,
+        json("")
+    );
+    assert!(text(&whole).contains(&message), "{}", text(&whole));
+    assert_eq!(Answer::parse(whole.expose()).unwrap().finish, Some(FinishReason::ToolCalls));
 }

@@ -44,7 +44,7 @@ fn refuses_an_unknown_field_by_name() {
 
 #[test]
 fn refuses_what_is_not_supported_yet_by_name() {
-    for name in ["tools", "tool_choice", "functions", "metadata", "service_tier"] {
+    for name in ["functions", "function_call", "prediction", "metadata", "service_tier"] {
         refused(chat_with(&format!(r#","{name}":{{}}"#)), "unsupported_parameter", name);
     }
     refused(completion_with(r#","suffix":"x""#), "unsupported_parameter", "suffix");
@@ -75,7 +75,7 @@ fn refuses_values_that_are_not_supported_yet() {
 
 #[test]
 fn refuses_a_role_it_does_not_know() {
-    for role in ["tool", "function", "User", ""] {
+    for role in ["tools", "function", "User", ""] {
         refused(
             chat_of(&format!(r#"[{{"role":"{role}","content":"x"}}]"#)),
             "unsupported_value",
@@ -433,4 +433,46 @@ fn refuses_a_constraint_one_past_its_limits() {
     };
     assert!(choice(texts).is_ok());
     refused(choice(texts + 1), "array_above_max_length", "guided_choice");
+}
+
+#[test]
+fn refuses_tools_and_calls_that_are_none() {
+    let tool = |function: &str| format!(r#"{{"type":"function","function":{function}}}"#);
+    let tools = |list: &str| chat_with(&format!(r#","tools":[{list}]"#));
+    let f = tool(r#"{"name":"f"}"#);
+    assert!(tools(&f).is_ok());
+    refused(tools(""), "empty_value", "tools");
+    refused(tools(&format!("{f},{f}")), "duplicate_parameter", "tools[1]");
+    refused(tools(r#"{"type":"custom","function":{}}"#), "unsupported_value", "tools[0].type");
+    refused(tools(&tool(r#"{"name":"a b"}"#)), "invalid_value", "tools[0].function.name");
+    refused(
+        tools(&tool(r#"{"name":"f","parameters":[]}"#)),
+        "invalid_type",
+        "tools[0].function.parameters",
+    );
+    refused(tools(&tool(r#"{"name":"f","x":1}"#)), "unknown_parameter", "tools[0].function.x");
+    refused(
+        chat_with(r#","tool_choice":"required""#),
+        "invalid_parameter_combination",
+        "tool_choice",
+    );
+    assert!(chat_with(r#","tool_choice":"none""#).is_ok());
+    let with = |more: &str| chat_with(&format!(r#","tools":[{f}],{more}"#));
+    refused(with(r#""tool_choice":"some""#), "unsupported_value", "tool_choice");
+    let other = r#""tool_choice":{"type":"function","function":{"name":"g"}}"#;
+    refused(with(other), "unsupported_value", "tool_choice.function.name");
+    refused(with(r#""logprobs":true"#), "invalid_parameter_combination", "tools");
+    refused(with(r#""guided_regex":"a""#), "invalid_parameter_combination", "tools");
+    let most = chrysalis_api::limits::MAX_TOOLS;
+    let many = |count: usize| {
+        (0..count).map(|n| tool(&format!(r#"{{"name":"f{n}"}}"#))).collect::<Vec<_>>().join(",")
+    };
+    assert!(tools(&many(most)).is_ok());
+    refused(tools(&many(most + 1)), "array_above_max_length", "tools");
+    let result = r#"[{"role":"tool","content":"x"}]"#;
+    refused(chat_of(result), "missing_required_parameter", "messages[0].tool_call_id");
+    let calls = r#"[{"role":"user","content":"x","tool_calls":[]}]"#;
+    refused(chat_of(calls), "invalid_parameter_combination", "messages[0].tool_calls");
+    let id = r#"[{"role":"user","content":"x","tool_call_id":"y"}]"#;
+    refused(chat_of(id), "invalid_parameter_combination", "messages[0].tool_call_id");
 }

@@ -150,7 +150,7 @@ impl Machine {
                 continue;
             }
             self.spent = self.spent.saturating_add(1);
-            if seen.len() > MAX_PLACES || self.spent > MASK_WORK || self.frames.len() > MAX_FRAMES {
+            if seen.len() > MAX_PLACES || self.spent > MASK_WORK {
                 return Err(ConstraintError::TooComplex);
             }
             let next = place.saturating_add(1);
@@ -210,10 +210,8 @@ fn index(number: u32) -> usize {
 }
 
 /// Most places of one state.
-const MAX_PLACES: usize = 8192;
-/// Most places that are looked at for one mask: some tens of milliseconds.
+pub(crate) const MAX_PLACES: usize = 8192;
+/// Most places that are looked at for one mask: a tenth of a second. Each makes one way back at most.
 const MASK_WORK: usize = 1 << 20;
-/// Most ways back that are known at once.
-const MAX_FRAMES: usize = 1 << 16;
 /// States and ways back that are kept from one token to the next; a state is up to a kilobyte.
 const KEPT_STATES: usize = 4096;

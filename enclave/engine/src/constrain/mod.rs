@@ -39,6 +39,8 @@ pub enum Constraint {
     Regex(SecretBytes),
     /// One of these texts.
     Choice(Vec<SecretBytes>),
+    /// A call of one of these tools, by name and JSON Schema of its arguments: JSON between `<tool_call>` tags.
+    ToolCall(Vec<(SecretBytes, SecretBytes)>),
 }
 
 /// Why a constraint is refused. It quotes nothing of it.
@@ -172,6 +174,22 @@ fn program(constraint: &Constraint) -> Result<Program, ConstraintError> {
             let size = texts.iter().map(SecretBytes::len).fold(0, usize::saturating_add);
             let one = |one: &SecretBytes| text(one, size).map(Expr::text);
             Expr::Any(texts.iter().map(one).collect::<Result<_, _>>()?)
+        }
+        Constraint::ToolCall(tools) => {
+            let sizes = tools.iter().map(|(name, schema)| name.len().saturating_add(schema.len()));
+            let size = sizes.fold(0, usize::saturating_add);
+            let mut calls = Vec::with_capacity(tools.len());
+            for (name, schema) in tools {
+                let (name, schema) = (text(name, size)?, text(schema, size)?);
+                let name = serde_json::to_string(name).map_err(|_| ConstraintError::NotJson)?;
+                let begin = format!("<tool_call>\n{{\"name\": {name}, \"arguments\": ");
+                let schema: Value =
+                    serde_json::from_str(schema).map_err(|_| ConstraintError::NotJson)?;
+                let arguments = Schemas::new(&schema, &mut rules).instance()?;
+                let end = Expr::text("}\n</tool_call>");
+                calls.push(Expr::Seq(vec![Expr::text(&begin), arguments, end]));
+            }
+            Expr::Any(calls)
         }
     };
     if let Some(first) = rules.first_mut() {

@@ -194,6 +194,22 @@ fn a_choice_is_one_of_the_texts() {
 }
 
 #[test]
+fn a_call_names_a_tool_and_has_its_arguments() {
+    let tool = |name: &str, schema: Value| (secret(name), secret(&schema.to_string()));
+    let call = Constraint::ToolCall(vec![
+        tool("f", json!({"properties": {"n": {"type": "integer"}}, "required": ["n"]})),
+        tool("g", json!({"type": "object"})),
+    ]);
+    let of = |name: &str, arguments: &str| {
+        format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {arguments}}}\n</tool_call>")
+    };
+    assert!(takes(&call, &of("f", r#"{"n":1}"#)) && takes(&call, &of("g", r#"{"x":[]}"#)));
+    assert!(!takes(&call, &of("f", "{}")) && !takes(&call, &of("h", "{}")));
+    let bad = Constraint::ToolCall(vec![tool("f", json!({"not": {}}))]);
+    assert_eq!(refused(&bad), ConstraintError::Keyword { keyword: "not" });
+}
+
+#[test]
 fn the_mask_holds_exactly_the_tokens_that_go_on() {
     let tokens = ["tr", "true", "t", "truex", "f", "false", "e", "true", "e"];
     let of = |id: u32| tokens[id as usize].as_bytes();
@@ -302,6 +318,20 @@ fn refuses_one_byte_too_much_and_what_grows_too_large() {
     assert_eq!(refused(&schema(&deep)), ConstraintError::TooLarge);
     let many = vec![json!({"type": "null"}); json::MAX_SCHEMAS];
     assert_eq!(refused(&schema(&json!({"anyOf": many}))), ConstraintError::TooLarge);
+}
+
+#[test]
+fn refuses_one_place_too_many_and_too_much_work_for_one_token() {
+    // A text is a place of its own, and one more where it is told from the next.
+    let choice =
+        |count: usize| Constraint::Choice((0..count).map(|n| secret(&format!("{n:04}"))).collect());
+    let most = machine::MAX_PLACES.div_ceil(2);
+    assert!(Matcher::new(&choice(most), vocabulary()).is_ok());
+    assert_eq!(refused(&choice(most + 1)), ConstraintError::TooComplex);
+    // Each of the characters leads to as many places as there are.
+    let ambiguous = |count: usize| regex(&format!("([\\x00-\\x{{7ff}}]?){{{count}}}"));
+    assert!(Matcher::new(&ambiguous(800), vocabulary()).is_ok());
+    assert_eq!(refused(&ambiguous(1600)), ConstraintError::TooComplex);
 }
 
 #[test]

@@ -150,10 +150,10 @@ fn pieces(
     let streamed = request.stream != (script == Answer::OtherForm);
     if !streamed {
         let text = said.words.concat();
-        let whole = take(
-            responder
-                .whole(&[Whole { piece: Text::text(&text), reason: said.reason }], &said.usage),
-        );
+        let whole = take(responder.whole(
+            &[Whole { piece: Text::text(&text), calls: &[], reason: said.reason }],
+            &said.usage,
+        ));
         // In small pieces, so that more than one frame carries it.
         return whole.chunks(100).map(|piece| (FrameKind::Body, piece.to_vec())).collect();
     }
@@ -232,7 +232,7 @@ fn receipt(
             finish: match said.reason {
                 _ if script == Answer::FailsMidway => Finish::Failed,
                 _ if script == Answer::Vanishes => Finish::Aborted,
-                FinishReason::Stop => Finish::Stop,
+                FinishReason::Stop | FinishReason::ToolCalls => Finish::Stop,
                 FinishReason::Length => Finish::Length,
             },
             prices: state.manifest.prices,
