@@ -13,6 +13,7 @@ mod boot;
 mod enclave;
 mod fake_root;
 mod faults;
+mod gpu;
 mod prompt;
 mod sdk;
 mod sealed_model;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use chrysalis_channel::ReplayCache;
 use chrysalis_engine::{CandleEngine, Engine, EngineOptions};
 use chrysalis_evidence::{AllowSim, boot_events};
-use chrysalis_tee::Platform;
+use chrysalis_tee::{Devices, Platform};
 use chrysalis_vault::{Bundle, ModelKey};
 use chrysalis_wire::limits::MAX_MANIFEST_BYTES;
 use chrysalis_wire::{BootStage, ConsoleEvent, Digest, NetworkId, StageState, WorkerManifest};
@@ -23,6 +23,7 @@ use tokio::task::spawn_blocking;
 
 use crate::appraise::self_appraise;
 use crate::args::Args;
+use crate::devices;
 use crate::error::WorkerError;
 use crate::gate::gate;
 use crate::grant::GrantDesk;
@@ -41,10 +42,21 @@ pub struct Setting {
     pub platform: Arc<dyn Platform>,
     /// The time.
     pub clock: Clock,
-    /// DER of the simulator's root certificate; `None` in every release worker.
-    pub sim_root: Option<Vec<u8>>,
+    /// The devices of the machine; they are asked only if the manifest names some.
+    pub devices: Arc<dyn Devices>,
+    /// DER of the simulator's root certificates; `None` in every release worker.
+    pub sim_roots: Option<SimRoots>,
     /// Where console events go.
     pub stages: Arc<Stages>,
+}
+
+/// The FAKE roots of the simulator, DER.
+#[derive(Clone)]
+pub struct SimRoots {
+    /// Of the platform.
+    pub platform: Vec<u8>,
+    /// Of its devices.
+    pub devices: Vec<u8>,
 }
 
 /// Boots and serves until `stop` turns true.
@@ -146,6 +158,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
     // In this order, and before any key exists.
     let events = boot_events(&policy_digest, &manifest.model.root).to_vec();
     let measurement = measure(setting.platform.as_ref(), args.measured_by, &events)?;
+    let devices = devices::of_boot(&manifest, &measurement, &setting.devices)?;
     stages.set(BootStage::Manifest, StageState::Done);
 
     stages.set(BootStage::Keys, StageState::Started);
@@ -167,6 +180,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         requests: Arc::new(Semaphore::new(manifest.limits.concurrent_requests as usize)),
         bodies: Semaphore::new(bounds.body_bytes),
         bounds,
+        devices,
         quotes: QuoteDesk::default(),
         peers,
         receipts: Receipts::default(),
@@ -220,7 +234,7 @@ async fn finish_boot(
     stages.set(BootStage::Model, StageState::Done);
 
     stages.set(BootStage::Appraise, StageState::Started);
-    self_appraise(worker, &args.collateral, setting.sim_root.as_deref()).await?;
+    self_appraise(worker, &args.collateral, setting.sim_roots.as_ref()).await?;
     stages.set(BootStage::Appraise, StageState::Done);
 
     stages.set(BootStage::Ready, StageState::Started);

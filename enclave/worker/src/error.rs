@@ -79,6 +79,14 @@ pub enum WorkerError {
         /// Digest of the file.
         got: Digest,
     },
+    /// Other devices than the manifest names.
+    #[error("the manifest names {expected}; there are {got}")]
+    Devices {
+        /// What the manifest names.
+        expected: String,
+        /// What there is.
+        got: String,
+    },
     /// A file that what it is for refuses.
     #[error("{code}: {message}")]
     Refused {
@@ -113,6 +121,7 @@ impl WorkerError {
             Self::SelfAppraisal { code, .. } => code.clone(),
             Self::PeerPins(_) => "E-PEER-PINS".into(),
             Self::PeerPinsDigest { .. } => "E-PEER-PINS-DIGEST".into(),
+            Self::Devices { .. } => "E-DEVICES".into(),
             Self::Refused { code, .. } => (*code).into(),
             Self::Stopped(_) => "E-STOPPED".into(),
         }

@@ -24,6 +24,7 @@ pub mod body;
 pub mod boot;
 pub mod console;
 pub mod convert;
+pub mod devices;
 pub mod error;
 pub mod gate;
 pub mod grant;
@@ -46,5 +47,6 @@ pub mod worker;
 pub mod writer;
 
 pub use args::{Args, MeasuredBy};
+pub use boot::SimRoots;
 pub use error::WorkerError;
 pub use start::{PlatformChoice, start};

@@ -90,6 +90,10 @@ pub const MAX_WAITING_CHALLENGES: usize = MAX_CONNECTIONS + 1;
 /// whoever waits is served by the next quote; its path has nine hashes.
 pub const MAX_BATCHED_CHALLENGES: usize = MAX_WAITING_CHALLENGES;
 
+/// Most challenges one quote answers where there are devices: each device makes a report of its own for
+/// every challenge, one after the other.
+pub const MAX_BATCHED_WITH_DEVICES: usize = 4;
+
 /// Longest a challenge waits: for the quote that is being made when it comes, and for its own. Each
 /// takes a second through the stock TDX driver. Clients wait longer than this.
 pub const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(20);

@@ -12,6 +12,7 @@
 mod attacks;
 mod batch;
 mod bounds;
+mod devices;
 mod judge;
 mod own;
 mod peer;
