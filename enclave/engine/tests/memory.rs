@@ -39,6 +39,9 @@ fn serving_takes_at_most_a_fifth_more_memory_than_the_file() {
         logit_bias: Vec::new(),
         stop: Vec::new(),
         max_tokens: 32,
+        constraint: None,
+        logprobs: None,
+        choices: 1,
         scheduling: Scheduling::default(),
     };
     let answer = collect(engine.generate(request).unwrap());
