@@ -15,6 +15,7 @@ mod fake_root;
 mod faults;
 mod gpu;
 mod prompt;
+mod proxy;
 mod sdk;
 mod sealed_model;
 mod secrecy;

@@ -127,6 +127,15 @@ pub enum ClientError {
         /// Why it is refused.
         error: Box<Self>,
     },
+    /// The worker serves only clients that prove themselves, and this one cannot.
+    #[error("the worker serves only clients that prove themselves")]
+    WorkerWantsProof,
+    /// This side has no evidence about itself to show.
+    #[error("this client's own platform makes no evidence: {code}")]
+    OwnEvidence {
+        /// Code of what failed.
+        code: &'static str,
+    },
     /// The attested keyset has no key to seal to.
     #[error("the attested keyset has no {role} key that is valid now")]
     NoSealKey {
@@ -236,6 +245,8 @@ impl ClientError {
             Self::Appraisal(refusal) => refusal.code,
             Self::Exchange(error) => error.code(),
             Self::Reattestation { error, .. } => error.code(),
+            Self::WorkerWantsProof => "E-WORKER-WANTS-PROOF",
+            Self::OwnEvidence { code } => code,
             Self::NoSealKey { .. } => "E-NO-SEAL-KEY",
             Self::Channel(error) => error.code(),
             Self::Truncated { .. } => "E-TRUNCATED",
@@ -287,6 +298,8 @@ impl ClientError {
             Self::Appraisal(refusal) => refusal.next_step,
             Self::Exchange(_) => "do not use this connection; appraise the worker again",
             Self::Reattestation { error, .. } => error.next_step(),
+            Self::WorkerWantsProof => "go through a proxy that the worker serves",
+            Self::OwnEvidence { .. } => "check the platform this client runs on",
             Self::NoSealKey { .. } => "check this machine's clock, then appraise the worker again",
             Self::Channel(_) => "discard what arrived and send the request again",
             Self::Truncated { .. } => {
@@ -321,6 +334,7 @@ impl ClientError {
             | Self::Disconnected
             | Self::Store { .. }
             | Self::Listen { .. }
+            | Self::OwnEvidence { .. }
             | Self::Randomness
             | Self::WorkerRefused { status: 408 | 429 | 500.., .. } => ErrorClass::Unavailable,
             Self::Protocol { .. }

@@ -6,6 +6,7 @@
 //!   accepting verdict.
 //! * [`AttestedWorker::request`] seals, streams and verifies; [`ClientEvent::Done`] is the only
 //!   sign of a complete answer.
+//! * [`Identity`] proves this side to workers that serve only whom they know: what a proxy brings.
 //! * [`StoredReceipt`] keeps what a receipt proves; [`ReceiptStore`] keeps them on disk.
 //! * [`Gateway`] speaks the OpenAI API on loopback, so that unmodified SDKs work.
 //!
@@ -27,8 +28,10 @@ mod error;
 mod evidence;
 mod gateway;
 mod io;
+mod keep;
 pub mod limits;
 mod observed;
+mod own;
 mod plain;
 mod random;
 mod report;
@@ -49,9 +52,10 @@ pub use error::{ClientError, ErrorClass};
 pub use evidence::Appraised;
 pub use gateway::{Exposure, Gateway};
 pub use limits::Bounds;
+pub use own::{Identity, OwnEvidence};
 pub use report::{STORED_REPORT_SCHEMA, StoredReport, Utc, receipt_in_words};
 pub use response::{ClientEvent, Completed, ResponseStream};
 pub use store::{ReceiptStore, read_stored_receipt};
 pub use stored::{STORED_RECEIPT_SCHEMA, StoredReceipt};
 pub use transcript::{Keep, Spoken, TRANSCRIPT_SCHEMA, Transcript, payloads_of};
-pub use worker::{AttestedWorker, Worker};
+pub use worker::{AttestedWorker, Policy, PolicyRefusal, Worker};

@@ -9,6 +9,7 @@ mod bench;
 mod fake;
 mod gateway;
 mod grants;
+mod keep;
 mod local;
 mod reattest;
 mod receipts;
