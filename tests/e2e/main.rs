@@ -16,6 +16,7 @@ mod faults;
 mod gpu;
 mod prompt;
 mod proxy;
+mod reload;
 mod sdk;
 mod sealed_model;
 mod secrecy;
