@@ -36,6 +36,7 @@
     )
 )]
 
+mod bpe;
 mod cache;
 mod constrain;
 mod decoder;

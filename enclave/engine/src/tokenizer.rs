@@ -1,31 +1,30 @@
 //! The byte-level BPE tokenizer described by the GGUF metadata. Text to encode is untrusted; tables are
 //! checked when the model is loaded.
 //!
-//! Merging is done by the `tokenizers` crate with its cache switched off: the cache is a process-wide
-//! map from words of past prompts. Splitting at control tokens and decoding are done here, because
-//! who may write a control token is a question of trust (see `defuse.rs`).
+//! The `tokenizers` crate cuts text into words; merging them is done here (`bpe.rs`). Splitting at control
+//! tokens and decoding are done here too, because who may write a control token is a question of trust
+//! (see `defuse.rs`).
 
 use std::collections::{HashMap, HashSet};
 
-use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::tokenizer::{
-    Model as _, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _,
-    SplitDelimiterBehavior,
+    OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, SplitDelimiterBehavior,
 };
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
+use crate::bpe::Bpe;
 use crate::defuse::{self, TokenTable};
 use crate::error::{EngineError, ModelError};
 use crate::gguf::Gguf;
 
 /// Vocabulary, merges and token classes of one model.
 pub(crate) struct Tokenizer {
-    bpe: BPE,
+    bpe: Bpe,
     splitter: PreTokenizerWrapper,
     pieces: Pieces,
     longest: usize,
@@ -78,7 +77,8 @@ impl Tokenizer {
         if types.len() != tokens.len() || tokens.is_empty() {
             return Err(inconsistent("token_type does not have one entry per token"));
         }
-        let bpe = merges(gguf, &tokens, defaults.ignore_merges)?;
+        let merges = gguf.strings("tokenizer.ggml.merges")?;
+        let bpe = Bpe::new(&tokens, merges, defaults.ignore_merges)?;
 
         let bytes_of = byte_alphabet();
         let mut pieces = Pieces::default();
@@ -227,43 +227,16 @@ impl Tokenizer {
         }
         let mut split = PreTokenizedString::from(text);
         self.splitter.pre_tokenize(&mut split).map_err(|_| EngineError::Unencodable)?;
-        let mut spelled = 0usize;
+        let before = ids.len();
         for (word, _, _) in split.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
-            for mut token in self.bpe.tokenize(word).map_err(|_| EngineError::Unencodable)? {
-                ids.push(token.id);
-                spelled = spelled.saturating_add(self.bytes(token.id).len());
-                token.value.zeroize();
-            }
+            self.bpe.encode(word, ids);
         }
+        let new = ids.get(before..).unwrap_or_default();
+        let spelled: usize = new.iter().map(|id| self.bytes(*id).len()).sum();
         // The merger drops characters the vocabulary does not have. Ids that do not spell the whole
         // text would answer another prompt than the user's.
         if spelled == text.len() { Ok(()) } else { Err(EngineError::Unencodable) }
     }
-}
-
-/// Builds the merger. Every merge must join two tokens to a third; `tokenizers` panics otherwise.
-fn merges(gguf: &Gguf, tokens: &[&str], ignore_merges: bool) -> Result<BPE, ModelError> {
-    let known: HashSet<&str> = tokens.iter().copied().collect();
-    let mut merges = Vec::new();
-    let mut joined = String::new();
-    for merge in gguf.strings("tokenizer.ggml.merges")? {
-        let Some((a, b)) = merge.split_once(' ') else {
-            return Err(inconsistent("a merge is not two tokens"));
-        };
-        joined.clear();
-        joined.extend([a, b]);
-        if ![a, b, joined.as_str()].iter().all(|t| known.contains(t)) {
-            return Err(inconsistent("a merge names a token the vocabulary does not have"));
-        }
-        merges.push((a.to_owned(), b.to_owned()));
-    }
-    let vocab: Vocab = (0u32..).zip(tokens).map(|(id, t)| ((*t).to_owned(), id)).collect();
-    BPE::builder()
-        .vocab_and_merges(vocab, merges)
-        .cache_capacity(0)
-        .ignore_merges(ignore_merges)
-        .build()
-        .map_err(|_| inconsistent("the merges cannot be built"))
 }
 
 struct Defaults {
