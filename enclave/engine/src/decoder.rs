@@ -4,6 +4,8 @@
 //!
 //! Its numbers are compared with those of Candle's `quantized_llama` in `tests/parity.rs`.
 
+use core::ops::Range;
+
 use zeroize::Zeroizing;
 
 use crate::cache::{Cache, CacheShape, PageId};
@@ -139,7 +141,7 @@ impl Decoder {
             spans.push(Span { first, tokens: count, before });
             tokens.extend_from_slice(segment.tokens);
             wanted.extend(tokens.len().saturating_sub(segment.wanted)..tokens.len());
-            segment.pages.iter().for_each(|page| cache.provide(*page));
+            segment.pages.iter().try_for_each(|page| cache.provide(*page))?;
         }
         let tokens = Zeroizing::new(tokens);
         if tokens.is_empty() {
@@ -204,9 +206,10 @@ impl Decoder {
             inputs.fill(pool, &x, Some(&layer.attention_norm), &[query, key, value]);
             product(pool, &[query, key, value], &inputs, &mut qkv);
             remember(cache, index, self.sizes, &qkv, [key_at, value_at], &rotation, &slots);
-            let pages = |span: usize, head: usize| {
-                let pages = batch.get(span).map_or(&[][..], |segment| segment.pages);
-                cache.pages(pages, index, head)
+            let pages = |span: usize, head: usize, some: Range<usize>| {
+                let all = batch.get(span).map_or(&[][..], |segment| segment.pages);
+                let end = some.end.min(all.len());
+                cache.pages(all.get(some.start..end).unwrap_or_default(), index, head)
             };
             attention.run(pool, &qkv, &rotation, pages, &mut mixed);
             inputs.fill(pool, &mixed, None, &[&layer.attention_output]);
