@@ -233,7 +233,14 @@ impl Decoder {
         inputs.fill(&self.pool, &x.pick(rows), Some(&self.norm), &[output]);
         let mut logits = Tiled::new(rows.len(), vocab);
         product(&self.pool, &[output], &inputs, &mut logits);
-        (0..rows.len()).map(|row| logits.row(row, vocab)).collect()
+        let mut out: Vec<_> = rows.iter().map(|_| Zeroizing::default()).collect();
+        // Of many requests these are megabytes.
+        self.pool.chunks(&mut out, 1, |first, out| {
+            for (row, out) in (first..).zip(out) {
+                *out = logits.row(row, vocab);
+            }
+        });
+        out
     }
 
     fn embed(&self, tokens: &[u32]) -> Tiled {

@@ -177,12 +177,23 @@ impl Sampler {
 
 /// The most likely token; the lowest id of equals.
 fn argmax(logits: &[f32]) -> Result<Candidate, EngineError> {
-    let best = (0u32..)
-        .zip(logits)
-        .map(|(id, logit)| Candidate { id, logit: *logit })
-        .min_by(by_rank)
-        .filter(|best| best.logit.is_finite() && logits.iter().all(|l| !l.is_nan()));
-    best.ok_or(EngineError::Compute { stage: "finite logits" })
+    // Sixteen at a time, so that it becomes vectors: greedy requests do nothing else with their logits.
+    let (groups, rest) = logits.as_chunks::<16>();
+    let (mut most, mut strange) = ([f32::NEG_INFINITY; 16], [false; 16]);
+    let mut last = [f32::NEG_INFINITY; 16];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    for group in groups.iter().chain([&last]) {
+        for ((most, strange), logit) in most.iter_mut().zip(&mut strange).zip(group) {
+            *strange |= logit.is_nan();
+            *most = if *logit > *most { *logit } else { *most };
+        }
+    }
+    let largest = most.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    // Of zeros the positive ones are larger: see `by_rank`.
+    let equal = (0u32..).zip(logits).filter(|(_, logit)| **logit == largest);
+    let best = equal.map(|(id, logit)| Candidate { id, logit: *logit }).min_by(by_rank);
+    best.filter(|best| best.logit.is_finite() && !strange.contains(&true))
+        .ok_or(EngineError::Compute { stage: "finite logits" })
 }
 
 /// Drops all but the `count` best, in no order.
