@@ -109,5 +109,5 @@ pub use report::{Check, Outcome, ReceiptReport};
 pub use signed::SignedReceipt;
 pub use verify::{
     CLOCK_SKEW_SECONDS, MAX_ISSUE_DELAY_SECONDS, MAX_REQUEST_MILLIS, ReceiptExpectation,
-    TimeWindow, verify, verify_offline,
+    TimeWindow, verify, verify_offline, verify_proof,
 };

@@ -7,7 +7,8 @@
 //! * [`AttestedWorker::request`] seals, streams and verifies; [`ClientEvent::Done`] is the only
 //!   sign of a complete answer.
 //! * [`Identity`] proves this side to workers that serve only whom they know: what a proxy brings.
-//! * [`StoredReceipt`] keeps what a receipt proves; [`ReceiptStore`] keeps them on disk.
+//! * [`StoredReceipt`] keeps what a receipt proves; [`ReceiptStore`] keeps them on disk;
+//!   [`ProvenChild`] shows one part of one to somebody else.
 //! * [`Gateway`] speaks the OpenAI API on loopback, so that unmodified SDKs work.
 //!
 //! No prompt and no answer reaches a log, an error or a file of this crate, but for the
@@ -33,6 +34,7 @@ pub mod limits;
 mod observed;
 mod own;
 mod plain;
+mod proven;
 mod random;
 mod report;
 mod request;
@@ -53,6 +55,7 @@ pub use evidence::Appraised;
 pub use gateway::{Exposure, Gateway};
 pub use limits::Bounds;
 pub use own::{Identity, OwnEvidence};
+pub use proven::{PROVEN_CHILD_SCHEMA, PROVEN_REPORT_SCHEMA, ProvenChild, ProvenReport};
 pub use report::{STORED_REPORT_SCHEMA, StoredReport, Utc, receipt_in_words};
 pub use response::{ClientEvent, Completed, ResponseStream};
 pub use store::{ReceiptStore, read_stored_receipt};

@@ -64,12 +64,7 @@ impl StoredReport {
         if self.failed() {
             return format!("REFUSED{sim}  this receipt does not hold; do not rely on the answer");
         }
-        let skipped: Vec<&str> = self.receipt.skipped().map(|check| check.id).collect();
-        let unchecked = if skipped.is_empty() {
-            String::new()
-        } else {
-            format!("; not checked: {}", skipped.join(", "))
-        };
+        let unchecked = not_checked(&self.receipt);
         if self.evidence.is_none() {
             return format!(
                 "UNPROVEN{sim}  the signature is good, but who signed is not shown: give pins and \
@@ -93,6 +88,16 @@ impl fmt::Display for StoredReport {
         writeln!(f, "receipt")?;
         write_checks(f, &self.receipt)?;
         f.write_str(&self.conclusion())
+    }
+}
+
+/// What had nothing to be compared with, as the end of a sentence.
+pub(crate) fn not_checked(report: &ReceiptReport) -> String {
+    let skipped: Vec<&str> = report.skipped().map(|check| check.id).collect();
+    if skipped.is_empty() {
+        String::new()
+    } else {
+        format!("; not checked: {}", skipped.join(", "))
     }
 }
 
