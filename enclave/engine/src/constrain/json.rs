@@ -219,7 +219,10 @@ impl<'a> Schemas<'a> {
         let anything = Value::Bool(true);
         let others = schema.get("additionalProperties").unwrap_or(&anything);
         if properties.is_empty() && required.is_empty() {
-            if *others == Value::Bool(false) {
+            // Who lists properties lists all of them, also if there are none.
+            let listed = schema.contains_key("properties");
+            let open = schema.contains_key("additionalProperties");
+            if *others == Value::Bool(false) || (listed && !open) {
                 return Ok(Expr::text("{}"));
             }
             let value = self.schema(others, depth)?;

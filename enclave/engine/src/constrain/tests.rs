@@ -172,6 +172,29 @@ fn any_json_object_is_taken_and_nothing_that_is_none() {
 }
 
 #[test]
+fn an_object_has_the_properties_that_are_listed_and_any_if_none_are() {
+    let object = |more: Value| {
+        let mut object = json!({"type": "object"});
+        object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        schema(&object)
+    };
+    let one = r#"{"a":1}"#;
+    for (more, empty, any) in [
+        (json!({}), true, true),
+        (json!({"properties": {}}), true, false),
+        (json!({"additionalProperties": false}), true, false),
+        (json!({"properties": {}, "additionalProperties": true}), true, true),
+        (json!({"additionalProperties": {"type": "integer"}}), true, true),
+        (json!({"additionalProperties": {"type": "string"}}), true, false),
+        (json!({"properties": {"a": {}}}), true, true),
+        (json!({"required": ["a"]}), false, true),
+    ] {
+        let object = object(more.clone());
+        assert_eq!((takes(&object, "{}"), takes(&object, one)), (empty, any), "{more}");
+    }
+}
+
+#[test]
 fn a_pattern_matches_the_whole_text_and_a_part_of_a_json_string() {
     let plate = regex(r"^[A-Z]{2}-\d{1,3}(x|yz)?$");
     assert!(takes(&plate, "AB-12yz") && !takes(&plate, "AB-1234") && !takes(&plate, "AB-12y"));
