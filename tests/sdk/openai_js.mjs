@@ -323,6 +323,30 @@ const scenarios = {
     check(text === (await client.completions.create(options)).choices[0].text, "answers differ");
   },
 
+  async a_response_says_what_a_chat_says() {
+    const options = { input: "Say hello.", max_output_tokens: 16, temperature: 0 };
+    const response = await client.responses.create({ model: await model(), ...options });
+    check(response.output_text === content(await chat(user("Say hello."))), "another text");
+  },
+
+  async a_streamed_response_has_the_events_the_sdk_reads() {
+    const options = { input: "Say hello.", max_output_tokens: 16, temperature: 0 };
+    const request = { model: await model(), ...options };
+    let [text, last] = ["", null];
+    for await (const event of await client.responses.create({ ...request, stream: true })) {
+      if (event.type === "response.output_text.delta") text += event.delta;
+      last = event;
+    }
+    check(["response.completed", "response.incomplete"].includes(last.type), `last ${last.type}`);
+    check(text === (await client.responses.create(request)).output_text, "texts differ");
+  },
+
+  async a_response_that_continues_a_stored_one_is_refused_by_name() {
+    const request = { model: await model(), input: "hi", previous_response_id: "resp_1" };
+    const error = await refused(OpenAI.BadRequestError, () => client.responses.create(request));
+    check(error.param === "previous_response_id", `param ${error.param}`);
+  },
+
   async unknown_parameter_is_refused_by_name() {
     const error = await refused(OpenAI.BadRequestError, () => chat(user("hi"), { frobnicate: 1 }));
     check(error.param === "frobnicate", `param ${error.param}`);

@@ -391,6 +391,63 @@ def completion_stream_equals_the_plain_answer():
     check(text == client.completions.create(**options).choices[0].text, "answers differ")
 
 
+def respond(said, **options):
+    """A greedy response."""
+    options.setdefault("max_output_tokens", 16)
+    options.setdefault("temperature", 0)
+    return client.responses.create(model=model(), input=said, **options)
+
+
+@scenario
+def a_response_says_what_a_chat_says():
+    response = respond("Say hello.")
+    check(response.object == "response" and response.id.startswith("resp_"), f"{response.id!r}")
+    answer = chat(user("Say hello."))
+    check(response.output_text == content(answer), "another text")
+    check(response.usage.input_tokens == answer.usage.prompt_tokens, "other tokens")
+    check(response.status in ("completed", "incomplete"), f"status {response.status!r}")
+    check(response.store is False, "it says that it is stored")
+
+
+@scenario
+def a_streamed_response_has_the_events_the_sdk_reads():
+    plain = respond("Say hello.")
+    text, names, last = "", [], None
+    for event in respond("Say hello.", stream=True):
+        check(event.sequence_number == len(names), "events are not numbered in order")
+        names.append(event.type)
+        if event.type == "response.output_text.delta":
+            text += event.delta
+        last = event
+    check(names[0] == "response.created", f"first {names[0]!r}")
+    check(last.type in ("response.completed", "response.incomplete"), f"last {last.type!r}")
+    check(text == plain.output_text == last.response.output_text, "texts differ")
+    check(last.response.usage == plain.usage, "tokens differ")
+
+
+@scenario
+def a_response_goes_on_from_messages_it_is_given():
+    first = respond("My name is Ada.")
+    turns = user("My name is Ada.") + [item.model_dump(exclude_none=True) for item in first.output]
+    second = respond(turns + user("What is my name?"), instructions="Answer in one word.")
+    check(second.usage.input_tokens > first.usage.input_tokens, "earlier turns were dropped")
+
+
+@scenario
+def a_response_may_have_to_be_an_instance_of_a_schema():
+    text = {"format": {"type": "json_schema", "name": "person", "schema": PERSON, "strict": True}}
+    response = respond("Describe a person.", text=text, max_output_tokens=160)
+    check(response.status == "completed", f"status {response.status!r}")
+    check(list(json.loads(response.output_text)) == PERSON["required"], response.output_text)
+
+
+@scenario
+def responses_that_need_something_stored_are_refused_by_name():
+    for field, value in (("store", True), ("previous_response_id", "resp_1"), ("background", True)):
+        error = refused(openai.BadRequestError, lambda: respond("hi", **{field: value}))
+        check(error.param == field, f"param {error.param!r} for {field}")
+
+
 @scenario
 def unknown_parameter_is_refused_by_name():
     call = lambda: chat(user("hi"), extra_body={"frobnicate": 1})

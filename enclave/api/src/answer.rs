@@ -36,12 +36,15 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads a chat completion, a text completion, or a chunk of either.
+    /// Reads a chat completion, a text completion, a response, or a chunk or event of one of them.
     ///
     /// # Errors
     /// [`AnswerError`] for JSON of another shape, or over [`MAX_ANSWER_BYTES`].
     pub fn parse(json: &[u8]) -> Result<Self, AnswerError> {
         let object = Object::parse_lenient(json, MAX_ANSWER_BYTES)?;
+        if object.optional("type").is_some() || object.optional("output").is_some() {
+            return Ok(Self::response(&object)?);
+        }
         let choices = object.required("choices")?.elements(MAX_CHOICES as usize)?;
         let mut answer = Self::default();
         for (n, choice) in choices.iter().enumerate() {
@@ -52,6 +55,37 @@ impl Answer {
             answer.finish = answer.finish.max(finish);
         }
         answer.usage = object.optional("usage").map(|v| usage(&v)).transpose()?;
+        Ok(answer)
+    }
+
+    /// A response, or an event of one.
+    fn response(object: &Object<'_>) -> Result<Self, RequestError> {
+        let Some(kind) = object.optional("type") else { return Self::response_object(object) };
+        if let Some(response) = object.optional("response") {
+            let answer = Self::response_object(&response.object_lenient()?)?;
+            // Its text came piece by piece.
+            return Ok(Self { text: None, ..answer });
+        }
+        let delta = object.optional("delta").filter(|_| kind.word() == Some(TEXT_DELTA));
+        let text = delta.map(|delta| delta.prompt()).transpose()?.map(Completion::from);
+        Ok(Self { text, ..Self::default() })
+    }
+
+    fn response_object(object: &Object<'_>) -> Result<Self, RequestError> {
+        let mut answer = Self::default();
+        if let Some(item) = object.required("output")?.elements(1)?.first() {
+            let content = item.object_lenient()?.required("content")?;
+            if let Some(part) = content.elements(1)?.first() {
+                let text = part.object_lenient()?.required("text")?.prompt()?;
+                answer.text = Some(Completion::from(text));
+            }
+        }
+        answer.finish = match object.required("status")?.word() {
+            Some("completed") => Some(FinishReason::Stop),
+            Some("incomplete") => Some(FinishReason::Length),
+            _ => None,
+        };
+        answer.usage = object.optional("usage").map(|v| response_usage(&v)).transpose()?;
         Ok(answer)
     }
 
@@ -76,17 +110,30 @@ impl Answer {
     }
 }
 
-fn usage(value: &Value<'_>) -> Result<TokenUsage, RequestError> {
+fn response_usage(value: &Value<'_>) -> Result<TokenUsage, RequestError> {
     let usage = value.object_lenient()?;
-    let detail = |group: &str, name: &str| match usage.optional(group) {
+    Ok(TokenUsage {
+        prompt: tokens(&usage.required("input_tokens")?)?,
+        cached: detail(&usage, "input_tokens_details", "cached_tokens")?,
+        completion: tokens(&usage.required("output_tokens")?)?,
+        reasoning: detail(&usage, "output_tokens_details", "reasoning_tokens")?,
+    })
+}
+
+fn detail(usage: &Object<'_>, group: &str, name: &str) -> Result<u32, RequestError> {
+    match usage.optional(group) {
         None => Ok(0),
         Some(details) => details.object_lenient()?.optional(name).map_or(Ok(0), |v| tokens(&v)),
-    };
+    }
+}
+
+fn usage(value: &Value<'_>) -> Result<TokenUsage, RequestError> {
+    let usage = value.object_lenient()?;
     Ok(TokenUsage {
         prompt: tokens(&usage.required("prompt_tokens")?)?,
-        cached: detail("prompt_tokens_details", "cached_tokens")?,
+        cached: detail(&usage, "prompt_tokens_details", "cached_tokens")?,
         completion: tokens(&usage.required("completion_tokens")?)?,
-        reasoning: detail("completion_tokens_details", "reasoning_tokens")?,
+        reasoning: detail(&usage, "completion_tokens_details", "reasoning_tokens")?,
     })
 }
 
@@ -94,3 +141,6 @@ fn tokens(value: &Value<'_>) -> Result<u32, RequestError> {
     let tokens = value.integer(0, u32::MAX.into())?;
     Ok(u32::try_from(tokens).unwrap_or(u32::MAX))
 }
+
+/// The event that carries a piece of text.
+const TEXT_DELTA: &str = "response.output_text.delta";

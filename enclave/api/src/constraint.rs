@@ -83,10 +83,19 @@ fn response_format(value: &Value<'_>) -> Result<Option<Constraint>, RequestError
     }
 }
 
+/// `text.format` of a response: what `response_format` is, with the fields of its schema beside the type.
+pub(crate) fn text_format(value: &Value<'_>) -> Result<Option<Constraint>, RequestError> {
+    let kind = value.object_lenient()?.required("type")?;
+    if kind.word() == Some("json_schema") {
+        return named_schema(value).map(Some);
+    }
+    response_format(value)
+}
+
 /// A schema with a name. Whether it is to be kept strictly makes no difference: it always is.
 fn named_schema(value: &Value<'_>) -> Result<Constraint, RequestError> {
     const FIELDS: Fields =
-        Fields { known: &["name", "description", "schema", "strict"], unsupported: &[] };
+        Fields { known: &["type", "name", "description", "schema", "strict"], unsupported: &[] };
     let object = value.object(&FIELDS)?;
     object.required("name")?.short_prompt(MAX_NAME_CHARS)?;
     if let Some(description) = object.optional("description") {

@@ -71,7 +71,7 @@ pub(crate) enum LogprobsJson<'a> {
 impl<'a> LogprobsJson<'a> {
     pub(crate) fn new(endpoint: Endpoint, tokens: &'a [LoggedToken]) -> Self {
         match endpoint {
-            Endpoint::Chat => {
+            Endpoint::Chat | Endpoint::Responses => {
                 Self::Chat { content: tokens.iter().map(ChatToken).collect(), refusal: None }
             }
             Endpoint::Completions => Self::Completion {

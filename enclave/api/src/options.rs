@@ -209,7 +209,9 @@ fn max_tokens(
     limits: &Limits,
 ) -> Result<Option<u32>, RequestError> {
     let old = object.optional("max_tokens");
-    let new = object.optional("max_completion_tokens");
+    // Each endpoint knows one or two of the names; the others were refused.
+    let new =
+        object.optional("max_completion_tokens").or_else(|| object.optional("max_output_tokens"));
     if let (Some(old), Some(_)) = (&old, &new) {
         let rule = "together with 'max_completion_tokens'";
         return Err(RequestError::Conflict { param: old.path(), rule });

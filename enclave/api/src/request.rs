@@ -8,6 +8,7 @@ use crate::completions::CompletionRequest;
 use crate::constraint::Constraint;
 use crate::error::ApiError;
 use crate::limits::Limits;
+use crate::responses::ResponsesRequest;
 use crate::secret::Prompt;
 
 /// Which API a request is written in.
@@ -17,6 +18,8 @@ pub enum Endpoint {
     Chat,
     /// `POST /v1/completions`.
     Completions,
+    /// `POST /v1/responses`.
+    Responses,
 }
 
 /// One inference request, whatever endpoint it came from.
@@ -130,11 +133,12 @@ impl InferenceRequest {
     /// Reads the request of an endpoint.
     ///
     /// # Errors
-    /// As [`ChatRequest::parse`] and [`CompletionRequest::parse`].
+    /// As [`ChatRequest::parse`], [`CompletionRequest::parse`] and [`ResponsesRequest::parse`].
     pub fn parse(endpoint: Endpoint, body: &[u8], limits: &Limits) -> Result<Self, ApiError> {
         match endpoint {
             Endpoint::Chat => ChatRequest::parse(body, limits).map(Self::from),
             Endpoint::Completions => CompletionRequest::parse(body, limits).map(Self::from),
+            Endpoint::Responses => ResponsesRequest::parse(body, limits).map(Self::from),
         }
     }
 

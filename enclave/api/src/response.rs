@@ -77,11 +77,11 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// A responder. The answer's `id` holds `request_id`, so that it leads to the receipt.
+    /// A responder for chats and completions; [`crate::ResponsesWriter`] is that of responses. The answer's `id` holds `request_id`, so that it leads to the receipt.
     #[must_use]
     pub fn new(endpoint: Endpoint, request_id: RequestId, created: UnixTime, model: &str) -> Self {
         let prefix = match endpoint {
-            Endpoint::Chat => "chatcmpl",
+            Endpoint::Chat | Endpoint::Responses => "chatcmpl",
             Endpoint::Completions => "cmpl",
         };
         Self {
@@ -115,7 +115,7 @@ impl Responder {
     pub fn open(&self, index: u32) -> Option<SecretBytes> {
         match self.endpoint {
             Endpoint::Completions => None,
-            Endpoint::Chat => {
+            Endpoint::Chat | Endpoint::Responses => {
                 let delta = Delta { role: Some(ASSISTANT), content: Some(""), tool_calls: None };
                 Some(self.chunk(index, ChoiceBody::Delta { delta }, None, None, None))
             }
@@ -128,7 +128,7 @@ impl Responder {
     pub fn delta(&self, index: u32, piece: Piece<'_>, obfuscation: Option<&[u8]>) -> SecretBytes {
         let text = piece.text;
         let body = match self.endpoint {
-            Endpoint::Chat => {
+            Endpoint::Chat | Endpoint::Responses => {
                 let delta = Delta { content: Some(text), ..Delta::default() };
                 ChoiceBody::Delta { delta }
             }
@@ -155,7 +155,7 @@ impl Responder {
     #[must_use]
     pub fn finish(&self, index: u32, reason: FinishReason) -> SecretBytes {
         let body = match self.endpoint {
-            Endpoint::Chat => ChoiceBody::Delta { delta: Delta::default() },
+            Endpoint::Chat | Endpoint::Responses => ChoiceBody::Delta { delta: Delta::default() },
             Endpoint::Completions => ChoiceBody::Text { text: "" },
         };
         self.chunk(index, body, None, Some(reason), None)
@@ -177,7 +177,7 @@ impl Responder {
     #[must_use]
     pub fn whole(&self, all: &[Whole<'_>], usage: &TokenUsage) -> SecretBytes {
         let object = match self.endpoint {
-            Endpoint::Chat => "chat.completion",
+            Endpoint::Chat | Endpoint::Responses => "chat.completion",
             Endpoint::Completions => "text_completion",
         };
         let choices: Vec<Choice<'_>> =
@@ -191,7 +191,7 @@ impl Responder {
     fn choice<'a>(&self, index: u32, whole: &Whole<'a>) -> Choice<'a> {
         let Piece { text, tokens } = whole.piece;
         let body = match self.endpoint {
-            Endpoint::Chat => {
+            Endpoint::Chat | Endpoint::Responses => {
                 let call = |(nth, call)| self.call_json(index, nth, call);
                 let tool_calls: Vec<_> = (0..).zip(whole.calls).map(call).collect();
                 // A message that is calls alone has no content.
@@ -224,7 +224,7 @@ impl Responder {
 
     const fn chunk_object(&self) -> &'static str {
         match self.endpoint {
-            Endpoint::Chat => "chat.completion.chunk",
+            Endpoint::Chat | Endpoint::Responses => "chat.completion.chunk",
             Endpoint::Completions => "text_completion",
         }
     }

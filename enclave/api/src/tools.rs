@@ -207,7 +207,7 @@ pub(crate) fn returned(messages: &mut Vec<Message>, result: &Prompt, follows_res
 }
 
 /// One buffer of the final size, so that none that grew is left behind.
-fn concat(parts: &[&str]) -> Prompt {
+pub(crate) fn concat(parts: &[&str]) -> Prompt {
     let size = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
     let mut text = Zeroizing::new(String::with_capacity(size));
     parts.iter().for_each(|part| text.push_str(part));

@@ -42,6 +42,7 @@ pub const fn endpoint(path: PathId) -> Endpoint {
     match path {
         PathId::ChatCompletions => Endpoint::Chat,
         PathId::Completions => Endpoint::Completions,
+        PathId::Responses => Endpoint::Responses,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use chrysalis_api::{
     self as api, Call, CallParser, Endpoint, FinishReason, InferenceRequest, LoggedToken, Piece,
-    Responder, Said, Whole,
+    Responder, ResponsesWriter, Said, Whole,
 };
 use chrysalis_channel::FrameKind;
 use chrysalis_engine::{Delta, TokenUsage};
@@ -16,6 +16,8 @@ pub type Pieces = Vec<(FrameKind, SecretBytes)>;
 /// Writes one answer.
 pub struct Writer {
     responder: Responder,
+    /// Instead of the responder, where a response was asked for.
+    responses: Option<ResponsesWriter>,
     stream: bool,
     obfuscate: bool,
     /// Whether tokens are told.
@@ -51,8 +53,11 @@ impl Writer {
         let responder = Responder::new(endpoint, request_id, created, &request.model)
             .with_fingerprint(fingerprint)
             .with_usage(request.include_usage);
+        let responses = (endpoint == Endpoint::Responses)
+            .then(|| ResponsesWriter::new(request_id, created, &request.model));
         Self {
             responder,
+            responses,
             stream: request.stream,
             obfuscate: request.include_obfuscation,
             logprobs: request.logprobs.is_some(),
@@ -62,9 +67,12 @@ impl Writer {
 
     /// What is sent before the first token.
     #[must_use]
-    pub fn open(&self) -> Pieces {
+    pub fn open(&mut self) -> Pieces {
         if !self.stream {
             return Vec::new();
+        }
+        if let Some(responses) = &mut self.responses {
+            return responses.open().into_iter().flat_map(|event| chunk(Some(event))).collect();
         }
         (0..).zip(&self.choices).flat_map(|(index, _)| chunk(self.responder.open(index))).collect()
     }
@@ -87,6 +95,12 @@ impl Writer {
         }
         let tokens: Vec<LoggedToken> = tokens.collect();
         let Ok(text) = core::str::from_utf8(delta.text.expose()) else { return Vec::new() };
+        if let Some(responses) = &mut self.responses {
+            // The last events repeat the whole text.
+            let event = responses.delta(text);
+            choice.parts.push(delta.text);
+            return chunk(Some(event));
+        }
         let noise = self.obfuscate.then(noise).flatten();
         let tokens = self.logprobs.then_some(tokens.as_slice());
         chunk(Some(self.responder.delta(delta.choice, Piece { text, tokens }, noise.as_deref())))
@@ -130,7 +144,8 @@ impl Writer {
         let called = reason == FinishReason::Stop && !choice.calls.is_empty();
         let reason = if called { FinishReason::ToolCalls } else { reason };
         choice.reason = Some(reason);
-        pieces.extend(chunk(self.stream.then(|| self.responder.finish(index, reason))));
+        let told = self.stream && self.responses.is_none();
+        pieces.extend(chunk(told.then(|| self.responder.finish(index, reason))));
         pieces
     }
 
@@ -149,6 +164,16 @@ impl Writer {
             completion: tokens.completion,
             reasoning: 0,
         };
+        if let Some(responses) = &mut self.responses {
+            let Some(choice) = self.choices.first_mut() else { return Vec::new() };
+            let (text, reason) = (choice.text(), choice.reason.unwrap_or(FinishReason::Stop));
+            let text = core::str::from_utf8(text.expose()).unwrap_or_default();
+            if self.stream {
+                let last = responses.close(text, reason, &usage);
+                return last.into_iter().flat_map(|event| chunk(Some(event))).collect();
+            }
+            return vec![(FrameKind::Body, responses.whole(text, reason, &usage))];
+        }
         if self.stream {
             return chunk(self.responder.usage(&usage));
         }

@@ -112,6 +112,7 @@ fn parse(
     let endpoint = match path {
         PathId::ChatCompletions => Endpoint::Chat,
         PathId::Completions => Endpoint::Completions,
+        PathId::Responses => Endpoint::Responses,
     };
     let limits = Limits::from_manifest(&manifest.limits);
     let parsed = InferenceRequest::parse(endpoint, json, &limits).map_err(ClientError::Api)?;

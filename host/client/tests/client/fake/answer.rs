@@ -88,6 +88,7 @@ fn acts(state: &State, opened: OpenedRequest, script: Answer) -> Vec<Act> {
     let endpoint = match header.path {
         PathId::ChatCompletions => Endpoint::Chat,
         PathId::Completions => Endpoint::Completions,
+        PathId::Responses => Endpoint::Responses,
     };
     let limits = Limits::from_manifest(&state.manifest.limits);
     let parsed = InferenceRequest::parse(endpoint, inner.json, &limits).unwrap();
