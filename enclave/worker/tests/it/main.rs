@@ -13,6 +13,7 @@ mod attacks;
 mod batch;
 mod bounds;
 mod devices;
+mod decoding;
 mod judge;
 mod own;
 mod peer;
