@@ -105,7 +105,7 @@ impl CallParser {
     }
 }
 
-fn text_of(parts: &[&str]) -> Completion {
+pub(crate) fn text_of(parts: &[&str]) -> Completion {
     let size = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
     let mut text = Zeroizing::new(String::with_capacity(size));
     parts.iter().for_each(|part| text.push_str(part));
@@ -113,7 +113,7 @@ fn text_of(parts: &[&str]) -> Completion {
 }
 
 /// Longest end of `text` that is a proper beginning of `tag`, which is ASCII.
-fn overlap(text: &str, tag: &str) -> usize {
+pub(crate) fn overlap(text: &str, tag: &str) -> usize {
     (1..tag.len())
         .rev()
         .find(|len| tag.get(..*len).is_some_and(|head| text.ends_with(head)))

@@ -116,6 +116,8 @@ fn message(
         returned(messages, &content(&object.required("content")?)?, follows_result);
         return Ok(true);
     };
+    // Models are not told what they thought before; their templates take it out too.
+    object.optional("reasoning_content").map(|reasoning| reasoning.prompt()).transpose()?;
     let content = match &calls {
         None => content(&object.required("content")?)?,
         Some(calls) => {
@@ -209,8 +211,8 @@ const FIELDS: Fields = Fields {
 
 /// An assistant message as SDKs hand it back has the unsupported ones as `null`.
 const MESSAGE_FIELDS: Fields = Fields {
-    known: &["role", "content", "tool_calls", "tool_call_id"],
-    unsupported: &["annotations", "audio", "function_call", "name", "reasoning_content", "refusal"],
+    known: &["role", "content", "tool_calls", "tool_call_id", "reasoning_content"],
+    unsupported: &["annotations", "audio", "function_call", "name", "refusal"],
 };
 
 const PART_FIELDS: Fields = Fields {

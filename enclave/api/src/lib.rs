@@ -51,6 +51,7 @@ mod response;
 mod responses;
 mod secret;
 pub mod sse;
+mod thoughts;
 mod tools;
 
 pub use answer::{Answer, AnswerError};
@@ -68,3 +69,4 @@ pub use responder::ResponsesWriter;
 pub use response::{FinishReason, Piece, Responder, TokenUsage, Whole};
 pub use responses::ResponsesRequest;
 pub use secret::{Completion, Prompt};
+pub use thoughts::{Thought, ThoughtParser};

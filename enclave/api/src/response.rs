@@ -56,6 +56,8 @@ impl<'a> Piece<'a> {
 pub struct Whole<'a> {
     /// All of its text.
     pub piece: Piece<'a>,
+    /// Its reasoning, in chats with a model that reasons.
+    pub reasoning: Option<&'a str>,
     /// Calls of tools in it, in chats.
     pub calls: &'a [Call],
     /// Why it ended.
@@ -116,7 +118,8 @@ impl Responder {
         match self.endpoint {
             Endpoint::Completions => None,
             Endpoint::Chat | Endpoint::Responses => {
-                let delta = Delta { role: Some(ASSISTANT), content: Some(""), tool_calls: None };
+                let (role, content) = (Some(ASSISTANT), Some(""));
+                let delta = Delta { role, content, ..Delta::default() };
                 Some(self.chunk(index, ChoiceBody::Delta { delta }, None, None, None))
             }
         }
@@ -135,6 +138,13 @@ impl Responder {
             Endpoint::Completions => ChoiceBody::Text { text },
         };
         self.chunk(index, body, piece.tokens, None, obfuscation)
+    }
+
+    /// A piece of a choice's reasoning.
+    #[must_use]
+    pub fn reasoning(&self, index: u32, text: &str, obfuscation: Option<&[u8]>) -> SecretBytes {
+        let delta = Delta { reasoning_content: Some(text), ..Delta::default() };
+        self.chunk(index, ChoiceBody::Delta { delta }, None, None, obfuscation)
     }
 
     /// A call of a tool, the `nth` of its choice.
@@ -196,7 +206,13 @@ impl Responder {
                 let tool_calls: Vec<_> = (0..).zip(whole.calls).map(call).collect();
                 // A message that is calls alone has no content.
                 let content = Some(text).filter(|_| tool_calls.is_empty() || !text.is_empty());
-                let message = WholeMessage { role: ASSISTANT, content, refusal: None, tool_calls };
+                let message = WholeMessage {
+                    role: ASSISTANT,
+                    content,
+                    refusal: None,
+                    reasoning_content: whole.reasoning,
+                    tool_calls,
+                };
                 ChoiceBody::Message { message }
             }
             Endpoint::Completions => ChoiceBody::Text { text },
@@ -286,6 +302,8 @@ struct WholeMessage<'a> {
     role: &'static str,
     content: Option<&'a str>,
     refusal: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<CallJson<'a>>,
 }
@@ -311,6 +329,8 @@ struct Delta<'a> {
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<&'a [CallJson<'a>]>,
 }

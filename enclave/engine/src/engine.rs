@@ -18,7 +18,7 @@ use crate::error::{EngineError, ModelError, TemplateError};
 use crate::gguf::Gguf;
 use crate::kernels::PAGE_TOKENS;
 use crate::model::Model;
-use crate::request::{ChatMessage, Control, GenerateRequest, Generation, Input, Role};
+use crate::request::{ChatMessage, Control, GenerateRequest, Generation, Input, Reasoning, Role};
 use crate::sampler::Sampler;
 use crate::schedule::Limits;
 use crate::scheduler::{PREFILL_CHUNK_TOKENS, Scheduler, Slot};
@@ -84,6 +84,8 @@ pub struct CandleEngine {
 pub(crate) struct TextSide {
     pub(crate) tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
+    /// Whether the template knows tags of reasoning.
+    reasons: bool,
     context: u32,
 }
 
@@ -166,8 +168,9 @@ pub(crate) fn load(
 ) -> Result<(Model, TextSide), EngineError> {
     let mut gguf = Gguf::read(source, len)?;
     let tokenizer = Tokenizer::read(&gguf)?;
-    let template = gguf
-        .string_opt("tokenizer.chat_template")?
+    let source = gguf.string_opt("tokenizer.chat_template")?;
+    let reasons = source.is_some_and(|source| source.contains(THINK));
+    let template = source
         .map(|source| ChatTemplate::compile(source, tokenizer.bos_text(), tokenizer.eos_text()))
         .transpose()?;
     gguf.forget_arrays();
@@ -177,7 +180,7 @@ pub(crate) fn load(
         return Err(ModelError::TokenizerInvalid { what }.into());
     }
     let context = model.info().context_tokens;
-    Ok((model, TextSide { tokenizer: Arc::new(tokenizer), template, context }))
+    Ok((model, TextSide { tokenizer: Arc::new(tokenizer), template, reasons, context }))
 }
 
 impl Engine for CandleEngine {
@@ -197,6 +200,7 @@ impl Engine for CandleEngine {
         let matcher = request.constraint.as_ref();
         let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary())).transpose()?;
         let prompt = self.text.prompt(&request.input)?;
+        let reasoning = self.text.reasoning(&request.input, &prompt);
         let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let left = self.info.context_tokens.saturating_sub(prompt_tokens);
         let max_tokens = request.max_tokens.min(left);
@@ -227,7 +231,7 @@ impl Engine for CandleEngine {
         (first.prompt, first.others) = (prompt, jobs.collect());
         let queue = self.jobs.as_ref().ok_or(EngineError::Stopped)?;
         queue.send(first).map_err(|_| EngineError::Stopped)?;
-        Ok(Generation { prompt_tokens, events: receiver, control })
+        Ok(Generation { prompt_tokens, reasoning, events: receiver, control })
     }
 }
 
@@ -264,6 +268,23 @@ impl TextSide {
             return Err(EngineError::PromptTooLong { got, limit: self.context });
         }
         Ok(ids)
+    }
+
+    /// Whether the answer to a prompt may begin with reasoning.
+    fn reasoning(&self, input: &Input, prompt: &[u32]) -> Reasoning {
+        if !self.reasons || matches!(input, Input::Text(_)) {
+            return Reasoning::None;
+        }
+        // The tag is a token in some vocabularies and several in others.
+        let last = prompt.len().saturating_sub(THINK.len().saturating_add(2));
+        let last = prompt.get(last..).unwrap_or_default();
+        let spelled = last.iter().flat_map(|id| self.tokenizer.spelling(*id).0).copied();
+        let spelled = Zeroizing::new(spelled.collect::<Vec<u8>>());
+        if spelled.trim_ascii_end().ends_with(THINK.as_bytes()) {
+            Reasoning::Begun
+        } else {
+            Reasoning::Possible
+        }
     }
 
     /// The rendered conversation, its content defused.
@@ -307,6 +328,8 @@ fn utf8(bytes: &[u8], index: usize) -> Result<&str, EngineError> {
     core::str::from_utf8(bytes).map_err(|_| EngineError::NotUtf8 { index })
 }
 
+/// The tag before reasoning.
+const THINK: &str = "<think>";
 /// Most tokens of a step, however many requests there are: more are no faster, and each may need
 /// logits of the whole vocabulary.
 const MAX_STEP_TOKENS: usize = 256;

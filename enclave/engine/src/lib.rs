@@ -70,8 +70,8 @@ pub use model::MAX_CONTEXT_TOKENS;
 pub use request::{
     ChatMessage, Control, Delta, Event, FinishReason, GenerateRequest, Generation, Input,
     LogitBias, MAX_CHOICES, MAX_LOGIT_BIAS, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PENALTY,
-    MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE, MAX_TOP_LOGPROBS, Role, Sampling,
-    Scheduling, TokenUsage,
+    MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE, MAX_TOP_LOGPROBS, Reasoning,
+    Role, Sampling, Scheduling, TokenUsage,
 };
 pub use schedule::Tenant;
 pub use scheduler::PREFILL_CHUNK_TOKENS;

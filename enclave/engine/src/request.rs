@@ -131,12 +131,25 @@ pub struct LogitBias {
 pub struct Generation {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
+    /// Whether the answer may begin with reasoning.
+    pub reasoning: Reasoning,
     /// Text as it comes, then one [`Event::Finished`] for each choice, or [`Event::Failed`] for all of
     /// them. Closing without means the engine is gone: the answer is not complete. The channel has room for every
     /// event of the request, so a slow reader never stops the others.
     pub events: mpsc::Receiver<Event>,
     /// Cancels, and counts tokens even after the receiver is gone.
     pub control: Control,
+}
+
+/// Whether an answer may begin with reasoning between `<think>` tags, as the model's chat template shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reasoning {
+    /// The model does not reason, or was not asked in its template.
+    None,
+    /// The answer may begin with the first tag.
+    Possible,
+    /// The prompt ends with the first tag: the answer begins inside.
+    Begun,
 }
 
 /// A handle to a request in progress.

@@ -141,8 +141,14 @@ async fn generate(
     answer.commit_with(commit);
     let fingerprint = worker.fingerprint();
     let endpoint = convert::endpoint(header.path);
-    let mut writer =
-        Writer::new(endpoint, &parsed, header.request_id, started.seconds(), &fingerprint);
+    let mut writer = Writer::new(
+        endpoint,
+        &parsed,
+        header.request_id,
+        started.seconds(),
+        &fingerprint,
+        generation.reasoning,
+    );
     let mut sent = answer.send_content(writer.open()).await;
     let mut finish = Finish::Aborted;
     let mut whole = Finish::Stop;

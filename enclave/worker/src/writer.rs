@@ -1,11 +1,11 @@
 //! Writes the engine's text in the shape the request asked for: SSE chunks or one JSON object.
 
 use chrysalis_api::{
-    self as api, Call, CallParser, Endpoint, FinishReason, InferenceRequest, LoggedToken, Piece,
-    Responder, ResponsesWriter, Said, Whole,
+    self as api, Call, CallParser, Completion, Endpoint, FinishReason, InferenceRequest,
+    LoggedToken, Piece, Responder, ResponsesWriter, Said, Thought, ThoughtParser, Whole,
 };
 use chrysalis_channel::FrameKind;
-use chrysalis_engine::{Delta, TokenUsage};
+use chrysalis_engine::{Delta, Reasoning, TokenUsage};
 use chrysalis_wire::{RequestId, SecretBytes, UnixTime};
 
 use crate::convert;
@@ -32,6 +32,10 @@ struct Choice {
     parts: Vec<SecretBytes>,
     /// Its tokens, if they are told and not streamed.
     tokens: Vec<LoggedToken>,
+    /// Tells its reasoning from its text, if the model may reason.
+    thoughts: Option<ThoughtParser>,
+    /// Its reasoning, if it is not streamed; each piece is wiped on drop.
+    reasoning: Vec<SecretBytes>,
     /// Finds calls of tools in its text, if there are tools.
     parser: Option<CallParser>,
     /// The calls of tools in it.
@@ -41,7 +45,7 @@ struct Choice {
 }
 
 impl Writer {
-    /// A writer for `request`, which asked for `stream` or not.
+    /// A writer for `request`, which asked for `stream` or not, and whose answer may begin with `reasoning`.
     #[must_use]
     pub fn new(
         endpoint: Endpoint,
@@ -49,10 +53,20 @@ impl Writer {
         request_id: RequestId,
         created: UnixTime,
         fingerprint: &str,
+        reasoning: Reasoning,
     ) -> Self {
         let responder = Responder::new(endpoint, request_id, created, &request.model)
             .with_fingerprint(fingerprint)
             .with_usage(request.include_usage);
+        // Log probabilities are of all that was said; what has to be something has no room for reasoning;
+        // and responses would have to tell it in items of their own.
+        let whole = request.logprobs.is_some() || request.constraint.is_some();
+        let thoughts = || match reasoning {
+            _ if whole || endpoint != Endpoint::Chat => None,
+            Reasoning::None => None,
+            Reasoning::Possible => Some(false),
+            Reasoning::Begun => Some(true),
+        };
         let responses = (endpoint == Endpoint::Responses)
             .then(|| ResponsesWriter::new(request_id, created, &request.model));
         Self {
@@ -61,7 +75,9 @@ impl Writer {
             stream: request.stream,
             obfuscate: request.include_obfuscation,
             logprobs: request.logprobs.is_some(),
-            choices: (0..request.choices).map(|_| Choice::new(&request.tools)).collect(),
+            choices: (0..request.choices)
+                .map(|_| Choice::new(&request.tools, thoughts().map(ThoughtParser::new)))
+                .collect(),
         }
     }
 
@@ -81,10 +97,10 @@ impl Writer {
     #[must_use]
     pub fn delta(&mut self, delta: Delta) -> Pieces {
         let Some(choice) = nth(&mut self.choices, delta.choice) else { return Vec::new() };
-        if let Some(parser) = &mut choice.parser {
+        if choice.thoughts.is_some() || choice.parser.is_some() {
             // The engine promises UTF-8; a piece that is not would be its fault, not the requester's.
             let Ok(text) = core::str::from_utf8(delta.text.expose()) else { return Vec::new() };
-            let said = parser.push(text);
+            let said = choice.read(text);
             return self.said(delta.choice, said);
         }
         let tokens = delta.tokens.into_iter().map(convert::logged);
@@ -106,14 +122,20 @@ impl Writer {
         chunk(Some(self.responder.delta(delta.choice, Piece { text, tokens }, noise.as_deref())))
     }
 
-    /// Text and calls of a choice that were told apart.
-    fn said(&mut self, index: u32, said: Vec<Said>) -> Pieces {
+    /// Reasoning, text and calls of a choice that were told apart.
+    fn said(&mut self, index: u32, said: Vec<Part>) -> Pieces {
         let mut pieces = Vec::new();
         let Some(choice) = nth(&mut self.choices, index) else { return pieces };
         for said in said {
             let noise = self.obfuscate.then(noise).flatten();
             match said {
-                Said::Text(text) if self.stream => {
+                Part::Reasoning(text) if self.stream => {
+                    let noise = noise.as_deref();
+                    let json = self.responder.reasoning(index, text.expose(), noise);
+                    pieces.extend(chunk(Some(json)));
+                }
+                Part::Reasoning(text) => choice.reasoning.push(text.into_secret()),
+                Part::Said(Said::Text(text)) if self.stream => {
                     let piece = Piece::text(text.expose());
                     pieces.extend(chunk(Some(self.responder.delta(
                         index,
@@ -121,8 +143,8 @@ impl Writer {
                         noise.as_deref(),
                     ))));
                 }
-                Said::Text(text) => choice.parts.push(text.into_secret()),
-                Said::Call(call) => {
+                Part::Said(Said::Text(text)) => choice.parts.push(text.into_secret()),
+                Part::Said(Said::Call(call)) => {
                     let number = u32::try_from(choice.calls.len()).unwrap_or(u32::MAX);
                     pieces.extend(chunk(
                         self.stream.then(|| self.responder.call(index, number, &call)),
@@ -137,8 +159,7 @@ impl Writer {
     /// The end of a complete choice.
     #[must_use]
     pub fn finish(&mut self, index: u32, reason: FinishReason) -> Pieces {
-        let parser = nth(&mut self.choices, index).and_then(|choice| choice.parser.as_mut());
-        let said = parser.map(CallParser::finish).unwrap_or_default();
+        let said = nth(&mut self.choices, index).map(Choice::end).unwrap_or_default();
         let mut pieces = self.said(index, said);
         let Some(choice) = nth(&mut self.choices, index) else { return pieces };
         let called = reason == FinishReason::Stop && !choice.calls.is_empty();
@@ -177,33 +198,81 @@ impl Writer {
         if self.stream {
             return chunk(self.responder.usage(&usage));
         }
+        let reasonings = self.choices.iter_mut().map(|choice| joined(&mut choice.reasoning));
+        let reasonings: Vec<SecretBytes> = reasonings.collect();
         let texts: Vec<SecretBytes> = self.choices.iter_mut().map(Choice::text).collect();
         let mut all = Vec::with_capacity(texts.len());
-        for (choice, text) in self.choices.iter().zip(&texts) {
+        for ((choice, text), reasoning) in self.choices.iter().zip(&texts).zip(&reasonings) {
+            let reasoning = core::str::from_utf8(reasoning.expose()).unwrap_or_default();
+            let reasoning = Some(reasoning).filter(|reasoning| !reasoning.is_empty());
             let text = core::str::from_utf8(text.expose()).unwrap_or_default();
             let tokens = self.logprobs.then_some(choice.tokens.as_slice());
             let reason = choice.reason.unwrap_or(FinishReason::Stop);
-            all.push(Whole { piece: Piece { text, tokens }, calls: &choice.calls, reason });
+            all.push(Whole {
+                piece: Piece { text, tokens },
+                reasoning,
+                calls: &choice.calls,
+                reason,
+            });
         }
         vec![(FrameKind::Body, self.responder.whole(&all, &usage))]
     }
 }
 
+/// A part of what a choice says.
+enum Part {
+    Reasoning(Completion),
+    Said(Said),
+}
+
 impl Choice {
-    fn new(tools: &[String]) -> Self {
+    fn new(tools: &[String], thoughts: Option<ThoughtParser>) -> Self {
         let parser = (!tools.is_empty()).then(|| CallParser::new(tools.to_vec()));
-        Self { parser, ..Self::default() }
+        Self { thoughts, parser, ..Self::default() }
+    }
+
+    /// Tells apart what comes next.
+    fn read(&mut self, text: &str) -> Vec<Part> {
+        let thoughts = match &mut self.thoughts {
+            Some(thoughts) => thoughts.push(text),
+            None => vec![Thought::Text(Completion::new(text.to_owned()))],
+        };
+        thoughts.into_iter().flat_map(|thought| self.part(thought)).collect()
+    }
+
+    /// What was held back.
+    fn end(&mut self) -> Vec<Part> {
+        let thoughts = self.thoughts.as_mut().map(ThoughtParser::finish).unwrap_or_default();
+        let mut parts: Vec<Part> =
+            thoughts.into_iter().flat_map(|thought| self.part(thought)).collect();
+        let said = self.parser.as_mut().map(CallParser::finish).unwrap_or_default();
+        parts.extend(said.into_iter().map(Part::Said));
+        parts
+    }
+
+    fn part(&mut self, thought: Thought) -> Vec<Part> {
+        match (thought, &mut self.parser) {
+            (Thought::Reasoning(text), _) => vec![Part::Reasoning(text)],
+            (Thought::Text(text), None) => vec![Part::Said(Said::Text(text))],
+            (Thought::Text(text), Some(parser)) => {
+                parser.push(text.expose()).into_iter().map(Part::Said).collect()
+            }
+        }
     }
 
     /// Its text in one piece.
     fn text(&mut self) -> SecretBytes {
-        let len = self.parts.iter().map(SecretBytes::len).fold(0, usize::saturating_add);
-        let mut text = Vec::with_capacity(len);
-        for part in self.parts.drain(..) {
-            text.extend_from_slice(part.expose());
-        }
-        SecretBytes::new(text)
+        joined(&mut self.parts)
     }
+}
+
+fn joined(parts: &mut Vec<SecretBytes>) -> SecretBytes {
+    let len = parts.iter().map(SecretBytes::len).fold(0, usize::saturating_add);
+    let mut text = Vec::with_capacity(len);
+    for part in parts.drain(..) {
+        text.extend_from_slice(part.expose());
+    }
+    SecretBytes::new(text)
 }
 
 fn nth(choices: &mut [Choice], index: u32) -> Option<&mut Choice> {

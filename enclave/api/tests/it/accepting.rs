@@ -72,7 +72,7 @@ fn null_means_left_out_even_for_what_is_not_supported() {
 fn the_message_of_an_answer_can_be_sent_back() {
     let r = chat_of(
         r#"[{"role":"user","content":"hi"},
-        {"role":"assistant","content":"hello","refusal":null,"tool_calls":null,"audio":null},
+        {"role":"assistant","content":"hello","reasoning_content":"so","refusal":null,"tool_calls":null,"audio":null},
         {"role":"developer","content":"d"}]"#,
     )
     .unwrap();

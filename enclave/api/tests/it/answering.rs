@@ -31,7 +31,12 @@ fn envelope(id: &str, object: &str, choices: &str, rest: &str) -> String {
 #[test]
 fn writes_a_whole_chat_completion() {
     let json = responder(Endpoint::Chat).whole(
-        &[Whole { piece: Piece::text("hi \"you\""), calls: &[], reason: FinishReason::Stop }],
+        &[Whole {
+            piece: Piece::text("hi \"you\""),
+            reasoning: None,
+            calls: &[],
+            reason: FinishReason::Stop,
+        }],
         &USAGE,
     );
     assert_eq!(
@@ -88,7 +93,12 @@ fn writes_text_completions_whole_and_streamed() {
     assert_eq!(text(&r.finish(0, FinishReason::Stop)), json(&choice("", r#""stop""#), ""));
     assert_eq!(
         text(&r.whole(
-            &[Whole { piece: Piece::text("ab"), calls: &[], reason: FinishReason::Stop }],
+            &[Whole {
+                piece: Piece::text("ab"),
+                reasoning: None,
+                calls: &[],
+                reason: FinishReason::Stop
+            }],
             &USAGE
         )),
         json(&choice("ab", r#""stop""#), &format!(r#","usage":{USAGE_JSON}"#))
@@ -114,6 +124,7 @@ fn every_answer_is_one_line() {
             r.whole(
                 &[Whole {
                     piece: Piece::text("\n\ndata: [DONE]\n\n"),
+                    reasoning: None,
                     calls: &[],
                     reason: FinishReason::Stop,
                 }],
@@ -132,7 +143,10 @@ fn reads_back_what_it_writes() {
         let whole = Answer::parse(
             r.whole(
                 &[Whole {
-                    piece: Piece::text("a\"😀"), calls: &[], reason: FinishReason::Length
+                    piece: Piece::text("a\"😀"),
+                    reasoning: None,
+                    calls: &[],
+                    reason: FinishReason::Length,
                 }],
                 &USAGE,
             )
@@ -218,7 +232,10 @@ fn log_probabilities_of_a_chat_have_bytes_where_there_is_text() {
     let r = responder(Endpoint::Chat);
     for json in [
         r.delta(0, piece, None),
-        r.whole(&[Whole { piece, calls: &[], reason: FinishReason::Stop }], &USAGE),
+        r.whole(
+            &[Whole { piece, reasoning: None, calls: &[], reason: FinishReason::Stop }],
+            &USAGE,
+        ),
     ] {
         assert!(text(&json).contains(expected), "{}", text(&json));
     }
@@ -237,7 +254,10 @@ fn log_probabilities_of_a_completion_are_four_lists_side_by_side() {
     let r = responder(Endpoint::Completions);
     for json in [
         r.delta(0, piece, None),
-        r.whole(&[Whole { piece, calls: &[], reason: FinishReason::Stop }], &USAGE),
+        r.whole(
+            &[Whole { piece, reasoning: None, calls: &[], reason: FinishReason::Stop }],
+            &USAGE,
+        ),
     ] {
         assert!(text(&json).contains(expected), "{}", text(&json));
     }
@@ -246,7 +266,8 @@ fn log_probabilities_of_a_completion_are_four_lists_side_by_side() {
 #[test]
 fn several_choices_are_told_apart_by_their_index() {
     let r = responder(Endpoint::Completions);
-    let whole = |text, reason| Whole { piece: Piece::text(text), calls: &[], reason };
+    let whole =
+        |text, reason| Whole { piece: Piece::text(text), reasoning: None, calls: &[], reason };
     let all = [whole("a", FinishReason::Stop), whole("b", FinishReason::Length)];
     let json = r.whole(&all, &USAGE);
     let both = concat!(
@@ -282,7 +303,12 @@ fn calls_of_tools_are_told_whole_and_in_a_stream() {
     let delta = format!(r#""delta":{{"tool_calls":[{}]}}"#, json(r#""index":0,"#));
     assert!(streamed.contains(&delta), "{streamed}");
     let calls = [call()];
-    let whole = Whole { piece: Piece::text(""), calls: &calls, reason: FinishReason::ToolCalls };
+    let whole = Whole {
+        piece: Piece::text(""),
+        reasoning: None,
+        calls: &calls,
+        reason: FinishReason::ToolCalls,
+    };
     let whole = r.whole(&[whole], &USAGE);
     let message = format!(
         r#""message":{{"role":"assistant","content":null,"refusal":null,"tool_calls":[{}]}},"logprobs":null,"finish_reason":"tool_calls""#,
@@ -290,4 +316,16 @@ fn calls_of_tools_are_told_whole_and_in_a_stream() {
     );
     assert!(text(&whole).contains(&message), "{}", text(&whole));
     assert_eq!(Answer::parse(whole.expose()).unwrap().finish, Some(FinishReason::ToolCalls));
+}
+
+#[test]
+fn reasoning_has_a_field_of_its_own() {
+    let r = responder(Endpoint::Chat);
+    let json = text(&r.reasoning(0, "so", None));
+    assert!(json.contains(r#""delta":{"reasoning_content":"so"}"#), "{json}");
+    let reasoning = Some("so");
+    let whole =
+        Whole { piece: Piece::text("a"), reasoning, calls: &[], reason: FinishReason::Stop };
+    let json = text(&r.whole(&[whole], &USAGE));
+    assert!(json.contains(r#""content":"a","refusal":null,"reasoning_content":"so"}"#), "{json}");
 }

@@ -151,3 +151,34 @@ async fn a_response_is_told_as_events_and_whole() {
     }
     assert_eq!(texts, ["Hello there", "Hello there"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reasoning_is_told_apart_where_the_template_knows_it_and_nowhere_else() {
+    let pieces = ["<think>", "so", " then", "</think>", "\n\nYes"];
+    let known = "{% for m in messages %}{{ m['role'] + ': ' + m['content'].split('</think>')[-1] }}\
+        {% endfor %}{{ 'assistant: ' }}{# <think> #}";
+    let begun = "{% for m in messages %}{{ m['content'] }}{% endfor %}{{ '<think>\n' }}";
+    for (template, from, reasoning, content) in [
+        (Some(known), 0, Some("so then"), "Yes"),
+        (Some(begun), 1, Some("so then"), "Yes"),
+        (None, 0, None, "<think>so then</think>\n\nYes"),
+    ] {
+        let model = TinyModel::scripted(&pieces[from..]);
+        let model = template.map_or_else(|| TinyModel::scripted(&pieces), |t| model.template(t));
+        let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
+        let asked = |stream: bool| chat(&json!({"temperature": 0, "stream": stream}));
+        let frames = rig.ask(1, &asked(false)).await;
+        let message = &body(&frames)["choices"][0]["message"];
+        assert_eq!(message["content"], content, "{template:?}");
+        assert_eq!(message["reasoning_content"].as_str(), reasoning, "{template:?}");
+        let streamed = rig.ask(2, &asked(true)).await;
+        let (mut told, mut said) = (String::new(), String::new());
+        for frame in streamed.iter().filter(|frame| frame.kind == FrameKind::Chunk) {
+            let chunk: Value = serde_json::from_slice(frame.payload.expose()).unwrap();
+            let delta = &chunk["choices"][0]["delta"];
+            told += delta["reasoning_content"].as_str().unwrap_or_default();
+            said += delta["content"].as_str().unwrap_or_default();
+        }
+        assert_eq!((said.as_str(), told.as_str()), (content, reasoning.unwrap_or_default()));
+    }
+}

@@ -152,7 +152,7 @@ fn pieces(
     if !streamed {
         let text = said.words.concat();
         let whole = take(responder.whole(
-            &[Whole { piece: Text::text(&text), calls: &[], reason: said.reason }],
+            &[Whole { piece: Text::text(&text), reasoning: None, calls: &[], reason: said.reason }],
             &said.usage,
         ));
         // In small pieces, so that more than one frame carries it.
