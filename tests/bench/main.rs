@@ -14,6 +14,7 @@ mod machine;
 mod memory;
 mod plot;
 mod quotes;
+mod receipts;
 mod report;
 mod request;
 mod seal;
@@ -86,6 +87,8 @@ enum Section {
     Vault,
     /// Appraising a quote and a GPU against the signatures in their evidence.
     Evidence,
+    /// Receipts and settlements against the signatures in them.
+    Receipts,
     /// What the sealed path adds to a request.
     Request,
     /// Start to ready.
@@ -118,6 +121,9 @@ fn main() -> Result<()> {
     if wanted(Section::Evidence) {
         comparisons.push(quotes::measure(rounds)?);
         comparisons.push(devices::measure(rounds)?);
+    }
+    if wanted(Section::Receipts) {
+        comparisons.extend(receipts::measure(rounds)?);
     }
     if wanted(Section::Request) {
         comparisons.extend(request::measure(rounds, world()?)?);
