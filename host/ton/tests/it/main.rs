@@ -16,6 +16,7 @@ mod conservation;
 mod deploying;
 mod fees;
 mod metering;
+mod model;
 mod node;
 mod registry;
 mod sandbox;
