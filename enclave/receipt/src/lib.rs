@@ -94,6 +94,7 @@ mod payer;
 mod proof;
 mod report;
 mod signed;
+pub mod spelling;
 mod verify;
 
 pub use boc::boc;

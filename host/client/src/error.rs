@@ -188,6 +188,9 @@ pub enum ClientError {
     /// A stored receipt cannot be read.
     #[error("the stored receipt is malformed: {0}")]
     StoredMalformed(String),
+    /// A channel's history cannot be read.
+    #[error("the history is malformed: {0}")]
+    HistoryMalformed(String),
     /// The words of an exchange are too many to be kept.
     #[error("the transcript is over the limit of {MAX_TRANSCRIPT_BYTES} bytes")]
     TranscriptTooLarge,
@@ -258,6 +261,7 @@ impl ClientError {
             Self::Store { .. } => "E-STORE",
             Self::NoSuchReceipt(_) => "E-NO-RECEIPT",
             Self::StoredMalformed(_) => "E-STORED-RECEIPT",
+            Self::HistoryMalformed(_) => "E-HISTORY",
             Self::TranscriptTooLarge => "E-TRANSCRIPT-SIZE",
             Self::Api(_) => "E-REQUEST",
             Self::Answer(error) => error.code(),
@@ -311,7 +315,9 @@ impl ClientError {
             }
             Self::Store { .. } => "check the state directory's permissions and free space",
             Self::NoSuchReceipt(_) => "see what is stored with `chrysalis receipt list`",
-            Self::StoredMalformed(_) => "use the file as it was stored; it was edited or damaged",
+            Self::StoredMalformed(_) | Self::HistoryMalformed(_) => {
+                "use the file as it was stored; it was edited or damaged"
+            }
             Self::TranscriptTooLarge => "ask for fewer tokens, or keep no transcript",
             Self::Api(_) => "correct the request",
             Self::NotLoopback(_) => {
@@ -340,6 +346,7 @@ impl ClientError {
             Self::Protocol { .. }
             | Self::ReceiptMalformed(_)
             | Self::StoredMalformed(_)
+            | Self::HistoryMalformed(_)
             | Self::NoSuchReceipt(_)
             | Self::TranscriptTooLarge
             | Self::RequestTooLarge { .. }

@@ -8,7 +8,8 @@
 //!   sign of a complete answer.
 //! * [`Identity`] proves this side to workers that serve only whom they know: what a proxy brings.
 //! * [`StoredReceipt`] keeps what a receipt proves; [`ReceiptStore`] keeps them on disk;
-//!   [`ProvenChild`] shows one part of one to somebody else.
+//!   [`ProvenChild`] shows one part of one to somebody else, and [`ChannelHistory`] recomputes what a
+//!   whole channel owes.
 //! * [`Gateway`] speaks the OpenAI API on loopback, so that unmodified SDKs work.
 //!
 //! No prompt and no answer reaches a log, an error or a file of this crate, but for the
@@ -28,6 +29,7 @@ mod connection;
 mod error;
 mod evidence;
 mod gateway;
+mod history;
 mod io;
 mod keep;
 pub mod limits;
@@ -53,10 +55,14 @@ pub use clock::Clock;
 pub use error::{ClientError, ErrorClass};
 pub use evidence::Appraised;
 pub use gateway::{Exposure, Gateway};
+pub use history::{
+    ChannelHistory, Counted, HISTORY_REPORT_SCHEMA, HISTORY_SCHEMA, HistoryReport, MeterHistory,
+    Place,
+};
 pub use limits::Bounds;
 pub use own::{Identity, OwnEvidence};
 pub use proven::{PROVEN_CHILD_SCHEMA, PROVEN_REPORT_SCHEMA, ProvenChild, ProvenReport};
-pub use report::{STORED_REPORT_SCHEMA, StoredReport, Utc, receipt_in_words};
+pub use report::{Gram, STORED_REPORT_SCHEMA, StoredReport, Utc, receipt_in_words};
 pub use response::{ClientEvent, Completed, ResponseStream};
 pub use store::{ReceiptStore, read_stored_receipt};
 pub use stored::{STORED_RECEIPT_SCHEMA, StoredReceipt};

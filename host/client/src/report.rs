@@ -125,6 +125,19 @@ pub fn receipt_in_words(report: &ReceiptReport) -> String {
     text
 }
 
+/// An amount in GRAM, for people; the value is in nanogram.
+#[derive(Clone, Copy, Debug)]
+pub struct Gram(pub u128);
+
+impl fmt::Display for Gram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:09} GRAM", self.0 / NANOGRAM, self.0 % NANOGRAM)
+    }
+}
+
+/// Nanogram in a GRAM.
+const NANOGRAM: u128 = 1_000_000_000;
+
 /// A time in UTC, for people.
 #[derive(Clone, Copy, Debug)]
 pub struct Utc(pub UnixTime);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{LogError, LogHead, empty_root, leaf_hash, node_hash};
 use crate::error::ReceiptError;
 use crate::json;
+use crate::spelling;
 
 /// That a receipt stands at a position of a log, not verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,9 +238,9 @@ fn same_root(expected: Digest, got: Digest) -> Result<(), LogError> {
 #[serde(deny_unknown_fields)]
 struct InclusionJson {
     schema: String,
-    #[serde(with = "json::decimal")]
+    #[serde(with = "spelling::decimal")]
     index: u64,
-    #[serde(with = "json::decimal")]
+    #[serde(with = "spelling::decimal")]
     size: u64,
     path: Vec<Digest>,
 }
@@ -248,9 +249,9 @@ struct InclusionJson {
 #[serde(deny_unknown_fields)]
 struct ConsistencyJson {
     schema: String,
-    #[serde(with = "json::decimal")]
+    #[serde(with = "spelling::decimal")]
     first: u64,
-    #[serde(with = "json::decimal")]
+    #[serde(with = "spelling::decimal")]
     second: u64,
     path: Vec<Digest>,
 }

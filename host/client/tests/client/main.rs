@@ -10,6 +10,7 @@ mod fake;
 mod gateway;
 mod grants;
 mod keep;
+mod history;
 mod local;
 mod reattest;
 mod receipts;

@@ -1,6 +1,7 @@
 //! `chrysalis receipt`: shows, verifies and proves receipt files, without any worker. Files are
 //! untrusted; what holds is said by the checks alone.
 
+mod chain;
 mod prove;
 mod show;
 mod verify;
@@ -13,6 +14,7 @@ use chrysalis_client::{ReceiptStore, StoredReceipt};
 use clap::Subcommand;
 use serde::Serialize;
 
+use self::chain::Chain;
 use self::prove::Prove;
 use self::verify::Verify;
 use crate::commands::ask::receipts;
@@ -38,6 +40,8 @@ pub(crate) enum ReceiptCommand {
     Verify(Verify),
     /// Write a proof of one part of a receipt for somebody else, which shows no other part.
     Prove(Prove),
+    /// Recompute what a payment channel owes from its history, and say what single requests cost.
+    Chain(Chain),
 }
 
 pub(crate) fn run(command: &ReceiptCommand, context: &Context) -> Result<ExitCode, Failure> {
@@ -46,6 +50,7 @@ pub(crate) fn run(command: &ReceiptCommand, context: &Context) -> Result<ExitCod
         ReceiptCommand::Show { file } => show::run(file, context)?,
         ReceiptCommand::Verify(arguments) => verify::run(arguments, context)?,
         ReceiptCommand::Prove(arguments) => prove::run(arguments, context)?,
+        ReceiptCommand::Chain(arguments) => chain::run(arguments, context)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -117,7 +117,11 @@ fn show_report(report: &StoredReport, context: &Context) -> Result<(), Failure> 
     })
 }
 
-fn conclude(evidence: Option<Verdict>, receipt: ReceiptReport, holds: bool) -> Result<(), Failure> {
+pub(super) fn conclude(
+    evidence: Option<Verdict>,
+    receipt: ReceiptReport,
+    holds: bool,
+) -> Result<(), Failure> {
     if let Some(Err(refusal)) = evidence.map(|verdict| verdict.result) {
         return Err(refusal.into());
     }
