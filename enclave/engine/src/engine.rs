@@ -168,10 +168,10 @@ pub(crate) fn load(
 ) -> Result<(Model, TextSide), EngineError> {
     let mut gguf = Gguf::read(source, len)?;
     let tokenizer = Tokenizer::read(&gguf)?;
-    let source = gguf.string_opt("tokenizer.chat_template")?;
-    let reasons = source.is_some_and(|source| source.contains(THINK));
-    let template = source
-        .map(|source| ChatTemplate::compile(source, tokenizer.bos_text(), tokenizer.eos_text()))
+    let written = gguf.string_opt("tokenizer.chat_template")?;
+    let reasons = written.is_some_and(|template| template.contains(THINK));
+    let template = written
+        .map(|text| ChatTemplate::compile(text, tokenizer.bos_text(), tokenizer.eos_text()))
         .transpose()?;
     gguf.forget_arrays();
     let model = Model::load(&gguf, source, threads)?;

@@ -12,8 +12,8 @@
 mod attacks;
 mod batch;
 mod bounds;
-mod devices;
 mod decoding;
+mod devices;
 mod judge;
 mod own;
 mod peer;
