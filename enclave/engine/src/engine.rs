@@ -1,6 +1,6 @@
 //! The CPU engine: checks and tokenises requests on the caller's thread, computes on its own.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc as jobs;
@@ -8,15 +8,17 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use chrysalis_vault::VerifiedFiles;
 use chrysalis_wire::SecretBytes;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use crate::checkpoint::Checkpoint;
 use crate::constrain::{Matcher, Vocabulary};
 use crate::defuse;
 use crate::error::{EngineError, ModelError, TemplateError};
 use crate::gguf::Gguf;
-use crate::kernels::PAGE_TOKENS;
+use crate::kernels::{PAGE_TOKENS, Pool};
 use crate::model::Model;
 use crate::request::{ChatMessage, Control, GenerateRequest, Generation, Input, Reasoning, Role};
 use crate::sampler::Sampler;
@@ -26,6 +28,7 @@ use crate::sequence::Job;
 use crate::stop::StopMatcher;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
+use crate::weights::Weights;
 use crate::{Engine, ModelInfo};
 
 /// How an engine serves.
@@ -110,10 +113,37 @@ impl CandleEngine {
         len: u64,
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
-        let (model, mut text) = load(source, len, options.threads)?;
+        Self::start(load(source, len, options.threads)?, &options)
+    }
+
+    /// Loads the model in a bundle: its GGUF file, or else a checkpoint, whose `config.json`, shards of
+    /// safetensors and tokenizer's files are at the top of it. What is left of `files` then is for their
+    /// `finish`, which also says why an error came from reading them.
+    ///
+    /// # Errors
+    /// As [`CandleEngine::read`].
+    pub fn open<R: Read>(
+        files: &mut VerifiedFiles<'_, R>,
+        options: EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let pool = Pool::new(options.threads);
+        let mut checkpoint = Checkpoint::default();
+        while let Some(mut file) = files.next_file() {
+            let (path, len) = (file.path().to_owned(), file.size());
+            if path.ends_with(".gguf") {
+                return Self::read(&mut file, len, options);
+            }
+            checkpoint.file(&path, len, &mut file, &pool)?;
+        }
+        let (gguf, weights) = checkpoint.finish()?;
+        Self::start(assemble(gguf, pool, |_, _| Ok(weights))?, &options)
+    }
+
+    fn start(loaded: (Model, TextSide), options: &EngineOptions) -> Result<Self, EngineError> {
+        let (model, mut text) = loaded;
         let mut info = model.info().clone();
         info.context_tokens = info.context_tokens.min(options.context_tokens);
-        let limits = limits(&options, info.context_tokens);
+        let limits = limits(options, info.context_tokens);
         let room = limits.pages.saturating_mul(PAGE_TOKENS);
         info.context_tokens = info.context_tokens.min(u32::try_from(room).unwrap_or(u32::MAX));
         text.context = info.context_tokens;
@@ -166,7 +196,17 @@ pub(crate) fn load(
     len: u64,
     threads: Option<NonZeroUsize>,
 ) -> Result<(Model, TextSide), EngineError> {
-    let mut gguf = Gguf::read(source, len)?;
+    let gguf = Gguf::read(source, len)?;
+    let weights = |gguf: &Gguf, pool: &Pool| Weights::read(source, gguf.len, gguf.tensors(), pool);
+    assemble(gguf, Pool::new(threads), weights)
+}
+
+/// Both halves of the model that `gguf` describes.
+pub(crate) fn assemble(
+    mut gguf: Gguf,
+    pool: Pool,
+    weights: impl FnOnce(&Gguf, &Pool) -> Result<Weights, ModelError>,
+) -> Result<(Model, TextSide), EngineError> {
     let tokenizer = Tokenizer::read(&gguf)?;
     let written = gguf.string_opt("tokenizer.chat_template")?;
     let reasons = written.is_some_and(|template| template.contains(THINK));
@@ -174,7 +214,7 @@ pub(crate) fn load(
         .map(|text| ChatTemplate::compile(text, tokenizer.bos_text(), tokenizer.eos_text()))
         .transpose()?;
     gguf.forget_arrays();
-    let model = Model::load(&gguf, source, threads)?;
+    let model = Model::load(&gguf, pool, |pool| weights(&gguf, pool))?;
     if usize::try_from(model.info().vocab).unwrap_or(usize::MAX) < tokenizer.len() {
         let what = "it has more tokens than the embedding has rows";
         return Err(ModelError::TokenizerInvalid { what }.into());

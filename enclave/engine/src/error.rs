@@ -131,6 +131,12 @@ pub enum ModelError {
         /// What the reader said.
         kind: std::io::ErrorKind,
     },
+    /// A file that a checkpoint needs is not in the bundle.
+    #[error("{name} is not in the bundle, and no GGUF file either; pack all files of the model")]
+    FileMissing {
+        /// Its path.
+        name: String,
+    },
     /// There is not enough memory for the weights.
     #[error("no memory for {bytes} bytes of weights; choose a larger machine or a smaller model")]
     OutOfMemory {
@@ -367,6 +373,7 @@ impl ModelError {
             Self::TokenizerInvalid { .. } => "E-MODEL-TOKENIZER-INVALID",
             Self::Weights { .. } => "E-MODEL-WEIGHTS",
             Self::Read { .. } => "E-MODEL-READ",
+            Self::FileMissing { .. } => "E-MODEL-FILE",
             Self::OutOfMemory { .. } => "E-MODEL-MEMORY",
             Self::Thread => "E-ENGINE-THREAD",
         }

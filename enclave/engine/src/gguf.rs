@@ -26,7 +26,7 @@ pub(crate) struct Gguf {
 }
 
 /// The items of an array.
-enum Array {
+pub(crate) enum Array {
     Texts(Texts),
     /// Integers from 0 to 2^32-1.
     Integers(Vec<u32>),
@@ -36,14 +36,14 @@ enum Array {
 
 /// Strings in one piece of memory.
 #[derive(Default)]
-struct Texts {
+pub(crate) struct Texts {
     text: String,
     /// Where each one ends.
     ends: Vec<usize>,
 }
 
 impl Texts {
-    fn push(&mut self, text: &str) {
+    pub(crate) fn push(&mut self, text: &str) {
         self.text.push_str(text);
         self.ends.push(self.text.len());
     }
@@ -100,6 +100,17 @@ impl Gguf {
         Ok(Self { content, len: r.at, arrays })
     }
 
+    /// What a header with this content would say, of a model that is stored otherwise. Without arrays.
+    pub(crate) fn described(content: Content) -> Self {
+        Self { content, len: 0, arrays: HashMap::new() }
+    }
+
+    /// Adds an array.
+    pub(crate) fn put_array(&mut self, key: &str, items: Array) {
+        self.content.metadata.insert(key.to_owned(), Value::Array(Vec::new()));
+        self.arrays.insert(key.to_owned(), items);
+    }
+
     /// As [`Gguf::read`], of a file in memory.
     #[cfg(test)]
     pub(crate) fn parse(mut file: &[u8]) -> Result<Self, ModelError> {
@@ -116,6 +127,7 @@ impl Gguf {
             // Both were checked when the header was read.
             at: self.content.tensor_data_offset.saturating_add(info.offset),
             bytes: tensor_bytes(&info.shape, info.ggml_dtype).unwrap_or(0),
+            turned: None,
         };
         self.content.tensor_infos.iter().map(stored).collect()
     }

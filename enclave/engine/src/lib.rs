@@ -20,7 +20,8 @@
 //! # Limits of this version
 //!
 //! One CPU thread of scheduling over the threads of `kernels/pool.rs`. Llama-family models without
-//! experts, biases, or rope scaling other than `rope_freqs`; [`MAX_CONTEXT_TOKENS`] of context.
+//! experts, biases, or rope scaling other than `rope_freqs`, as a GGUF file or as a checkpoint of
+//! safetensors; [`MAX_CONTEXT_TOKENS`] of context.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -38,6 +39,7 @@
 
 mod bpe;
 mod cache;
+mod checkpoint;
 mod constrain;
 mod decoder;
 mod defuse;
@@ -50,6 +52,7 @@ mod model;
 #[cfg(any(test, feature = "testing"))]
 mod probe;
 mod request;
+mod safetensors;
 mod sampler;
 mod schedule;
 mod scheduler;
@@ -60,6 +63,7 @@ mod template;
 pub mod testing;
 mod tokenizer;
 mod utf8;
+mod vocabulary;
 mod weights;
 
 pub use constrain::{Constraint, ConstraintError, MAX_CONSTRAINT_BYTES};

@@ -5,8 +5,6 @@
 //! metadata implies; the rest is refused by name.
 
 use std::collections::HashMap;
-use std::io::BufRead;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use candle_core::quantized::GgmlDType;
@@ -25,12 +23,12 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Checks the model whose header is `gguf` and loads it from `source`, which stands behind that
-    /// header, to be computed by `threads` (as many as there are if none is given).
+    /// Checks the model that `gguf` describes, gets its `weights` and makes it, to be computed by
+    /// `pool`.
     pub(crate) fn load(
         gguf: &Gguf,
-        source: &mut impl BufRead,
-        threads: Option<NonZeroUsize>,
+        pool: Pool,
+        weights: impl FnOnce(&Pool) -> Result<Weights, ModelError>,
     ) -> Result<Self, ModelError> {
         let architecture = gguf.string("general.architecture")?.to_owned();
         if architecture != "llama" {
@@ -46,8 +44,7 @@ impl Model {
             context_tokens: shape.context.min(MAX_CONTEXT_TOKENS),
             vocab: shape.vocab,
         };
-        let pool = Pool::new(threads);
-        let weights = Weights::read(source, gguf.len, gguf.tensors(), &pool)?;
+        let weights = weights(&pool)?;
         let decoder = Decoder::load(gguf, &weights, shape.sizes(), pool)?;
         Ok(Self { decoder: Arc::new(decoder), info })
     }

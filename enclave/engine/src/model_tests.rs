@@ -14,7 +14,9 @@ fn refusal(file: &[u8]) -> ModelError {
 
 fn load(mut file: &[u8]) -> Model {
     let len = file.len() as u64;
-    Model::load(&Gguf::read(&mut file, len).unwrap(), &mut file, None).unwrap()
+    let gguf = Gguf::read(&mut file, len).unwrap();
+    let weights = |pool: &Pool| Weights::read(&mut file, gguf.len, gguf.tensors(), pool);
+    Model::load(&gguf, Pool::new(None), weights).unwrap()
 }
 
 #[test]

@@ -40,6 +40,12 @@ impl Probe {
         Ok(Self { model, text })
     }
 
+    /// A model that was loaded otherwise.
+    #[cfg(test)]
+    pub(crate) fn of((model, text): (Model, TextSide)) -> Self {
+        Self { model, text }
+    }
+
     /// The prompt's token ids, as the engine computes them.
     ///
     /// # Errors

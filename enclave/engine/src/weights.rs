@@ -27,9 +27,13 @@ pub(crate) struct Stored {
     /// Its first byte in the file, and how many there are.
     pub(crate) at: u64,
     pub(crate) bytes: u64,
+    /// The size of a head, if its rows are in halves: first those of the first dimension of each pair
+    /// that turns together, then those of the second. In memory pairs lie together.
+    pub(crate) turned: Option<usize>,
 }
 
 /// The tensors of a model: those of one dimension as numbers, the others in tiles.
+#[derive(Default)]
 pub(crate) struct Weights {
     vectors: HashMap<String, Vec<f32>>,
     /// The matrices of a tensor: one, or with three dimensions as many as the slowest says.
@@ -121,6 +125,12 @@ impl Weights {
             return Err(ModelError::Weights { detail: format!("{name} has another size") });
         }
         Ok(stack.iter().map(|(_, matrix)| matrix.clone()).collect())
+    }
+
+    /// Adds those of another file of the model, which have other names.
+    pub(crate) fn extend(&mut self, more: Self) {
+        self.vectors.extend(more.vectors);
+        self.stacks.extend(more.stacks);
     }
 
     /// The numbers of a tensor of one dimension.
@@ -253,6 +263,9 @@ impl<S: BufRead> Source<'_, S> {
         if Kind::of(stored.dtype).is_none() {
             return self.widened(stored, layout, tiles, pool);
         }
+        if let Some(head) = stored.turned {
+            return self.turned(stored, layout, tiles, pool, head);
+        }
         let (mut left, panel) = (layout.native(), layout.panel());
         let mut rest = tiles;
         while left > 0 {
@@ -274,6 +287,41 @@ impl<S: BufRead> Source<'_, S> {
                 len
             };
             left = left.saturating_sub(read);
+        }
+        Ok(())
+    }
+
+    /// As [`Source::matrix`], for rows in halves of heads of `head` rows.
+    fn turned(
+        &mut self,
+        stored: &Stored,
+        layout: Layout,
+        tiles: &mut [u8],
+        pool: &Pool,
+        head: usize,
+    ) -> Result<(), ModelError> {
+        let row = layout.panel().checked_div(16).unwrap_or(0);
+        // Heads whose rows are whole tiles, or all of them.
+        let whole = head.checked_rem(16) == Some(0);
+        let part = if whole { head.saturating_mul(row) } else { layout.native() };
+        let count = layout.native().checked_div(part).unwrap_or(0);
+        if part.checked_mul(count) != Some(layout.native()) {
+            return Err(size(stored));
+        }
+        let mut rest = tiles;
+        let mut together = Zeroizing::new(Vec::with_capacity(part));
+        for _ in 0..count {
+            self.gather(stored, part)?;
+            together.clear();
+            for head in self.carry.chunks(head.saturating_mul(row).max(1)) {
+                let (first, second) =
+                    head.split_at_checked(head.len().div_ceil(2)).ok_or_else(|| size(stored))?;
+                for (a, b) in first.chunks_exact(row).zip(second.chunks_exact(row)) {
+                    together.extend_from_slice(a);
+                    together.extend_from_slice(b);
+                }
+            }
+            rest = put(layout, pool, &together, rest).ok_or_else(|| size(stored))?;
         }
         Ok(())
     }

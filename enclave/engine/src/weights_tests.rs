@@ -45,6 +45,7 @@ impl File {
                 dims: dims.to_vec(),
                 at: out.bytes.len() as u64,
                 bytes: data.len() as u64,
+                turned: None,
             });
             out.bytes.extend_from_slice(&data);
             out.bytes.extend([9; 5]);
@@ -151,4 +152,24 @@ fn names_what_is_not_there_and_what_has_another_size() {
     }
     assert!(matches!(weights.matrix("1", 4, 6), Err(ModelError::TensorMissing { .. })));
     assert!(matches!(weights.vector("0"), Err(ModelError::TensorMissing { .. })));
+}
+
+#[test]
+fn rows_in_halves_of_heads_come_together() {
+    for head in [2, 16, 32, 6] {
+        let mut file = File::new(&[(GgmlDType::F16, &[2 * head, 3])]);
+        let exact = &file.exact[0];
+        file.tensors[0].turned = Some(head);
+        for part in [1, 64, 1 << 16] {
+            let got = rows(&file.read(part).unwrap().stacks["0"], 2 * head, 3);
+            for row in 0..2 * head {
+                let (start, i) = (row / head * head, row % head);
+                let from = start + i % 2 * (head / 2) + i / 2;
+                assert_eq!(got[3 * row..][..3], exact[3 * from..][..3], "{head} {part} {row}");
+            }
+        }
+    }
+    let mut file = File::new(&[(GgmlDType::F16, &[40, 3])]);
+    file.tensors[0].turned = Some(32);
+    assert!(matches!(file.read(64), Err(ModelError::Malformed { .. })), "a head and a bit");
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use chrysalis_channel::ReplayCache;
-use chrysalis_engine::{CandleEngine, Engine, EngineOptions};
+use chrysalis_engine::{CandleEngine, Engine, EngineError, EngineOptions, ModelError};
 use chrysalis_evidence::{AllowSim, boot_events};
 use chrysalis_tee::{Devices, Platform};
 use chrysalis_vault::{Bundle, ModelKey};
@@ -255,16 +255,16 @@ fn load_model(
         context_tokens: worker.manifest.limits.context_tokens,
         ..EngineOptions::new(entropy)
     };
-    let engine = loop {
-        let mut file = files.next_file().ok_or(WorkerError::NoModelFile)?;
-        if Path::new(file.path()).extension().is_some_and(|e| e == "gguf") {
-            let size = file.size();
-            break CandleEngine::read(&mut file, size, options);
-        }
-    };
+    let engine = CandleEngine::open(&mut files, options);
     // First why the bundle was refused: to the engine that is a file which could not be read.
     files.finish()?;
-    Ok(Arc::new(engine?))
+    match engine {
+        Ok(engine) => Ok(Arc::new(engine)),
+        Err(EngineError::Model(ModelError::FileMissing { name })) => {
+            Err(WorkerError::NoModelFile { name })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The seed of a request that brings none. Without randomness there would be no keys either.

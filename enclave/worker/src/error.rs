@@ -49,8 +49,11 @@ pub enum WorkerError {
     #[error(transparent)]
     Model(#[from] VaultError),
     /// The bundle verified, but holds no model.
-    #[error("the bundle holds no .gguf file")]
-    NoModelFile,
+    #[error("the bundle holds no .gguf file, and {name} of a checkpoint is missing")]
+    NoModelFile {
+        /// The first file that is missing.
+        name: String,
+    },
     /// The engine refuses the model.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -114,7 +117,7 @@ impl WorkerError {
             Self::NotMeasured { .. } => "E-NOT-MEASURED".into(),
             Self::Network => "E-NETWORK".into(),
             Self::Model(error) => error.code().into(),
-            Self::NoModelFile => "E-NO-MODEL".into(),
+            Self::NoModelFile { .. } => "E-NO-MODEL".into(),
             Self::Engine(error) => error.code().into(),
             Self::Keys(_) => "E-KEYS".into(),
             Self::Listen(_) => "E-LISTEN".into(),
