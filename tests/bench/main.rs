@@ -10,6 +10,7 @@ mod engine;
 mod handshake;
 mod image;
 mod large;
+mod load;
 mod machine;
 mod memory;
 mod plot;
@@ -65,6 +66,15 @@ enum Command {
         /// The GGUF file.
         model: PathBuf,
     },
+    /// One load of a bundle; says what it took as a line of JSON.
+    #[command(name = "__load", hide = true)]
+    Load {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Whether it is sealed.
+        #[arg(action = clap::ArgAction::Set)]
+        sealed: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -85,6 +95,8 @@ enum Section {
     Callers,
     /// Verifying and unsealing against a plain read and this CPU's rates.
     Vault,
+    /// A bundle into an engine: its rate, and the memory of the process against the file.
+    Load,
     /// Appraising a quote and a GPU against the signatures in their evidence.
     Evidence,
     /// Receipts and settlements against the signatures in them.
@@ -101,6 +113,10 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     if let Some(Command::Engine { threads, model }) = &cli.command {
         return engine::serve(*threads, model);
+    match cli.command {
+        Some(Command::Engine { threads }) => return engine::serve(threads),
+        Some(Command::Load { bundle, sealed }) => return load::serve(&bundle, sealed),
+        None => {}
     }
     let rounds = usize::try_from(cli.rounds)?;
     let wanted = |section| cli.only.is_empty() || cli.only.contains(&section);
@@ -117,6 +133,9 @@ fn main() -> Result<()> {
     }
     if wanted(Section::Vault) {
         comparisons.extend(vault::measure(rounds)?);
+    }
+    if wanted(Section::Load) {
+        comparisons.extend(load::measure(rounds)?);
     }
     if wanted(Section::Evidence) {
         comparisons.push(quotes::measure(rounds)?);
