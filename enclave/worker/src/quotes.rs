@@ -5,6 +5,9 @@
 //! made for whoever came first; those who come meanwhile wait, and share the next
 //! ([`chrysalis_evidence::Batch`]). Nobody waits longer than for two quotes, and nobody delays
 //! another by arriving.
+//!
+//! Devices answer one challenge each time, so where there are some a quote is shared by four, and whoever
+//! comes fifth waits for one more.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
