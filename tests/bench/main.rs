@@ -111,11 +111,9 @@ enum Section {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    if let Some(Command::Engine { threads, model }) = &cli.command {
-        return engine::serve(*threads, model);
-    match cli.command {
-        Some(Command::Engine { threads }) => return engine::serve(threads),
-        Some(Command::Load { bundle, sealed }) => return load::serve(&bundle, sealed),
+    match &cli.command {
+        Some(Command::Engine { threads, model }) => return engine::serve(*threads, model),
+        Some(Command::Load { bundle, sealed }) => return load::serve(bundle, *sealed),
         None => {}
     }
     let rounds = usize::try_from(cli.rounds)?;
