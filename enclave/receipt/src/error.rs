@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::cell::CellError;
 use crate::channel::ChannelId;
 use crate::json::MAX_RECEIPT_JSON_BYTES;
+use crate::log::LogError;
 use crate::proof::Child;
 
 /// Why a receipt, a proof or a key was refused.
@@ -16,6 +17,9 @@ pub enum ReceiptError {
     /// A field does not fit the cell layout.
     #[error(transparent)]
     Cell(#[from] CellError),
+    /// A log of receipts, or a proof about one.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The source of randomness failed or gave zeros.
     #[error("no randomness for a meter key; check the system's random source")]
     NoRandomness,
@@ -148,6 +152,7 @@ impl ReceiptError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Cell(error) => error.code(),
+            Self::Log(error) => error.code(),
             Self::NoRandomness => "E-RECEIPT-RANDOMNESS",
             Self::WeakKey => "E-RECEIPT-WEAK-KEY",
             Self::KeyEncoding => "E-RECEIPT-KEY-ENCODING",

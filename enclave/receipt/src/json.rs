@@ -92,11 +92,14 @@ pub(crate) fn read_proof(json: &[u8]) -> Result<ChildProof, ReceiptError> {
     Ok(ChildProof { public, opened, blind })
 }
 
-fn write(document: &impl Serialize) -> Result<String, ReceiptError> {
+pub(crate) fn write(document: &impl Serialize) -> Result<String, ReceiptError> {
     serde_json::to_string_pretty(document).map_err(malformed)
 }
 
-fn read<'a, T: Deserialize<'a>>(json: &'a [u8], expected: &'static str) -> Result<T, ReceiptError> {
+pub(crate) fn read<'a, T: Deserialize<'a>>(
+    json: &'a [u8],
+    expected: &'static str,
+) -> Result<T, ReceiptError> {
     /// The schema is read first and alone, so that a newer document is refused by its version and
     /// not by the first field this build does not know.
     #[derive(Deserialize)]
@@ -119,12 +122,14 @@ fn read<'a, T: Deserialize<'a>>(json: &'a [u8], expected: &'static str) -> Resul
     Ok(document)
 }
 
-/// Whether a list stands anywhere but in `children`, whose elements are strings. The depth is
-/// bounded by the parser and by the document that was read before.
+/// Whether a list stands anywhere but in `children` or `path`, whose elements are strings. The depth
+/// is bounded by the parser and by the document that was read before.
 fn has_list(value: &Value) -> bool {
     match value {
         Value::Array(_) => true,
-        Value::Object(fields) => fields.iter().any(|(k, v)| k != "children" && has_list(v)),
+        Value::Object(fields) => {
+            fields.iter().any(|(k, v)| !["children", "path"].contains(&k.as_str()) && has_list(v))
+        }
         _ => false,
     }
 }
@@ -375,18 +380,18 @@ mod hex_bytes {
 }
 
 /// A decimal string in its only spelling: digits, no sign, no leading zero.
-mod decimal {
+pub(crate) mod decimal {
     use core::fmt::Display;
     use core::str::FromStr;
 
     use serde::de::{Deserialize, Deserializer, Error};
     use serde::ser::Serializer;
 
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<T: Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(value)
     }
 
-    pub(super) fn deserialize<'de, T: FromStr + Display, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, T: FromStr + Display, D: Deserializer<'de>>(
         d: D,
     ) -> Result<T, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;

@@ -53,6 +53,11 @@
 //!
 //! The payer signs the hash of a cap, the meter key in it the hash of a settlement, and the channel
 //! contract pays `cum_amount` less what it paid before. `state_hash` is the hash of the state.
+//!
+//! `log_root` is the root of a Merkle tree (RFC 9162 section 2.1, SHA-256) with `count` leaves, the
+//! hashes of the root cells of the channel's receipts under this meter key, in the order in which they
+//! were counted. An [`InclusionProof`] shows that one of them is in the sum, a [`ConsistencyProof`]
+//! that a later sum took none of them back.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -76,6 +81,7 @@ mod error;
 mod fields;
 mod json;
 mod key;
+mod log;
 mod payer;
 mod proof;
 mod report;
@@ -93,6 +99,10 @@ pub use error::ReceiptError;
 pub use fields::{Att, Finish, Io, Model, RequestReceipt, TOKENS_PER_PRICE, Usage};
 pub use json::{MAX_RECEIPT_JSON_BYTES, PROOF_SCHEMA, PUBLIC_SCHEMA, RECEIPT_SCHEMA};
 pub use key::{MeterKey, MeterPublicKey, MeterRole};
+pub use log::{
+    CONSISTENCY_SCHEMA, ConsistencyProof, Frontier, INCLUSION_SCHEMA, InclusionProof, LogError,
+    LogHead, MAX_PATH_HASHES, head_of, prove_consistency, prove_inclusion,
+};
 pub use payer::{PayerKey, PayerPublicKey};
 pub use proof::{Child, ChildProof, OpenedChild, PublicReceipt, open_child, verify_child};
 pub use report::{Check, Outcome, ReceiptReport};

@@ -12,6 +12,7 @@
 
 mod documents;
 mod layout;
+mod log;
 mod proofs;
 mod settling;
 mod signing;
