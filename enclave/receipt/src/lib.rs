@@ -58,6 +58,13 @@
 //! hashes of the root cells of the channel's receipts under this meter key, in the order in which they
 //! were counted. An [`InclusionProof`] shows that one of them is in the sum, a [`ConsistencyProof`]
 //! that a later sum took none of them back.
+//!
+//! Before a request is served its payer signs for it, and a [`MeterBook`] sets aside what it may cost:
+//!
+//! ```text
+//! spend       PAY1 | global_id:32 | channel:256 | meter_key:256 | sha256(sealed request):256
+//! question    ASK1 | global_id:32 | channel:256 | meter_key:256 | acknowledged settlement:256
+//! ```
 
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -82,6 +89,7 @@ mod fields;
 mod json;
 mod key;
 mod log;
+mod meter;
 mod payer;
 mod proof;
 mod report;
@@ -102,6 +110,17 @@ pub use key::{MeterKey, MeterPublicKey, MeterRole};
 pub use log::{
     CONSISTENCY_SCHEMA, ConsistencyProof, Frontier, INCLUSION_SCHEMA, InclusionProof, LogError,
     LogHead, MAX_PATH_HASHES, head_of, prove_consistency, prove_inclusion,
+};
+pub use meter::book::{Charge, MAX_CHANNELS, MeterBook, Reservation, Shortfall};
+pub use meter::claim::{CLAIM_BYTES, Claim, VerifiedClaim};
+pub use meter::offer::{
+    OFFER_BYTES, Offer, Payee, STATE_REQUEST_BYTES, StateRequest, VerifiedOffer,
+};
+pub use meter::price::{bound, worst_case};
+pub use meter::required::{PaymentRequired, ShortfallText};
+pub use meter::terms::{
+    ChannelCode, ChannelTerms, DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE, MAX_CLOSE_DELAY,
+    MAX_MIN_SETTLE, MIN_CLOSE_DELAY, MIN_MIN_SETTLE, TermsParts,
 };
 pub use payer::{PayerKey, PayerPublicKey};
 pub use proof::{Child, ChildProof, OpenedChild, PublicReceipt, open_child, verify_child};

@@ -13,6 +13,7 @@
 mod documents;
 mod layout;
 mod log;
+mod metering;
 mod proofs;
 mod settling;
 mod signing;
