@@ -47,6 +47,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-loader", &["wire", "shape"]),
     // Linked by whoever settles, a proxy in its enclave among them, so no virtual machine in it.
     ("chrysalis-ton", &["wire", "receipt"]),
+    // Payer and payee both keep one; it verifies what it is told and holds no key.
+    ("chrysalis-ledger", &["wire", "receipt"]),
     ("chrysalis-devchain", &["wire"]),
     ("chrysalis-client", &["wire", "api", "channel", "evidence", "policy", "receipt", "vault"]),
     (

@@ -15,6 +15,7 @@ mod closing;
 mod conservation;
 mod deploying;
 mod fees;
+mod metering;
 mod node;
 mod registry;
 mod sandbox;
