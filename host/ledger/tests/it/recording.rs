@@ -25,7 +25,7 @@ impl Kept {
         self.ledger.record(entry, NOW)
     }
 
-    fn new(&self, entry: &Entry<'_>) -> bool {
+    fn is_new(&self, entry: &Entry<'_>) -> bool {
         matches!(self.record(entry).unwrap(), Recorded::New { .. })
     }
 
@@ -48,7 +48,7 @@ fn what_is_recorded_twice_counts_once() {
     open_channel(&k.ledger);
     let claim = claim(70, 2);
     for entry in [Entry::Cap(&cap(100)), request(1, 40), Entry::Claim(&claim), paid(70, 5)] {
-        assert!(k.new(&entry), "{entry:?}");
+        assert!(k.is_new(&entry), "{entry:?}");
         let before = k.channel();
         assert_eq!(k.record(&entry), Ok(Recorded::Known), "{entry:?}");
         assert_eq!(k.channel(), before);
@@ -62,11 +62,11 @@ fn what_is_recorded_twice_counts_once() {
 fn a_lower_cap_or_claim_replaces_no_higher_one() {
     let k = kept(Side::Payee);
     open_channel(&k.ledger);
-    assert!(k.new(&Entry::Claim(&claim(500, 5))));
+    assert!(k.is_new(&Entry::Claim(&claim(500, 5))));
     for lower in [claim(499, 9), claim(1, 1)] {
-        assert!(!k.new(&Entry::Claim(&lower)));
+        assert!(!k.is_new(&Entry::Claim(&lower)));
     }
-    assert!(!k.new(&Entry::Cap(&cap(400))));
+    assert!(!k.is_new(&Entry::Cap(&cap(400))));
     let c = k.channel();
     assert_eq!((c.earned, c.covered, c.requests), (500, 500, 5));
     assert_eq!(c.claim, Some(claim(500, 5)));
@@ -75,9 +75,9 @@ fn a_lower_cap_or_claim_replaces_no_higher_one() {
 #[test]
 fn a_new_meter_counts_its_requests_from_zero_and_its_amounts_from_the_base() {
     let k = kept(Side::Payee);
-    assert!(k.new(&Entry::Claim(&claim(500, 5))));
-    assert!(k.new(&Entry::Claim(&claim_of(&meter(0x12), 530, 2))));
-    assert!(k.new(&Entry::Claim(&claim_of(&meter(0x12), 560, 3))));
+    assert!(k.is_new(&Entry::Claim(&claim(500, 5))));
+    assert!(k.is_new(&Entry::Claim(&claim_of(&meter(0x12), 530, 2))));
+    assert!(k.is_new(&Entry::Claim(&claim_of(&meter(0x12), 560, 3))));
     assert_eq!((k.channel().earned, k.channel().requests), (560, 8));
     let amounts: u128 = k
         .ledger
@@ -120,14 +120,14 @@ fn refuses_an_entry_for_a_channel_it_does_not_know() {
         assert_eq!(k.record(&entry), refused);
     }
     open_channel(&k.ledger);
-    assert!(k.new(&request(1, 40)), "the refused request left no trace");
+    assert!(k.is_new(&request(1, 40)), "the refused request left no trace");
 }
 
 #[test]
 fn refuses_sums_that_do_not_fit_and_keeps_those_before() {
     let k = kept(Side::Payer);
     open_channel(&k.ledger);
-    assert!(k.new(&request(1, u128::MAX)));
+    assert!(k.is_new(&request(1, u128::MAX)));
     assert_eq!(k.record(&request(2, 1)), Err(LedgerError::Overflow { channel: channel() }));
     assert_eq!((k.channel().receipted, k.channel().requests), (u128::MAX, 1));
 }
@@ -138,10 +138,10 @@ fn a_channel_closes_once_and_never_opens_again() {
     open_channel(&k.ledger);
     let refund_from = UnixTime(NOW.0 + 86_400);
     let closing = Entry::Closing { channel: channel(), refund_from };
-    assert!(k.new(&closing) && !k.new(&closing));
+    assert!(k.is_new(&closing) && !k.is_new(&closing));
     assert_eq!(k.channel().phase, Phase::Closing { refund_from });
     let closed = Entry::Closed { channel: channel() };
-    assert!(k.new(&closed) && !k.new(&closed) && !k.new(&closing));
+    assert!(k.is_new(&closed) && !k.is_new(&closed) && !k.is_new(&closing));
     assert_eq!(k.channel().phase, Phase::Closed);
 }
 
@@ -150,7 +150,7 @@ fn the_export_is_one_line_of_json_per_event_with_amounts_as_strings() {
     let k = kept(Side::Payer);
     open_channel(&k.ledger);
     for id in 0..3 {
-        assert!(k.new(&request(id, 1 << 70)));
+        assert!(k.is_new(&request(id, 1 << 70)));
     }
     let mut out = Vec::new();
     assert_eq!(k.ledger.view().export(&mut out), Ok(4));
@@ -168,7 +168,7 @@ fn a_reader_follows_while_the_writer_writes() {
     let k = kept(Side::Payee);
     let reader = LedgerView::open(&k.dir.path().join("l"), Side::Payee).unwrap();
     assert!(reader.channels().unwrap().is_empty());
-    assert!(k.new(&Entry::Claim(&claim(500, 5))));
+    assert!(k.is_new(&Entry::Claim(&claim(500, 5))));
     assert_eq!(reader.channels().unwrap()[0].earned, 500);
     assert_eq!(reader.events(0, 10).unwrap().len(), 2);
     assert_eq!(reader.events(1, 10).unwrap().len(), 1);
