@@ -25,8 +25,9 @@ use crate::appraise::self_appraise;
 use crate::args::Args;
 use crate::error::WorkerError;
 use crate::grant::GrantDesk;
-use crate::limits::{Bounds, COUNTER_INTERVAL, KEY_MAINTENANCE, REPLAY_CAPACITY};
+use crate::limits::{Bounds, CLAIM_INTERVAL, COUNTER_INTERVAL, KEY_MAINTENANCE, REPLAY_CAPACITY};
 use crate::measure::measure;
+use crate::payment::Payments;
 use crate::quotes::QuoteDesk;
 use crate::receipts::Receipts;
 use crate::server::serve;
@@ -74,6 +75,7 @@ async fn boot_and_serve(
     let server = tokio::spawn(serve(Arc::clone(&worker), listener, stop.clone()));
     let upkeep = tokio::spawn(maintain(Arc::clone(&worker)));
     let reporting = tokio::spawn(report(Arc::clone(&worker)));
+    let claiming = tokio::spawn(claim(Arc::clone(&worker)));
     tokio::select! {
         finished = finish_boot(&worker, &args, &setting) => finished?,
         _ = stop.wait_for(|stopped| *stopped) => {}
@@ -81,6 +83,9 @@ async fn boot_and_serve(
     server.await.map_err(|_| WorkerError::Stopped("listener"))?;
     upkeep.abort();
     reporting.abort();
+    claiming.abort();
+    // What was earned since the last time; the answers in progress are over.
+    report_claims(&worker);
     Ok(())
 }
 
@@ -113,6 +118,28 @@ async fn report(worker: Arc<Worker>) {
     }
 }
 
+/// Tells the owner what was earned, on a thread that may block. Not after each request: the host would
+/// read the length of every prompt from the sums.
+async fn claim(worker: Arc<Worker>) {
+    if worker.payments.is_none() {
+        return;
+    }
+    let mut interval = tokio::time::interval(CLAIM_INTERVAL);
+    loop {
+        interval.tick().await;
+        let worker = Arc::clone(&worker);
+        drop(spawn_blocking(move || report_claims(&worker)).await);
+    }
+}
+
+fn report_claims(worker: &Worker) {
+    let Some(payments) = &worker.payments else { return };
+    for claim in payments.grown(&worker.session.meter, (worker.clock)().seconds()) {
+        let claim = hex::encode(claim.encode());
+        worker.stages.console().event(&ConsoleEvent::Earned { claim });
+    }
+}
+
 /// Stages `manifest` and `keys`: everything up to a worker that can attest.
 fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
     let stages = &setting.stages;
@@ -131,6 +158,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
 
     stages.set(BootStage::Keys, StageState::Started);
     let session = Session::generate(manifest.network, (setting.clock)().seconds())?;
+    let payments = Payments::new(&manifest, &session.meter)?;
     stages.set(BootStage::Keys, StageState::Done);
 
     let bounds = Bounds::default();
@@ -151,6 +179,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         quotes: QuoteDesk::default(),
         // No manifest can ask for one yet: there is no proxy image to pin.
         peers: None,
+        payments,
         receipts: Receipts::default(),
         counters: Counters::default(),
         grant: GrantDesk::default(),

@@ -68,6 +68,9 @@ pub enum WorkerError {
         /// What that rule expected and found.
         message: String,
     },
+    /// The manifest asks to be paid in a way this build does not know.
+    #[error("the manifest's [payment] cannot be served: {0}")]
+    Payment(#[source] chrysalis_receipt::ReceiptError),
     /// A part of the worker stopped.
     #[error("the {0} stopped")]
     Stopped(&'static str),
@@ -92,6 +95,7 @@ impl WorkerError {
             Self::Keys(_) => "E-KEYS".into(),
             Self::Listen(_) => "E-LISTEN".into(),
             Self::SelfAppraisal { code, .. } => code.clone(),
+            Self::Payment(error) => error.code().into(),
             Self::Stopped(_) => "E-STOPPED".into(),
         }
     }

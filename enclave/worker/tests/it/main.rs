@@ -14,6 +14,7 @@ mod batch;
 mod bounds;
 mod judge;
 mod own;
+mod payment;
 mod peer;
 mod rig;
 mod routes;

@@ -21,6 +21,7 @@ use chrysalis_wire::{
 };
 use chrysalis_worker::console::Console;
 use chrysalis_worker::limits::{Bounds, REPLAY_CAPACITY};
+use chrysalis_worker::payment::Payments;
 use chrysalis_worker::peer::PeerGate;
 use chrysalis_worker::receipts::Receipts;
 use chrysalis_worker::server::serve;
@@ -125,12 +126,18 @@ impl Rig {
         bounds: Bounds,
         engine: Option<Arc<dyn Engine>>,
     ) -> Self {
-        Self::build(platform, bounds, engine, None).await
+        Self::build(platform, bounds, engine, None, "").await
+    }
+
+    /// A worker that says `pieces` and is paid as `payment`, a section of its manifest, says.
+    pub(crate) async fn paid(pieces: &[&str], payment: &str) -> Self {
+        let engine = Some(engine(&TinyModel::scripted(pieces)));
+        Self::build(Arc::new(NoPlatform), Bounds::default(), engine, None, payment).await
     }
 
     /// A worker on `platform` that serves whom `gate` lets in, and is not ready.
     pub(crate) async fn guarded(platform: Arc<dyn Platform>, gate: PeerGate) -> Self {
-        Self::build(platform, Bounds::default(), None, Some(gate)).await
+        Self::build(platform, Bounds::default(), None, Some(gate), "").await
     }
 
     async fn build(
@@ -138,18 +145,21 @@ impl Rig {
         bounds: Bounds,
         engine: Option<Arc<dyn Engine>>,
         peers: Option<PeerGate>,
+        payment: &str,
     ) -> Self {
         let manifest = format!(
             "version = 1\nnetwork = 5458253\nregistry = \"{z}\"\n\n[model]\nname = \"{MODEL}\"\n\
              root = \"{z}\"\nsealed = false\n\n[limits]\nrequest_bytes = {REQUEST_BYTES}\n\
              context_tokens = 4096\ncompletion_tokens = 4000\nconcurrent_requests = 1\n\n\
-             [prices]\nprompt = 1\ncached = 1\ncompletion = 8\nreasoning = 8\n",
+             [prices]\nprompt = 20000000\ncached = 5000000\ncompletion = 80000000\n\
+             reasoning = 80000000\n\n{payment}",
             z = "0".repeat(64)
         );
         let manifest_bytes = manifest.into_bytes();
         let manifest = WorkerManifest::parse(&manifest_bytes).unwrap();
         let session = Session::generate(manifest.network, BOOTED).unwrap();
         session.remember_evidence(EVIDENCE);
+        let payments = Payments::new(&manifest, &session.meter).unwrap();
         let policy_digest = Digest(Sha256::digest(&manifest_bytes).into());
         let events = boot_events(&policy_digest, &manifest.model.root).to_vec();
         for event in &events {
@@ -183,6 +193,7 @@ impl Rig {
             bounds,
             quotes: Default::default(),
             peers,
+            payments,
             receipts: Receipts::default(),
             counters: Counters::default(),
             grant: Default::default(),

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use chrysalis_receipt::ChannelCode;
 use chrysalis_wire::limits::MAX_SEALED_REQUEST_BYTES;
-use chrysalis_wire::manifest::{LimitsSection, MANIFEST_VERSION, ModelSection, PricesSection};
+use chrysalis_wire::manifest::{
+    LimitsSection, MANIFEST_VERSION, ModelSection, PaymentSection, PricesSection,
+};
 use chrysalis_wire::{Digest, NetworkId, WorkerManifest};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -59,9 +62,19 @@ pub(crate) struct Init {
     /// Price of 10^6 completion tokens, in nanogram.
     #[arg(long, default_value_t = 80_000_000)]
     price_completion: u64,
+    /// Account to be paid, `0:` and 64 hexadecimal digits. Without it the worker serves for nothing.
+    #[arg(long, value_name = "ACCOUNT", value_parser = account)]
+    payee: Option<Digest>,
     /// Replace the file if it is there.
     #[arg(long)]
     force: bool,
+}
+
+/// An account of workchain 0 in its raw form; nobody is paid in another.
+pub(crate) fn account(text: &str) -> Result<Digest, String> {
+    text.strip_prefix("0:")
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| "expected 0: and 64 lower-case hexadecimal digits".to_owned())
 }
 
 /// A network by name or number.
@@ -113,6 +126,9 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
             completion: arguments.price_completion,
             reasoning: arguments.price_completion,
         },
+        payment: arguments
+            .payee
+            .map(|payee| PaymentSection { payee, channel_code: ChannelCode::METERED_V1.hash() }),
     };
     let text = write(&manifest)?;
     // The worker's own parser has the last word, now and not at its boot.
@@ -127,6 +143,9 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
         out.field("model", &manifest.model.name)?;
         out.field("model root", manifest.model.root)?;
         out.field("sealed", if manifest.model.sealed { "yes" } else { "no" })?;
+        if let Some(payment) = &manifest.payment {
+            out.field("payee", format_args!("0:{}", payment.payee))?;
+        }
         out.line("Next: `chrysalis measure worker` predicts what a worker with it will measure.")
     })
 }

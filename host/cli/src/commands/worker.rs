@@ -343,6 +343,8 @@ fn event_text(event: &ConsoleEvent) -> Option<String> {
         ConsoleEvent::Served { requests, refused } => {
             format!("{requests} requests answered, {refused} refused (rounded down to 8)")
         }
+        // Kept in the ledger and in no log.
+        ConsoleEvent::Earned { .. } => return None,
         ConsoleEvent::Stopping {} => "worker stops".to_owned(),
     })
 }
