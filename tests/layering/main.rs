@@ -51,7 +51,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Payer and payee both keep one; it verifies what it is told and holds no key.
     ("chrysalis-ledger", &["wire", "receipt"]),
     ("chrysalis-devchain", &["wire"]),
-    ("chrysalis-client", &["wire", "api", "channel", "evidence", "policy", "receipt", "vault"]),
+    (
+        "chrysalis-client",
+        &["wire", "api", "channel", "evidence", "policy", "receipt", "vault", "ledger"],
+    ),
     (
         "chrysalis-cli",
         &[

@@ -7,6 +7,7 @@
 //! * [`AttestedWorker::request`] seals, streams and verifies; [`ClientEvent::Done`] is the only
 //!   sign of a complete answer.
 //! * [`StoredReceipt`] keeps what a receipt proves; [`ReceiptStore`] keeps them on disk.
+//! * [`Payer`] pays for requests through a channel, up to a budget.
 //! * [`Gateway`] speaks the OpenAI API on loopback, so that unmodified SDKs work.
 //!
 //! No prompt and no answer reaches a log, an error or a file of this crate, but for the
@@ -29,6 +30,7 @@ mod gateway;
 mod io;
 pub mod limits;
 mod observed;
+mod payer;
 mod plain;
 mod random;
 mod report;
@@ -49,9 +51,10 @@ pub use error::{ClientError, ErrorClass};
 pub use evidence::Appraised;
 pub use gateway::{Exposure, Gateway};
 pub use limits::Bounds;
+pub use payer::{Budget, Payer, PayerStanding};
 pub use report::{STORED_REPORT_SCHEMA, StoredReport, Utc, receipt_in_words};
 pub use response::{ClientEvent, Completed, ResponseStream};
 pub use store::{ReceiptStore, read_stored_receipt};
 pub use stored::{STORED_RECEIPT_SCHEMA, StoredReceipt};
 pub use transcript::{Keep, Spoken, TRANSCRIPT_SCHEMA, Transcript, payloads_of};
-pub use worker::{AttestedWorker, Worker};
+pub use worker::{AttestedWorker, Worker, hand_in_claims};
