@@ -77,6 +77,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tcb",
             "collateral",
             "policy",
+            "ledger",
         ],
     ),
     ("chrysalis-tests", &["*"]),
