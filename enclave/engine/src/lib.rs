@@ -19,9 +19,10 @@
 //!
 //! # Limits of this version
 //!
-//! One CPU thread of scheduling over the threads of `kernels/pool.rs`. Llama-family models without
-//! experts, biases, or rope scaling other than `rope_freqs`; [`MAX_CONTEXT_TOKENS`] of context. Weights
-//! are copied as they are repacked: while a model loads, it is in memory twice.
+//! One CPU thread of scheduling over the threads of `kernels/pool.rs`. The families of `family/`, without
+//! biases or rope scaling other than `linear` and `rope_freqs`; [`MAX_CONTEXT_TOKENS`] of context. Layers
+//! with a window keep the keys and values before it. Weights are copied as they are repacked: while a
+//! model loads, it is in memory twice.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -42,6 +43,8 @@ mod decoder;
 mod defuse;
 mod engine;
 mod error;
+mod experts;
+mod family;
 mod gguf;
 mod kernels;
 mod model;

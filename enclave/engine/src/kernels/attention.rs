@@ -2,11 +2,13 @@
 //! head are computed together, up to eight rows at a time, so that keys and values are read once for
 //! all of them; nothing is copied or expanded. Rows of different sequences never share a panel.
 
+use core::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use zeroize::{DefaultIsZeroes, Zeroizing};
 
 use super::half;
+use super::heads::Heads;
 use super::input::PANEL_ROWS;
 use super::isa::{Isa, Kernel};
 use super::math;
@@ -117,14 +119,14 @@ impl Attention {
         self.head_dim.div_ceil(16)
     }
 
-    /// Attends from `queries` (one row a token, the heads side by side, before rotation), rotated by
-    /// `rotation`, over `pages`: those of a span and a key head, in order, the new tokens' among them.
-    /// The result has the heads side by side.
+    /// Attends from `queries`, turned and scaled, over `pages`: those of a span and a key head, in
+    /// order, the new tokens' among them. With a `window` a token sees that many tokens, itself the
+    /// last. The result has the heads side by side.
     pub(crate) fn run<'p>(
         &mut self,
         pool: &Pool,
-        queries: &Tiled,
-        rotation: &Rotation,
+        queries: &Heads,
+        window: Option<usize>,
         pages: impl Fn(usize, usize) -> Vec<Page<'p>> + Sync,
         to: &mut Tiled,
     ) {
@@ -137,7 +139,7 @@ impl Attention {
                 .unwrap_or_else(|| self.scratch[0].lock().unwrap_or_else(PoisonError::into_inner));
             for (place, out) in self.places[first..].iter().zip(out.chunks_exact_mut(lanes)) {
                 let pages = &pages(place.index, place.head);
-                let panel = Panel { all: self, queries, rotation, pages, place: *place };
+                let panel = Panel { all: self, queries, window, pages, place: *place };
                 pool.path().run(Run { panel, scratch: &mut scratch, out });
             }
         });
@@ -183,30 +185,22 @@ impl Place {
     }
 }
 
-/// Rotary embedding of the tokens of a step: neighbouring dimensions turn together, as the rows of
-/// query and key weights are ordered in GGUF files of this family.
-pub(crate) struct Rotation {
-    /// Cosine and sine for each token and each pair of dimensions.
-    pub(crate) turns: Vec<[f32; 2]>,
-    pub(crate) pairs: usize,
-}
-
-impl Rotation {
-    /// The pair `pair` of `token`, turned.
-    #[inline(always)]
-    pub(crate) fn turn(&self, token: usize, pair: usize, [a, b]: [f32; 2]) -> [f32; 2] {
-        let [cos, sin] = self.turns[token * self.pairs + pair];
-        [a * cos - b * sin, a * sin + b * cos]
-    }
-}
-
 /// What the rows of one place are computed from.
 struct Panel<'a> {
     all: &'a Attention,
-    queries: &'a Tiled,
-    rotation: &'a Rotation,
+    queries: &'a Heads,
+    window: Option<usize>,
     pages: &'a [Page<'a>],
     place: Place,
+}
+
+impl Panel<'_> {
+    /// The tokens of its sequence that a row sees.
+    #[inline(always)]
+    fn seen(&self, row: usize) -> Range<usize> {
+        let end = self.place.span.before + self.place.at(self.all, row).0 + 1;
+        self.window.map_or(0, |window| end.saturating_sub(window))..end
+    }
 }
 
 struct Run<'a> {
@@ -233,30 +227,26 @@ impl Run<'_> {
     #[inline(always)]
     fn rows<S: Isa, const R: usize>(self, isa: S, live: usize) {
         let Self { panel, scratch, out } = self;
-        let Panel { all, queries, rotation, pages, place } = panel;
-        let Span { first, before, .. } = place.span;
+        let Panel { all, queries, pages, place, .. } = panel;
 
-        let scale = 1.0 / (all.head_dim as f32).sqrt();
         for row in 0..PANEL_ROWS {
-            for pair in 0..all.head_dim / 2 {
-                let [a, b] = if row < live {
-                    let (token, head) = place.at(all, row);
-                    let (token, at) = (first + token, head * all.head_dim + 2 * pair);
-                    let q = [queries.get(token, at), queries.get(token, at + 1)];
-                    rotation.turn(token, pair, q)
-                } else {
-                    [0.0; 2]
-                };
-                scratch.queries[2 * pair][row] = a * scale;
-                scratch.queries[2 * pair + 1][row] = b * scale;
+            let query = (row < live).then(|| {
+                let (token, head) = place.at(all, row);
+                queries.get(place.span.first + token, head)
+            });
+            for (i, to) in scratch.queries.iter_mut().enumerate() {
+                to[row] = query.map_or(0.0, |query| query[i]);
             }
         }
 
-        // Tokens that the last row sees, which sees the most.
-        let most = before + place.at(all, live - 1).0 + 1;
-        let tiles = most.div_ceil(16);
+        // Tokens that the last row sees, which sees the latest, and pages that end before what the
+        // first row sees, which sees the earliest.
+        let most = panel.seen(live - 1).end;
+        let skip = panel.seen(0).start / PAGE_TOKENS;
+        let tiles = skip * (PAGE_TOKENS / 16)..most.div_ceil(16);
         let keys = pages.iter().flat_map(|page| page.keys.chunks_exact(all.head_dim));
-        for (keys, scores) in keys.zip(scratch.scores.chunks_exact_mut(PANEL_ROWS)).take(tiles) {
+        let scores = scratch.scores.chunks_exact_mut(PANEL_ROWS);
+        for (keys, scores) in keys.zip(scores).take(tiles.end).skip(tiles.start) {
             let mut total = [isa.splat(0.0); R];
             for (key, query) in keys.iter().zip(scratch.queries.iter()) {
                 let key = isa.load_f16(&key.0);
@@ -267,13 +257,14 @@ impl Run<'_> {
 
         let mut inverse = [0.0; R];
         for (row, inverse) in inverse.iter_mut().enumerate().take(live) {
-            *inverse = 1.0 / softmax(scratch, row, tiles, before + place.at(all, row).0 + 1);
+            *inverse = 1.0 / softmax(scratch, row, tiles.clone(), panel.seen(row));
         }
 
         let width = all.row_lanes();
         for tile in 0..width {
             let mut total = [isa.splat(0.0); R];
-            for (page, weights) in pages.iter().zip(scratch.weights[..most].chunks(PAGE_TOKENS)) {
+            let weights = scratch.weights[..most].chunks(PAGE_TOKENS);
+            for (page, weights) in pages.iter().zip(weights).skip(skip) {
                 let values = &page.values[tile * PAGE_TOKENS..][..PAGE_TOKENS];
                 for (value, weight) in values.iter().zip(weights) {
                     let value = isa.load_f16(&value.0);
@@ -288,14 +279,15 @@ impl Run<'_> {
     }
 }
 
-/// Makes weights of the scores of `row` over its first `seen` tokens, all others 0; their sum.
+/// Makes weights of the scores of `row` over the tokens it has `seen`, all others of `tiles` 0; their
+/// sum.
 #[inline(always)]
-fn softmax(scratch: &mut Scratch, row: usize, tiles: usize, seen: usize) -> f32 {
-    for token in seen..tiles * 16 {
+fn softmax(scratch: &mut Scratch, row: usize, tiles: Range<usize>, seen: Range<usize>) -> f32 {
+    for token in (tiles.start * 16..seen.start).chain(seen.end..tiles.end * 16) {
         scratch.scores[token / 16 * PANEL_ROWS + row][token % 16] = f32::NEG_INFINITY;
     }
     let mut most = [f32::NEG_INFINITY; 16];
-    for tile in 0..tiles {
+    for tile in tiles.clone() {
         let lanes = &scratch.scores[tile * PANEL_ROWS + row];
         for i in 0..16 {
             most[i] = if lanes[i] > most[i] { lanes[i] } else { most[i] };
@@ -303,7 +295,7 @@ fn softmax(scratch: &mut Scratch, row: usize, tiles: usize, seen: usize) -> f32 
     }
     let most = math::most(&most);
     let mut sums = [0.0; 16];
-    for tile in 0..tiles {
+    for tile in tiles {
         let mut lanes = scratch.scores[tile * PANEL_ROWS + row];
         for i in 0..16 {
             lanes[i] = math::exp(lanes[i] - most);

@@ -274,6 +274,7 @@ fn refuses_bytes_of_another_size_than_the_shape() {
 fn exact_attention(
     [tokens, before]: [usize; 2],
     [heads, kv_heads, dim]: [usize; 3],
+    window: Option<usize>,
     queries: &[f32],
     kv: &[[f32; 2]],
 ) -> Vec<f64> {
@@ -288,10 +289,11 @@ fn exact_attention(
                 let terms = (0..dim).map(|i| f64::from(query[i]) * half(entry(position, i)[0]));
                 (terms.sum::<f64>() / (dim as f64).sqrt()).exp()
             };
-            let scores: Vec<f64> = (0..=before + token).map(score).collect();
+            let first = (before + token + 1).saturating_sub(window.unwrap_or(usize::MAX));
+            let scores: Vec<f64> = (first..=before + token).map(score).collect();
             let total: f64 = scores.iter().sum();
             out.extend((0..dim).map(|i| {
-                let mix = |(p, s): (usize, &f64)| s * half(entry(p, i)[1]);
+                let mix = |(p, s): (usize, &f64)| s * half(entry(first + p, i)[1]);
                 scores.iter().enumerate().map(mix).sum::<f64>() / total
             }));
         }
@@ -299,7 +301,7 @@ fn exact_attention(
     out
 }
 
-fn check_attention(place: [usize; 2], shape: [usize; 3], seed: u64) {
+fn check_attention(place: [usize; 2], shape: [usize; 3], window: Option<usize>, seed: u64) {
     let ([tokens, before], [heads, kv_heads, dim]) = (place, shape);
     let mut random = Random(seed);
     let queries = random.many(tokens * heads * dim).iter().map(|x| x * 3.0).collect::<Vec<_>>();
@@ -320,25 +322,28 @@ fn check_attention(place: [usize; 2], shape: [usize; 3], seed: u64) {
         let [key, value] = [0, 1].map(|n| kv.iter().map(|kv| kv[n]).collect::<Vec<_>>());
         put(keys, values, position % PAGE_TOKENS, [&key, &value]);
     }
-    let still = Rotation { turns: vec![[1.0, 0.0]; tokens * dim / 2], pairs: dim / 2 };
-    let exact = exact_attention(place, shape, &queries, &kv);
+    let turns = vec![[1.0, 0.0]; tokens * dim / 2];
+    let still = Rotation { turns, pairs: dim / 2, pairing: Pairing::Neighbours };
+    let exact = exact_attention(place, shape, window, &queries, &kv);
     for path in Path::all() {
         let pool = Pool::with_path(2, path);
         let pages_of = |_: usize, head: usize| {
             let pages = slabs[head * pages..][..pages].iter();
             pages.map(|(keys, values)| Page { keys, values }).collect()
         };
-        let queries = tiled(tokens, heads * dim, &queries);
+        let from = tiled(tokens, heads * dim, &queries);
+        let mut queries = Heads::new(tokens, heads, dim);
+        queries.fill(&pool, (&from, 0), None, &still, 1.0 / (dim as f32).sqrt());
         let mut out = Tiled::new(tokens, heads * dim);
         let spans = [Span { first: 0, tokens, before }];
-        Attention::new(&pool, &spans, shape).run(&pool, &queries, &still, pages_of, &mut out);
+        Attention::new(&pool, &spans, shape).run(&pool, &queries, window, pages_of, &mut out);
         for token in 0..tokens {
             for column in 0..heads * dim {
                 let (got, exact) =
                     (f64::from(out.get(token, column)), exact[token * heads * dim + column]);
                 assert!(
                     (got - exact).abs() < 1e-5,
-                    "{} {place:?} {shape:?} at {token},{column}: {got} is not {exact}",
+                    "{} {place:?} {shape:?} {window:?} at {token},{column}: {got} is not {exact}",
                     path.name()
                 );
             }
@@ -355,15 +360,24 @@ proptest! {
         group in 1usize..6,
         kv_heads in 1usize..4,
         pairs in 1usize..40,
+        window in proptest::option::of(1usize..110),
         seed in any::<u64>(),
     ) {
-        check_attention([tokens, before], [group * kv_heads, kv_heads, 2 * pairs], seed);
+        check_attention([tokens, before], [group * kv_heads, kv_heads, 2 * pairs], window, seed);
     }
 }
 
 #[test]
 fn attention_equals_exact_arithmetic_for_the_default_model_and_for_one_shared_head() {
-    check_attention([9, 60], [9, 3, 64], 1);
-    check_attention([1, 300], [9, 3, 64], 2);
-    check_attention([3, 40], [20, 1, 128], 3);
+    check_attention([9, 60], [9, 3, 64], None, 1);
+    check_attention([1, 300], [9, 3, 64], None, 2);
+    check_attention([3, 40], [20, 1, 128], None, 3);
+}
+
+#[test]
+fn attention_in_a_window_equals_exact_arithmetic_at_the_borders_of_pages() {
+    for window in [1, PAGE_TOKENS - 1, PAGE_TOKENS, PAGE_TOKENS + 1, 3 * PAGE_TOKENS] {
+        check_attention([1, 3 * PAGE_TOKENS], [4, 2, 16], Some(window), 4);
+        check_attention([40, 2 * PAGE_TOKENS - 1], [4, 1, 16], Some(window), 5);
+    }
 }
