@@ -13,6 +13,7 @@ mod distance;
 mod real;
 mod reference;
 mod report;
+mod tokens;
 
 use std::num::NonZeroUsize;
 

@@ -145,6 +145,14 @@ impl Gguf {
         self.array(key, "an array of integers", integer)
     }
 
+    /// An array of 32-bit floats.
+    pub(crate) fn f32s(&self, key: &str) -> Result<Vec<f32>, ModelError> {
+        self.array(key, "an array of 32-bit floats", |value| match value {
+            Value::F32(v) => Some(*v),
+            _ => None,
+        })
+    }
+
     fn array<'a, T>(
         &'a self,
         key: &str,

@@ -1,32 +1,28 @@
-//! The byte-level BPE tokenizer described by the GGUF metadata. Text to encode is untrusted; tables are
-//! checked when the model is loaded.
+//! The tokenizer described by the GGUF metadata: byte-level BPE, or SentencePiece pieces with scores.
+//! Text to encode is untrusted; tables are checked when the model is loaded.
 //!
-//! Merging is done by the `tokenizers` crate with its cache switched off: the cache is a process-wide
-//! map from words of past prompts. Splitting at control tokens and decoding are done here, because
-//! who may write a control token is a question of trust (see `defuse.rs`).
+//! Merging of byte-level BPE is done by the `tokenizers` crate with its cache switched off: the cache is
+//! a process-wide map from words of past prompts. Splitting at control tokens and decoding are done
+//! here, because who may write a control token is a question of trust (see `defuse.rs`).
 
-use std::collections::{HashMap, HashSet};
+mod bpe;
+mod spm;
 
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::tokenizer::{
-    Model as _, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _,
-    SplitDelimiterBehavior,
-};
-use zeroize::{Zeroize, Zeroizing};
+use std::collections::HashSet;
+
+use zeroize::Zeroizing;
+
+pub(crate) use bpe::byte_alphabet;
 
 use crate::defuse::{self, TokenTable};
 use crate::error::{EngineError, ModelError};
 use crate::gguf::Gguf;
+use bpe::Words;
+use spm::Pieces;
 
 /// Vocabulary, merges and token classes of one model.
 pub(crate) struct Tokenizer {
-    bpe: BPE,
-    splitter: PreTokenizerWrapper,
+    merger: Merger,
     pieces: Vec<Piece>,
     longest: usize,
     controls: TokenTable,
@@ -35,6 +31,14 @@ pub(crate) struct Tokenizer {
     bos: Option<u32>,
     bos_text: String,
     eos_text: String,
+}
+
+/// `tokenizer.ggml.model`.
+enum Merger {
+    /// `gpt2`: words are cut out first, then their bytes are joined by a list of merges.
+    Words(Box<Words>),
+    /// `llama`: characters are joined by the scores of pieces.
+    Pieces(Pieces),
 }
 
 /// What a token id decodes to.
@@ -48,35 +52,41 @@ enum Piece {
 impl Tokenizer {
     /// Reads the tokenizer of `gguf`.
     pub(crate) fn read(gguf: &Gguf) -> Result<Self, ModelError> {
-        let family = gguf.string("tokenizer.ggml.model")?;
-        if family != "gpt2" {
-            return Err(unsupported(family));
-        }
-        let pre = gguf.string("tokenizer.ggml.pre")?;
-        let Some((splitter, defaults)) = splitter(pre)? else {
-            return Err(unsupported(&format!("gpt2/{pre}")));
-        };
         let tokens = gguf.strings("tokenizer.ggml.tokens")?;
         let types = gguf.u32s("tokenizer.ggml.token_type")?;
         if types.len() != tokens.len() || tokens.is_empty() {
             return Err(inconsistent("token_type does not have one entry per token"));
         }
-        let bpe = merges(gguf, &tokens, defaults.ignore_merges)?;
-
-        let bytes_of = byte_alphabet();
+        let (merger, adds_bos) = match gguf.string("tokenizer.ggml.model")? {
+            "gpt2" => {
+                let (words, adds_bos) = Words::read(gguf, &tokens, &types)?;
+                (Merger::Words(Box::new(words)), adds_bos)
+            }
+            "llama" => (Merger::Pieces(pieces(gguf, &tokens, &types)?), true),
+            other => return Err(unsupported(other)),
+        };
+        let alphabet = byte_alphabet();
         let mut pieces = Vec::with_capacity(tokens.len());
         let (mut controls, mut defined) = (Vec::new(), Vec::new());
         for (id, (token, kind)) in (0u32..).zip(tokens.iter().zip(types)) {
-            pieces.push(match kind {
-                UNKNOWN | CONTROL => {
+            pieces.push(match (kind, &merger) {
+                (UNKNOWN | CONTROL, _) => {
                     controls.push(((*token).to_owned(), id));
                     Piece::Control
                 }
-                USER_DEFINED => {
+                (USER_DEFINED, _) => {
                     defined.push(((*token).to_owned(), id));
                     Piece::Text(token.as_bytes().into())
                 }
-                _ => Piece::Text(decode_piece(token, &bytes_of)),
+                (_, Merger::Words(_)) => Piece::Text(bpe::decode(token, &alphabet)),
+                (BYTE, Merger::Pieces(_)) => {
+                    let byte = spm::byte_of(token);
+                    let byte = byte.ok_or_else(|| inconsistent("a byte token names no byte"))?;
+                    Piece::Text([byte].into())
+                }
+                (_, Merger::Pieces(_)) => {
+                    Piece::Text(token.replace(spm::SPACE, " ").into_bytes().into())
+                }
             });
         }
         let text_of = |id: Option<u32>| {
@@ -97,10 +107,9 @@ impl Tokenizer {
         if !bos.into_iter().chain(ends.iter().copied()).all(known) {
             return Err(inconsistent("a special token id is outside the vocabulary"));
         }
-        let add_bos = gguf.bool_opt("tokenizer.ggml.add_bos_token")?.unwrap_or(defaults.add_bos);
+        let add_bos = gguf.bool_opt("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos);
         Ok(Self {
-            bpe,
-            splitter,
+            merger,
             longest: tokens.iter().map(|t| t.len()).max().unwrap_or(0),
             bos_text: text_of(bos).to_owned(),
             eos_text: text_of(eos).to_owned(),
@@ -118,7 +127,7 @@ impl Tokenizer {
     }
 
     /// A bound of the bytes of text one token covers: text of `n` bytes has at least `n / longest()`
-    /// tokens. Byte-level spelling is never shorter than the bytes it spells.
+    /// tokens. The spelling of a token is never shorter than the bytes it spells.
     pub(crate) const fn longest(&self) -> usize {
         self.longest
     }
@@ -177,9 +186,11 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// A token has at least one byte, so this never grows and leaves no copy behind.
+    /// Never grows, so that it leaves no copy behind: a token has at least one byte, the first may be
+    /// the model's own, and a space may be added to the text before, and after each token of two bytes
+    /// or more that stands in it.
     fn ids_for(&self, text: &str) -> Zeroizing<Vec<u32>> {
-        Zeroizing::new(Vec::with_capacity(text.len().saturating_add(1)))
+        Zeroizing::new(Vec::with_capacity(text.len().saturating_add(2)))
     }
 
     fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EngineError> {
@@ -196,91 +207,43 @@ impl Tokenizer {
         if text.is_empty() {
             return Ok(());
         }
-        let mut split = PreTokenizedString::from(text);
-        self.splitter.pre_tokenize(&mut split).map_err(|_| EngineError::Unencodable)?;
-        let mut spelled = 0usize;
-        for (word, _, _) in split.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
-            for mut token in self.bpe.tokenize(word).map_err(|_| EngineError::Unencodable)? {
-                ids.push(token.id);
-                spelled = spelled.saturating_add(self.bytes(token.id).len());
-                token.value.zeroize();
-            }
-        }
+        let first = ids.len();
+        let added = match &self.merger {
+            Merger::Words(words) => words.encode(text, ids).map(|()| 0)?,
+            Merger::Pieces(pieces) => pieces.encode(text, ids).map(|()| pieces.added())?,
+        };
+        let new = ids.get(first..).unwrap_or_default();
+        let spelled = new.iter().fold(0, |n: usize, id| n.saturating_add(self.bytes(*id).len()));
         // The merger drops characters the vocabulary does not have. Ids that do not spell the whole
         // text would answer another prompt than the user's.
-        if spelled == text.len() { Ok(()) } else { Err(EngineError::Unencodable) }
+        if spelled == text.len().saturating_add(added) {
+            Ok(())
+        } else {
+            Err(EngineError::Unencodable)
+        }
     }
 }
 
-/// Builds the merger. Every merge must join two tokens to a third; `tokenizers` panics otherwise.
-fn merges(gguf: &Gguf, tokens: &[&str], ignore_merges: bool) -> Result<BPE, ModelError> {
-    let known: HashSet<&str> = tokens.iter().copied().collect();
-    let mut merges = Vec::new();
-    let mut joined = String::new();
-    for merge in gguf.strings("tokenizer.ggml.merges")? {
-        let Some((a, b)) = merge.split_once(' ') else {
-            return Err(inconsistent("a merge is not two tokens"));
-        };
-        joined.clear();
-        joined.extend([a, b]);
-        if ![a, b, joined.as_str()].iter().all(|t| known.contains(t)) {
-            return Err(inconsistent("a merge names a token the vocabulary does not have"));
-        }
-        merges.push((a.to_owned(), b.to_owned()));
+/// The pieces text may become: ordinary and user-defined ones, never a control token.
+fn pieces(gguf: &Gguf, tokens: &[&str], types: &[u32]) -> Result<Pieces, ModelError> {
+    let scores = gguf.f32s("tokenizer.ggml.scores")?;
+    if scores.len() != tokens.len() {
+        return Err(inconsistent("scores does not have one entry per token"));
     }
-    let vocab: Vocab = (0u32..).zip(tokens).map(|(id, t)| ((*t).to_owned(), id)).collect();
-    BPE::builder()
-        .vocab_and_merges(vocab, merges)
-        .cache_capacity(0)
-        .ignore_merges(ignore_merges)
-        .build()
-        .map_err(|_| inconsistent("the merges cannot be built"))
-}
-
-struct Defaults {
-    add_bos: bool,
-    ignore_merges: bool,
-}
-
-/// How text is cut into words before merging, by `tokenizer.ggml.pre`.
-///
-/// The patterns take steps in proportion to one run of white space, and the regex engine gives up after
-/// a million, which `tokenizers` hides: the rest becomes one word. A prompt of
-/// [`crate::MAX_PROMPT_BYTES`] stays far below (one of 2^20 spaces does not).
-fn splitter(pre: &str) -> Result<Option<(PreTokenizerWrapper, Defaults)>, ModelError> {
-    let byte_level = |use_regex| PreTokenizerWrapper::from(ByteLevel::new(false, false, use_regex));
-    let sequence =
-        |parts: Vec<PreTokenizerWrapper>| PreTokenizerWrapper::from(Sequence::new(parts));
-    let plain = Defaults { add_bos: false, ignore_merges: false };
-    Ok(Some(match pre {
-        "gpt-2" => (byte_level(true), plain),
-        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" => {
-            (sequence(vec![Digits::new(true).into(), byte_level(true)]), plain)
+    // Rewriting text would give ids that spell another prompt than the user's.
+    for key in ["tokenizer.ggml.remove_extra_whitespaces", "tokenizer.ggml.precompiled_charsmap"] {
+        if gguf.has(key) && !matches!(gguf.bool_opt(key), Ok(Some(false))) {
+            return Err(ModelError::UnsupportedFeature { feature: format!("metadata {key}") });
         }
-        "llama-bpe" | "llama3" | "llama-v3" => {
-            let pattern = SplitPattern::Regex(LLAMA3_PATTERN.to_owned());
-            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
-                .map_err(|_| inconsistent("the word pattern does not compile"))?;
-            let defaults = Defaults { add_bos: true, ignore_merges: true };
-            (sequence(vec![split.into(), byte_level(false)]), defaults)
-        }
-        _ => return Ok(None),
-    }))
-}
-
-/// Bytes of a byte-level token; a token written with other characters is its own text.
-fn decode_piece(token: &str, alphabet: &HashMap<char, u8>) -> Box<[u8]> {
-    let bytes: Option<Vec<u8>> = token.chars().map(|c| alphabet.get(&c).copied()).collect();
-    bytes.unwrap_or_else(|| token.as_bytes().to_vec()).into()
-}
-
-/// The printable stand-ins of GPT-2's byte-level alphabet: printable Latin-1 stands for itself, the
-/// other bytes in order for the characters from U+0100.
-pub(crate) fn byte_alphabet() -> HashMap<char, u8> {
-    let printable = |b: &u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    let own = (0..=u8::MAX).filter(printable).map(|b| (char::from(b), b));
-    let shifted = ('\u{100}'..).zip((0..=u8::MAX).filter(|b| !printable(b)));
-    own.chain(shifted).collect()
+    }
+    let space_first = gguf.bool_opt("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    let all = || (0u32..).zip(tokens).zip(types);
+    let ordinary = all().zip(scores).filter_map(|(((id, token), kind), score)| {
+        matches!(*kind, NORMAL | USER_DEFINED).then_some((*token, id, score))
+    });
+    let bytes = all().filter(|(_, kind)| **kind == BYTE);
+    let bytes = bytes.filter_map(|((id, token), _)| Some((spm::byte_of(token)?, id)));
+    Pieces::new(ordinary, bytes, space_first)
 }
 
 fn unsupported(got: &str) -> ModelError {
@@ -292,19 +255,25 @@ const fn inconsistent(what: &'static str) -> ModelError {
 }
 
 // `enum llama_token_type`.
+const NORMAL: u32 = 1;
 const UNKNOWN: u32 = 2;
 const CONTROL: u32 = 3;
 const USER_DEFINED: u32 = 4;
+const BYTE: u32 = 6;
 
 /// Control tokens that end a turn even where the metadata names only one of them.
-const END_TOKENS: [&str; 6] =
-    ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>"];
+const END_TOKENS: [&str; 7] = [
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "</s>",
+    "<end_of_turn>",
+];
 
-const SUPPORTED: &str = "gpt2 with pre-tokenizer smollm, starcoder, refact, command-r, codeshell, \
-                         gpt-2, llama-bpe";
-
-/// Word pattern of Llama 3, from its published tokenizer.
-const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const SUPPORTED: &str = "llama; gpt2 with pre-tokenizer gpt-2, smollm, starcoder, refact, command-r, \
+                         codeshell, llama-bpe, qwen2, tekken";
 
 #[cfg(test)]
 #[path = "tokenizer_tests.rs"]
