@@ -1,8 +1,10 @@
-//! The decoder of the Llama family: takes its weights and runs steps of them. A
+//! The decoder: takes the weights that a plan names and runs steps of them. A
 //! step computes new tokens of any number of sequences together, so that weights are read once for all
 //! of them; a token's numbers depend on its own sequence alone, bit for bit.
 //!
-//! Its numbers are compared with those of Candle's `quantized_llama` in `tests/parity.rs`.
+//! One block serves every family (`family/`): norm, attention over grouped heads, norm, gated
+//! feed-forward or a mixture of them; what a family adds is in the plan. Its numbers are compared with
+//! those of independent implementations in `tests/`.
 
 use core::ops::Range;
 
@@ -10,36 +12,28 @@ use zeroize::Zeroizing;
 
 use crate::cache::{Cache, CacheShape, PageId};
 use crate::error::{EngineError, ModelError};
+use crate::experts::{Expert, Experts};
+use crate::family::{Plan, ROPE_FREQS, Turning};
 use crate::gguf::Gguf;
 use crate::kernels::{
-    Attention, Inputs, Lanes, Matrix, Norm, PAGE_TOKENS, Pool, Rotation, Span, Tiled, add_product,
-    gated_product, product,
+    Attention, HeadNorm, Heads, Inputs, Lanes, Matrix, Norm, PAGE_TOKENS, Pool, Rotation, Span,
+    Tiled, add, add_normalised, add_product, gated_product, normalised, product,
 };
 use crate::weights::Weights;
-
-/// Sizes of a decoder. Heads divide the width and groups divide the heads: see `LlamaShape`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
-    pub(crate) layers: usize,
-    pub(crate) hidden: usize,
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) head_dim: usize,
-    pub(crate) ffn: usize,
-    pub(crate) vocab: usize,
-}
 
 /// Weights, and the threads that compute with them.
 pub(crate) struct Decoder {
     pool: Pool,
-    sizes: Sizes,
+    plan: Plan,
     embedding: Matrix,
+    /// One for each layer of the plan.
     layers: Vec<Layer>,
     norm: Norm,
     /// `None`: the embedding is used.
     output: Option<Matrix>,
-    /// How far each pair of dimensions turns from one position to the next, in radians.
-    turns: Vec<f64>,
+    /// For each turning of the plan, how far each pair of dimensions turns from one position to the
+    /// next, in radians.
+    turns: Vec<Vec<f64>>,
 }
 
 struct Layer {
@@ -47,11 +41,18 @@ struct Layer {
     query: Matrix,
     key: Matrix,
     value: Matrix,
+    /// Of queries and of keys.
+    head_norms: Option<[HeadNorm; 2]>,
     attention_output: Matrix,
+    after_attention: Option<Norm>,
     ffn_norm: Norm,
-    gate: Matrix,
-    up: Matrix,
-    down: Matrix,
+    feed: Feed,
+    after_ffn: Option<Norm>,
+}
+
+enum Feed {
+    Gated { gate: Matrix, up: Matrix, down: Matrix },
+    Mixture(Experts),
 }
 
 /// What one sequence has computed in a step.
@@ -74,51 +75,36 @@ impl Segment<'_> {
 }
 
 impl Decoder {
-    /// A decoder of `weights`, which were checked against `sizes`, computed by `pool`.
+    /// A decoder of `weights`, which were checked against `plan`, computed by `pool`.
     pub(crate) fn load(
         gguf: &Gguf,
         weights: &Weights,
-        sizes: Sizes,
+        plan: Plan,
         pool: Pool,
     ) -> Result<Self, ModelError> {
-        let loader = Loader { gguf, weights, epsilon: epsilon(gguf)? };
-        let (hidden, ffn) = (sizes.hidden, sizes.ffn);
-        let kv = sizes.kv_heads.saturating_mul(sizes.head_dim);
-        let mut layers = Vec::new();
-        for block in 0..sizes.layers {
-            let matrix = |name: &str, rows: usize, columns: usize| {
-                weights.matrix(&format!("blk.{block}.{name}.weight"), rows, columns)
-            };
-            let norm = |name: &str| loader.norm(&format!("blk.{block}.{name}.weight"), hidden);
-            layers.push(Layer {
-                attention_norm: norm("attn_norm")?,
-                query: matrix("attn_q", hidden, hidden)?,
-                key: matrix("attn_k", kv, hidden)?,
-                value: matrix("attn_v", kv, hidden)?,
-                attention_output: matrix("attn_output", hidden, hidden)?,
-                ffn_norm: norm("ffn_norm")?,
-                gate: matrix("ffn_gate", ffn, hidden)?,
-                up: matrix("ffn_up", ffn, hidden)?,
-                down: matrix("ffn_down", hidden, ffn)?,
-            });
-        }
+        let loader = Loader { gguf, weights, epsilon: plan.epsilon };
+        let hidden = plan.hidden;
+        let layers = (0..plan.layers.len())
+            .map(|block| Layer::load(&loader, block, &plan))
+            .collect::<Result<_, _>>()?;
         let tied = !gguf.content.tensor_infos.contains_key("output.weight");
-        let output = || weights.matrix("output.weight", sizes.vocab, hidden);
+        let output = || weights.matrix("output.weight", plan.vocab, hidden);
+        let turns = plan.turnings.iter().map(|turning| loader.turns(*turning, plan.head_dim));
         Ok(Self {
-            embedding: weights.matrix("token_embd.weight", sizes.vocab, hidden)?,
+            embedding: weights.matrix("token_embd.weight", plan.vocab, hidden)?,
             layers,
             norm: loader.norm("output_norm.weight", hidden)?,
             output: if tied { None } else { Some(output()?) },
-            turns: loader.turns(sizes.head_dim)?,
-            sizes,
+            turns: turns.collect::<Result<_, _>>()?,
+            plan,
             pool,
         })
     }
 
     /// An empty cache.
     pub(crate) const fn cache(&self) -> Cache {
-        let Sizes { layers, kv_heads, head_dim, .. } = self.sizes;
-        Cache::new(CacheShape { layers, kv_heads, head_dim })
+        let Plan { kv_heads, head_dim, .. } = self.plan;
+        Cache::new(CacheShape { layers: self.layers.len(), kv_heads, head_dim })
     }
 
     /// Computes the new tokens of every segment of `batch` and stores their keys and values; the
@@ -158,7 +144,7 @@ impl Decoder {
 
     fn check(&self, segment: &Segment<'_>) -> Result<(), EngineError> {
         let Segment { tokens, before, pages, wanted } = *segment;
-        let known = |id: &u32| usize::try_from(*id).is_ok_and(|id| id < self.sizes.vocab);
+        let known = |id: &u32| usize::try_from(*id).is_ok_and(|id| id < self.plan.vocab);
         let stage = if !tokens.iter().all(known) {
             "a token that the model does not have"
         } else if before.saturating_add(tokens.len()) > pages.len().saturating_mul(PAGE_TOKENS) {
@@ -179,18 +165,21 @@ impl Decoder {
         spans: &[Span],
         tokens: &[u32],
     ) -> Tiled {
-        let Sizes { hidden, heads, kv_heads, head_dim, ffn, .. } = self.sizes;
-        let (pool, count) = (&self.pool, tokens.len());
+        let Plan { hidden, heads, kv_heads, head_dim, ffn, .. } = self.plan;
+        let (pool, count, plan) = (&self.pool, tokens.len(), &self.plan);
         let mut x = self.embed(tokens);
-        let rotation = self.rotation(spans);
+        let rotations: Vec<Rotation> =
+            self.turns.iter().map(|turns| self.rotation(turns, spans)).collect();
         // Each of query, key and value starts at a tile.
         let pad = |columns: usize| columns.next_multiple_of(16);
-        let (key_at, kv) = (pad(hidden), kv_heads.saturating_mul(head_dim));
+        let (key_at, kv) = (pad(plan.query_width()), plan.kv_width());
         let value_at = key_at.saturating_add(pad(kv));
         let mut qkv = Tiled::new(count, value_at.saturating_add(kv));
-        let mut mixed = Tiled::new(count, hidden);
+        let mut queries = Heads::new(count, heads, head_dim);
+        let mut keys = Heads::new(count, kv_heads, head_dim);
+        let mut mixed = Tiled::new(count, plan.query_width());
         let mut inner = Tiled::new(count, ffn);
-        let mut inputs = Inputs::new(count, hidden.max(ffn));
+        let mut inputs = Inputs::new(count, hidden.max(ffn).max(plan.query_width()));
         let mut attention = Attention::new(pool, spans, [heads, kv_heads, head_dim]);
         let slots: Vec<(PageId, usize)> = batch
             .iter()
@@ -201,30 +190,57 @@ impl Decoder {
             })
             .collect();
 
-        for (index, layer) in self.layers.iter().enumerate() {
-            let Layer { query, key, value, gate, up, down, .. } = layer;
+        for (index, (layer, way)) in self.layers.iter().zip(&plan.layers).enumerate() {
+            let Layer { query, key, value, .. } = layer;
             inputs.fill(pool, &x, Some(&layer.attention_norm), &[query, key, value]);
             product(pool, &[query, key, value], &inputs, &mut qkv);
-            remember(cache, index, self.sizes, &qkv, [key_at, value_at], &rotation, &slots);
+            let [of_queries, of_keys] =
+                layer.head_norms.as_ref().map_or([None; 2], |[q, k]| [Some(q), Some(k)]);
+            // The plan's turnings, of which there is one for each.
+            let Some(rotation) = rotations.get(way.turning) else { continue };
+            queries.fill(pool, (&qkv, 0), of_queries, rotation, plan.attention_scale);
+            keys.fill(pool, (&qkv, key_at), of_keys, rotation, 1.0);
+            remember(cache, index, &keys, (&qkv, value_at), plan, &slots);
             let pages = |span: usize, head: usize, some: Range<usize>| {
                 let all = batch.get(span).map_or(&[][..], |segment| segment.pages);
                 let end = some.end.min(all.len());
                 cache.pages(all.get(some.start..end).unwrap_or_default(), index, head)
             };
-            attention.run(pool, &qkv, &rotation, pages, &mut mixed);
+            attention.run(pool, &queries, way.window, pages, &mut mixed);
             inputs.fill(pool, &mixed, None, &[&layer.attention_output]);
-            add_product(pool, &layer.attention_output, &inputs, &mut x);
-            inputs.fill(pool, &x, Some(&layer.ffn_norm), &[gate, up]);
-            gated_product(pool, gate, up, &inputs, &mut inner);
-            inputs.fill(pool, &inner, None, &[down]);
-            add_product(pool, down, &inputs, &mut x);
+            let after = layer.after_attention.as_ref();
+            self.join(&layer.attention_output, &inputs, after, &mut x);
+            match &layer.feed {
+                Feed::Gated { gate, up, down } => {
+                    inputs.fill(pool, &x, Some(&layer.ffn_norm), &[gate, up]);
+                    gated_product(pool, [gate, up], plan.activation, &inputs, &mut inner);
+                    inputs.fill(pool, &inner, None, &[down]);
+                    self.join(down, &inputs, layer.after_ffn.as_ref(), &mut x);
+                }
+                Feed::Mixture(experts) => {
+                    let from = normalised(&x, &layer.ffn_norm);
+                    let sum = experts.run(pool, &from, plan.activation, ffn);
+                    match &layer.after_ffn {
+                        Some(norm) => add_normalised(&sum, norm, &mut x),
+                        None => add(&sum, &mut x),
+                    }
+                }
+            }
         }
         x
     }
 
+    /// Adds a product, through `after` if there is one.
+    fn join(&self, weights: &Matrix, inputs: &Inputs, after: Option<&Norm>, x: &mut Tiled) {
+        let Some(norm) = after else { return add_product(&self.pool, weights, inputs, x) };
+        let mut result = Tiled::new(inputs.rows(), self.plan.hidden);
+        product(&self.pool, &[weights], inputs, &mut result);
+        add_normalised(&result, norm, x);
+    }
+
     /// The logits of some rows.
     fn logits(&self, x: &Tiled, rows: &[usize]) -> Vec<Zeroizing<Vec<f32>>> {
-        let Sizes { hidden, vocab, .. } = self.sizes;
+        let Plan { hidden, vocab, .. } = self.plan;
         if rows.is_empty() {
             return Vec::new();
         }
@@ -244,10 +260,11 @@ impl Decoder {
     }
 
     fn embed(&self, tokens: &[u32]) -> Tiled {
-        let mut x = Tiled::new(tokens.len(), self.sizes.hidden);
-        let mut values = Zeroizing::new(vec![0.0; self.sizes.hidden]);
+        let mut x = Tiled::new(tokens.len(), self.plan.hidden);
+        let mut values = Zeroizing::new(vec![0.0; self.plan.hidden]);
         for (row, id) in tokens.iter().enumerate() {
             self.embedding.row(usize::try_from(*id).unwrap_or(usize::MAX), &mut values);
+            values.iter_mut().for_each(|value| *value *= self.plan.embedding_scale);
             x.set_row(row, &values);
         }
         x
@@ -255,40 +272,94 @@ impl Decoder {
 
     /// Angles are computed in `f64`: at position 8000 an `f32` has lost four digits of the fraction.
     #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
-    fn rotation(&self, spans: &[Span]) -> Rotation {
+    fn rotation(&self, turns: &[f64], spans: &[Span]) -> Rotation {
         let positions = spans.iter().flat_map(|s| s.before..s.before.saturating_add(s.tokens));
         let turn = |(position, turn): (usize, &f64)| {
             let (sin, cos) = (position as f64 * turn).sin_cos();
             [cos as f32, sin as f32]
         };
-        let turns = positions.flat_map(|p| self.turns.iter().map(move |t| turn((p, t)))).collect();
-        Rotation { turns, pairs: self.turns.len() }
+        let (pairs, pairing) = (turns.len(), self.plan.pairing);
+        let turns = positions.flat_map(|p| turns.iter().map(move |t| turn((p, t)))).collect();
+        Rotation { turns, pairs, pairing }
     }
 }
 
-/// Stores the keys, rotated, and the values of the new tokens.
+/// Stores the keys and the values of the new tokens.
 fn remember(
     cache: &mut Cache,
     layer: usize,
-    sizes: Sizes,
-    qkv: &Tiled,
-    [key_at, value_at]: [usize; 2],
-    rotation: &Rotation,
+    keys: &Heads,
+    (qkv, value_at): (&Tiled, usize),
+    plan: &Plan,
     slots: &[(PageId, usize)],
 ) {
-    let dim = sizes.head_dim;
-    let zeros = || Zeroizing::new(vec![0.0f32; dim]);
-    let (mut key, mut value) = (zeros(), zeros());
+    let mut value = Zeroizing::new(vec![0.0f32; plan.head_dim]);
     for (token, slot) in slots.iter().enumerate() {
-        for head in 0..sizes.kv_heads {
-            let at = head.saturating_mul(dim);
-            qkv.read(token, key_at.saturating_add(at), &mut key);
-            qkv.read(token, value_at.saturating_add(at), &mut value);
-            for (pair, ab) in key.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-                *ab = rotation.turn(token, pair, *ab);
-            }
-            cache.put(*slot, layer, head, [&key, &value]);
+        for head in 0..plan.kv_heads {
+            let at = value_at.saturating_add(head.saturating_mul(plan.head_dim));
+            qkv.read(token, at, &mut value);
+            cache.put(*slot, layer, head, [keys.get(token, head), &value]);
         }
+    }
+}
+
+impl Layer {
+    /// The weights of one block.
+    fn load(loader: &Loader<'_>, block: usize, plan: &Plan) -> Result<Self, ModelError> {
+        let Plan { hidden, head_dim, ffn, .. } = *plan;
+        let (query, kv) = (plan.query_width(), plan.kv_width());
+        let path = |name: &str| format!("blk.{block}.{name}.weight");
+        let matrix = |name: &str, rows, columns| loader.weights.matrix(&path(name), rows, columns);
+        let norm = |name: &str| loader.norm(&path(name), hidden);
+        let after = |name: &str| plan.after_norms.then(|| norm(name)).transpose();
+        let head_norm = |name: &str| {
+            let weight = loader.weights.vector(&path(name))?.to_vec();
+            // The decoder's shapes rest on it.
+            if weight.len() != head_dim {
+                return Err(ModelError::Weights { detail: format!("{name} has another size") });
+            }
+            Ok(HeadNorm { weight, epsilon: loader.epsilon })
+        };
+        let feed = match plan.experts {
+            None => Feed::Gated {
+                gate: matrix("ffn_gate", ffn, hidden)?,
+                up: matrix("ffn_up", ffn, hidden)?,
+                down: matrix("ffn_down", hidden, ffn)?,
+            },
+            Some(experts) => {
+                let part = |name: &str, rows, columns| {
+                    loader.weights.matrices(&path(name), experts.count, rows, columns)
+                };
+                let gates = part("ffn_gate_exps", ffn, hidden)?.into_iter();
+                let ups = part("ffn_up_exps", ffn, hidden)?;
+                let downs = part("ffn_down_exps", hidden, ffn)?;
+                Feed::Mixture(Experts {
+                    router: matrix("ffn_gate_inp", experts.count, hidden)?,
+                    used: experts.used,
+                    all: gates
+                        .zip(ups)
+                        .zip(downs)
+                        .map(|((gate, up), down)| Expert { gate, up, down })
+                        .collect(),
+                })
+            }
+        };
+        Ok(Self {
+            attention_norm: norm("attn_norm")?,
+            query: matrix("attn_q", query, hidden)?,
+            key: matrix("attn_k", kv, hidden)?,
+            value: matrix("attn_v", kv, hidden)?,
+            head_norms: if plan.head_norms {
+                Some([head_norm("attn_q_norm")?, head_norm("attn_k_norm")?])
+            } else {
+                None
+            },
+            attention_output: matrix("attn_output", hidden, query)?,
+            after_attention: after("post_attention_norm")?,
+            ffn_norm: norm("ffn_norm")?,
+            feed,
+            after_ffn: after("post_ffw_norm")?,
+        })
     }
 }
 
@@ -309,18 +380,14 @@ impl Loader<'_> {
         Ok(Norm { weight, columns, epsilon: self.epsilon })
     }
 
-    /// Rotary frequencies: `base^(-2i/dim)`, divided by the factors Llama 3.1 and later ship.
+    /// Rotary frequencies: `base^(-2i/dim)`, divided by the stretch of the context and by the factors
+    /// Llama 3.1 and later ship.
     #[allow(clippy::cast_precision_loss)] // dimensions of a head
-    fn turns(&self, head_dim: usize) -> Result<Vec<f64>, ModelError> {
-        const KEY: &str = "llama.rope.freq_base";
-        let base = self.gguf.f32_opt(KEY)?.unwrap_or(10_000.0);
-        if !base.is_finite() || base < 1.0 {
-            let (key, got) = (KEY.to_owned(), base.to_string());
-            return Err(ModelError::MetadataInvalid { key, expected: "at least 1", got });
-        }
+    fn turns(&self, turning: Turning, head_dim: usize) -> Result<Vec<f64>, ModelError> {
+        let (base, stretch) = (f64::from(turning.base), f64::from(turning.stretch));
         let exponent = |pair: usize| -2.0 * pair as f64 / head_dim as f64;
         let mut turns: Vec<f64> =
-            (0..head_dim / 2).map(|pair| f64::from(base).powf(exponent(pair))).collect();
+            (0..head_dim / 2).map(|pair| base.powf(exponent(pair)) / stretch).collect();
         if self.gguf.content.tensor_infos.contains_key(ROPE_FREQS) {
             for (turn, factor) in turns.iter_mut().zip(self.weights.vector(ROPE_FREQS)?) {
                 *turn /= f64::from(*factor);
@@ -332,17 +399,3 @@ impl Loader<'_> {
         Ok(turns)
     }
 }
-
-fn epsilon(gguf: &Gguf) -> Result<f32, ModelError> {
-    const KEY: &str = "llama.attention.layer_norm_rms_epsilon";
-    let got = gguf.f32_opt(KEY)?;
-    let got = got.ok_or_else(|| ModelError::MetadataMissing { key: KEY.to_owned() })?;
-    if got > 0.0 && got < 1.0 {
-        return Ok(got);
-    }
-    let expected = "between 0 and 1";
-    Err(ModelError::MetadataInvalid { key: KEY.to_owned(), expected, got: got.to_string() })
-}
-
-/// Factors of the rotary frequencies: optional.
-pub(crate) const ROPE_FREQS: &str = "rope_freqs.weight";

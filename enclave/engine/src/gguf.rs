@@ -30,6 +30,8 @@ pub(crate) enum Array {
     Texts(Texts),
     /// Integers from 0 to 2^32-1.
     Integers(Vec<u32>),
+    /// Of 32 bits.
+    Floats(Vec<f32>),
     /// Of another type, or out of range.
     Other,
 }
@@ -207,6 +209,14 @@ impl Gguf {
         }
     }
 
+    /// An array of 32-bit floats.
+    pub(crate) fn f32s(&self, key: &str) -> Result<Vec<f32>, ModelError> {
+        match self.array(key)? {
+            Array::Floats(values) => Ok(values.clone()),
+            _ => Err(wrong_array(key, "an array of 32-bit floats")),
+        }
+    }
+
     fn array(&self, key: &str) -> Result<&Array, ModelError> {
         let value = self.get(key)?;
         self.arrays.get(key).ok_or_else(|| wrong_type(key, "an array", value))
@@ -352,6 +362,13 @@ impl<S: BufRead> Reader<'_, S> {
             }
             return Ok(Array::Texts(texts));
         }
+        if kind == TYPE_F32 {
+            let mut values = Vec::new();
+            for _ in 0..len {
+                values.push(f32::from_le_bytes(self.array(key)?));
+            }
+            return Ok(Array::Floats(values));
+        }
         let mut values = Some(Vec::new());
         for _ in 0..len {
             let value = integer(&self.value(key, kind)?);
@@ -374,7 +391,7 @@ impl<S: BufRead> Reader<'_, S> {
             3 => Value::I16(i16::from_le_bytes(self.array(key)?)),
             4 => Value::U32(u32::from_le_bytes(self.array(key)?)),
             5 => Value::I32(i32::from_le_bytes(self.array(key)?)),
-            6 => Value::F32(f32::from_le_bytes(self.array(key)?)),
+            TYPE_F32 => Value::F32(f32::from_le_bytes(self.array(key)?)),
             7 => match self.array::<1>(key)? {
                 [0] => Value::Bool(false),
                 [1] => Value::Bool(true),
@@ -429,6 +446,7 @@ const fn dtype(kind: u32) -> Option<GgmlDType> {
     })
 }
 
+const TYPE_F32: u32 = 6;
 const TYPE_STRING: u32 = 8;
 const TYPE_ARRAY: u32 = 9;
 const DEFAULT_ALIGNMENT: u64 = 32;

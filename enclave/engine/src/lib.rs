@@ -19,9 +19,10 @@
 //!
 //! # Limits of this version
 //!
-//! One CPU thread of scheduling over the threads of `kernels/pool.rs`. Llama-family models without
-//! experts, biases, or rope scaling other than `rope_freqs`, as a GGUF file or as a checkpoint of
-//! safetensors; [`MAX_CONTEXT_TOKENS`] of context.
+//! One CPU thread of scheduling over the threads of `kernels/pool.rs`. The families of `family/`, without
+//! biases or rope scaling other than `linear` and `rope_freqs`, as a GGUF file or, those of Llama, as a
+//! checkpoint of safetensors; [`MAX_CONTEXT_TOKENS`] of context. Layers with a window keep the keys and
+//! values before it.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -37,7 +38,6 @@
     )
 )]
 
-mod bpe;
 mod cache;
 mod checkpoint;
 mod constrain;
@@ -45,6 +45,8 @@ mod decoder;
 mod defuse;
 mod engine;
 mod error;
+mod experts;
+mod family;
 mod gguf;
 mod kernels;
 mod logprobs;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::EngineError;
+use crate::family::{MAX_BLOCKS, MAX_WIDTH, SUPPORTED};
 use crate::testing::{Probe, TinyModel, text};
 
 fn refusal(file: &[u8]) -> ModelError {
@@ -44,7 +45,7 @@ fn caps_the_context_at_the_limit_of_this_build() {
 fn refuses_an_unknown_architecture_by_name() {
     let file = TinyModel::random(1).with_text("general.architecture", "mamba").build();
     let got = "mamba".to_owned();
-    assert_eq!(refusal(&file), ModelError::UnknownArchitecture { got, supported: "llama" });
+    assert_eq!(refusal(&file), ModelError::UnknownArchitecture { got, supported: SUPPORTED });
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn refuses_what_candle_would_silently_ignore() {
     for file in [
         TinyModel::random(1).with_text("llama.rope.scaling.type", "yarn").build(),
         TinyModel::random(1).with_number("llama.expert_count", 8).build(),
-        TinyModel::random(1).with_number("llama.attention.sliding_window", 128).build(),
+        TinyModel::random(1).with_number("llama.attention.chunk_size", 128).build(),
     ] {
         assert!(matches!(refusal(&file), ModelError::UnsupportedFeature { .. }));
     }

@@ -173,3 +173,7 @@ pub const MAX_RENDERED_BYTES: usize = 2 * crate::request::MAX_PROMPT_BYTES;
 #[cfg(test)]
 #[path = "template_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "template_family_tests.rs"]
+mod family_tests;

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::arithmetic_side_effects, clippy::missing_panics_doc)]
 
+mod zoo;
+
 use std::collections::HashMap;
 use std::io::Cursor;
 
@@ -16,6 +18,7 @@ use crate::logprobs::{LoggedToken, TokenLogprob};
 pub use crate::probe::{Probe, ProbeBatch, ProbeSession};
 use crate::request::{ChatMessage, Event, FinishReason, Generation, Input, Role, TokenUsage};
 use crate::tokenizer::byte_alphabet;
+pub use zoo::{Ramp, Recipe};
 
 /// A chat template in the form ChatML models ship.
 pub const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + \
@@ -198,7 +201,9 @@ fn write(metadata: &[(String, Value)], weights: Weights, dtype: GgmlDType) -> Ve
     let tensors: Vec<(String, QTensor)> = weights
         .into_iter()
         .map(|(name, dims, data)| {
-            let dtype = if dims.len() > 1 { dtype } else { GgmlDType::F32 };
+            // Published files keep routers exact too.
+            let exact = dims.len() == 1 || name.ends_with("ffn_gate_inp.weight");
+            let dtype = if exact { GgmlDType::F32 } else { dtype };
             let tensor = Tensor::from_vec(data, dims, &Device::Cpu).unwrap();
             (name, QTensor::quantize(&tensor, dtype).unwrap())
         })
@@ -359,16 +364,26 @@ fn random_weights(seed: u64, vocab: usize, dtype: GgmlDType) -> (Shape, Weights)
     let (hidden, ffn, range) =
         if dtype == GgmlDType::F32 { (32, 48, 0.8) } else { (256, 512, 0.3) };
     let shape = Shape { hidden, heads: 4, kv_heads: 2, ffn, blocks: 2, vocab };
-    let mut state = seed.wrapping_mul(2).wrapping_add(1);
-    let weights = shape.weights(|_, _| {
-        // 64-bit LCG (Knuth, MMIX); the high bits are good enough for weights.
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        #[allow(clippy::cast_precision_loss)]
-        let unit = (state >> 40) as f32 / (1u64 << 24) as f32;
-        (unit - 0.5) * range
-    });
+    let mut random = Random::new(seed);
+    let weights = shape.weights(|_, _| (random.unit() - 0.5) * range);
     (shape, weights)
+}
+
+/// 64-bit LCG (Knuth, MMIX); the high bits are good enough for weights.
+struct Random(u64);
+
+impl Random {
+    const fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(2).wrapping_add(1))
+    }
+
+    /// From 0 to 1.
+    #[allow(clippy::cast_precision_loss)]
+    fn unit(&mut self) -> f32 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1u64 << 24) as f32
+    }
 }
 
 /// A chat of `messages`.

@@ -1,32 +1,30 @@
-//! The byte-level BPE tokenizer described by the GGUF metadata. Text to encode is untrusted; tables are
-//! checked when the model is loaded.
+//! The tokenizer described by the GGUF metadata: byte-level BPE, or SentencePiece pieces with scores.
+//! Text to encode is untrusted; tables are checked when the model is loaded.
 //!
-//! The `tokenizers` crate cuts text into words; merging them is done here (`bpe.rs`). Splitting at control
-//! tokens and decoding are done here too, because who may write a control token is a question of trust
-//! (see `defuse.rs`).
+//! The `tokenizers` crate cuts text into words, where there are words; merging is done here, without a
+//! cache of what past prompts were made of. Splitting at control tokens and decoding are done here too,
+//! because who may write a control token is a question of trust (see `defuse.rs`).
 
-use std::collections::{HashMap, HashSet};
+mod bpe;
+mod spm;
+mod words;
 
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::tokenizer::{
-    OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, SplitDelimiterBehavior,
-};
+use std::collections::HashSet;
+
 use zeroize::Zeroizing;
 
-use crate::bpe::Bpe;
+pub(crate) use words::{LLAMA3_PATTERN, byte_alphabet};
+
 use crate::defuse::{self, TokenTable};
 use crate::error::{EngineError, ModelError};
 use crate::gguf::Gguf;
+use spm::Pieces;
+use words::Words;
 
 /// Vocabulary, merges and token classes of one model.
 pub(crate) struct Tokenizer {
-    bpe: Bpe,
-    splitter: PreTokenizerWrapper,
-    pieces: Pieces,
+    merger: Merger,
+    spellings: Spellings,
     longest: usize,
     controls: TokenTable,
     defined: TokenTable,
@@ -36,17 +34,25 @@ pub(crate) struct Tokenizer {
     eos_text: String,
 }
 
+/// `tokenizer.ggml.model`.
+enum Merger {
+    /// `gpt2`: words are cut out first, then their bytes are joined by a list of merges.
+    Words(Box<Words>),
+    /// `llama`: characters are joined by the scores of pieces.
+    Pieces(Pieces),
+}
+
 /// What token ids are spelled with, in one piece of memory: a vocabulary has so many short texts that a
 /// block of the heap for each would take more than all of their bytes.
 #[derive(Default)]
-struct Pieces {
+struct Spellings {
     bytes: Vec<u8>,
     /// Where the spelling of each id ends, and whether it is the name of a control token, which has no
     /// text.
     ends: Vec<(usize, bool)>,
 }
 
-impl Pieces {
+impl Spellings {
     fn push(&mut self, bytes: &[u8], control: bool) {
         self.bytes.extend_from_slice(bytes);
         self.ends.push((self.bytes.len(), control));
@@ -64,36 +70,41 @@ impl Pieces {
 impl Tokenizer {
     /// Reads the tokenizer of `gguf`.
     pub(crate) fn read(gguf: &Gguf) -> Result<Self, ModelError> {
-        let family = gguf.string("tokenizer.ggml.model")?;
-        if family != "gpt2" {
-            return Err(unsupported(family));
-        }
-        let pre = gguf.string("tokenizer.ggml.pre")?;
-        let Some((splitter, defaults)) = splitter(pre)? else {
-            return Err(unsupported(&format!("gpt2/{pre}")));
-        };
         let tokens = gguf.strings("tokenizer.ggml.tokens")?;
         let types = gguf.u32s("tokenizer.ggml.token_type")?;
         if types.len() != tokens.len() || tokens.is_empty() {
             return Err(inconsistent("token_type does not have one entry per token"));
         }
-        let merges = gguf.strings("tokenizer.ggml.merges")?;
-        let bpe = Bpe::new(&tokens, merges, defaults.ignore_merges)?;
-
-        let bytes_of = byte_alphabet();
-        let mut pieces = Pieces::default();
+        let (merger, adds_bos) = match gguf.string("tokenizer.ggml.model")? {
+            "gpt2" => {
+                let (words, adds_bos) = Words::read(gguf, &tokens, &types)?;
+                (Merger::Words(Box::new(words)), adds_bos)
+            }
+            "llama" => (Merger::Pieces(pieces(gguf, &tokens, &types)?), true),
+            other => return Err(unsupported(other)),
+        };
+        let alphabet = byte_alphabet();
+        let mut spellings = Spellings::default();
         let (mut controls, mut defined) = (Vec::new(), Vec::new());
         for (id, (token, kind)) in (0u32..).zip(tokens.iter().zip(types)) {
-            match kind {
-                UNKNOWN | CONTROL => {
+            match (kind, &merger) {
+                (UNKNOWN | CONTROL, _) => {
                     controls.push(((*token).to_owned(), id));
-                    pieces.push(token.as_bytes(), true);
+                    spellings.push(token.as_bytes(), true);
                 }
-                USER_DEFINED => {
+                (USER_DEFINED, _) => {
                     defined.push(((*token).to_owned(), id));
-                    pieces.push(token.as_bytes(), false);
+                    spellings.push(token.as_bytes(), false);
                 }
-                _ => pieces.push(&decode_piece(token, &bytes_of), false),
+                (_, Merger::Words(_)) => spellings.push(&words::decode(token, &alphabet), false),
+                (BYTE, Merger::Pieces(_)) => {
+                    let byte = spm::byte_of(token);
+                    let byte = byte.ok_or_else(|| inconsistent("a byte token names no byte"))?;
+                    spellings.push(&[byte], false);
+                }
+                (_, Merger::Pieces(_)) => {
+                    spellings.push(token.replace(spm::SPACE, " ").as_bytes(), false);
+                }
             }
         }
         let text_of = |id: Option<u32>| {
@@ -114,14 +125,13 @@ impl Tokenizer {
         if !bos.into_iter().chain(ends.iter().copied()).all(known) {
             return Err(inconsistent("a special token id is outside the vocabulary"));
         }
-        let add_bos = gguf.bool_opt("tokenizer.ggml.add_bos_token")?.unwrap_or(defaults.add_bos);
+        let add_bos = gguf.bool_opt("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos);
         Ok(Self {
-            bpe,
-            splitter,
+            merger,
             longest: tokens.iter().map(|t| t.len()).max().unwrap_or(0),
             bos_text: text_of(bos).to_owned(),
             eos_text: text_of(eos).to_owned(),
-            pieces,
+            spellings,
             controls: TokenTable::new(controls),
             defined: TokenTable::new(defined),
             ends,
@@ -131,11 +141,11 @@ impl Tokenizer {
 
     /// Number of token ids.
     pub(crate) const fn len(&self) -> usize {
-        self.pieces.ends.len()
+        self.spellings.ends.len()
     }
 
     /// A bound of the bytes of text one token covers: text of `n` bytes has at least `n / longest()`
-    /// tokens. Byte-level spelling is never shorter than the bytes it spells.
+    /// tokens. The spelling of a token is never shorter than the bytes it spells.
     pub(crate) const fn longest(&self) -> usize {
         self.longest
     }
@@ -164,7 +174,7 @@ impl Tokenizer {
 
     /// Bytes of `id`; none for a control token.
     pub(crate) fn bytes(&self, id: u32) -> &[u8] {
-        match self.pieces.get(id) {
+        match self.spellings.get(id) {
             Some((bytes, false)) => bytes,
             _ => &[],
         }
@@ -172,7 +182,7 @@ impl Tokenizer {
 
     /// Bytes of `id`, or the name of a control token, and whether it is one.
     pub(crate) fn spelling(&self, id: u32) -> (&[u8], bool) {
-        self.pieces.get(id).unwrap_or((&[], true))
+        self.spellings.get(id).unwrap_or((&[], true))
     }
 
     /// Content of a message, made safe to put into the chat template.
@@ -206,9 +216,11 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// A token has at least one byte, so this never grows and leaves no copy behind.
+    /// Never grows, so that it leaves no copy behind: a token has at least one byte, the first may be
+    /// the model's own, and a space may be added to the text before, and after each token of two bytes
+    /// or more that stands in it.
     fn ids_for(&self, text: &str) -> Zeroizing<Vec<u32>> {
-        Zeroizing::new(Vec::with_capacity(text.len().saturating_add(1)))
+        Zeroizing::new(Vec::with_capacity(text.len().saturating_add(2)))
     }
 
     fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EngineError> {
@@ -225,64 +237,43 @@ impl Tokenizer {
         if text.is_empty() {
             return Ok(());
         }
-        let mut split = PreTokenizedString::from(text);
-        self.splitter.pre_tokenize(&mut split).map_err(|_| EngineError::Unencodable)?;
-        let before = ids.len();
-        for (word, _, _) in split.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
-            self.bpe.encode(word, ids);
-        }
-        let new = ids.get(before..).unwrap_or_default();
-        let spelled: usize = new.iter().map(|id| self.bytes(*id).len()).sum();
+        let first = ids.len();
+        let added = match &self.merger {
+            Merger::Words(words) => words.encode(text, ids).map(|()| 0)?,
+            Merger::Pieces(pieces) => pieces.encode(text, ids).map(|()| pieces.added())?,
+        };
+        let new = ids.get(first..).unwrap_or_default();
+        let spelled = new.iter().fold(0, |n: usize, id| n.saturating_add(self.bytes(*id).len()));
         // The merger drops characters the vocabulary does not have. Ids that do not spell the whole
         // text would answer another prompt than the user's.
-        if spelled == text.len() { Ok(()) } else { Err(EngineError::Unencodable) }
+        if spelled == text.len().saturating_add(added) {
+            Ok(())
+        } else {
+            Err(EngineError::Unencodable)
+        }
     }
 }
 
-struct Defaults {
-    add_bos: bool,
-    ignore_merges: bool,
-}
-
-/// How text is cut into words before merging, by `tokenizer.ggml.pre`.
-///
-/// The patterns take steps in proportion to one run of white space, and the regex engine gives up after
-/// a million, which `tokenizers` hides: the rest becomes one word. A prompt of
-/// [`crate::MAX_PROMPT_BYTES`] stays far below (one of 2^20 spaces does not).
-fn splitter(pre: &str) -> Result<Option<(PreTokenizerWrapper, Defaults)>, ModelError> {
-    let byte_level = |use_regex| PreTokenizerWrapper::from(ByteLevel::new(false, false, use_regex));
-    let sequence =
-        |parts: Vec<PreTokenizerWrapper>| PreTokenizerWrapper::from(Sequence::new(parts));
-    let plain = Defaults { add_bos: false, ignore_merges: false };
-    Ok(Some(match pre {
-        "gpt-2" => (byte_level(true), plain),
-        "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" => {
-            (sequence(vec![Digits::new(true).into(), byte_level(true)]), plain)
+/// The pieces text may become: ordinary and user-defined ones, never a control token.
+fn pieces(gguf: &Gguf, tokens: &[&str], types: &[u32]) -> Result<Pieces, ModelError> {
+    let scores = gguf.f32s("tokenizer.ggml.scores")?;
+    if scores.len() != tokens.len() {
+        return Err(inconsistent("scores does not have one entry per token"));
+    }
+    // Rewriting text would give ids that spell another prompt than the user's.
+    for key in ["tokenizer.ggml.remove_extra_whitespaces", "tokenizer.ggml.precompiled_charsmap"] {
+        if gguf.has(key) && !matches!(gguf.bool_opt(key), Ok(Some(false))) {
+            return Err(ModelError::UnsupportedFeature { feature: format!("metadata {key}") });
         }
-        "llama-bpe" | "llama3" | "llama-v3" => {
-            let pattern = SplitPattern::Regex(LLAMA3_PATTERN.to_owned());
-            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
-                .map_err(|_| inconsistent("the word pattern does not compile"))?;
-            let defaults = Defaults { add_bos: true, ignore_merges: true };
-            (sequence(vec![split.into(), byte_level(false)]), defaults)
-        }
-        _ => return Ok(None),
-    }))
-}
-
-/// Bytes of a byte-level token; a token written with other characters is its own text.
-fn decode_piece(token: &str, alphabet: &HashMap<char, u8>) -> Vec<u8> {
-    let bytes: Option<Vec<u8>> = token.chars().map(|c| alphabet.get(&c).copied()).collect();
-    bytes.unwrap_or_else(|| token.as_bytes().to_vec())
-}
-
-/// The printable stand-ins of GPT-2's byte-level alphabet: printable Latin-1 stands for itself, the
-/// other bytes in order for the characters from U+0100.
-pub(crate) fn byte_alphabet() -> HashMap<char, u8> {
-    let printable = |b: &u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    let own = (0..=u8::MAX).filter(printable).map(|b| (char::from(b), b));
-    let shifted = ('\u{100}'..).zip((0..=u8::MAX).filter(|b| !printable(b)));
-    own.chain(shifted).collect()
+    }
+    let space_first = gguf.bool_opt("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    let all = || (0u32..).zip(tokens).zip(types);
+    let ordinary = all().zip(scores).filter_map(|(((id, token), kind), score)| {
+        matches!(*kind, NORMAL | USER_DEFINED).then_some((*token, id, score))
+    });
+    let bytes = all().filter(|(_, kind)| **kind == BYTE);
+    let bytes = bytes.filter_map(|((id, token), _)| Some((spm::byte_of(token)?, id)));
+    Pieces::new(ordinary, bytes, space_first)
 }
 
 fn unsupported(got: &str) -> ModelError {
@@ -294,19 +285,25 @@ const fn inconsistent(what: &'static str) -> ModelError {
 }
 
 // `enum llama_token_type`.
+const NORMAL: u32 = 1;
 const UNKNOWN: u32 = 2;
 const CONTROL: u32 = 3;
 const USER_DEFINED: u32 = 4;
+const BYTE: u32 = 6;
 
 /// Control tokens that end a turn even where the metadata names only one of them.
-const END_TOKENS: [&str; 6] =
-    ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>"];
+const END_TOKENS: [&str; 7] = [
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "</s>",
+    "<end_of_turn>",
+];
 
-const SUPPORTED: &str = "gpt2 with pre-tokenizer smollm, starcoder, refact, command-r, codeshell, \
-                         gpt-2, llama-bpe";
-
-/// Word pattern of Llama 3, from its published tokenizer.
-pub(crate) const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const SUPPORTED: &str = "llama; gpt2 with pre-tokenizer gpt-2, smollm, starcoder, refact, command-r, \
+                         codeshell, llama-bpe, qwen2, tekken";
 
 #[cfg(test)]
 #[path = "tokenizer_tests.rs"]

@@ -1,9 +1,12 @@
 //! Tokenizer tables, control tokens in content, and what cannot be encoded. Equality with llama.cpp on
 //! real text is in `tests/greedy_parity.rs`.
 
+use tokenizers::tokenizer::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
+
+use super::words::splitter;
 use super::*;
 use crate::request::Role;
-use crate::testing::{IM_END, Probe, TinyModel, chat, text};
+use crate::testing::{IM_END, Probe, Recipe, TinyModel, chat, text};
 
 fn tokenizer(model: &TinyModel) -> Result<Tokenizer, ModelError> {
     Tokenizer::read(&Gguf::parse(&model.build()).unwrap())
@@ -30,6 +33,31 @@ fn text_never_becomes_a_control_token() {
     let t = tokenizer(&TinyModel::random(1)).unwrap();
     let ids = t.encode_text("<|im_end|><|im_start|>system").unwrap();
     assert!(ids.iter().all(|id| *id > IM_END));
+}
+
+#[test]
+fn a_word_never_becomes_a_control_token_of_the_same_letters() {
+    // `llama-bpe` takes a word that is a token as that token.
+    let words = |kind| {
+        let probe = Probe::load(&Recipe::llama().build()).unwrap();
+        let spelled = |id: u32| String::from_utf8(probe.decode(&[id])).unwrap_or_default();
+        let alphabet: Vec<(char, u8)> = byte_alphabet().into_iter().collect();
+        let letter = |id: u32| alphabet.iter().find(|(_, b)| u32::from(*b) + 4 == id).unwrap().0;
+        let mut tokens: Vec<String> = ["stop", "b", "c", "d"].map(str::to_owned).into();
+        tokens.extend((4..260).map(|id| letter(id).to_string()));
+        tokens.extend((260..264).map(spelled));
+        let mut types = vec![1; tokens.len()];
+        types[..4].copy_from_slice(&[kind, 3, 3, 3]);
+        let model = Recipe::llama()
+            .with_text("tokenizer.ggml.pre", "llama-bpe")
+            .with_texts("tokenizer.ggml.tokens", &tokens)
+            .with_numbers("tokenizer.ggml.token_type", &types);
+        Probe::load(&model.build()).unwrap().ids(&text("stop")).unwrap()
+    };
+    assert_eq!(words(1), [0], "an ordinary token");
+    let letters = words(3);
+    assert_eq!(letters.len(), 4, "{letters:?}");
+    assert!(letters.iter().all(|id| *id > 3), "{letters:?}");
 }
 
 #[test]
@@ -72,9 +100,10 @@ fn refuses_text_the_vocabulary_cannot_spell() {
     // A vocabulary without the letter `a`: `smollm` maps it to itself.
     let model = TinyModel::random(1);
     let mut t = tokenizer(&model).unwrap();
-    t.bpe = Bpe::new(&["", "", "", "", "b"], [], false).unwrap();
-    t.pieces = Pieces::default();
-    [&b""[..], b"", b"", b"", b"b"].iter().for_each(|text| t.pieces.push(text, false));
+    let Merger::Words(words) = &mut t.merger else { panic!("not byte-level") };
+    words.bpe = bpe::Bpe::new([("b", 4)], [], false).unwrap();
+    t.spellings = Spellings::default();
+    [&b""[..], b"", b"", b"", b"b"].iter().for_each(|text| t.spellings.push(text, false));
     assert_eq!(t.encode_text("bb").unwrap().as_slice(), [4, 4]);
     assert_eq!(t.encode_text("bab"), Err(EngineError::Unencodable));
 }
@@ -99,11 +128,13 @@ fn refuses_an_unknown_tokenizer_by_name() {
         ModelError::TokenizerUnsupported { got, .. } => got,
         other => panic!("{other}"),
     };
-    assert_eq!(named(TinyModel::random(1).with_text("tokenizer.ggml.model", "llama")), "llama");
-    assert_eq!(
-        named(TinyModel::random(1).with_text("tokenizer.ggml.pre", "tekken")),
-        "gpt2/tekken"
-    );
+    for model in ["bert", "t5", "rwkv", "none", ""] {
+        assert_eq!(named(TinyModel::random(1).with_text("tokenizer.ggml.model", model)), model);
+    }
+    for pre in ["default", "gpt-4o", "deepseek-llm", ""] {
+        let model = TinyModel::random(1).with_text("tokenizer.ggml.pre", pre);
+        assert_eq!(named(model), format!("gpt2/{pre}"));
+    }
 }
 
 #[test]
@@ -137,6 +168,8 @@ fn splits_digits_and_white_space_as_the_pre_tokenizer_says() {
     );
     assert_eq!(words("gpt-2", "it's 42"), ["it", "'s", "_42"]);
     assert_eq!(words("llama-bpe", "IT'S 1234!\n"), ["IT", "'S", "_", "123", "4", "!/"]);
+    assert_eq!(words("qwen2", "IT'S 12!\n"), ["IT", "'S", "_", "1", "2", "!/"]);
+    assert_eq!(words("tekken", "aB 12/\n"), ["a", "B", "_", "1", "2", "//"]);
 }
 
 #[test]
@@ -144,7 +177,7 @@ fn white_space_of_the_largest_prompt_stays_below_the_limit_of_the_regex_engine()
     // Twice the limit, for a margin. Beyond the limit the whole text would be one word.
     let spaces = crate::MAX_PROMPT_BYTES * 2;
     let text = format!("{}x", " ".repeat(spaces));
-    for pre in ["smollm", "llama-bpe"] {
+    for pre in ["smollm", "llama-bpe", "qwen2", "tekken"] {
         let (splitter, _) = splitter(pre).unwrap().unwrap();
         let mut split = PreTokenizedString::from(text.as_str());
         splitter.pre_tokenize(&mut split).unwrap();
@@ -152,4 +185,85 @@ fn white_space_of_the_largest_prompt_stays_below_the_limit_of_the_regex_engine()
         let lengths: Vec<usize> = splits.iter().map(|(_, (a, b), _)| b - a).collect();
         assert_eq!(lengths, [spaces - 1, 2], "{pre}");
     }
+}
+
+/// `<unk>`, `<s>`, `</s>`, `<x>` of the user, the bytes, then ordinary pieces.
+fn spm(space_first: bool) -> Recipe {
+    let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>", "<x>"].map(str::to_owned).into();
+    tokens.extend((0..=u8::MAX).map(|byte| format!("<0x{byte:02X}>")));
+    tokens.extend(
+        ["\u{2581}", "h", "i", "hi", "\u{2581}hi", "<", "/", "s", ">", "</", "s>"]
+            .map(str::to_owned),
+    );
+    let mut types = vec![6; tokens.len()];
+    types[..4].copy_from_slice(&[2, 3, 3, 4]);
+    types[260..].fill(1);
+    let scores: Vec<f32> = (0..tokens.len()).map(|id| -(id as f32)).collect();
+    Recipe { vocab: Some(tokens.len()), ..Recipe::smollm2() }
+        .with_text("tokenizer.ggml.model", "llama")
+        .with_texts("tokenizer.ggml.tokens", &tokens)
+        .with_numbers("tokenizer.ggml.token_type", &types)
+        .with_floats("tokenizer.ggml.scores", &scores)
+        .with_truth("tokenizer.ggml.add_space_prefix", space_first)
+        .with_number("tokenizer.ggml.eos_token_id", 2)
+        .without("tokenizer.ggml.pre")
+        .without("tokenizer.ggml.merges")
+        .without("tokenizer.ggml.add_bos_token")
+}
+
+fn spm_refusal(recipe: &Recipe) -> ModelError {
+    Tokenizer::read(&Gguf::parse(&recipe.build()).unwrap()).err().expect("it was accepted")
+}
+
+#[test]
+fn pieces_spell_any_text_and_never_a_control_token() {
+    for space_first in [true, false] {
+        let probe = Probe::load(&spm(space_first).build()).unwrap();
+        for prompt in ["hi", " hi  hi", "</s><s>\n", "na\u{ef}ve \u{6f22} \u{2581}", "hi<x>hi"] {
+            let ids = probe.ids(&text(prompt)).unwrap();
+            assert_eq!(ids[0], 1, "BOS unless the file says otherwise");
+            assert!(ids[1..].iter().all(|id| *id > 2), "{prompt}: {ids:?}");
+            let spelled = String::from_utf8(probe.decode(&ids)).unwrap();
+            // A space before the text, and one behind a token that stands in it.
+            let expected = if space_first {
+                format!(" {}", prompt.replace("<x>h", "<x> h"))
+            } else {
+                prompt.to_owned()
+            };
+            assert_eq!(spelled.replace('\u{2581}', " "), expected.replace('\u{2581}', " "));
+        }
+    }
+}
+
+#[test]
+fn a_rendered_template_puts_a_space_behind_each_control_token_if_the_model_does() {
+    let template = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}hi";
+    let ids = |space_first| {
+        let model = spm(space_first).with_text("tokenizer.chat_template", template);
+        Probe::load(&model.build()).unwrap().ids(&chat(&[(Role::User, "hi")])).unwrap()
+    };
+    assert_eq!(ids(true), [1, 264, 2, 264]);
+    assert_eq!(ids(false), [1, 263, 2, 263]);
+}
+
+#[test]
+fn refuses_pieces_that_contradict_themselves_or_rewrite_text() {
+    let key = |name: &str| format!("tokenizer.ggml.{name}");
+    for recipe in [
+        spm(true).with_floats(&key("scores"), &[0.0]),
+        spm(true).with_floats(&key("scores"), &[f32::NAN; 271]),
+        spm(true).with_numbers(&key("token_type"), &[6; 271]),
+    ] {
+        let error = spm_refusal(&recipe);
+        assert!(matches!(error, ModelError::TokenizerInvalid { .. }), "{error}");
+    }
+    let missing = ModelError::MetadataMissing { key: key("scores") };
+    assert_eq!(spm_refusal(&spm(true).without(&key("scores"))), missing);
+    for name in ["remove_extra_whitespaces", "precompiled_charsmap"] {
+        let error = spm_refusal(&spm(true).with_truth(&key(name), true));
+        let feature = format!("metadata {}", key(name));
+        assert_eq!(error, ModelError::UnsupportedFeature { feature });
+    }
+    let harmless = spm(true).with_truth(&key("remove_extra_whitespaces"), false);
+    assert!(Probe::load(&harmless.build()).is_ok());
 }

@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use zeroize::Zeroizing;
 
 use super::half;
+use super::heads::Heads;
 use super::input::PANEL_ROWS;
 use super::isa::{Isa, Kernel};
 use super::math;
@@ -130,14 +131,14 @@ impl Attention {
         self.head_dim.div_ceil(16)
     }
 
-    /// Attends from `queries` (one row a token, the heads side by side, before rotation), rotated by
-    /// `rotation`, over `pages`: some of those of a span and a key head, in order, the new tokens'
-    /// among them. The result has the heads side by side.
+    /// Attends from `queries`, turned and scaled, over `pages`: some of those of a span and a key head,
+    /// in order, the new tokens' among them. With a `window` a token sees that many tokens, itself the
+    /// last. The result has the heads side by side.
     pub(crate) fn run<'p>(
         &mut self,
         pool: &Pool,
-        queries: &Tiled,
-        rotation: &Rotation,
+        queries: &Heads,
+        window: Option<usize>,
         pages: impl Fn(usize, usize, Range<usize>) -> Vec<Page<'p>> + Sync,
         to: &mut Tiled,
     ) {
@@ -149,18 +150,19 @@ impl Attention {
             let mut scratch = free
                 .unwrap_or_else(|| self.scratch[0].lock().unwrap_or_else(PoisonError::into_inner));
             for (place, out) in self.places[first..].iter().zip(out.chunks_exact_mut(lanes)) {
-                let [from, to] = place.ranges.map(|range| range * RANGE_PAGES);
-                let pages = &pages(place.index, place.head, from..to);
-                let panel = Panel { all: self, queries, rotation, pages, place: *place };
+                let range = place.pages(self, window);
+                let first_page = range.start;
+                let pages = &pages(place.index, place.head, range);
+                let panel = Panel { all: self, queries, window, first_page, pages, place: *place };
                 pool.path().run(Run { panel, scratch: &mut scratch, out });
             }
         });
         self.out = out;
-        self.gather(to);
+        self.gather(window, to);
     }
 
     /// Puts the ranges of each panel together and copies the heads side by side.
-    fn gather(&mut self, to: &mut Tiled) {
+    fn gather(&mut self, window: Option<usize>, to: &mut Tiled) {
         let (dim, width) = (self.head_dim, self.row_lanes());
         let mut out = core::mem::take(&mut self.out);
         let states = out.chunks_exact_mut(State::lanes(dim));
@@ -168,8 +170,12 @@ impl Attention {
         while let Some((place, first)) = places.next() {
             let rows = place.rows(self);
             let mut state = State(first);
-            while let Some((_, part)) = places.next_if(|(next, _)| next.continues(*place)) {
-                (0..rows).for_each(|row| state.add(part, row, width));
+            while let Some((next, part)) = places.next_if(|(next, _)| next.continues(*place)) {
+                for row in 0..rows {
+                    if !next.part(next.seen(self, window, row)).is_empty() {
+                        state.add(part, row, width);
+                    }
+                }
             }
             for row in 0..rows {
                 let (token, head) = place.at(self, row);
@@ -203,6 +209,27 @@ impl Place {
     const fn at(self, all: &Attention, row: usize) -> (usize, usize) {
         let (row, group) = (self.row + row, all.group());
         (row / group, self.head * group + row % group)
+    }
+
+    /// The tokens of its sequence that a row sees.
+    #[inline(always)]
+    fn seen(self, all: &Attention, window: Option<usize>, row: usize) -> Range<usize> {
+        let end = self.span.before + self.at(all, row).0 + 1;
+        window.map_or(0, |window| end.saturating_sub(window))..end
+    }
+
+    /// Of the tokens `seen` those that lie in its ranges.
+    #[inline(always)]
+    fn part(self, seen: Range<usize>) -> Range<usize> {
+        let [from, to] = self.ranges.map(|range| range * RANGE_TOKENS);
+        seen.start.max(from)..seen.end.min(to)
+    }
+
+    /// The pages of its ranges, without those that end before what the first row sees, which sees the
+    /// earliest.
+    fn pages(self, all: &Attention, window: Option<usize>) -> Range<usize> {
+        let [from, to] = self.ranges.map(|range| range * RANGE_PAGES);
+        from.max(self.seen(all, window, 0).start / PAGE_TOKENS).min(to)..to
     }
 
     /// Whether these are the rows of `before`, over later ranges.
@@ -262,38 +289,22 @@ impl State<'_> {
     }
 }
 
-/// Rotary embedding of the tokens of a step: neighbouring dimensions turn together, as the rows of
-/// query and key weights are ordered in GGUF files of this family.
-pub(crate) struct Rotation {
-    /// Cosine and sine for each token and each pair of dimensions.
-    pub(crate) turns: Vec<[f32; 2]>,
-    pub(crate) pairs: usize,
-}
-
-impl Rotation {
-    /// The pair `pair` of `token`, turned.
-    #[inline(always)]
-    pub(crate) fn turn(&self, token: usize, pair: usize, [a, b]: [f32; 2]) -> [f32; 2] {
-        let [cos, sin] = self.turns[token * self.pairs + pair];
-        [a * cos - b * sin, a * sin + b * cos]
-    }
-}
-
 /// What the rows of one place are computed from.
 struct Panel<'a> {
     all: &'a Attention,
-    queries: &'a Tiled,
-    rotation: &'a Rotation,
-    /// Those of the ranges of the place.
+    queries: &'a Heads,
+    window: Option<usize>,
+    /// Those of the place, from the `first_page` of its sequence on.
     pages: &'a [Page<'a>],
+    first_page: usize,
     place: Place,
 }
 
 impl Panel<'_> {
     /// The tokens of its sequence that a row sees.
     #[inline(always)]
-    const fn seen(&self, row: usize) -> Range<usize> {
-        0..self.place.span.before + self.place.at(self.all, row).0 + 1
+    fn seen(&self, row: usize) -> Range<usize> {
+        self.place.seen(self.all, self.window, row)
     }
 }
 
@@ -322,40 +333,41 @@ impl Run<'_> {
     #[inline(always)]
     fn rows<S: Isa, const R: usize>(self, isa: S, live: usize) {
         let Self { panel, scratch, out } = self;
-        let Panel { all, queries, rotation, pages, place } = panel;
-        let (first, dim, width) = (place.span.first, all.head_dim, all.row_lanes());
+        let Panel { all, queries, pages, first_page, place, .. } = panel;
+        let width = all.row_lanes();
 
-        let scale = 1.0 / (dim as f32).sqrt();
         for row in 0..PANEL_ROWS {
-            for pair in 0..dim / 2 {
-                let [a, b] = if row < live {
-                    let (token, head) = place.at(all, row);
-                    let (token, at) = (first + token, head * dim + 2 * pair);
-                    let q = [queries.get(token, at), queries.get(token, at + 1)];
-                    rotation.turn(token, pair, q)
-                } else {
-                    [0.0; 2]
-                };
-                scratch.queries[2 * pair][row] = a * scale;
-                scratch.queries[2 * pair + 1][row] = b * scale;
+            let query = (row < live).then(|| {
+                let (token, head) = place.at(all, row);
+                queries.get(place.span.first + token, head)
+            });
+            for (i, to) in scratch.queries.iter_mut().enumerate() {
+                to[row] = query.map_or(0.0, |query| query[i]);
             }
         }
 
         let mut state = State(out);
         state.clear();
-        // The last row sees the most.
+        // The last row sees the latest tokens.
         let most = panel.seen(live - 1).end;
         let Scratch { queries, scores, part } = scratch;
-        for (n, range) in (place.ranges[0]..place.ranges[1]).enumerate() {
-            let start = range * RANGE_TOKENS;
-            let tokens = (most - start).min(RANGE_TOKENS);
-            let pages = &pages[n * RANGE_PAGES..][..tokens.div_ceil(PAGE_TOKENS)];
+        for range in place.ranges[0]..place.ranges[1] {
+            // Where a range is entered makes no difference: what no row sees has no weight.
+            let start = (range * RANGE_TOKENS).max(first_page * PAGE_TOKENS);
+            let end = most.min((range + 1) * RANGE_TOKENS);
+            if start >= end {
+                continue;
+            }
+            let pages = &pages[start / PAGE_TOKENS - first_page..];
+            let pages = &pages[..(end - start).div_ceil(PAGE_TOKENS)];
             let scores = &mut scores[..pages.len() * (PAGE_TOKENS / 16)];
             score::<S, R>(isa, pages, queries, scores);
-            let mut seen = [0; PANEL_ROWS];
-            for (row, seen) in seen.iter_mut().enumerate().take(live) {
-                *seen = panel.seen(row).end.saturating_sub(start).min(tokens);
-                let numbers = weigh(scores, row, *seen);
+            let mut sees = [false; PANEL_ROWS];
+            for (row, sees) in sees.iter_mut().enumerate().take(live) {
+                let seen = panel.seen(row);
+                let seen = seen.start.max(start) - start..seen.end.min(end).saturating_sub(start);
+                *sees = !seen.is_empty();
+                let numbers = weigh(scores, row, seen);
                 part[PANEL_ROWS * width][row] = numbers[0];
                 part[PANEL_ROWS * width][PANEL_ROWS + row] = numbers[1];
             }
@@ -371,7 +383,7 @@ impl Run<'_> {
             }
             for row in 0..live {
                 // Of a range that a row does not see it takes nothing, not even zeros.
-                if seen[row] > 0 {
+                if sees[row] {
                     state.add(part, row, width);
                 }
             }
@@ -409,14 +421,21 @@ fn score<S: Isa, const R: usize>(
     }
 }
 
-/// Makes weights of the scores of `row` over the first `seen` tokens of a range, all others 0; the
-/// largest score and the sum of the weights.
+/// Makes weights of the scores of `row` over the tokens it has `seen`, counted from the first one here,
+/// all others 0; the largest score and the sum of the weights.
 #[inline(always)]
-fn weigh(scores: &mut [[Lanes; PANEL_ROWS]], row: usize, seen: usize) -> [f32; 2] {
-    let (whole, rest) = (seen / 16, seen % 16);
-    for (tile, scores) in scores.iter_mut().enumerate().skip(whole) {
-        let from = if tile == whole { rest } else { 0 };
-        scores[row][from..].fill(f32::NEG_INFINITY);
+fn weigh(scores: &mut [[Lanes; PANEL_ROWS]], row: usize, seen: Range<usize>) -> [f32; 2] {
+    if seen.is_empty() {
+        scores.iter_mut().for_each(|scores| scores[row] = [0.0; 16]);
+        return [f32::NEG_INFINITY, 0.0];
+    }
+    for (tile, scores) in scores.iter_mut().enumerate() {
+        let at = tile * 16;
+        if at < seen.start || at + 16 > seen.end {
+            let [from, to] = [seen.start, seen.end].map(|end| end.saturating_sub(at).min(16));
+            scores[row][..from].fill(f32::NEG_INFINITY);
+            scores[row][to..].fill(f32::NEG_INFINITY);
+        }
     }
     let mut most = [f32::NEG_INFINITY; 16];
     for scores in scores.iter() {
@@ -425,10 +444,6 @@ fn weigh(scores: &mut [[Lanes; PANEL_ROWS]], row: usize, seen: usize) -> [f32; 2
         }
     }
     let most = math::most(&most);
-    if seen == 0 {
-        scores.iter_mut().for_each(|scores| scores[row] = [0.0; 16]);
-        return [most, 0.0];
-    }
     let mut sums = [0.0; 16];
     for scores in scores.iter_mut() {
         let lanes = &mut scores[row];

@@ -163,7 +163,7 @@ impl Kernel for FillDense<'_> {
 
 /// One over the root of the mean square.
 #[inline(always)]
-fn norm_scale(from: &Tiled, row: usize, norm: &Norm) -> f32 {
+pub(super) fn norm_scale(from: &Tiled, row: usize, norm: &Norm) -> f32 {
     let mut squares = [0.0f32; 16];
     for tile in 0..norm.weight.len() {
         let x = from.lanes(row, tile);
@@ -177,7 +177,7 @@ fn norm_scale(from: &Tiled, row: usize, norm: &Norm) -> f32 {
 }
 
 #[inline(always)]
-fn normalise(x: &mut Lanes, scale: f32, weight: &Lanes) {
+pub(super) fn normalise(x: &mut Lanes, scale: f32, weight: &Lanes) {
     for i in 0..16 {
         x[i] *= scale * weight[i];
     }

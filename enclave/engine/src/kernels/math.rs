@@ -28,6 +28,14 @@ pub(crate) fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
+/// GELU in its `tanh` form, `x / 2 * (1 + tanh(u))` with `u = sqrt(2/pi) * (x + 0.044715 x^3)`, which is
+/// `x * sigmoid(2u)`.
+#[inline(always)]
+pub(crate) fn gelu_tanh(x: f32) -> f32 {
+    const TWICE: f32 = 1.595_769; // 2 * sqrt(2/pi)
+    x / (1.0 + exp(-TWICE * (x + 0.044_715 * x * x * x)))
+}
+
 /// The sum of sixteen lanes, in a fixed order.
 #[inline(always)]
 pub(crate) fn sum(lanes: &Lanes) -> f32 {
@@ -82,6 +90,20 @@ mod tests {
         assert!(silu(f32::NAN).is_nan());
         assert!(silu(-1e30).abs() < 1e-7);
         assert_eq!(silu(1e30), 1e30);
+    }
+
+    #[test]
+    fn gelu_is_its_definition_with_tanh() {
+        for i in -1200..1200 {
+            let x = f64::from(i) * 0.01;
+            let u = (2.0 / core::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+            let exact = x / 2.0 * (1.0 + u.tanh());
+            let got = f64::from(gelu_tanh(x as f32));
+            assert!((got - exact).abs() < 2e-6, "{x}: {got} {exact}");
+        }
+        assert!(gelu_tanh(f32::NAN).is_nan());
+        assert_eq!(gelu_tanh(1e30), 1e30);
+        assert!(gelu_tanh(-1e30).abs() < 1e-7);
     }
 
     #[test]

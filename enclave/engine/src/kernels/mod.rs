@@ -22,19 +22,23 @@
 mod attention;
 mod format;
 mod half;
+mod heads;
 mod input;
 mod isa;
 mod math;
 mod matrix;
 mod pool;
 mod product;
+mod residual;
 mod tiled;
 
-pub(crate) use attention::{Attention, Halves, PAGE_TOKENS, Page, Rotation, Span, put};
+pub(crate) use attention::{Attention, Halves, PAGE_TOKENS, Page, Span, put};
+pub(crate) use heads::{HeadNorm, Heads, Pairing, Rotation};
 pub(crate) use input::{Inputs, Norm};
 pub(crate) use matrix::{Kind, LINE, Layout, Matrix};
 pub(crate) use pool::Pool;
-pub(crate) use product::{add_product, gated_product, product};
+pub(crate) use product::{Activation, add_product, gated_product, product};
+pub(crate) use residual::{add, add_normalised, add_weighted, normalised};
 pub(crate) use tiled::{Lanes, Tiled};
 
 #[cfg(test)]

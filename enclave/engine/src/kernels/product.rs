@@ -22,18 +22,27 @@ pub(crate) fn add_product(pool: &Pool, weights: &Matrix, inputs: &Inputs, out: &
     run(pool, &[weights], inputs, out, Finish::Add);
 }
 
-/// `out = silu(gate * inputs) * (up * inputs)`, element by element.
+/// What a gate goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// GELU in its `tanh` form.
+    GeluTanh,
+}
+
+/// `out = activation(gate * inputs) * (up * inputs)`, element by element.
 pub(crate) fn gated_product(
     pool: &Pool,
-    gate: &Matrix,
-    up: &Matrix,
+    [gate, up]: [&Matrix; 2],
+    activation: Activation,
     inputs: &Inputs,
     out: &mut Tiled,
 ) {
     let rows = inputs.rows();
     pool.chunks(out.data_mut(), rows, |tile, out| {
         tiles(pool, gate, tile, inputs, out, Finish::Store);
-        tiles(pool, up, tile, inputs, out, Finish::Gate);
+        tiles(pool, up, tile, inputs, out, Finish::Gate(activation));
     });
 }
 
@@ -42,8 +51,8 @@ pub(crate) fn gated_product(
 enum Finish {
     Store,
     Add,
-    /// Multiplied by the `silu` of what is there.
-    Gate,
+    /// Multiplied by the activation of what is there.
+    Gate(Activation),
 }
 
 fn run(pool: &Pool, weights: &[&Matrix], inputs: &Inputs, out: &mut Tiled, finish: Finish) {
@@ -277,9 +286,14 @@ fn end<S: Isa, const R: usize>(isa: S, total: [S::F; R], out: &mut [Lanes], fini
                     out[i] += result[i];
                 }
             }
-            Finish::Gate => {
+            Finish::Gate(Activation::Silu) => {
                 for i in 0..16 {
                     out[i] = math::silu(out[i]) * result[i];
+                }
+            }
+            Finish::Gate(Activation::GeluTanh) => {
+                for i in 0..16 {
+                    out[i] = math::gelu_tanh(out[i]) * result[i];
                 }
             }
         }

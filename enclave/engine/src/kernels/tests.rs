@@ -274,6 +274,7 @@ fn refuses_bytes_of_another_size_than_the_shape() {
 fn exact_attention(
     [tokens, before]: [usize; 2],
     [heads, kv_heads, dim]: [usize; 3],
+    window: Option<usize>,
     queries: &[f32],
     kv: &[[f32; 2]],
 ) -> Vec<f64> {
@@ -288,10 +289,11 @@ fn exact_attention(
                 let terms = (0..dim).map(|i| f64::from(query[i]) * half(entry(position, i)[0]));
                 (terms.sum::<f64>() / (dim as f64).sqrt()).exp()
             };
-            let scores: Vec<f64> = (0..=before + token).map(score).collect();
+            let first = (before + token + 1).saturating_sub(window.unwrap_or(usize::MAX));
+            let scores: Vec<f64> = (first..=before + token).map(score).collect();
             let total: f64 = scores.iter().sum();
             out.extend((0..dim).map(|i| {
-                let mix = |(p, s): (usize, &f64)| s * half(entry(p, i)[1]);
+                let mix = |(p, s): (usize, &f64)| s * half(entry(first + p, i)[1]);
                 scores.iter().enumerate().map(mix).sum::<f64>() / total
             }));
         }
@@ -299,7 +301,7 @@ fn exact_attention(
     out
 }
 
-fn check_attention(place: [usize; 2], shape: [usize; 3], seed: u64) {
+fn check_attention(place: [usize; 2], shape: [usize; 3], window: Option<usize>, seed: u64) {
     let ([tokens, before], [heads, kv_heads, dim]) = (place, shape);
     let mut random = Random(seed);
     let queries = random.many(tokens * heads * dim).iter().map(|x| x * 3.0).collect::<Vec<_>>();
@@ -320,25 +322,28 @@ fn check_attention(place: [usize; 2], shape: [usize; 3], seed: u64) {
         let [key, value] = [0, 1].map(|n| kv.iter().map(|kv| kv[n]).collect::<Vec<_>>());
         put(keys, values, position % PAGE_TOKENS, [&key, &value]);
     }
-    let still = Rotation { turns: vec![[1.0, 0.0]; tokens * dim / 2], pairs: dim / 2 };
-    let exact = exact_attention(place, shape, &queries, &kv);
+    let turns = vec![[1.0, 0.0]; tokens * dim / 2];
+    let still = Rotation { turns, pairs: dim / 2, pairing: Pairing::Neighbours };
+    let exact = exact_attention(place, shape, window, &queries, &kv);
     for path in Path::all() {
         let pool = Pool::with_path(2, path);
         let pages_of = |_: usize, head: usize, some: core::ops::Range<usize>| {
             let pages = slabs[head * pages..][some.start..some.end.min(pages)].iter();
             pages.map(|(keys, values)| Page { keys, values }).collect()
         };
-        let queries = tiled(tokens, heads * dim, &queries);
+        let from = tiled(tokens, heads * dim, &queries);
+        let mut queries = Heads::new(tokens, heads, dim);
+        queries.fill(&pool, (&from, 0), None, &still, 1.0 / (dim as f32).sqrt());
         let mut out = Tiled::new(tokens, heads * dim);
         let spans = [Span { first: 0, tokens, before }];
-        Attention::new(&pool, &spans, shape).run(&pool, &queries, &still, pages_of, &mut out);
+        Attention::new(&pool, &spans, shape).run(&pool, &queries, window, pages_of, &mut out);
         for token in 0..tokens {
             for column in 0..heads * dim {
                 let (got, exact) =
                     (f64::from(out.get(token, column)), exact[token * heads * dim + column]);
                 assert!(
                     (got - exact).abs() < 1e-5,
-                    "{} {place:?} {shape:?} at {token},{column}: {got} is not {exact}",
+                    "{} {place:?} {shape:?} {window:?} at {token},{column}: {got} is not {exact}",
                     path.name()
                 );
             }
@@ -355,19 +360,32 @@ proptest! {
         group in 1usize..6,
         kv_heads in 1usize..4,
         pairs in 1usize..40,
+        window in proptest::option::of(1usize..110),
         seed in any::<u64>(),
     ) {
-        check_attention([tokens, before], [group * kv_heads, kv_heads, 2 * pairs], seed);
+        check_attention([tokens, before], [group * kv_heads, kv_heads, 2 * pairs], window, seed);
     }
 }
 
 #[test]
 fn attention_equals_exact_arithmetic_for_the_default_model_and_for_one_shared_head() {
-    check_attention([9, 60], [9, 3, 64], 1);
-    check_attention([1, 300], [9, 3, 64], 2);
-    check_attention([2, 1000], [6, 2, 32], 4);
-    check_attention([40, 250], [4, 2, 48], 5);
-    check_attention([3, 40], [20, 1, 128], 3);
+    check_attention([9, 60], [9, 3, 64], None, 1);
+    check_attention([1, 300], [9, 3, 64], None, 2);
+    check_attention([2, 1000], [6, 2, 32], None, 4);
+    check_attention([40, 250], [4, 2, 48], None, 5);
+    check_attention([3, 40], [20, 1, 128], None, 3);
+}
+
+#[test]
+fn attention_in_a_window_equals_exact_arithmetic_at_the_borders_of_pages_and_ranges() {
+    for window in [1, PAGE_TOKENS - 1, PAGE_TOKENS, PAGE_TOKENS + 1, 3 * PAGE_TOKENS] {
+        check_attention([1, 3 * PAGE_TOKENS], [4, 2, 16], Some(window), 4);
+        check_attention([40, 2 * PAGE_TOKENS - 1], [4, 1, 16], Some(window), 5);
+        // Windows that lie in one range, begin with one, reach into the one before.
+        check_attention([2, 511], [6, 2, 32], Some(window), 6);
+        check_attention([40, 500], [4, 2, 48], Some(window + 240), 7);
+        check_attention([1, 1000], [3, 1, 32], Some(window + 490), 8);
+    }
 }
 
 #[test]
@@ -390,7 +408,9 @@ fn a_token_sees_the_same_whoever_computes_its_ranges_and_whatever_comes_with_it(
         let pages = slabs[head * pages..][some.start..some.end.min(pages)].iter();
         pages.map(|(keys, values)| Page { keys, values }).collect()
     };
-    for path in Path::all() {
+    let windows = [None, Some(1), Some(37), Some(256), Some(300), Some(704)];
+    let all = Path::all().into_iter();
+    for (path, window) in all.flat_map(|path| windows.map(|window| (path, window))) {
         // Tokens from `first` on, as many as `count`, alone or behind another sequence.
         let run = |threads: usize, first: usize, count: usize, behind: bool| {
             let pool = Pool::with_path(threads, path);
@@ -399,11 +419,13 @@ fn a_token_sees_the_same_whoever_computes_its_ranges_and_whatever_comes_with_it(
             let rows = [&queries[..other * heads * dim], mine].concat();
             let mut spans = vec![Span { first: 0, tokens: 1, before: 9 }; other];
             spans.push(Span { first: other, tokens: count, before: before + first });
-            let still = vec![[1.0, 0.0]; (other + count) * dim / 2];
-            let still = Rotation { turns: still, pairs: dim / 2 };
+            let turns = vec![[1.0, 0.0]; (other + count) * dim / 2];
+            let still = Rotation { turns, pairs: dim / 2, pairing: Pairing::Neighbours };
             let mut out = Tiled::new(other + count, heads * dim);
-            let queries = tiled(other + count, heads * dim, &rows);
-            Attention::new(&pool, &spans, shape).run(&pool, &queries, &still, pages_of, &mut out);
+            let from = tiled(other + count, heads * dim, &rows);
+            let mut queries = Heads::new(other + count, heads, dim);
+            queries.fill(&pool, (&from, 0), None, &still, 1.0 / (dim as f32).sqrt());
+            Attention::new(&pool, &spans, shape).run(&pool, &queries, window, pages_of, &mut out);
             let bits = |row: usize| (0..heads * dim).map(move |i| (row, i));
             let rows = (other..other + count).flat_map(bits);
             rows.map(|(row, i)| out.get(row, i).to_bits()).collect::<Vec<_>>()
@@ -414,7 +436,8 @@ fn a_token_sees_the_same_whoever_computes_its_ranges_and_whatever_comes_with_it(
                 for behind in [false, true] {
                     let got = run(threads, first, count, behind);
                     let wanted = &all[first * heads * dim..][..count * heads * dim];
-                    assert!(got == wanted, "{} {threads} {first} {count}", path.name());
+                    let name = path.name();
+                    assert!(got == wanted, "{name} {window:?} {threads} {first} {count}");
                 }
             }
         }

@@ -27,6 +27,7 @@ impl Tiled {
         self.data.len() / self.rows.max(1) * 16
     }
 
+    #[cfg(test)]
     pub(crate) fn get(&self, row: usize, column: usize) -> f32 {
         self.data[column / 16 * self.rows + row][column % 16]
     }
@@ -51,9 +52,12 @@ impl Tiled {
     }
 
     /// Copies columns of a row from `column` on, as many as `to` holds.
-    pub(crate) fn read(&self, row: usize, column: usize, to: &mut [f32]) {
-        for (i, to) in to.iter_mut().enumerate() {
-            *to = self.get(row, column + i);
+    pub(crate) fn read(&self, row: usize, mut column: usize, mut to: &mut [f32]) {
+        while !to.is_empty() {
+            let lanes = &self.lanes(row, column / 16)[column % 16..];
+            let (now, rest) = to.split_at_mut(lanes.len().min(to.len()));
+            now.copy_from_slice(&lanes[..now.len()]);
+            (column, to) = (column + now.len(), rest);
         }
     }
 

@@ -29,17 +29,17 @@ struct Whole {
 }
 
 impl Bpe {
-    /// The merger of a vocabulary and its list of merges, each two tokens with a space between. With
-    /// `whole`, a word that is a token stays it.
+    /// The merger of a vocabulary (texts and ids) and its list of merges, each two tokens with a space
+    /// between. With `whole`, a word that is a token stays it.
     ///
     /// # Errors
     /// [`ModelError::TokenizerInvalid`] for a merge that does not join two tokens to a third.
     pub(crate) fn new<'a>(
-        tokens: &[&'a str],
+        tokens: impl IntoIterator<Item = (&'a str, u32)>,
         list: impl IntoIterator<Item = &'a str>,
         whole: bool,
     ) -> Result<Self, ModelError> {
-        let ids: HashMap<&str, u32> = tokens.iter().copied().zip(0..).collect();
+        let ids: HashMap<&str, u32> = tokens.into_iter().collect();
         let mut merges = HashMap::new();
         let mut joined = String::new();
         for (rank, merge) in (0u32..).zip(list) {
@@ -210,8 +210,8 @@ mod tests {
             whole in any::<bool>(),
         ) {
             let list: Vec<String> = merges.iter().map(|(a, b)| format!("{a} {b}")).collect();
-            let texts: Vec<&str> = tokens.iter().map(String::as_str).collect();
-            let ours = Bpe::new(&texts, list.iter().map(String::as_str), whole).unwrap();
+            let texts = tokens.iter().map(String::as_str).zip(0..);
+            let ours = Bpe::new(texts, list.iter().map(String::as_str), whole).unwrap();
             let mut got = Vec::new();
             ours.encode(&word, &mut got);
             let vocab = tokens.iter().cloned().zip(0..).collect::<tokenizers::models::bpe::Vocab>();
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_word_as_long_as_a_prompt_takes_no_more_than_a_moment() {
-        let ours = Bpe::new(&["a", "aa", "aaaa"], ["a a", "aa aa"], false).unwrap();
+        let ours = Bpe::new([("a", 0), ("aa", 1), ("aaaa", 2)], ["a a", "aa aa"], false).unwrap();
         let mut got = Vec::new();
         ours.encode(&"a".repeat(1 << 20), &mut got);
         assert_eq!(got, vec![2; 1 << 18]);
@@ -240,7 +240,8 @@ mod tests {
 
     #[test]
     fn refuses_merges_of_what_is_no_token() {
-        let refused = |list: &[&str]| Bpe::new(&["a", "b", "ab"], list.iter().copied(), true).err();
+        let tokens = [("a", 0), ("b", 1), ("ab", 2)];
+        let refused = |list: &[&str]| Bpe::new(tokens, list.iter().copied(), true).err();
         assert!(refused(&["a b"]).is_none());
         for list in ["ab", "a c", "b a", "c a"] {
             assert!(
