@@ -47,7 +47,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-loader", &["wire", "shape"]),
     // Linked by whoever settles, a proxy in its enclave among them, so no virtual machine in it.
     ("chrysalis-ton", &["wire", "receipt"]),
-    ("chrysalis-devchain", &["wire"]),
+    ("chrysalis-devchain", &["wire", "ton"]),
     ("chrysalis-client", &["wire", "api", "channel", "evidence", "policy", "receipt", "vault"]),
     (
         "chrysalis-cli",
