@@ -2,6 +2,7 @@
 
 use std::io::BufRead as _;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -24,13 +25,11 @@ pub(crate) fn measure(
 ) -> Result<Vec<Comparison>> {
     let mut out = Vec::new();
     let mut size = None;
+    let model = gguf()?;
     for threads in THREADS {
-        let label = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+        let label = label(threads);
         crate::progress(&format!("engine against llama.cpp, {label}"));
-        let (ours, _) = Contestant::start(&mut our_engine(threads)?)?;
-        let (theirs, hello) = Contestant::start(&mut llama(threads)?)?;
-        machine.reference = Some(hello.about);
-        let mut contest = Contest { ours, theirs };
+        let mut contest = Contest::start(threads, &model, machine)?;
         let warm = contest.round(&WARM_UP.task())?;
         let size = *size.get_or_insert_with(|| fitting(rounds, f64::from(seconds), &warm));
         let task = size.task();
@@ -43,6 +42,11 @@ pub(crate) fn measure(
         out.extend(compare(&results, size, &label));
     }
     Ok(out)
+}
+
+/// As titles name a number of threads.
+pub(crate) fn label(threads: u32) -> String {
+    if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") }
 }
 
 /// Both rates of every round.
@@ -66,15 +70,23 @@ fn compare(rounds: &[[Timed; 2]], size: Size, label: &str) -> [Comparison; 2] {
 }
 
 /// The two programs.
-struct Contest {
+pub(crate) struct Contest {
     ours: Contestant,
     theirs: Contestant,
 }
 
 impl Contest {
+    /// Starts both on the same file.
+    pub(crate) fn start(threads: u32, model: &Path, machine: &mut Machine) -> Result<Self> {
+        let (ours, _) = Contestant::start(&mut our_engine(threads, model)?)?;
+        let (theirs, hello) = Contestant::start(&mut llama(threads, model)?)?;
+        machine.reference = Some(hello.about);
+        Ok(Self { ours, theirs })
+    }
+
     /// Lets both do `task`, in turn. That the tokenizers agree id by id is a test of the engine
     /// (`greedy_parity`).
-    fn round(&mut self, task: &Task) -> Result<[Timed; 2]> {
+    pub(crate) fn round(&mut self, task: &Task) -> Result<[Timed; 2]> {
         let both = [self.ours.time(task)?, self.theirs.time(task)?];
         let [a, b] = both.each_ref().map(|t| t.prompt_tokens);
         ensure!(a == b, "the prompt has {a} tokens here and {b} in llama.cpp");
@@ -84,15 +96,15 @@ impl Contest {
 
 /// How much work one task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Size {
+pub(crate) struct Size {
     /// Lines of the prompt, of 28 tokens each.
-    lines: u32,
+    pub(crate) lines: u32,
     /// Tokens after the first.
-    decode: u32,
+    pub(crate) decode: u32,
 }
 
 impl Size {
-    fn task(self) -> Task {
+    pub(crate) fn task(self) -> Task {
         let line = |day: u32| {
             format!(
                 "On day {day} of the voyage the captain wrote down the wind, the depth of the \
@@ -123,29 +135,29 @@ fn fitting(rounds: usize, seconds: f64, warm: &[Timed; 2]) -> Size {
 }
 
 /// This program again.
-fn our_engine(threads: u32) -> Result<Command> {
+fn our_engine(threads: u32, model: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("__engine").arg(threads.to_string());
+    command.arg("__engine").arg(threads.to_string()).arg(model);
     Ok(command)
 }
 
-fn llama(threads: u32) -> Result<Command> {
+fn llama(threads: u32, model: &Path) -> Result<Command> {
     let python = std::env::var_os("CHRYSALIS_LLAMA_PYTHON").context(
         "CHRYSALIS_LLAMA_PYTHON names no Python with llama-cpp-python; run scripts/bench",
     )?;
     let mut command = Command::new(python);
-    command.arg(root().join("scripts/bench-llama.py")).arg(gguf()?).arg(threads.to_string());
+    command.arg(root().join("scripts/bench-llama.py")).arg(model).arg(threads.to_string());
     Ok(command)
 }
 
-fn gguf() -> Result<std::path::PathBuf> {
+fn gguf() -> Result<PathBuf> {
     model().context("the default model is not here; run scripts/fetch-model")
 }
 
 /// Our side: loads the model, then does tasks until standard input ends.
-pub(crate) fn serve(threads: NonZeroUsize) -> Result<()> {
+pub(crate) fn serve(threads: NonZeroUsize, model: &Path) -> Result<()> {
     let options = EngineOptions { threads: Some(threads), ..EngineOptions::new(|| 0) };
-    let engine = CandleEngine::load(&std::fs::read(gguf()?)?, options)?;
+    let engine = CandleEngine::load(&std::fs::read(model)?, options)?;
     let mut out = std::io::stdout().lock();
     say(&mut out, &Hello { about: "chrysalis".to_owned() })?;
     for line in std::io::stdin().lock().lines() {
@@ -168,6 +180,9 @@ pub(crate) fn request(prompt: &str, max_tokens: u32) -> GenerateRequest {
         sampling: Sampling::greedy(),
         logit_bias: Vec::new(),
         stop: Vec::new(),
+        constraint: None,
+        logprobs: None,
+        choices: 1,
         max_tokens,
         scheduling: Scheduling::default(),
     }

@@ -34,6 +34,14 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// The same in one line.
+    pub(crate) fn line(&self) -> String {
+        let Self { cpu, cores, chrysalis, profile, .. } = self;
+        format!("chrysalis {chrysalis} ({profile}) on {cpu}, {cores} cores; to the right is better")
+    }
+}
+
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cpu, cores, architecture, profile, chrysalis, reference } = self;

@@ -9,16 +9,23 @@ mod devices;
 mod engine;
 mod handshake;
 mod image;
+mod large;
+mod load;
 mod machine;
+mod memory;
+mod plot;
 mod quotes;
+mod receipts;
 mod report;
 mod request;
 mod seal;
 mod start;
+mod synthetic;
 mod vault;
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use chrysalis_tests::World;
@@ -33,6 +40,9 @@ struct Cli {
     /// How results are written; progress goes to standard error.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    /// Also draws the ratios into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Rounds of every comparison; quick ones run more.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -53,6 +63,17 @@ enum Command {
     Engine {
         /// Threads to compute with.
         threads: NonZeroUsize,
+        /// The GGUF file.
+        model: PathBuf,
+    },
+    /// One load of a bundle; says what it took as a line of JSON.
+    #[command(name = "__load", hide = true)]
+    Load {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Whether it is sealed.
+        #[arg(action = clap::ArgAction::Set)]
+        sealed: bool,
     },
 }
 
@@ -68,12 +89,18 @@ enum Format {
 enum Section {
     /// The engine against llama.cpp.
     Engine,
+    /// Models of a thousand million random weights against llama.cpp and the memory's speed.
+    Large,
     /// Many callers of one engine against one.
     Callers,
     /// Verifying and unsealing against a plain read and this CPU's rates.
     Vault,
+    /// A bundle into an engine: its rate, and the memory of the process against the file.
+    Load,
     /// Appraising a quote and a GPU against the signatures in their evidence.
     Evidence,
+    /// Receipts and settlements against the signatures in them.
+    Receipts,
     /// What the sealed path adds to a request.
     Request,
     /// Start to ready.
@@ -84,8 +111,10 @@ enum Section {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    if let Some(Command::Engine { threads }) = cli.command {
-        return engine::serve(threads);
+    match &cli.command {
+        Some(Command::Engine { threads, model }) => return engine::serve(*threads, model),
+        Some(Command::Load { bundle, sealed }) => return load::serve(bundle, *sealed),
+        None => {}
     }
     let rounds = usize::try_from(cli.rounds)?;
     let wanted = |section| cli.only.is_empty() || cli.only.contains(&section);
@@ -94,15 +123,24 @@ fn main() -> Result<()> {
     if wanted(Section::Engine) {
         comparisons.extend(engine::measure(rounds, cli.contest_seconds, &mut machine)?);
     }
+    if wanted(Section::Large) {
+        comparisons.extend(large::measure(rounds, &mut machine)?);
+    }
     if wanted(Section::Callers) {
         comparisons.extend(callers::measure(rounds)?);
     }
     if wanted(Section::Vault) {
         comparisons.extend(vault::measure(rounds)?);
     }
+    if wanted(Section::Load) {
+        comparisons.extend(load::measure(rounds)?);
+    }
     if wanted(Section::Evidence) {
         comparisons.push(quotes::measure(rounds)?);
         comparisons.push(devices::measure(rounds)?);
+    }
+    if wanted(Section::Receipts) {
+        comparisons.extend(receipts::measure(rounds)?);
     }
     if wanted(Section::Request) {
         comparisons.extend(request::measure(rounds, world()?)?);
@@ -113,6 +151,10 @@ fn main() -> Result<()> {
     }
     if wanted(Section::Image) {
         comparisons.push(image::measure(rounds)?);
+    }
+    if let Some(file) = &cli.svg {
+        let picture = plot::svg(&comparisons, &machine.line());
+        std::fs::write(file, picture).with_context(|| file.display().to_string())?;
     }
     print(cli.format, &machine, &comparisons)
 }

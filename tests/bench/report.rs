@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use serde::ser::{SerializeStruct as _, Serializer};
 
+use crate::plot::Bar;
+
 /// Candidates that were measured in turn, one figure each per round.
 pub(crate) struct Comparison {
     title: String,
@@ -42,9 +44,9 @@ struct Series {
 /// Least, middle and most of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
-    min: f64,
-    median: f64,
-    max: f64,
+    pub(crate) min: f64,
+    pub(crate) median: f64,
+    pub(crate) max: f64,
 }
 
 impl Comparison {
@@ -87,6 +89,23 @@ impl Comparison {
         for (series, figure) in self.series.iter_mut().zip(figures) {
             series.samples.push(*figure);
         }
+    }
+
+    /// Every ratio as a bar of how much better the first is.
+    pub(crate) fn bars(&self) -> impl Iterator<Item = Bar> {
+        self.related().filter(|(relation, ..)| *relation == Relation::Ratio).map(
+            |(_, name, spread)| {
+                let gain = match self.better {
+                    Better::More => spread,
+                    Better::Less => Spread {
+                        min: spread.max.recip(),
+                        median: spread.median.recip(),
+                        max: spread.min.recip(),
+                    },
+                };
+                Bar { title: format!("{}: {name}", self.title), gain }
+            },
+        )
     }
 
     fn best(&self, spread: Spread) -> f64 {

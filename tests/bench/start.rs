@@ -5,12 +5,12 @@ use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use chrysalis_tests::{World, bin, chrysalis, up_args};
 use chrysalis_vault::Bundle;
 use tempfile::TempDir;
 
-use crate::engine;
+use crate::load;
 use crate::report::{Better, Comparison};
 use crate::request::millis;
 
@@ -23,7 +23,7 @@ pub(crate) fn measure(rounds: usize, world: &World) -> Result<Comparison> {
         .added(0, 1)
         .note("INSECURE-SIM platform: a quote of real hardware takes longer");
     for round in 0..=rounds {
-        let figures = [up(world)?, load(world)?].map(millis);
+        let figures = [up(world)?, in_process(world)?].map(millis);
         if round > 0 {
             out.round(&figures);
         }
@@ -45,13 +45,11 @@ fn up(world: &World) -> Result<Duration> {
     Ok(time)
 }
 
-fn load(world: &World) -> Result<Duration> {
+fn in_process(world: &World) -> Result<Duration> {
     let started = Instant::now();
     let bundle = Bundle::open(File::open(world.path("model.chrysalis"))?)?;
     let root = bundle.root();
-    let weights = bundle.load(&root, None, &|_, _| ())?;
-    let (_, gguf) = weights.files().next().context("the bundle holds no file")?;
-    let engine = engine::load(gguf)?;
+    let engine = load::into_engine(bundle, &root, None, None)?;
     let time = started.elapsed();
     drop(engine);
     Ok(time)

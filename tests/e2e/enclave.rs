@@ -83,7 +83,7 @@ impl Enclave {
 }
 
 /// Reads the console until the worker is ready; its address was said before.
-fn ready_address(console: impl BufRead + Send + 'static) -> String {
+pub(crate) fn ready_address(console: impl BufRead + Send + 'static) -> String {
     let (send, lines) = mpsc::channel();
     std::thread::spawn(move || {
         for line in console.lines().map_while(Result::ok) {

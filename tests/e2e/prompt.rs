@@ -25,6 +25,25 @@ fn answers_a_sealed_prompt_and_the_receipt_verifies_offline() {
     let verified = chrysalis(verify.clone()).expect_code(0);
     assert!(verified.stdout.contains("SKIP  request"), "no word is kept: {}", verified.stdout);
 
+    // One part of it, for somebody who has nothing but that file and pins.
+    let proof = worker.state.path().join("model.proof").display().to_string();
+    let file = receipt.display().to_string();
+    let prove = ["receipt", "prove", &file, "--child", "model", "--out", &proof];
+    chrysalis(prove).expect_code(0);
+    let again = chrysalis(prove).expect_code(10);
+    assert!(again.stderr.contains("error[E-EXISTS]"), "nothing is written over: {}", again.stderr);
+    let mut check = vec!["receipt".to_owned(), "verify".into(), proof.clone()];
+    check.extend(world.trust());
+    let shown = chrysalis(check).expect_code(0);
+    for said in
+        ["PASS  model", "PASS  measurement", "HOLDS (INSECURE-SIM", "was answered by the model"]
+    {
+        assert!(shown.stdout.contains(said), "{said}: {}", shown.stdout);
+    }
+    assert!(!shown.stdout.contains("completion tokens"), "nothing else: {}", shown.stdout);
+    let shown = chrysalis(["receipt", "show", &proof]).expect_code(0);
+    assert!(shown.stdout.contains("model root") && !shown.stdout.contains("request commitment"));
+
     // One changed figure, and it verifies no more.
     let mut stored: Value = serde_json::from_slice(&fs::read(&receipt).unwrap()).unwrap();
     let amount = find_mut(&mut stored, "amount").expect("a receipt names its amount");

@@ -240,8 +240,21 @@ impl Running {
     /// Starts a worker and returns what `chrysalis up` said.
     #[must_use]
     pub fn try_start(world: &World, manifest: &Path, bundle: &Path) -> (Option<Self>, Ran) {
+        Self::try_start_with(world, manifest, bundle, &[])
+    }
+
+    /// The same with more arguments of `chrysalis up`.
+    #[must_use]
+    pub fn try_start_with(
+        world: &World,
+        manifest: &Path,
+        bundle: &Path,
+        extra: &[String],
+    ) -> (Option<Self>, Ran) {
         let state = TempDir::new().unwrap();
-        let ran = chrysalis(up_args(world, manifest, bundle, state.path()));
+        let mut args = up_args(world, manifest, bundle, state.path());
+        args.extend(extra.iter().map(PathBuf::from));
+        let ran = chrysalis(args);
         if ran.code != 0 {
             return (None, ran);
         }

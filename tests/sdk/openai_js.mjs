@@ -82,6 +82,47 @@ async function joined(stream) {
   return { text, finish, usage };
 }
 
+/** Text of a list of tokens with log probabilities; checks each against its alternatives. */
+function scored(tokens) {
+  for (const { logprob, top_logprobs: top } of tokens) {
+    check(logprob <= 0, `log probability ${logprob}`);
+    check(top.every((t, n) => n === 0 || top[n - 1].logprob >= t.logprob), "not in order");
+  }
+  return Buffer.from(tokens.flatMap((token) => token.bytes ?? [])).toString();
+}
+
+const PERSON = {
+  type: "object",
+  properties: {
+    name: { type: "string", minLength: 1, maxLength: 20 },
+    age: { type: "integer", minimum: 0, maximum: 150 },
+  },
+  required: ["name", "age"],
+  additionalProperties: false,
+};
+
+const WEATHER = {
+  type: "function",
+  function: {
+    name: "get_weather",
+    description: "The weather in a city.",
+    parameters: {
+      type: "object",
+      properties: {
+        city: { type: "string", maxLength: 20 },
+        unit: { type: "string", enum: ["celsius", "fahrenheit"] },
+      },
+      required: ["city", "unit"],
+    },
+  },
+};
+
+/** `response_format` for a schema. */
+const formatted = (schema) => ({
+  type: "json_schema",
+  json_schema: { name: "answer", schema, strict: true },
+});
+
 /** The stored receipt `id`, from the gateway. */
 async function receipt(id) {
   const response = await fetch(`${BASE_URL}/receipts/${id}`);
@@ -188,6 +229,60 @@ const scenarios = {
     check(content(sampled) === greedy, "another token than the best was drawn");
   },
 
+  async logprobs_spell_the_answer_and_come_with_alternatives() {
+    const answer = await chat(user("Say hello."), { logprobs: true, top_logprobs: 3 });
+    const tokens = answer.choices[0].logprobs.content;
+    check(scored(tokens) === content(answer), "the tokens are not the answer");
+    check(tokens.every((t) => t.top_logprobs.length === 3), "not three alternatives each");
+    check(tokens.every((t) => t.token === t.top_logprobs[0].token), "greedy, but not the likeliest");
+    check((await chat(user("Say hello."))).choices[0].logprobs === null, "nobody asked for them");
+  },
+
+  async logprobs_of_a_stream_equal_those_of_the_plain_answer() {
+    const options = { logprobs: true, top_logprobs: 2 };
+    const plain = (await chat(user("Say hello."), options)).choices[0].logprobs.content;
+    const streamed = [];
+    for await (const chunk of await chat(user("Say hello."), { stream: true, ...options })) {
+      for (const choice of chunk.choices) streamed.push(...(choice.logprobs?.content ?? []));
+    }
+    check(JSON.stringify(streamed) === JSON.stringify(plain), "the log probabilities differ");
+  },
+
+  async json_schema_holds_for_every_seed_at_a_high_temperature() {
+    for (let seed = 0; seed < 4; seed += 1) {
+      const options = { response_format: formatted(PERSON), temperature: 1.5, seed, max_tokens: 120 };
+      const answer = await chat(user("Describe a person."), options);
+      check(answer.choices[0].finish_reason === "stop", "it was cut");
+      const person = JSON.parse(content(answer));
+      check(Object.keys(person).join() === "name,age", `properties ${Object.keys(person)}`);
+      check(Number.isInteger(person.age) && person.age >= 0 && person.age <= 150, `age ${person.age}`);
+    }
+  },
+
+  async the_sdks_parse_helper_returns_an_object() {
+    const answer = await client.chat.completions.parse({
+      model: await model(),
+      messages: user("Describe a person."),
+      temperature: 0,
+      max_tokens: 120,
+      response_format: formatted(PERSON),
+    });
+    check(typeof answer.choices[0].message.content === "string", "no content");
+    check(JSON.parse(answer.choices[0].message.content).name, "no name");
+  },
+
+  async guided_choice_holds() {
+    const answer = await chat(user("Yes or no?"), { temperature: 1.5, guided_choice: ["yes", "no"] });
+    check(["yes", "no"].includes(content(answer)), content(answer));
+  },
+
+  async a_schema_keyword_that_would_not_be_kept_is_refused_by_name() {
+    const schema = { type: "array", uniqueItems: true };
+    const call = () => chat(user("hi"), { response_format: formatted(schema) });
+    const error = await refused(OpenAI.BadRequestError, call);
+    check(error.param === "response_format" && error.message.includes("uniqueItems"), error.message);
+  },
+
   async several_turns_are_one_conversation() {
     const turns = user("My name is Ada.");
     const short = await chat(turns);
@@ -228,16 +323,70 @@ const scenarios = {
     check(text === (await client.completions.create(options)).choices[0].text, "answers differ");
   },
 
+  async a_response_says_what_a_chat_says() {
+    const options = { input: "Say hello.", max_output_tokens: 16, temperature: 0 };
+    const response = await client.responses.create({ model: await model(), ...options });
+    check(response.output_text === content(await chat(user("Say hello."))), "another text");
+  },
+
+  async a_streamed_response_has_the_events_the_sdk_reads() {
+    const options = { input: "Say hello.", max_output_tokens: 16, temperature: 0 };
+    const request = { model: await model(), ...options };
+    let [text, last] = ["", null];
+    for await (const event of await client.responses.create({ ...request, stream: true })) {
+      if (event.type === "response.output_text.delta") text += event.delta;
+      last = event;
+    }
+    check(["response.completed", "response.incomplete"].includes(last.type), `last ${last.type}`);
+    check(text === (await client.responses.create(request)).output_text, "texts differ");
+  },
+
+  async a_response_that_continues_a_stored_one_is_refused_by_name() {
+    const request = { model: await model(), input: "hi", previous_response_id: "resp_1" };
+    const error = await refused(OpenAI.BadRequestError, () => client.responses.create(request));
+    check(error.param === "previous_response_id", `param ${error.param}`);
+  },
+
   async unknown_parameter_is_refused_by_name() {
     const error = await refused(OpenAI.BadRequestError, () => chat(user("hi"), { frobnicate: 1 }));
     check(error.param === "frobnicate", `param ${error.param}`);
     check(error.message.includes("frobnicate"), "the message does not name it");
   },
 
-  async tools_are_refused_by_name() {
-    const tool = { type: "function", function: { name: "f", parameters: { type: "object" } } };
-    const error = await refused(OpenAI.BadRequestError, () => chat(user("hi"), { tools: [tool] }));
-    check(error.param === "tools", `param ${error.param}`);
+  async a_required_tool_is_called_with_arguments_of_its_schema() {
+    const options = { tools: [WEATHER], tool_choice: "required", max_tokens: 100 };
+    const { finish_reason: finish, message } = (await chat(user("Weather in Rome?"), options)).choices[0];
+    check(finish === "tool_calls" && message.content === null, `finish ${finish}`);
+    check(message.tool_calls.length === 1, `${message.tool_calls.length} calls`);
+    const { name, arguments: text } = message.tool_calls[0].function;
+    const { city, unit } = JSON.parse(text);
+    check(name === "get_weather" && typeof city === "string", name);
+    check(["celsius", "fahrenheit"].includes(unit), `unit ${unit}`);
+  },
+
+  async the_sdks_stream_helper_puts_a_call_together() {
+    const options = { tools: [WEATHER], tool_choice: "required", max_tokens: 100, temperature: 0 };
+    const request = { model: await model(), messages: user("Weather in Rome?"), ...options };
+    const final = await client.chat.completions.stream(request).finalMessage();
+    check(final.tool_calls.length === 1, `${final.tool_calls.length} calls`);
+    check(JSON.parse(final.tool_calls[0].function.arguments).unit, "no arguments");
+  },
+
+  async a_result_of_a_tool_is_answered() {
+    const options = { tools: [WEATHER], tool_choice: "required", max_tokens: 100 };
+    const turns = user("Weather in Rome?");
+    const { message } = (await chat(turns, options)).choices[0];
+    const id = message.tool_calls[0].id;
+    turns.push(message, { role: "tool", tool_call_id: id, content: "sunny" });
+    const answer = await chat(turns, { tools: [WEATHER] });
+    check(answer.usage.completion_tokens > 0, "no answer");
+  },
+
+  async a_tool_choice_that_names_no_tool_is_refused() {
+    const tool_choice = { type: "function", function: { name: "no_such_tool" } };
+    const call = () => chat(user("hi"), { tools: [WEATHER], tool_choice });
+    const error = await refused(OpenAI.BadRequestError, call);
+    check(error.param === "tool_choice.function.name", `param ${error.param}`);
   },
 
   async unknown_model_is_404() {
@@ -246,8 +395,28 @@ const scenarios = {
     check(error.code === "model_not_found", `code ${error.code}`);
   },
 
-  async two_choices_are_refused() {
-    const error = await refused(OpenAI.BadRequestError, () => chat(user("hi"), { n: 2 }));
+  async choices_differ_and_the_first_is_the_answer_for_one() {
+    const options = { temperature: 1, seed: 7, max_tokens: 12 };
+    const three = await chat(user(LONG), { n: 3, ...options });
+    const texts = three.choices.map((choice) => choice.message.content);
+    check(new Set(texts).size === 3, `equal choices: ${JSON.stringify(texts)}`);
+    const one = await chat(user(LONG), options);
+    check(texts[0] === content(one), "the first choice is another answer");
+    check(three.usage.prompt_tokens === one.usage.prompt_tokens, "the prompt was counted again");
+  },
+
+  async choices_of_a_stream_equal_the_plain_ones() {
+    const options = { temperature: 1, seed: 7, n: 2 };
+    const plain = (await chat(user(LONG), options)).choices.map((c) => c.message.content);
+    const streamed = ["", ""];
+    for await (const chunk of await chat(user(LONG), { stream: true, ...options })) {
+      for (const choice of chunk.choices) streamed[choice.index] += choice.delta.content ?? "";
+    }
+    check(JSON.stringify(streamed) === JSON.stringify(plain), "they differ");
+  },
+
+  async more_choices_than_there_can_be_are_refused() {
+    const error = await refused(OpenAI.BadRequestError, () => chat(user("hi"), { n: 9 }));
     check(error.param === "n", `param ${error.param}`);
   },
 

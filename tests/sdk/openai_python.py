@@ -11,13 +11,16 @@ first one the gateway lists is used. WORKER_PID, if given, is a worker to kill i
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
 import urllib.request
+from typing import Literal, Optional
 
 import openai
 from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel, Field
 
 BASE_URL = os.environ.get("BASE_URL", "http://127.0.0.1:8080/v1").rstrip("/")
 TIMEOUT_S = float(os.environ.get("TIMEOUT_S", "300"))
@@ -203,6 +206,148 @@ def min_p_of_one_is_greedy_at_any_temperature():
     check(content(sampled) == content(chat(user(LONG))), "another token than the best was drawn")
 
 
+def scored(tokens):
+    """Bytes of a list of tokens with log probabilities; checks each against its alternatives."""
+    for token in tokens:
+        check(token.logprob <= 0, f"log probability {token.logprob}")
+        for likelier, other in zip(token.top_logprobs, token.top_logprobs[1:]):
+            check(likelier.logprob >= other.logprob, "alternatives are not in order")
+    return bytes(byte for token in tokens for byte in token.bytes or [])
+
+
+@scenario
+def logprobs_spell_the_answer_and_come_with_alternatives():
+    answer = chat(user("Say hello."), logprobs=True, top_logprobs=3)
+    tokens = answer.choices[0].logprobs.content
+    check(scored(tokens) == content(answer).encode(), "the tokens are not the answer")
+    check(all(len(token.top_logprobs) == 3 for token in tokens), "not three alternatives each")
+    check(all(t.token == t.top_logprobs[0].token for t in tokens), "greedy, but not the likeliest")
+    check(chat(user("Say hello.")).choices[0].logprobs is None, "nobody asked for them")
+
+
+@scenario
+def logprobs_of_a_stream_equal_those_of_the_plain_answer():
+    options = {"logprobs": True, "top_logprobs": 2}
+    plain = chat(user("Say hello."), **options).choices[0].logprobs.content
+    streamed = []
+    for chunk in chat(user("Say hello."), stream=True, **options):
+        for choice in chunk.choices:
+            if choice.logprobs is not None:
+                streamed += choice.logprobs.content
+    check(streamed == plain, "the log probabilities differ")
+
+
+@scenario
+def top_logprobs_without_logprobs_are_refused():
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), top_logprobs=2))
+    check(error.param == "top_logprobs", f"param {error.param!r}")
+
+
+@scenario
+def completion_logprobs_are_lists_side_by_side():
+    answer = client.completions.create(
+        model=model(), prompt="Once upon a time", max_tokens=6, temperature=0, logprobs=2
+    )
+    logprobs, text = answer.choices[0].logprobs, answer.choices[0].text
+    lists = (logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, logprobs.text_offset)
+    check({len(each) for each in lists} == {len(logprobs.tokens)}, "lists of different lengths")
+    check("".join(logprobs.tokens) == text, "the tokens are not the text")
+    check(all(text[at:].startswith(t) for at, t in zip(logprobs.text_offset, logprobs.tokens)), "offsets")
+    check(all(max(top, key=top.get) == t for top, t in zip(logprobs.top_logprobs, logprobs.tokens)), "best")
+
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 20},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+        "mood": {"enum": ["glad", "sad"]},
+        "friends": {"type": "array", "items": {"type": "string", "maxLength": 10}, "maxItems": 2},
+    },
+    "required": ["name", "age", "mood", "friends"],
+    "additionalProperties": False,
+}
+
+
+def formatted(schema):
+    """`response_format` for a schema."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+
+
+@scenario
+def json_schema_holds_for_every_seed_at_a_high_temperature():
+    for seed in range(6):
+        answer = chat(
+            user("Describe a person."),
+            response_format=formatted(PERSON), temperature=1.5, seed=seed, max_tokens=160,
+        )
+        check(answer.choices[0].finish_reason == "stop", "it was cut")
+        person = json.loads(content(answer))
+        check(list(person) == PERSON["required"], f"properties {list(person)}")
+        check(0 <= person["age"] <= 150 and person["mood"] in ("glad", "sad"), f"{person}")
+        check(1 <= len(person["name"]) <= 20 and len(person["friends"]) <= 2, f"{person}")
+
+
+@scenario
+def json_object_parses_unless_it_is_cut():
+    answer = chat(
+        user("Give a JSON object with one key."), response_format={"type": "json_object"}, max_tokens=96
+    )
+    text = content(answer)
+    check(text.startswith("{"), f"not an object: {text!r}")
+    if answer.choices[0].finish_reason == "stop":
+        check(isinstance(json.loads(text), dict), "not an object")
+
+
+@scenario
+def the_sdks_parse_helper_returns_a_typed_answer():
+    class Weather(BaseModel):
+        city: str = Field(max_length=20)
+        degrees: int = Field(ge=-50, le=50)
+        kind: Literal["rain", "sun"]
+        note: Optional[str] = Field(max_length=8)
+
+    answer = client.chat.completions.parse(
+        model=model(), messages=user("What is the weather in Paris?"), max_tokens=120, temperature=0,
+        response_format=Weather,
+    )
+    weather = answer.choices[0].message.parsed
+    check(isinstance(weather, Weather) and -50 <= weather.degrees <= 50, f"{weather!r}")
+
+
+@scenario
+def a_stream_of_json_equals_the_plain_answer():
+    options = {"response_format": formatted(PERSON), "max_tokens": 160}
+    text, finish, _ = joined(chat(user("Describe a person."), stream=True, **options))
+    check(finish == "stop" and json.loads(text), "not a complete answer")
+    check(text == content(chat(user("Describe a person."), **options)), "they differ")
+
+
+@scenario
+def guided_regex_and_choice_hold():
+    plate = content(chat(user("A number plate?"), temperature=1.5, seed=3, extra_body={"guided_regex": "[A-Z]{2}-[0-9]{3}"}))
+    check(re.fullmatch("[A-Z]{2}-[0-9]{3}", plate), f"{plate!r}")
+    answer = client.completions.create(
+        model=model(), prompt="Is the sky blue? ", max_tokens=8, extra_body={"guided_choice": ["yes", "no"]}
+    )
+    check(answer.choices[0].text in ("yes", "no"), f"{answer.choices[0].text!r}")
+
+
+@scenario
+def a_schema_keyword_that_would_not_be_kept_is_refused_by_name():
+    schema = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), response_format=formatted(schema)))
+    check(error.param == "response_format", f"param {error.param!r}")
+    check("uniqueItems" in error.message, f"message {error.message!r}")
+
+
+@scenario
+def a_schema_that_nothing_can_be_is_refused():
+    schema = {"type": "integer", "minimum": 2, "maximum": 1}
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), response_format=formatted(schema)))
+    check(error.param == "response_format", f"param {error.param!r}")
+
+
 @scenario
 def several_turns_are_one_conversation():
     turns = user("My name is Ada.")
@@ -246,6 +391,63 @@ def completion_stream_equals_the_plain_answer():
     check(text == client.completions.create(**options).choices[0].text, "answers differ")
 
 
+def respond(said, **options):
+    """A greedy response."""
+    options.setdefault("max_output_tokens", 16)
+    options.setdefault("temperature", 0)
+    return client.responses.create(model=model(), input=said, **options)
+
+
+@scenario
+def a_response_says_what_a_chat_says():
+    response = respond("Say hello.")
+    check(response.object == "response" and response.id.startswith("resp_"), f"{response.id!r}")
+    answer = chat(user("Say hello."))
+    check(response.output_text == content(answer), "another text")
+    check(response.usage.input_tokens == answer.usage.prompt_tokens, "other tokens")
+    check(response.status in ("completed", "incomplete"), f"status {response.status!r}")
+    check(response.store is False, "it says that it is stored")
+
+
+@scenario
+def a_streamed_response_has_the_events_the_sdk_reads():
+    plain = respond("Say hello.")
+    text, names, last = "", [], None
+    for event in respond("Say hello.", stream=True):
+        check(event.sequence_number == len(names), "events are not numbered in order")
+        names.append(event.type)
+        if event.type == "response.output_text.delta":
+            text += event.delta
+        last = event
+    check(names[0] == "response.created", f"first {names[0]!r}")
+    check(last.type in ("response.completed", "response.incomplete"), f"last {last.type!r}")
+    check(text == plain.output_text == last.response.output_text, "texts differ")
+    check(last.response.usage == plain.usage, "tokens differ")
+
+
+@scenario
+def a_response_goes_on_from_messages_it_is_given():
+    first = respond("My name is Ada.")
+    turns = user("My name is Ada.") + [item.model_dump(exclude_none=True) for item in first.output]
+    second = respond(turns + user("What is my name?"), instructions="Answer in one word.")
+    check(second.usage.input_tokens > first.usage.input_tokens, "earlier turns were dropped")
+
+
+@scenario
+def a_response_may_have_to_be_an_instance_of_a_schema():
+    text = {"format": {"type": "json_schema", "name": "person", "schema": PERSON, "strict": True}}
+    response = respond("Describe a person.", text=text, max_output_tokens=160)
+    check(response.status == "completed", f"status {response.status!r}")
+    check(list(json.loads(response.output_text)) == PERSON["required"], response.output_text)
+
+
+@scenario
+def responses_that_need_something_stored_are_refused_by_name():
+    for field, value in (("store", True), ("previous_response_id", "resp_1"), ("background", True)):
+        error = refused(openai.BadRequestError, lambda: respond("hi", **{field: value}))
+        check(error.param == field, f"param {error.param!r} for {field}")
+
+
 @scenario
 def unknown_parameter_is_refused_by_name():
     call = lambda: chat(user("hi"), extra_body={"frobnicate": 1})
@@ -254,11 +456,107 @@ def unknown_parameter_is_refused_by_name():
     check("frobnicate" in error.message, "the message does not name it")
 
 
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "maxLength": 20},
+                "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
+            },
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+TIME = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}
+
+
+def the_call(answer):
+    """The only call of an answer, and its arguments."""
+    choice = answer.choices[0]
+    check(choice.finish_reason == "tool_calls", f"finish {choice.finish_reason!r}")
+    check(choice.message.content is None, f"content {choice.message.content!r}")
+    check(len(choice.message.tool_calls) == 1, f"{len(choice.message.tool_calls)} calls")
+    call = choice.message.tool_calls[0]
+    check(call.id and call.type == "function", "no id or type")
+    return call, json.loads(call.function.arguments)
+
+
 @scenario
-def tools_are_refused_by_name():
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-    error = refused(openai.BadRequestError, lambda: chat(user("hi"), tools=[tool]))
-    check(error.param == "tools", f"param {error.param!r}")
+def a_required_tool_is_called_with_arguments_of_its_schema():
+    for seed in range(4):
+        answer = chat(
+            user("What is the weather in Paris?"), tools=[WEATHER], tool_choice="required",
+            temperature=1.5, seed=seed, max_tokens=100,
+        )
+        call, arguments = the_call(answer)
+        check(call.function.name == "get_weather", call.function.name)
+        check(arguments["unit"] in ("celsius", "fahrenheit") and len(arguments["city"]) <= 20, f"{arguments}")
+
+
+@scenario
+def a_named_tool_is_the_one_that_is_called():
+    named = {"type": "function", "function": {"name": "get_time"}}
+    answer = chat(user("Hello."), tools=[WEATHER, TIME], tool_choice=named, max_tokens=60)
+    call, arguments = the_call(answer)
+    check((call.function.name, arguments) == ("get_time", {}), f"{call.function.name} {arguments}")
+
+
+@scenario
+def a_streamed_call_equals_the_plain_one():
+    options = {"tools": [WEATHER], "tool_choice": "required", "max_tokens": 100}
+    plain, arguments = the_call(chat(user("Weather in Rome?"), **options))
+    name, text, finish = None, "", None
+    for chunk in chat(user("Weather in Rome?"), stream=True, **options):
+        for choice in chunk.choices:
+            check(not choice.delta.content, f"content {choice.delta.content!r}")
+            for call in choice.delta.tool_calls or []:
+                check(call.index == 0, f"index {call.index}")
+                name = call.function.name or name
+                text += call.function.arguments or ""
+            finish = choice.finish_reason or finish
+    check((name, json.loads(text), finish) == (plain.function.name, arguments, "tool_calls"), f"{name} {text}")
+
+
+@scenario
+def a_result_of_a_tool_is_answered_in_words():
+    turns = user("What is the weather in Paris?")
+    call, _ = the_call(chat(turns, tools=[WEATHER], tool_choice="required", max_tokens=100))
+    turns = turns + [
+        {"role": "assistant", "content": None, "tool_calls": [call.model_dump()]},
+        {"role": "tool", "tool_call_id": call.id, "content": "sunny, 21 degrees"},
+    ]
+    without = chat(user("What is the weather in Paris?"), tools=[WEATHER])
+    answer = chat(turns, tools=[WEATHER], tool_choice="auto")
+    check(answer.choices[0].finish_reason in ("stop", "length", "tool_calls"), "finish")
+    check(answer.usage.prompt_tokens > without.usage.prompt_tokens, "call and result were dropped")
+
+
+@scenario
+def tools_that_are_not_to_be_called_are_not_told():
+    plain = chat(user("Say hello."))
+    none = chat(user("Say hello."), tools=[WEATHER], tool_choice="none")
+    check(content(none) == content(plain), "another answer")
+    check(none.usage.prompt_tokens == plain.usage.prompt_tokens, "they were told")
+
+
+@scenario
+def a_tool_choice_that_names_no_tool_is_refused():
+    named = {"type": "function", "function": {"name": "no_such_tool"}}
+    call = lambda: chat(user("hi"), tools=[WEATHER], tool_choice=named)
+    error = refused(openai.BadRequestError, call)
+    check(error.param == "tool_choice.function.name", f"param {error.param!r}")
+
+
+@scenario
+def functions_are_refused_by_name():
+    call = lambda: chat(user("hi"), functions=[{"name": "f", "parameters": {}}])
+    error = refused(openai.BadRequestError, call)
+    check(error.param == "functions", f"param {error.param!r}")
 
 
 @scenario
@@ -269,9 +567,54 @@ def unknown_model_is_404():
 
 
 @scenario
-def two_choices_are_refused():
-    error = refused(openai.BadRequestError, lambda: chat(user("hi"), n=2))
+def choices_differ_and_the_first_is_the_answer_for_one():
+    options = {"temperature": 1.0, "seed": 7, "max_tokens": 12}
+    three = chat(user(LONG), n=3, **options)
+    texts = [choice.message.content for choice in three.choices]
+    check([choice.index for choice in three.choices] == [0, 1, 2], "indexes")
+    check(len(set(texts)) == 3, f"equal choices: {texts!r}")
+    one = chat(user(LONG), **options)
+    check(texts[0] == content(one), "the first choice is another answer")
+    check(three.usage.prompt_tokens == one.usage.prompt_tokens, "the prompt was counted again")
+    check(three.usage.completion_tokens > one.usage.completion_tokens, "completions not counted")
+
+
+@scenario
+def choices_of_a_stream_equal_the_plain_ones():
+    options = {"temperature": 1.0, "seed": 7, "n": 2, "logprobs": True}
+    plain = [choice.message.content for choice in chat(user(LONG), **options).choices]
+    streamed, ended = ["", ""], [0, 0]
+    for chunk in chat(user(LONG), stream=True, **options):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+            ended[choice.index] += choice.finish_reason is not None
+    check(streamed == plain, f"{streamed!r} is not {plain!r}")
+    check(ended == [1, 1], f"ends {ended}")
+
+
+@scenario
+def completion_with_two_choices_answers_both():
+    answer = client.completions.create(
+        model=model(), prompt="Once upon a time", max_tokens=8, n=2, seed=5, extra_body={"best_of": 2}
+    )
+    check(len({choice.text for choice in answer.choices}) == 2, "not two different choices")
+
+
+@scenario
+def more_choices_than_there_can_be_are_refused():
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), n=9))
     check(error.param == "n", f"param {error.param!r}")
+
+
+@scenario
+def prompts_of_one_cache_key_are_cached_and_of_another_not():
+    key, text = os.urandom(32).hex(), "Remember this sentence well. " * 12
+    cached = lambda key: chat(
+        user(text), max_tokens=2, prompt_cache_key=key
+    ).usage.prompt_tokens_details.cached_tokens
+    check(cached(key) == 0, "somebody else's prompt was reused")
+    check(cached(key) > 0, "the same prompt was computed again")
+    check(cached(os.urandom(32).hex()) == 0, "another key found it")
 
 
 @scenario

@@ -4,16 +4,19 @@ use zeroize::Zeroizing;
 
 use crate::error::ApiError;
 use crate::json::{Fields, Object, Value};
-use crate::limits::{Limits, MAX_CONTENT_PARTS};
-use crate::options::Options;
+use crate::limits::{Limits, MAX_CONTENT_PARTS, MAX_TOOL_TEXT_BYTES};
+use crate::options::{Options, chat_logprobs};
 use crate::refusal::RequestError;
 use crate::request::{InferenceRequest, Input, Message, Role};
 use crate::secret::Prompt;
+use crate::tools::{Tools, called, returned};
 
 /// A chat completion request.
 #[derive(Debug)]
 pub struct ChatRequest {
     messages: Vec<Message>,
+    logprobs: Option<u8>,
+    tools: Vec<String>,
     options: Options,
 }
 
@@ -29,26 +32,49 @@ impl ChatRequest {
 
     fn read(body: &[u8], limits: &Limits) -> Result<Self, RequestError> {
         let object = Object::parse(body, limits.request_bytes, &FIELDS)?;
-        let options = Options::read(&object, limits)?;
+        let mut options = Options::read(&object, limits)?;
         let list = object.required("messages")?;
-        let messages: Vec<_> =
-            list.elements(limits.messages)?.iter().map(message).collect::<Result<_, _>>()?;
+        let mut messages = Vec::new();
+        let mut follows_result = false;
+        for value in list.elements(limits.messages)? {
+            follows_result = message(&value, &mut messages, follows_result)?;
+        }
         if messages.is_empty() {
             return Err(RequestError::Empty { param: list.path() });
         }
-        Ok(Self { messages, options })
+        let logprobs = chat_logprobs(&object)?;
+        let mut names = Vec::new();
+        if let Some(tools) = Tools::read(&object)? {
+            let param = || object.field("tools");
+            if options.constraint.is_some() {
+                let rule = "together with a field that says what the answer has to be";
+                return Err(RequestError::Conflict { param: param(), rule });
+            }
+            if logprobs.is_some() {
+                let rule = "together with 'logprobs'";
+                return Err(RequestError::Conflict { param: param(), rule });
+            }
+            tools.introduce(&mut messages);
+            options.constraint = tools.constraint().map(|constraint| (constraint, "tools"));
+            names = tools.names();
+        }
+        Ok(Self { messages, logprobs, tools: names, options })
     }
 }
 
 impl From<ChatRequest> for InferenceRequest {
     fn from(request: ChatRequest) -> Self {
-        let ChatRequest { messages, options } = request;
+        let ChatRequest { messages, logprobs, tools, options } = request;
         Self {
             model: options.model,
             input: Input::Chat(messages),
             sampling: options.sampling,
             logit_bias: options.logit_bias,
             stop: options.stop,
+            logprobs,
+            tools,
+            choices: options.choices,
+            constraint: options.constraint,
             max_tokens: options.max_tokens,
             stream: options.stream,
             include_usage: options.include_usage,
@@ -58,20 +84,49 @@ impl From<ChatRequest> for InferenceRequest {
     }
 }
 
-fn message(value: &Value<'_>) -> Result<Message, RequestError> {
+/// Adds one message; whether it is what a tool returned.
+fn message(
+    value: &Value<'_>,
+    messages: &mut Vec<Message>,
+    follows_result: bool,
+) -> Result<bool, RequestError> {
     let object = value.object(&MESSAGE_FIELDS)?;
-    let role = object.required("role")?;
-    let role = match role.prompt()?.expose() {
-        "system" => Role::System,
-        "developer" => Role::Developer,
-        "user" => Role::User,
-        "assistant" => Role::Assistant,
+    let kind = object.required("role")?;
+    let role = match kind.prompt()?.expose() {
+        "system" => Some(Role::System),
+        "developer" => Some(Role::Developer),
+        "user" => Some(Role::User),
+        "assistant" => Some(Role::Assistant),
+        "tool" => None,
         _ => {
-            let allowed = "\"system\", \"developer\", \"user\" or \"assistant\"";
-            return Err(RequestError::UnsupportedValue { param: role.path(), allowed });
+            let allowed = "\"system\", \"developer\", \"user\", \"assistant\" or \"tool\"";
+            return Err(RequestError::UnsupportedValue { param: kind.path(), allowed });
         }
     };
-    Ok(Message { role, content: content(&object.required("content")?)? })
+    let (calls, id) = (object.optional("tool_calls"), object.optional("tool_call_id"));
+    let only = |value: &Value<'_>, rule| RequestError::Conflict { param: value.path(), rule };
+    if let Some(calls) = calls.as_ref().filter(|_| role != Some(Role::Assistant)) {
+        return Err(only(calls, "unless the role is \"assistant\""));
+    }
+    if let Some(id) = id.as_ref().filter(|_| role.is_some()) {
+        return Err(only(id, "unless the role is \"tool\""));
+    }
+    let Some(role) = role else {
+        object.required("tool_call_id")?.short_prompt(MAX_TOOL_TEXT_BYTES)?;
+        returned(messages, &content(&object.required("content")?)?, follows_result);
+        return Ok(true);
+    };
+    // Models are not told what they thought before; their templates take it out too.
+    object.optional("reasoning_content").map(|reasoning| reasoning.prompt()).transpose()?;
+    let content = match &calls {
+        None => content(&object.required("content")?)?,
+        Some(calls) => {
+            let said = object.optional("content").map(|said| content(&said)).transpose()?;
+            called(said, calls)?
+        }
+    };
+    messages.push(Message { role, content });
+    Ok(false)
 }
 
 /// A string, or text parts that are joined with a line break.
@@ -122,28 +177,33 @@ const FIELDS: Fields = Fields {
         "user",
         "prompt_cache_key",
         "logprobs",
+        "top_logprobs",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
         "response_format",
         "frequency_penalty",
         "presence_penalty",
         "min_p",
         "logit_bias",
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
         "store",
     ],
     unsupported: &[
+        "guided_grammar",
+        "structured_outputs",
         "audio",
         "function_call",
         "functions",
         "metadata",
         "modalities",
-        "parallel_tool_calls",
         "prediction",
         "reasoning_effort",
         "repetition_penalty",
         "safety_identifier",
         "service_tier",
-        "tool_choice",
-        "tools",
-        "top_logprobs",
         "verbosity",
         "web_search_options",
     ],
@@ -151,17 +211,8 @@ const FIELDS: Fields = Fields {
 
 /// An assistant message as SDKs hand it back has the unsupported ones as `null`.
 const MESSAGE_FIELDS: Fields = Fields {
-    known: &["role", "content"],
-    unsupported: &[
-        "annotations",
-        "audio",
-        "function_call",
-        "name",
-        "reasoning_content",
-        "refusal",
-        "tool_call_id",
-        "tool_calls",
-    ],
+    known: &["role", "content", "tool_calls", "tool_call_id", "reasoning_content"],
+    unsupported: &["annotations", "audio", "function_call", "name", "refusal"],
 };
 
 const PART_FIELDS: Fields = Fields {

@@ -3,7 +3,7 @@
 use crate::error::ApiError;
 use crate::json::{Fields, Object};
 use crate::limits::{DEFAULT_COMPLETION_TOKENS, Limits};
-use crate::options::Options;
+use crate::options::{Options, completion_logprobs};
 use crate::refusal::RequestError;
 use crate::request::{InferenceRequest, Input};
 use crate::secret::Prompt;
@@ -12,6 +12,7 @@ use crate::secret::Prompt;
 #[derive(Debug)]
 pub struct CompletionRequest {
     prompt: Prompt,
+    logprobs: Option<u8>,
     options: Options,
 }
 
@@ -27,26 +28,32 @@ impl CompletionRequest {
     fn read(body: &[u8], limits: &Limits) -> Result<Self, RequestError> {
         let object = Object::parse(body, limits.request_bytes, &FIELDS)?;
         let mut options = Options::read(&object, limits)?;
-        let default = DEFAULT_COMPLETION_TOKENS.min(limits.completion_tokens);
+        let most = limits.completion_tokens.checked_div(options.choices).unwrap_or_default();
+        let default = DEFAULT_COMPLETION_TOKENS.min(most);
         options.max_tokens = options.max_tokens.or(Some(default));
         let prompt = object.required("prompt")?;
         if !prompt.is_string() {
             let (param, expected) = (prompt.path(), "one string; lists are not supported yet");
             return Err(RequestError::WrongType { param, expected });
         }
-        Ok(Self { prompt: prompt.prompt()?, options })
+        let prompt = prompt.prompt()?;
+        Ok(Self { prompt, logprobs: completion_logprobs(&object)?, options })
     }
 }
 
 impl From<CompletionRequest> for InferenceRequest {
     fn from(request: CompletionRequest) -> Self {
-        let CompletionRequest { prompt, options } = request;
+        let CompletionRequest { prompt, logprobs, options } = request;
         Self {
             model: options.model,
             input: Input::Text(prompt),
             sampling: options.sampling,
             logit_bias: options.logit_bias,
             stop: options.stop,
+            logprobs,
+            tools: Vec::new(),
+            choices: options.choices,
+            constraint: options.constraint,
             max_tokens: options.max_tokens,
             stream: options.stream,
             include_usage: options.include_usage,
@@ -78,6 +85,9 @@ const FIELDS: Fields = Fields {
         "presence_penalty",
         "min_p",
         "logit_bias",
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
     ],
-    unsupported: &["repetition_penalty", "suffix"],
+    unsupported: &["guided_grammar", "structured_outputs", "repetition_penalty", "suffix"],
 };

@@ -183,6 +183,19 @@ impl<'a> Value<'a> {
         Ok(text)
     }
 
+    /// The text of a string that is written without escapes.
+    pub(crate) fn word(&self) -> Option<&'a str> {
+        self.text.strip_prefix('"')?.strip_suffix('"').filter(|text| !text.contains('\\'))
+    }
+
+    /// The value as it stands in the request, of at most `limit` bytes.
+    pub(crate) fn json(&self, limit: usize) -> Result<Prompt, RequestError> {
+        if self.text.len() > limit {
+            return Err(RequestError::TooLong { param: self.path(), limit });
+        }
+        Ok(Prompt::new(self.text.to_owned()))
+    }
+
     /// `true` or `false`.
     pub(crate) fn boolean(&self) -> Result<bool, RequestError> {
         match self.text {

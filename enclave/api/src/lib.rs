@@ -11,8 +11,8 @@
 //! Every object is checked against a list: a field that is not on it is refused by name, and so
 //! is one that OpenAI defines and this server does not support, unless it is `null`. A repeated
 //! field is refused. Sizes and counts are bounded by the constants of [`limits`]. Nesting is bounded
-//! by the shape: nothing deeper than `messages[..].content[..].text` is ever looked into, and
-//! everything else is skipped without recursion, so `serde_json`'s own recursion limit of 128 is
+//! by the shape: nothing deeper than `messages[..].content[..].text` is ever looked into; a JSON Schema is
+//! handed on as it stands, and everything else is skipped without recursion, so `serde_json`'s own recursion limit of 128 is
 //! never what stops an input.
 //!
 //! Many text parts of one message are joined with a line break. `max_tokens` of a completion
@@ -33,27 +33,40 @@
 )]
 
 mod answer;
+mod calls;
 mod chat;
 mod completions;
+mod constraint;
 mod encode;
 mod error;
 mod json;
 pub mod limits;
+mod logprobs;
 mod models;
 mod options;
 mod refusal;
 mod request;
+mod responder;
 mod response;
+mod responses;
 mod secret;
 pub mod sse;
+mod thoughts;
+mod tools;
 
 pub use answer::{Answer, AnswerError};
+pub use calls::{Call, CallParser, Said};
 pub use chat::ChatRequest;
 pub use completions::CompletionRequest;
+pub use constraint::Constraint;
 pub use error::{ApiError, ErrorKind};
 pub use limits::Limits;
+pub use logprobs::{LoggedToken, TokenLogprob};
 pub use models::{ModelCard, models_json};
 pub use refusal::RequestError;
 pub use request::{Endpoint, InferenceRequest, Input, LogitBias, Message, Role, Sampling};
-pub use response::{FinishReason, Responder, TokenUsage};
+pub use responder::ResponsesWriter;
+pub use response::{FinishReason, Piece, Responder, TokenUsage, Whole};
+pub use responses::ResponsesRequest;
 pub use secret::{Completion, Prompt};
+pub use thoughts::{Thought, ThoughtParser};

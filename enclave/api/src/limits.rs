@@ -46,7 +46,7 @@ pub const MAX_STOPS: usize = 4;
 pub const MAX_STOP_BYTES: usize = 64;
 /// Longest model name, in bytes; the manifest allows as much.
 pub const MAX_MODEL_BYTES: usize = 128;
-/// Longest `user` value, in bytes. It is accepted and ignored.
+/// Longest `user` value, in bytes, which is accepted and ignored; and of other short texts.
 pub const MAX_USER_BYTES: usize = 256;
 /// Shortest `prompt_cache_key`, in bytes: who can guess it learns what its owner asked before. That
 /// many hexadecimal digits are 128 bits.
@@ -67,6 +67,22 @@ pub const MAX_PENALTY: f64 = 2.0;
 pub const MAX_LOGIT_BIAS: f64 = 100.0;
 /// Most changed logits; [`MAX_FIELDS`] of the object they are written as.
 pub const MAX_LOGIT_BIASES: usize = MAX_FIELDS;
+/// Most tools of a chat.
+pub const MAX_TOOLS: usize = 64;
+/// Largest description of a tool, in bytes; and longest id of a call.
+pub const MAX_TOOL_TEXT_BYTES: usize = 64 * 1024;
+/// Most calls of one message.
+pub const MAX_TOOL_CALLS: usize = 64;
+/// Largest JSON Schema or regular expression, in bytes.
+pub const MAX_CONSTRAINT_BYTES: usize = 64 * 1024;
+/// Most texts of `guided_choice`; each has at most [`MAX_USER_BYTES`].
+pub const MAX_GUIDED_CHOICES: usize = 256;
+/// Most answers to one request.
+pub const MAX_CHOICES: u32 = 8;
+/// Most alternatives a chat may ask for in the place of each token.
+pub const MAX_TOP_LOGPROBS: u8 = 20;
+/// Most alternatives a completion may ask for in the place of each token; OpenAI's limit.
+pub const MAX_COMPLETION_LOGPROBS: u8 = 5;
 /// `max_tokens` of a completion that does not say; OpenAI's default.
 pub const DEFAULT_COMPLETION_TOKENS: u32 = 16;
 /// Largest answer a client reads, in bytes: a million tokens of text, escaped.

@@ -1,10 +1,12 @@
 //! Fields both endpoints share: sampling, stop strings, streaming, and the ones whose only
 //! supported value is their default. Input is attacker-controlled.
 
+use crate::constraint::{self, Constraint};
 use crate::json::{Fields, Object, Value};
 use crate::limits::{
-    Limits, MAX_CACHE_KEY_BYTES, MAX_LOGIT_BIAS, MAX_MODEL_BYTES, MAX_PENALTY, MAX_STOP_BYTES,
-    MAX_STOPS, MAX_TEMPERATURE, MAX_TOP_K, MAX_USER_BYTES, MIN_CACHE_KEY_BYTES,
+    Limits, MAX_CACHE_KEY_BYTES, MAX_CHOICES, MAX_COMPLETION_LOGPROBS, MAX_LOGIT_BIAS,
+    MAX_MODEL_BYTES, MAX_PENALTY, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE, MAX_TOP_K,
+    MAX_TOP_LOGPROBS, MAX_USER_BYTES, MIN_CACHE_KEY_BYTES,
 };
 use crate::refusal::RequestError;
 use crate::request::{LogitBias, Sampling};
@@ -17,6 +19,8 @@ pub(crate) struct Options {
     pub(crate) sampling: Sampling,
     pub(crate) logit_bias: Vec<LogitBias>,
     pub(crate) stop: Vec<Prompt>,
+    pub(crate) choices: u32,
+    pub(crate) constraint: Option<(Constraint, &'static str)>,
     pub(crate) max_tokens: Option<u32>,
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
@@ -27,6 +31,7 @@ pub(crate) struct Options {
 impl Options {
     pub(crate) fn read(object: &Object<'_>, limits: &Limits) -> Result<Self, RequestError> {
         defaults_only(object)?;
+        let choices = choices(object)?;
         let stream = object.optional("stream").map_or(Ok(false), |v| v.boolean())?;
         let (include_usage, include_obfuscation) = stream_options(object, stream)?;
         Ok(Self {
@@ -34,7 +39,9 @@ impl Options {
             sampling: sampling(object)?,
             logit_bias: object.optional("logit_bias").map_or(Ok(Vec::new()), |v| logit_bias(&v))?,
             stop: object.optional("stop").map_or(Ok(Vec::new()), |v| stops(&v))?,
-            max_tokens: max_tokens(object, limits)?,
+            choices,
+            constraint: constraint::read(object)?,
+            max_tokens: max_tokens(object, choices, limits)?,
             stream,
             include_usage,
             include_obfuscation,
@@ -45,15 +52,7 @@ impl Options {
 
 /// Fields that are accepted only where they ask for nothing.
 fn defaults_only(object: &Object<'_>) -> Result<(), RequestError> {
-    for name in ["n", "best_of"] {
-        if let Some(value) = object.optional(name)
-            && value.number()? != 1.0
-        {
-            return Err(RequestError::UnsupportedValue { param: value.path(), allowed: "1" });
-        }
-    }
-    // `logprobs` is a number in completions, where even 0 asks for something.
-    for name in ["logprobs", "echo", "store"] {
+    for name in ["echo", "store"] {
         if let Some(value) = object.optional(name)
             && value.boolean() != Ok(false)
         {
@@ -63,7 +62,44 @@ fn defaults_only(object: &Object<'_>) -> Result<(), RequestError> {
     if let Some(user) = object.optional("user") {
         user.short_prompt(MAX_USER_BYTES)?;
     }
-    response_format(object)
+    Ok(())
+}
+
+/// `n`. `best_of` may say the same: the best of the answers given is all of them.
+fn choices(object: &Object<'_>) -> Result<u32, RequestError> {
+    let number = |value: Value<'_>| {
+        let number = value.integer(1, MAX_CHOICES.into())?;
+        Ok(u32::try_from(number).unwrap_or(MAX_CHOICES))
+    };
+    let choices = object.optional("n").map_or(Ok(1), number)?;
+    if let Some(best_of) = object.optional("best_of")
+        && best_of.number()? != f64::from(choices)
+    {
+        let allowed = "the same as 'n'";
+        return Err(RequestError::UnsupportedValue { param: best_of.path(), allowed });
+    }
+    Ok(choices)
+}
+
+/// How many alternatives `top_logprobs` of a chat asks for; `None` unless `logprobs` is true.
+pub(crate) fn chat_logprobs(object: &Object<'_>) -> Result<Option<u8>, RequestError> {
+    let asked = object.optional("logprobs").map_or(Ok(false), |v| v.boolean())?;
+    let Some(top) = object.optional("top_logprobs") else { return Ok(asked.then_some(0)) };
+    if !asked {
+        let rule = "unless 'logprobs' is true";
+        return Err(RequestError::Conflict { param: top.path(), rule });
+    }
+    alternatives(&top, MAX_TOP_LOGPROBS).map(Some)
+}
+
+/// How many alternatives `logprobs` of a completion asks for: it is a number there, and 0 asks for
+/// the tokens alone.
+pub(crate) fn completion_logprobs(object: &Object<'_>) -> Result<Option<u8>, RequestError> {
+    object.optional("logprobs").map(|v| alternatives(&v, MAX_COMPLETION_LOGPROBS)).transpose()
+}
+
+fn alternatives(value: &Value<'_>, most: u8) -> Result<u8, RequestError> {
+    Ok(u8::try_from(value.integer(0, most.into())?).unwrap_or(most))
 }
 
 /// A secret that prompts share what was computed of them under.
@@ -74,16 +110,6 @@ fn cache_key(value: &Value<'_>) -> Result<Prompt, RequestError> {
         return Err(RequestError::UnsupportedValue { param: value.path(), allowed });
     }
     Ok(key)
-}
-
-fn response_format(object: &Object<'_>) -> Result<(), RequestError> {
-    const FIELDS: Fields = Fields { known: &["type"], unsupported: &["json_schema"] };
-    let Some(format) = object.optional("response_format") else { return Ok(()) };
-    let kind = format.object(&FIELDS)?.required("type")?;
-    if kind.prompt()?.expose() != "text" {
-        return Err(RequestError::UnsupportedValue { param: kind.path(), allowed: "\"text\"" });
-    }
-    Ok(())
 }
 
 fn model(object: &Object<'_>) -> Result<String, RequestError> {
@@ -176,15 +202,23 @@ fn stops(value: &Value<'_>) -> Result<Vec<Prompt>, RequestError> {
     value.elements(MAX_STOPS)?.iter().map(stop).collect()
 }
 
-fn max_tokens(object: &Object<'_>, limits: &Limits) -> Result<Option<u32>, RequestError> {
+/// For each answer; all together may take what one request may.
+fn max_tokens(
+    object: &Object<'_>,
+    choices: u32,
+    limits: &Limits,
+) -> Result<Option<u32>, RequestError> {
     let old = object.optional("max_tokens");
-    let new = object.optional("max_completion_tokens");
+    // Each endpoint knows one or two of the names; the others were refused.
+    let new =
+        object.optional("max_completion_tokens").or_else(|| object.optional("max_output_tokens"));
     if let (Some(old), Some(_)) = (&old, &new) {
         let rule = "together with 'max_completion_tokens'";
         return Err(RequestError::Conflict { param: old.path(), rule });
     }
     let Some(value) = old.or(new) else { return Ok(None) };
-    let tokens = value.integer(1, limits.completion_tokens.into())?;
+    let most = limits.completion_tokens.checked_div(choices).unwrap_or_default();
+    let tokens = value.integer(1, most.into())?;
     Ok(u32::try_from(tokens).ok())
 }
 

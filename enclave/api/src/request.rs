@@ -5,8 +5,10 @@ use chrysalis_wire::SecretBytes;
 
 use crate::chat::ChatRequest;
 use crate::completions::CompletionRequest;
+use crate::constraint::Constraint;
 use crate::error::ApiError;
 use crate::limits::Limits;
+use crate::responses::ResponsesRequest;
 use crate::secret::Prompt;
 
 /// Which API a request is written in.
@@ -16,6 +18,8 @@ pub enum Endpoint {
     Chat,
     /// `POST /v1/completions`.
     Completions,
+    /// `POST /v1/responses`.
+    Responses,
 }
 
 /// One inference request, whatever endpoint it came from.
@@ -31,7 +35,16 @@ pub struct InferenceRequest {
     pub logit_bias: Vec<LogitBias>,
     /// Strings that end the answer; at most [`crate::limits::MAX_STOPS`].
     pub stop: Vec<Prompt>,
-    /// Most tokens to generate; `None` leaves it to the worker.
+    /// Whether log probabilities of the tokens are answered, and of how many others in the place of
+    /// each; at most [`crate::limits::MAX_TOP_LOGPROBS`]. It changes no token.
+    pub logprobs: Option<u8>,
+    /// What the answers have to be, and the field that says so.
+    pub constraint: Option<(Constraint, &'static str)>,
+    /// Names of the tools the model may call; none in completions.
+    pub tools: Vec<String>,
+    /// How many answers to give, from 1 to [`crate::limits::MAX_CHOICES`].
+    pub choices: u32,
+    /// Most tokens to generate for each answer; `None` leaves it to the worker.
     pub max_tokens: Option<u32>,
     /// Whether to answer in pieces.
     pub stream: bool,
@@ -120,12 +133,19 @@ impl InferenceRequest {
     /// Reads the request of an endpoint.
     ///
     /// # Errors
-    /// As [`ChatRequest::parse`] and [`CompletionRequest::parse`].
+    /// As [`ChatRequest::parse`], [`CompletionRequest::parse`] and [`ResponsesRequest::parse`].
     pub fn parse(endpoint: Endpoint, body: &[u8], limits: &Limits) -> Result<Self, ApiError> {
         match endpoint {
             Endpoint::Chat => ChatRequest::parse(body, limits).map(Self::from),
             Endpoint::Completions => CompletionRequest::parse(body, limits).map(Self::from),
+            Endpoint::Responses => ResponsesRequest::parse(body, limits).map(Self::from),
         }
+    }
+
+    /// Most tokens the request may take for all its answers, where one may take `limit`.
+    #[must_use]
+    pub fn most_tokens(&self, limit: u32) -> u32 {
+        self.max_tokens.map_or(limit, |each| each.saturating_mul(self.choices)).min(limit)
     }
 
     /// The sampling parameters in their one encoding; a receipt's `sampling_hash` is its SHA-256.
@@ -143,6 +163,15 @@ impl InferenceRequest {
     /// min_p f32 | frequency_penalty f32 | presence_penalty f32 | biases u8 | biases x (token u32 | bias f32)
     /// ```
     ///
+    /// One for more than one answer, or for an answer that has to be something, has `v3`, and behind all of that
+    ///
+    /// ```text
+    /// choices u8 | constraint u8 | texts u32 | texts x (len u32 | bytes)
+    /// ```
+    ///
+    /// where `constraint` is 0 for none, 1 for a JSON object, 2 for a schema, 3 for a regular expression, 4
+    /// for one of several texts, 5 for a call of a tool, whose texts are names and schemas in turn; a schema is the bytes that stand in the request.
+    ///
     /// Big endian, floats by their IEEE 754 bits; `opt` is `00`, or `01` and the value. The stop
     /// strings in it may be secrets.
     #[must_use]
@@ -150,12 +179,21 @@ impl InferenceRequest {
         let size = |stop: &Prompt| stop.len().saturating_add(4);
         let stops = self.stop.iter().map(size).fold(0, usize::saturating_add);
         let biases = self.logit_bias.len().saturating_mul(8);
+        let texts =
+            self.constraint.as_ref().map_or(&[][..], |(constraint, _)| constraint.parts().1);
+        let texts = texts.iter().map(size).fold(0, usize::saturating_add);
         let size = SAMPLING_FIXED_BYTES.saturating_add(stops).saturating_add(biases);
+        let size = size.saturating_add(texts);
         let mut out = Vec::with_capacity(size);
         let Sampling { min_p, frequency_penalty, presence_penalty, .. } = self.sampling;
         let changes = [min_p, frequency_penalty, presence_penalty];
-        let second = changes != [0.0; 3] || !self.logit_bias.is_empty();
-        out.extend_from_slice(if second { SAMPLING_DOMAIN_V2 } else { SAMPLING_DOMAIN });
+        let third = self.choices != 1 || self.constraint.is_some();
+        let second = third || changes != [0.0; 3] || !self.logit_bias.is_empty();
+        out.extend_from_slice(match (second, third) {
+            (_, true) => SAMPLING_DOMAIN_V3,
+            (true, false) => SAMPLING_DOMAIN_V2,
+            (false, false) => SAMPLING_DOMAIN,
+        });
         out.extend_from_slice(&self.sampling.temperature.to_bits().to_be_bytes());
         out.extend_from_slice(&self.sampling.top_p.to_bits().to_be_bytes());
         optional(&mut out, self.sampling.top_k.map(u32::to_be_bytes));
@@ -174,6 +212,16 @@ impl InferenceRequest {
                 out.extend_from_slice(&bias.to_bits().to_be_bytes());
             }
         }
+        if third {
+            out.push(u8::try_from(self.choices).unwrap_or(u8::MAX));
+            let (kind, texts) = self.constraint.as_ref().map_or((0, &[][..]), |(c, _)| c.parts());
+            out.push(kind);
+            out.extend_from_slice(&u32::try_from(texts.len()).unwrap_or(u32::MAX).to_be_bytes());
+            for text in texts {
+                out.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
+                out.extend_from_slice(text.expose().as_bytes());
+            }
+        }
         SecretBytes::new(out)
     }
 }
@@ -187,8 +235,10 @@ fn optional<const N: usize>(out: &mut Vec<u8>, value: Option<[u8; N]>) {
 
 const SAMPLING_DOMAIN: &[u8] = b"chrysalis/sampling/v1";
 const SAMPLING_DOMAIN_V2: &[u8] = b"chrysalis/sampling/v2";
-/// Domain 21, two floats, three optional numbers, a count; three floats and a count more in v2.
-const SAMPLING_FIXED_BYTES: usize = 21 + 8 + 5 + 9 + 5 + 1 + 12 + 1;
+const SAMPLING_DOMAIN_V3: &[u8] = b"chrysalis/sampling/v3";
+/// Domain 21, two floats, three optional numbers, a count; three floats and a count more in v2;
+/// two counts and a kind in v3.
+const SAMPLING_FIXED_BYTES: usize = 21 + 8 + 5 + 9 + 5 + 1 + 12 + 1 + 6;
 
 #[cfg(test)]
 mod tests {
@@ -231,6 +281,14 @@ mod tests {
             r#","logit_bias":{"2":1}"#,
             r#","logit_bias":{"1":2}"#,
             r#","logit_bias":{"1":1,"2":1}"#,
+            r#","n":2"#,
+            r#","n":3"#,
+            r#","guided_json":{}"#,
+            r#","guided_json":{ }"#,
+            r#","guided_regex":"a""#,
+            r#","guided_choice":["a"]"#,
+            r#","guided_choice":["a","b"]"#,
+            r#","guided_choice":["ab"]"#,
         ];
         let bytes = all.map(|s| {
             request(&format!(r#"{{"model":"m","prompt":"p"{s}}}"#))
@@ -256,12 +314,38 @@ mod tests {
     }
 
     #[test]
+    fn more_than_one_answer_has_a_third_documented_encoding() {
+        let r = request(r#"{"model":"m","prompt":"p","max_tokens":9,"n":3}"#);
+        let mut expected = b"chrysalis/sampling/v3".to_vec();
+        expected.extend_from_slice(&[0x3f, 0x80, 0, 0, 0x3f, 0x80, 0, 0, 0, 0]);
+        expected.extend_from_slice(&[1, 0, 0, 0, 9, 0]);
+        expected.extend_from_slice(&[0; 13]);
+        expected.extend_from_slice(&[3, 0, 0, 0, 0, 0]);
+        assert_eq!(r.canonical_sampling_bytes().expose(), expected);
+    }
+
+    #[test]
+    fn what_an_answer_has_to_be_is_part_of_the_third_encoding() {
+        let r = request(r#"{"model":"m","prompt":"p","max_tokens":9,"guided_choice":["a","bc"]}"#);
+        let bytes = r.canonical_sampling_bytes();
+        assert!(bytes.expose().starts_with(b"chrysalis/sampling/v3"));
+        assert!(bytes.expose().ends_with(b"\x01\x04\0\0\0\x02\0\0\0\x01a\0\0\0\x02bc"));
+    }
+
+    #[test]
+    fn answers_share_what_one_request_may_take() {
+        let of = |more: &str| request(&format!(r#"{{"model":"m","prompt":"p"{more}}}"#));
+        assert_eq!(of(r#","max_tokens":9,"n":3"#).most_tokens(100), 27);
+        assert_eq!(of(r#","max_tokens":9,"n":3"#).most_tokens(20), 20);
+        assert_eq!(of(r#","max_tokens":9"#).most_tokens(100), 9);
+    }
+
+    #[test]
     fn a_change_of_nothing_is_the_first_encoding() {
         let bytes = |more: &str| {
             request(&format!(r#"{{"model":"m","prompt":"p"{more}}}"#)).canonical_sampling_bytes()
         };
-        let nothing =
-            r#","min_p":0,"presence_penalty":-0.0,"frequency_penalty":0,"logit_bias":{"5":0}"#;
+        let nothing = r#","min_p":0,"presence_penalty":-0.0,"frequency_penalty":0,"logit_bias":{"5":0},"n":1"#;
         assert_eq!(bytes(nothing).expose(), bytes("").expose());
     }
 

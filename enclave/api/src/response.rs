@@ -4,15 +4,19 @@
 use chrysalis_wire::{RequestId, SecretBytes, UnixTime};
 use serde::Serialize;
 
+use crate::calls::Call;
 use crate::encode::secret_json;
+use crate::logprobs::{LoggedToken, LogprobsJson};
 use crate::request::Endpoint;
 
-/// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+/// Why an answer ended, the less complete the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// The model ended, or a stop string was met.
     Stop,
+    /// The model ended, and called tools.
+    ToolCalls,
     /// The token limit was reached.
     Length,
 }
@@ -30,12 +34,43 @@ pub struct TokenUsage {
     pub reasoning: u32,
 }
 
-/// Writes the answer to one request: either [`Responder::whole`], or [`Responder::open`],
-/// [`Responder::delta`]s, [`Responder::finish`] and [`Responder::usage`]. Each result is one JSON
+/// A piece of an answer, or the whole of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// Its text.
+    pub text: &'a str,
+    /// Its tokens, if log probabilities were asked for.
+    pub tokens: Option<&'a [LoggedToken]>,
+}
+
+impl<'a> Piece<'a> {
+    /// Text without log probabilities.
+    #[must_use]
+    pub const fn text(text: &'a str) -> Self {
+        Self { text, tokens: None }
+    }
+}
+
+/// One of the answers to a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole<'a> {
+    /// All of its text.
+    pub piece: Piece<'a>,
+    /// Its reasoning, in chats with a model that reasons.
+    pub reasoning: Option<&'a str>,
+    /// Calls of tools in it, in chats.
+    pub calls: &'a [Call],
+    /// Why it ended.
+    pub reason: FinishReason,
+}
+
+/// Writes the answer to one request: either [`Responder::whole`], or for each choice
+/// [`Responder::open`], [`Responder::delta`]s and [`Responder::finish`], and then [`Responder::usage`]. Each result is one JSON
 /// object on one line.
 #[derive(Clone, Debug)]
 pub struct Responder {
     endpoint: Endpoint,
+    request_id: RequestId,
     id: String,
     created: UnixTime,
     model: String,
@@ -44,15 +79,16 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// A responder. The answer's `id` holds `request_id`, so that it leads to the receipt.
+    /// A responder for chats and completions; [`crate::ResponsesWriter`] is that of responses. The answer's `id` holds `request_id`, so that it leads to the receipt.
     #[must_use]
     pub fn new(endpoint: Endpoint, request_id: RequestId, created: UnixTime, model: &str) -> Self {
         let prefix = match endpoint {
-            Endpoint::Chat => "chatcmpl",
+            Endpoint::Chat | Endpoint::Responses => "chatcmpl",
             Endpoint::Completions => "cmpl",
         };
         Self {
             endpoint,
+            request_id,
             id: format!("{prefix}-{request_id}"),
             created,
             model: model.to_owned(),
@@ -76,39 +112,63 @@ impl Responder {
         self
     }
 
-    /// The chunk that opens a chat; completions have none.
+    /// The chunk that opens a choice of a chat; completions have none.
     #[must_use]
-    pub fn open(&self) -> Option<SecretBytes> {
+    pub fn open(&self, index: u32) -> Option<SecretBytes> {
         match self.endpoint {
             Endpoint::Completions => None,
-            Endpoint::Chat => {
-                let delta = Delta { role: Some(ASSISTANT), content: Some("") };
-                Some(self.chunk(ChoiceBody::Delta { delta }, None, None))
+            Endpoint::Chat | Endpoint::Responses => {
+                let (role, content) = (Some(ASSISTANT), Some(""));
+                let delta = Delta { role, content, ..Delta::default() };
+                Some(self.chunk(index, ChoiceBody::Delta { delta }, None, None, None))
             }
         }
     }
 
-    /// A piece of text. `obfuscation`, random bytes of random length from the caller, becomes a
+    /// A piece of a choice. `obfuscation`, random bytes of random length from the caller, becomes a
     /// field of as many characters that hides the length of the text.
     #[must_use]
-    pub fn delta(&self, text: &str, obfuscation: Option<&[u8]>) -> SecretBytes {
+    pub fn delta(&self, index: u32, piece: Piece<'_>, obfuscation: Option<&[u8]>) -> SecretBytes {
+        let text = piece.text;
         let body = match self.endpoint {
-            Endpoint::Chat => {
-                ChoiceBody::Delta { delta: Delta { role: None, content: Some(text) } }
+            Endpoint::Chat | Endpoint::Responses => {
+                let delta = Delta { content: Some(text), ..Delta::default() };
+                ChoiceBody::Delta { delta }
             }
             Endpoint::Completions => ChoiceBody::Text { text },
         };
-        self.chunk(body, None, obfuscation)
+        self.chunk(index, body, piece.tokens, None, obfuscation)
     }
 
-    /// The chunk that says why the answer ended.
+    /// A piece of a choice's reasoning.
     #[must_use]
-    pub fn finish(&self, reason: FinishReason) -> SecretBytes {
+    pub fn reasoning(&self, index: u32, text: &str, obfuscation: Option<&[u8]>) -> SecretBytes {
+        let delta = Delta { reasoning_content: Some(text), ..Delta::default() };
+        self.chunk(index, ChoiceBody::Delta { delta }, None, None, obfuscation)
+    }
+
+    /// A call of a tool, the `nth` of its choice.
+    #[must_use]
+    pub fn call(&self, index: u32, nth: u32, call: &Call) -> SecretBytes {
+        let calls = [CallJson { index: Some(nth), ..self.call_json(index, nth, call) }];
+        let delta = Delta { tool_calls: Some(&calls), ..Delta::default() };
+        self.chunk(index, ChoiceBody::Delta { delta }, None, None, None)
+    }
+
+    fn call_json<'a>(&self, index: u32, nth: u32, call: &'a Call) -> CallJson<'a> {
+        let function = FunctionJson { name: &call.name, arguments: call.arguments.expose() };
+        let id = format!("call-{}-{index}-{nth}", self.request_id);
+        CallJson { index: None, id, r#type: "function", function }
+    }
+
+    /// The chunk that says why a choice ended.
+    #[must_use]
+    pub fn finish(&self, index: u32, reason: FinishReason) -> SecretBytes {
         let body = match self.endpoint {
-            Endpoint::Chat => ChoiceBody::Delta { delta: Delta { role: None, content: None } },
+            Endpoint::Chat | Endpoint::Responses => ChoiceBody::Delta { delta: Delta::default() },
             Endpoint::Completions => ChoiceBody::Text { text: "" },
         };
-        self.chunk(body, Some(reason), None)
+        self.chunk(index, body, None, Some(reason), None)
     }
 
     /// The chunk with token counts and no choice, if it was asked for.
@@ -123,30 +183,54 @@ impl Responder {
         self.include_usage.then(envelope)
     }
 
-    /// The whole answer at once.
+    /// Every choice at once, in their order.
     #[must_use]
-    pub fn whole(&self, text: &str, reason: FinishReason, usage: &TokenUsage) -> SecretBytes {
-        let (object, body) = match self.endpoint {
-            Endpoint::Chat => {
-                let message = WholeMessage { role: ASSISTANT, content: text, refusal: None };
-                ("chat.completion", ChoiceBody::Message { message })
-            }
-            Endpoint::Completions => ("text_completion", ChoiceBody::Text { text }),
+    pub fn whole(&self, all: &[Whole<'_>], usage: &TokenUsage) -> SecretBytes {
+        let object = match self.endpoint {
+            Endpoint::Chat | Endpoint::Responses => "chat.completion",
+            Endpoint::Completions => "text_completion",
         };
-        let choices = [Choice { index: 0, body, logprobs: None, finish_reason: Some(reason) }];
+        let choices: Vec<Choice<'_>> =
+            (0..).zip(all).map(|(index, whole)| self.choice(index, whole)).collect();
         secret_json(&Envelope {
             usage: Some(Some(UsageJson::from(usage))),
             ..self.envelope(object, &choices)
         })
     }
 
+    fn choice<'a>(&self, index: u32, whole: &Whole<'a>) -> Choice<'a> {
+        let Piece { text, tokens } = whole.piece;
+        let body = match self.endpoint {
+            Endpoint::Chat | Endpoint::Responses => {
+                let call = |(nth, call)| self.call_json(index, nth, call);
+                let tool_calls: Vec<_> = (0..).zip(whole.calls).map(call).collect();
+                // A message that is calls alone has no content.
+                let content = Some(text).filter(|_| tool_calls.is_empty() || !text.is_empty());
+                let message = WholeMessage {
+                    role: ASSISTANT,
+                    content,
+                    refusal: None,
+                    reasoning_content: whole.reasoning,
+                    tool_calls,
+                };
+                ChoiceBody::Message { message }
+            }
+            Endpoint::Completions => ChoiceBody::Text { text },
+        };
+        let logprobs = tokens.map(|tokens| LogprobsJson::new(self.endpoint, tokens));
+        Choice { index, body, logprobs, finish_reason: Some(whole.reason) }
+    }
+
     fn chunk(
         &self,
+        index: u32,
         body: ChoiceBody<'_>,
+        tokens: Option<&[LoggedToken]>,
         finish_reason: Option<FinishReason>,
         obfuscation: Option<&[u8]>,
     ) -> SecretBytes {
-        let choices = [Choice { index: 0, body, logprobs: None, finish_reason }];
+        let logprobs = tokens.map(|tokens| LogprobsJson::new(self.endpoint, tokens));
+        let choices = [Choice { index, body, logprobs, finish_reason }];
         secret_json(&Envelope {
             usage: self.include_usage.then_some(None),
             obfuscation: obfuscation.map(obfuscation_text),
@@ -156,7 +240,7 @@ impl Responder {
 
     const fn chunk_object(&self) -> &'static str {
         match self.endpoint {
-            Endpoint::Chat => "chat.completion.chunk",
+            Endpoint::Chat | Endpoint::Responses => "chat.completion.chunk",
             Endpoint::Completions => "text_completion",
         }
     }
@@ -201,7 +285,7 @@ struct Choice<'a> {
     index: u32,
     #[serde(flatten)]
     body: ChoiceBody<'a>,
-    logprobs: Option<()>,
+    logprobs: Option<LogprobsJson<'a>>,
     finish_reason: Option<FinishReason>,
 }
 
@@ -216,16 +300,39 @@ enum ChoiceBody<'a> {
 #[derive(Serialize)]
 struct WholeMessage<'a> {
     role: &'static str,
-    content: &'a str,
+    content: Option<&'a str>,
     refusal: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CallJson<'a>>,
 }
 
 #[derive(Serialize)]
+struct CallJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u32>,
+    id: String,
+    r#type: &'static str,
+    function: FunctionJson<'a>,
+}
+
+#[derive(Serialize)]
+struct FunctionJson<'a> {
+    name: &'a str,
+    arguments: &'a str,
+}
+
+#[derive(Default, Serialize)]
 struct Delta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<&'a [CallJson<'a>]>,
 }
 
 #[derive(Serialize)]

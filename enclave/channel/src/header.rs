@@ -39,6 +39,8 @@ pub enum PathId {
     ChatCompletions = 1,
     /// OpenAI completions.
     Completions = 2,
+    /// OpenAI responses. 3 stays unknown: the vectors of the format refuse it.
+    Responses = 4,
 }
 
 impl TryFrom<u8> for PathId {
@@ -48,6 +50,7 @@ impl TryFrom<u8> for PathId {
         match value {
             1 => Ok(Self::ChatCompletions),
             2 => Ok(Self::Completions),
+            4 => Ok(Self::Responses),
             other => Err(WireError::UnknownValue { what: "path id", got: other.into() }),
         }
     }

@@ -1,22 +1,21 @@
-//! The decoder of the Llama family: loads its weights from the checked file and runs steps of it. A
+//! The decoder of the Llama family: takes its weights and runs steps of them. A
 //! step computes new tokens of any number of sequences together, so that weights are read once for all
 //! of them; a token's numbers depend on its own sequence alone, bit for bit.
 //!
 //! Its numbers are compared with those of Candle's `quantized_llama` in `tests/parity.rs`.
 
-use std::io::Cursor;
-use std::num::NonZeroUsize;
+use core::ops::Range;
 
-use candle_core::Device;
 use zeroize::Zeroizing;
 
 use crate::cache::{Cache, CacheShape, PageId};
 use crate::error::{EngineError, ModelError};
 use crate::gguf::Gguf;
 use crate::kernels::{
-    Attention, Inputs, Kind, Lanes, Matrix, Norm, PAGE_TOKENS, Pool, Rotation, Span, Tiled,
-    add_product, gated_product, product,
+    Attention, Inputs, Lanes, Matrix, Norm, PAGE_TOKENS, Pool, Rotation, Span, Tiled, add_product,
+    gated_product, product,
 };
+use crate::weights::Weights;
 
 /// Sizes of a decoder. Heads divide the width and groups divide the heads: see `LlamaShape`.
 #[derive(Clone, Copy, Debug)]
@@ -75,20 +74,20 @@ impl Segment<'_> {
 }
 
 impl Decoder {
-    /// Repacks the weights of `file`, whose tensors were checked against `sizes`.
+    /// A decoder of `weights`, which were checked against `sizes`, computed by `pool`.
     pub(crate) fn load(
         gguf: &Gguf,
-        file: &[u8],
+        weights: &Weights,
         sizes: Sizes,
-        threads: Option<NonZeroUsize>,
+        pool: Pool,
     ) -> Result<Self, ModelError> {
-        let loader = Loader { gguf, file, pool: Pool::new(threads), epsilon: epsilon(gguf)? };
+        let loader = Loader { gguf, weights, epsilon: epsilon(gguf)? };
         let (hidden, ffn) = (sizes.hidden, sizes.ffn);
         let kv = sizes.kv_heads.saturating_mul(sizes.head_dim);
         let mut layers = Vec::new();
         for block in 0..sizes.layers {
             let matrix = |name: &str, rows: usize, columns: usize| {
-                loader.matrix(&format!("blk.{block}.{name}.weight"), rows, columns)
+                weights.matrix(&format!("blk.{block}.{name}.weight"), rows, columns)
             };
             let norm = |name: &str| loader.norm(&format!("blk.{block}.{name}.weight"), hidden);
             layers.push(Layer {
@@ -104,15 +103,15 @@ impl Decoder {
             });
         }
         let tied = !gguf.content.tensor_infos.contains_key("output.weight");
-        let output = || loader.matrix("output.weight", sizes.vocab, hidden);
+        let output = || weights.matrix("output.weight", sizes.vocab, hidden);
         Ok(Self {
-            embedding: loader.matrix("token_embd.weight", sizes.vocab, hidden)?,
+            embedding: weights.matrix("token_embd.weight", sizes.vocab, hidden)?,
             layers,
             norm: loader.norm("output_norm.weight", hidden)?,
             output: if tied { None } else { Some(output()?) },
             turns: loader.turns(sizes.head_dim)?,
             sizes,
-            pool: loader.pool,
+            pool,
         })
     }
 
@@ -142,7 +141,7 @@ impl Decoder {
             spans.push(Span { first, tokens: count, before });
             tokens.extend_from_slice(segment.tokens);
             wanted.extend(tokens.len().saturating_sub(segment.wanted)..tokens.len());
-            segment.pages.iter().for_each(|page| cache.provide(*page));
+            segment.pages.iter().try_for_each(|page| cache.provide(*page))?;
         }
         let tokens = Zeroizing::new(tokens);
         if tokens.is_empty() {
@@ -207,9 +206,10 @@ impl Decoder {
             inputs.fill(pool, &x, Some(&layer.attention_norm), &[query, key, value]);
             product(pool, &[query, key, value], &inputs, &mut qkv);
             remember(cache, index, self.sizes, &qkv, [key_at, value_at], &rotation, &slots);
-            let pages = |span: usize, head: usize| {
-                let pages = batch.get(span).map_or(&[][..], |segment| segment.pages);
-                cache.pages(pages, index, head)
+            let pages = |span: usize, head: usize, some: Range<usize>| {
+                let all = batch.get(span).map_or(&[][..], |segment| segment.pages);
+                let end = some.end.min(all.len());
+                cache.pages(all.get(some.start..end).unwrap_or_default(), index, head)
             };
             attention.run(pool, &qkv, &rotation, pages, &mut mixed);
             inputs.fill(pool, &mixed, None, &[&layer.attention_output]);
@@ -233,7 +233,14 @@ impl Decoder {
         inputs.fill(&self.pool, &x.pick(rows), Some(&self.norm), &[output]);
         let mut logits = Tiled::new(rows.len(), vocab);
         product(&self.pool, &[output], &inputs, &mut logits);
-        (0..rows.len()).map(|row| logits.row(row, vocab)).collect()
+        let mut out: Vec<_> = rows.iter().map(|_| Zeroizing::default()).collect();
+        // Of many requests these are megabytes.
+        self.pool.chunks(&mut out, 1, |first, out| {
+            for (row, out) in (first..).zip(out) {
+                *out = logits.row(row, vocab);
+            }
+        });
+        out
     }
 
     fn embed(&self, tokens: &[u32]) -> Tiled {
@@ -285,33 +292,18 @@ fn remember(
     }
 }
 
-/// Reads tensors of a checked file.
+/// Takes what is no matrix from a checked file.
 struct Loader<'a> {
     gguf: &'a Gguf,
-    file: &'a [u8],
-    pool: Pool,
+    weights: &'a Weights,
     epsilon: f32,
 }
 
 impl Loader<'_> {
-    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, ModelError> {
-        let (dtype, native) = self.gguf.tensor(self.file, name)?;
-        let packed = match Kind::of(dtype) {
-            Some(kind) => Matrix::pack(&self.pool, kind, rows, columns, native),
-            None => {
-                // Rare formats: exact, and as large as f32 is.
-                let values = self.floats(name)?;
-                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                Matrix::pack(&self.pool, Kind::F32, rows, columns, &bytes)
-            }
-        };
-        packed.ok_or_else(|| ModelError::Weights { detail: format!("{name} has another size") })
-    }
-
     fn norm(&self, name: &str, columns: usize) -> Result<Norm, ModelError> {
-        let values = self.floats(name)?;
+        let values = self.weights.vector(name)?;
         let mut weight: Vec<Lanes> = vec![[0.0; 16]; columns.div_ceil(16)];
-        for (to, from) in weight.as_flattened_mut().iter_mut().zip(&values) {
+        for (to, from) in weight.as_flattened_mut().iter_mut().zip(values) {
             *to = *from;
         }
         Ok(Norm { weight, columns, epsilon: self.epsilon })
@@ -330,24 +322,14 @@ impl Loader<'_> {
         let mut turns: Vec<f64> =
             (0..head_dim / 2).map(|pair| f64::from(base).powf(exponent(pair))).collect();
         if self.gguf.content.tensor_infos.contains_key(ROPE_FREQS) {
-            for (turn, factor) in turns.iter_mut().zip(self.floats(ROPE_FREQS)?) {
-                *turn /= f64::from(factor);
+            for (turn, factor) in turns.iter_mut().zip(self.weights.vector(ROPE_FREQS)?) {
+                *turn /= f64::from(*factor);
             }
         }
         if turns.iter().any(|turn| !turn.is_finite()) {
             return Err(ModelError::Weights { detail: format!("{ROPE_FREQS} has a factor of 0") });
         }
         Ok(turns)
-    }
-
-    /// All values, as Candle reads them.
-    fn floats(&self, name: &str) -> Result<Vec<f32>, ModelError> {
-        let read = || {
-            let tensor =
-                self.gguf.content.tensor(&mut Cursor::new(self.file), name, &Device::Cpu)?;
-            tensor.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()
-        };
-        read().map_err(|e| ModelError::Weights { detail: e.to_string() })
     }
 }
 

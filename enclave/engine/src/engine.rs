@@ -1,21 +1,26 @@
 //! The CPU engine: checks and tokenises requests on the caller's thread, computes on its own.
 
+use std::io::{BufRead, Read};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc as jobs;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use chrysalis_vault::VerifiedFiles;
+use chrysalis_wire::SecretBytes;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use crate::checkpoint::Checkpoint;
+use crate::constrain::{Matcher, Vocabulary};
 use crate::defuse;
 use crate::error::{EngineError, ModelError, TemplateError};
 use crate::gguf::Gguf;
-use crate::kernels::PAGE_TOKENS;
+use crate::kernels::{PAGE_TOKENS, Pool};
 use crate::model::Model;
-use crate::request::{ChatMessage, Control, GenerateRequest, Generation, Input, Role};
+use crate::request::{ChatMessage, Control, GenerateRequest, Generation, Input, Reasoning, Role};
 use crate::sampler::Sampler;
 use crate::schedule::Limits;
 use crate::scheduler::{PREFILL_CHUNK_TOKENS, Scheduler, Slot};
@@ -23,6 +28,7 @@ use crate::sequence::Job;
 use crate::stop::StopMatcher;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
+use crate::weights::Weights;
 use crate::{Engine, ModelInfo};
 
 /// How an engine serves.
@@ -67,6 +73,8 @@ impl EngineOptions {
 pub struct CandleEngine {
     info: ModelInfo,
     text: TextSide,
+    /// Made when a request first needs it.
+    vocabulary: OnceLock<Arc<Vocabulary>>,
     slots: Arc<AtomicUsize>,
     limit: usize,
     entropy: fn() -> u64,
@@ -79,20 +87,63 @@ pub struct CandleEngine {
 pub(crate) struct TextSide {
     pub(crate) tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
+    /// Whether the template knows tags of reasoning.
+    reasons: bool,
     context: u32,
 }
 
 impl CandleEngine {
-    /// Loads the model in `gguf`, the whole verified file, and starts the engine thread. The weights
-    /// are copied; the buffer may be freed afterwards.
+    /// As [`CandleEngine::read`], of a file in memory. The weights are copied.
+    ///
+    /// # Errors
+    /// As [`CandleEngine::read`].
+    pub fn load(mut gguf: &[u8], options: EngineOptions) -> Result<Self, EngineError> {
+        let len = gguf.len() as u64;
+        Self::read(&mut gguf, len, options)
+    }
+
+    /// Loads the model in a GGUF file of `len` bytes that `source` is at the start of, and starts the
+    /// engine thread. The file is read once, front to back; its weights are repacked as they come, into
+    /// memory that takes about as many bytes as the file. `source` gives verified bytes, or an error.
     ///
     /// # Errors
     /// [`EngineError::Model`] or [`EngineError::Template`] for a file this build does not run.
-    pub fn load(gguf: &[u8], options: EngineOptions) -> Result<Self, EngineError> {
-        let (model, mut text) = load(gguf, options.threads)?;
+    pub fn read(
+        source: &mut impl BufRead,
+        len: u64,
+        options: EngineOptions,
+    ) -> Result<Self, EngineError> {
+        Self::start(load(source, len, options.threads)?, &options)
+    }
+
+    /// Loads the model in a bundle: its GGUF file, or else a checkpoint, whose `config.json`, shards of
+    /// safetensors and tokenizer's files are at the top of it. What is left of `files` then is for their
+    /// `finish`, which also says why an error came from reading them.
+    ///
+    /// # Errors
+    /// As [`CandleEngine::read`].
+    pub fn open<R: Read>(
+        files: &mut VerifiedFiles<'_, R>,
+        options: EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let pool = Pool::new(options.threads);
+        let mut checkpoint = Checkpoint::default();
+        while let Some(mut file) = files.next_file() {
+            let (path, len) = (file.path().to_owned(), file.size());
+            if path.ends_with(".gguf") {
+                return Self::read(&mut file, len, options);
+            }
+            checkpoint.file(&path, len, &mut file, &pool)?;
+        }
+        let (gguf, weights) = checkpoint.finish()?;
+        Self::start(assemble(gguf, pool, |_, _| Ok(weights))?, &options)
+    }
+
+    fn start(loaded: (Model, TextSide), options: &EngineOptions) -> Result<Self, EngineError> {
+        let (model, mut text) = loaded;
         let mut info = model.info().clone();
         info.context_tokens = info.context_tokens.min(options.context_tokens);
-        let limits = limits(&options, info.context_tokens);
+        let limits = limits(options, info.context_tokens);
         let room = limits.pages.saturating_mul(PAGE_TOKENS);
         info.context_tokens = info.context_tokens.min(u32::try_from(room).unwrap_or(u32::MAX));
         text.context = info.context_tokens;
@@ -107,12 +158,20 @@ impl CandleEngine {
         Ok(Self {
             info,
             text,
+            vocabulary: OnceLock::new(),
             slots: Arc::new(AtomicUsize::new(0)),
             limit: limits.running.saturating_add(limits.waiting),
             entropy: options.entropy,
             jobs: Some(sender),
             thread: Some(thread),
         })
+    }
+
+    fn vocabulary(&self) -> Arc<Vocabulary> {
+        let tokenizer = &self.text.tokenizer;
+        let text_of = |id| tokenizer.bytes(id);
+        let make = || Arc::new(Vocabulary::new(tokenizer.len(), text_of, tokenizer.ends()));
+        Arc::clone(self.vocabulary.get_or_init(make))
     }
 }
 
@@ -133,22 +192,35 @@ fn limits(options: &EngineOptions, context: u32) -> Limits {
 
 /// Both halves of a model file.
 pub(crate) fn load(
-    file: &[u8],
+    source: &mut impl BufRead,
+    len: u64,
     threads: Option<NonZeroUsize>,
 ) -> Result<(Model, TextSide), EngineError> {
-    let gguf = Gguf::parse(file)?;
+    let gguf = Gguf::read(source, len)?;
+    let weights = |gguf: &Gguf, pool: &Pool| Weights::read(source, gguf.len, gguf.tensors(), pool);
+    assemble(gguf, Pool::new(threads), weights)
+}
+
+/// Both halves of the model that `gguf` describes.
+pub(crate) fn assemble(
+    mut gguf: Gguf,
+    pool: Pool,
+    weights: impl FnOnce(&Gguf, &Pool) -> Result<Weights, ModelError>,
+) -> Result<(Model, TextSide), EngineError> {
     let tokenizer = Tokenizer::read(&gguf)?;
-    let template = gguf
-        .string_opt("tokenizer.chat_template")?
-        .map(|source| ChatTemplate::compile(source, tokenizer.bos_text(), tokenizer.eos_text()))
+    let written = gguf.string_opt("tokenizer.chat_template")?;
+    let reasons = written.is_some_and(|template| template.contains(THINK));
+    let template = written
+        .map(|text| ChatTemplate::compile(text, tokenizer.bos_text(), tokenizer.eos_text()))
         .transpose()?;
-    let model = Model::load(&gguf, file, threads)?;
+    gguf.forget_arrays();
+    let model = Model::load(&gguf, pool, |pool| weights(&gguf, pool))?;
     if usize::try_from(model.info().vocab).unwrap_or(usize::MAX) < tokenizer.len() {
         let what = "it has more tokens than the embedding has rows";
         return Err(ModelError::TokenizerInvalid { what }.into());
     }
     let context = model.info().context_tokens;
-    Ok((model, TextSide { tokenizer: Arc::new(tokenizer), template, context }))
+    Ok((model, TextSide { tokenizer: Arc::new(tokenizer), template, reasons, context }))
 }
 
 impl Engine for CandleEngine {
@@ -158,36 +230,48 @@ impl Engine for CandleEngine {
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
         request.check(self.info.vocab)?;
-        let slot = Slot::take(&self.slots, self.limit)?;
-        let GenerateRequest { input, sampling, logit_bias, stop, max_tokens, scheduling } = request;
-        let prompt = self.text.prompt(&input)?;
-        let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-        let max_tokens = max_tokens.min(self.info.context_tokens.saturating_sub(prompt_tokens));
-        let stops = stop
-            .iter()
-            .enumerate()
-            .map(|(index, stop)| {
-                core::str::from_utf8(stop.expose())
-                    .map(|s| Zeroizing::new(s.to_owned()))
-                    .map_err(|_| EngineError::StopNotUtf8 { index })
-            })
+        let places = u32::try_from(self.limit).unwrap_or(u32::MAX);
+        if request.choices > places {
+            return Err(EngineError::Choices { got: request.choices, limit: places });
+        }
+        let slots: Vec<Slot> = (0..request.choices)
+            .map(|_| Slot::take(&self.slots, self.limit))
             .collect::<Result<_, _>>()?;
-        let seed = sampling.seed.unwrap_or_else(self.entropy);
-        let (events, receiver) = mpsc::channel(Job::event_capacity(max_tokens));
+        let matcher = request.constraint.as_ref();
+        let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary())).transpose()?;
+        let prompt = self.text.prompt(&request.input)?;
+        let reasoning = self.text.reasoning(&request.input, &prompt);
+        let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        let left = self.info.context_tokens.saturating_sub(prompt_tokens);
+        let max_tokens = request.max_tokens.min(left);
+        let seed = request.sampling.seed.unwrap_or_else(self.entropy);
+        let capacity = Job::event_capacity(max_tokens).saturating_mul(slots.len());
+        let (events, receiver) = mpsc::channel(capacity);
         let control = Control::new(prompt_tokens);
-        let job = Job {
-            prompt,
-            scheduling,
-            sampler: Sampler::new(&sampling, logit_bias, seed),
-            stops: StopMatcher::new(stops),
-            max_tokens,
-            events,
-            control: control.clone(),
-            slot: Some(slot),
-        };
-        let jobs = self.jobs.as_ref().ok_or(EngineError::Stopped)?;
-        jobs.send(job).map_err(|_| EngineError::Stopped)?;
-        Ok(Generation { prompt_tokens, events: receiver, control })
+        let mut jobs = Vec::with_capacity(slots.len());
+        for (choice, slot) in (0..).zip(slots) {
+            let seed = Sampler::seed_of(seed, choice);
+            jobs.push(Job {
+                prompt: Zeroizing::default(),
+                choice,
+                others: Vec::new(),
+                scheduling: request.scheduling,
+                sampler: Sampler::new(&request.sampling, request.logit_bias.clone(), seed),
+                matcher: matcher.clone(),
+                stops: StopMatcher::new(stops(&request.stop)?),
+                logprobs: request.logprobs,
+                max_tokens,
+                events: events.clone(),
+                control: control.clone(),
+                slot: Some(slot),
+            });
+        }
+        let mut jobs = jobs.into_iter();
+        let mut first = jobs.next().ok_or(EngineError::Choices { got: 0, limit: places })?;
+        (first.prompt, first.others) = (prompt, jobs.collect());
+        let queue = self.jobs.as_ref().ok_or(EngineError::Stopped)?;
+        queue.send(first).map_err(|_| EngineError::Stopped)?;
+        Ok(Generation { prompt_tokens, reasoning, events: receiver, control })
     }
 }
 
@@ -226,6 +310,23 @@ impl TextSide {
         Ok(ids)
     }
 
+    /// Whether the answer to a prompt may begin with reasoning.
+    fn reasoning(&self, input: &Input, prompt: &[u32]) -> Reasoning {
+        if !self.reasons || matches!(input, Input::Text(_)) {
+            return Reasoning::None;
+        }
+        // The tag is a token in some vocabularies and several in others.
+        let last = prompt.len().saturating_sub(THINK.len().saturating_add(2));
+        let last = prompt.get(last..).unwrap_or_default();
+        let spelled = last.iter().flat_map(|id| self.tokenizer.spelling(*id).0).copied();
+        let spelled = Zeroizing::new(spelled.collect::<Vec<u8>>());
+        if spelled.trim_ascii_end().ends_with(THINK.as_bytes()) {
+            Reasoning::Begun
+        } else {
+            Reasoning::Possible
+        }
+    }
+
     /// The rendered conversation, its content defused.
     pub(crate) fn render(
         &self,
@@ -253,10 +354,22 @@ impl TextSide {
     }
 }
 
+/// Copies of the stop strings, which were checked.
+fn stops(stops: &[SecretBytes]) -> Result<Vec<Zeroizing<String>>, EngineError> {
+    let text = |(index, stop): (usize, &SecretBytes)| {
+        core::str::from_utf8(stop.expose())
+            .map(|text| Zeroizing::new(text.to_owned()))
+            .map_err(|_| EngineError::StopNotUtf8 { index })
+    };
+    stops.iter().enumerate().map(text).collect()
+}
+
 fn utf8(bytes: &[u8], index: usize) -> Result<&str, EngineError> {
     core::str::from_utf8(bytes).map_err(|_| EngineError::NotUtf8 { index })
 }
 
+/// The tag before reasoning.
+const THINK: &str = "<think>";
 /// Most tokens of a step, however many requests there are: more are no faster, and each may need
 /// logits of the whole vocabulary.
 const MAX_STEP_TOKENS: usize = 256;

@@ -3,9 +3,10 @@
 
 use thiserror::Error;
 
+use crate::constrain::ConstraintError;
 use crate::request::{
     MAX_LOGIT_BIAS, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PENALTY, MAX_PROMPT_BYTES, MAX_STOP_BYTES,
-    MAX_STOPS, MAX_TEMPERATURE,
+    MAX_STOPS, MAX_TEMPERATURE, MAX_TOP_LOGPROBS,
 };
 use crate::template::{MAX_RENDERED_BYTES, MAX_TEMPLATE_BYTES, TEMPLATE_FUEL};
 
@@ -124,6 +125,24 @@ pub enum ModelError {
         /// Candle's reason. About the model file only.
         detail: String,
     },
+    /// The file could not be read to its end: whoever gives its bytes has refused one, and knows why.
+    #[error("the model file could not be read ({kind}); see why its bundle was refused")]
+    Read {
+        /// What the reader said.
+        kind: std::io::ErrorKind,
+    },
+    /// A file that a checkpoint needs is not in the bundle.
+    #[error("{name} is not in the bundle, and no GGUF file either; pack all files of the model")]
+    FileMissing {
+        /// Its path.
+        name: String,
+    },
+    /// There is not enough memory for the weights.
+    #[error("no memory for {bytes} bytes of weights; choose a larger machine or a smaller model")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: u64,
+    },
     /// The engine thread could not be started.
     #[error("the engine thread could not be started; the system has no thread to give")]
     Thread,
@@ -181,6 +200,9 @@ pub enum EngineError {
     /// The chat template was refused.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// What the answer is to be was refused.
+    #[error("the form asked for is refused: {0}")]
+    Constraint(#[from] ConstraintError),
     /// A chat without messages.
     #[error("messages is empty; send at least one")]
     MessagesEmpty,
@@ -268,6 +290,20 @@ pub enum EngineError {
         /// Value found, printed.
         got: String,
     },
+    /// No answer, or more than there can be.
+    #[error("{got} choices; from 1 to {limit} are given")]
+    Choices {
+        /// Number found.
+        got: u32,
+        /// [`crate::MAX_CHOICES`], or the places of the engine if they are fewer.
+        limit: u32,
+    },
+    /// More alternatives than [`MAX_TOP_LOGPROBS`].
+    #[error("{got} alternatives for each token; at most {MAX_TOP_LOGPROBS} are told")]
+    TopLogprobs {
+        /// Number found.
+        got: u8,
+    },
     /// More stop strings than [`MAX_STOPS`].
     #[error("{got} stop strings; the limit is {MAX_STOPS}")]
     TooManyStops {
@@ -336,6 +372,9 @@ impl ModelError {
             Self::TokenizerUnsupported { .. } => "E-MODEL-TOKENIZER",
             Self::TokenizerInvalid { .. } => "E-MODEL-TOKENIZER-INVALID",
             Self::Weights { .. } => "E-MODEL-WEIGHTS",
+            Self::Read { .. } => "E-MODEL-READ",
+            Self::FileMissing { .. } => "E-MODEL-FILE",
+            Self::OutOfMemory { .. } => "E-MODEL-MEMORY",
             Self::Thread => "E-ENGINE-THREAD",
         }
     }
@@ -364,6 +403,7 @@ impl EngineError {
         match self {
             Self::Model(e) => e.code(),
             Self::Template(e) => e.code(),
+            Self::Constraint(_) => "E-CONSTRAINT",
             Self::MessagesEmpty => "E-MESSAGES-EMPTY",
             Self::TooManyMessages { .. } => "E-MESSAGES-COUNT",
             Self::PromptEmpty => "E-PROMPT-EMPTY",
@@ -380,6 +420,8 @@ impl EngineError {
             Self::TooManyBiases { .. } | Self::BiasToken { .. } | Self::Bias { .. } => {
                 "E-LOGIT-BIAS"
             }
+            Self::Choices { .. } => "E-CHOICES",
+            Self::TopLogprobs { .. } => "E-TOP-LOGPROBS",
             Self::TooManyStops { .. } => "E-STOP-COUNT",
             Self::StopEmpty { .. } => "E-STOP-EMPTY",
             Self::StopTooLong { .. } => "E-STOP-BYTES",

@@ -2,27 +2,62 @@
 //! offset in it is checked before it is believed, and every tensor lies inside the file.
 //!
 //! Candle has a reader too, but it panics on `general.alignment = 0` and on dimensions whose product
-//! overflows, accepts duplicate keys and repairs invalid UTF-8. The result is Candle's own
-//! [`gguf_file::Content`], so that Candle loads the tensors.
+//! overflows, accepts duplicate keys and repairs invalid UTF-8.
 
 use std::collections::HashMap;
+use std::io::{self, BufRead};
 
 use candle_core::Shape;
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value, VersionedMagic};
 
 use crate::error::ModelError;
+use crate::weights::Stored;
 
 /// A checked header.
 pub(crate) struct Gguf {
-    /// The header in the form Candle loads tensors from.
+    /// The header in the form Candle has for it.
     pub(crate) content: Content,
+    /// Its length in bytes.
+    pub(crate) len: u64,
+    /// What is in the arrays, which `content` only names: Candle's form of a vocabulary takes several
+    /// times its bytes.
+    arrays: HashMap<String, Array>,
+}
+
+/// The items of an array.
+pub(crate) enum Array {
+    Texts(Texts),
+    /// Integers from 0 to 2^32-1.
+    Integers(Vec<u32>),
+    /// Of another type, or out of range.
+    Other,
+}
+
+/// Strings in one piece of memory.
+#[derive(Default)]
+pub(crate) struct Texts {
+    text: String,
+    /// Where each one ends.
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    pub(crate) fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.ends.push(self.text.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = core::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| self.text.get(start..*end).unwrap_or_default())
+    }
 }
 
 impl Gguf {
-    /// Reads the header of `file`, which must be the whole file.
-    pub(crate) fn parse(file: &[u8]) -> Result<Self, ModelError> {
-        let mut r = Reader { file, at: 0 };
+    /// Reads the header of the file of `len` bytes that `source` is at the start of.
+    pub(crate) fn read(source: &mut impl BufRead, len: u64) -> Result<Self, ModelError> {
+        let mut r = Reader { source, at: 0, len };
         let magic: [u8; 4] = r.array("magic")?;
         if &magic != b"GGUF" {
             return Err(ModelError::NotGguf { got: magic });
@@ -34,11 +69,16 @@ impl Gguf {
         };
         let tensors = r.count("tensor count", MAX_TENSORS)?;
         let keys = r.count("metadata count", MAX_METADATA_KEYS)?;
-        let mut metadata = HashMap::new();
+        let (mut metadata, mut arrays) = (HashMap::new(), HashMap::new());
         for _ in 0..keys {
             let key = r.string("metadata key")?;
-            let kind = r.u32("metadata type")?;
-            let value = r.value(&key, kind, false)?;
+            let value = match r.u32("metadata type")? {
+                TYPE_ARRAY => {
+                    arrays.insert(key.clone(), r.items(&key)?);
+                    Value::Array(Vec::new())
+                }
+                kind => r.value(&key, kind)?,
+            };
             if metadata.insert(key.clone(), value).is_some() {
                 return Err(ModelError::Duplicate { name: key });
             }
@@ -48,19 +88,53 @@ impl Gguf {
             infos.push(r.tensor_info()?);
         }
         let alignment = alignment(&metadata)?;
-        let start = u64::try_from(r.at)
-            .ok()
-            .and_then(|at| at.checked_next_multiple_of(alignment))
-            .unwrap_or(u64::MAX);
+        let start = r.at.checked_next_multiple_of(alignment).unwrap_or(u64::MAX);
         let mut tensor_infos = HashMap::new();
         for (name, info) in infos {
-            check_place(file, &name, &info, start, alignment)?;
+            check_place(len, &name, &info, start, alignment)?;
             if tensor_infos.insert(name.clone(), info).is_some() {
                 return Err(ModelError::Duplicate { name });
             }
         }
         let content = Content { magic, metadata, tensor_infos, tensor_data_offset: start };
-        Ok(Self { content })
+        Ok(Self { content, len: r.at, arrays })
+    }
+
+    /// What a header with this content would say, of a model that is stored otherwise. Without arrays.
+    pub(crate) fn described(content: Content) -> Self {
+        Self { content, len: 0, arrays: HashMap::new() }
+    }
+
+    /// Adds an array.
+    pub(crate) fn put_array(&mut self, key: &str, items: Array) {
+        self.content.metadata.insert(key.to_owned(), Value::Array(Vec::new()));
+        self.arrays.insert(key.to_owned(), items);
+    }
+
+    /// As [`Gguf::read`], of a file in memory.
+    #[cfg(test)]
+    pub(crate) fn parse(mut file: &[u8]) -> Result<Self, ModelError> {
+        let len = file.len() as u64;
+        Self::read(&mut file, len)
+    }
+
+    /// The tensors and where they lie in the file.
+    pub(crate) fn tensors(&self) -> Vec<Stored> {
+        let stored = |(name, info): (&String, &TensorInfo)| Stored {
+            name: name.clone(),
+            dtype: info.ggml_dtype,
+            dims: info.shape.dims().to_vec(),
+            // Both were checked when the header was read.
+            at: self.content.tensor_data_offset.saturating_add(info.offset),
+            bytes: tensor_bytes(&info.shape, info.ggml_dtype).unwrap_or(0),
+            turned: None,
+        };
+        self.content.tensor_infos.iter().map(stored).collect()
+    }
+
+    /// Frees vocabulary and merges, which take more memory than all else, once they were read.
+    pub(crate) fn forget_arrays(&mut self) {
+        self.arrays.clear();
     }
 
     fn get(&self, key: &str) -> Result<&Value, ModelError> {
@@ -108,21 +182,6 @@ impl Gguf {
         }
     }
 
-    /// Type and bytes of a tensor of `file`, the file this header is of.
-    pub(crate) fn tensor<'f>(
-        &self,
-        file: &'f [u8],
-        name: &str,
-    ) -> Result<(GgmlDType, &'f [u8]), ModelError> {
-        let missing = || ModelError::TensorMissing { name: name.to_owned() };
-        let info = self.content.tensor_infos.get(name).ok_or_else(missing)?;
-        let bytes = tensor_bytes(&info.shape, info.ggml_dtype).and_then(|len| {
-            let from = usize::try_from(self.content.tensor_data_offset.checked_add(info.offset)?);
-            file.get(from.ok()?..)?.get(..usize::try_from(len).ok()?)
-        });
-        bytes.map(|bytes| (info.ggml_dtype, bytes)).ok_or_else(missing)
-    }
-
     /// A truth value, or nothing if the key is absent.
     pub(crate) fn bool_opt(&self, key: &str) -> Result<Option<bool>, ModelError> {
         match self.content.metadata.get(key) {
@@ -134,26 +193,23 @@ impl Gguf {
 
     /// An array of strings.
     pub(crate) fn strings(&self, key: &str) -> Result<Vec<&str>, ModelError> {
-        self.array(key, "an array of strings", |value| match value {
-            Value::String(s) => Some(s.as_str()),
-            _ => None,
-        })
+        match self.array(key)? {
+            Array::Texts(texts) => Ok(texts.iter().collect()),
+            _ => Err(wrong_array(key, "an array of strings")),
+        }
     }
 
     /// An array of unsigned integers.
     pub(crate) fn u32s(&self, key: &str) -> Result<Vec<u32>, ModelError> {
-        self.array(key, "an array of integers", integer)
+        match self.array(key)? {
+            Array::Integers(values) => Ok(values.clone()),
+            _ => Err(wrong_array(key, "an array of integers")),
+        }
     }
 
-    fn array<'a, T>(
-        &'a self,
-        key: &str,
-        expected: &'static str,
-        item: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<Vec<T>, ModelError> {
+    fn array(&self, key: &str) -> Result<&Array, ModelError> {
         let value = self.get(key)?;
-        let Value::Array(values) = value else { return Err(wrong_type(key, expected, value)) };
-        values.iter().map(|v| item(v).ok_or_else(|| wrong_type(key, expected, v))).collect()
+        self.arrays.get(key).ok_or_else(|| wrong_type(key, "an array", value))
     }
 }
 
@@ -173,11 +229,16 @@ fn integer(value: &Value) -> Option<u32> {
 
 fn wrong_type(key: &str, expected: &'static str, got: &Value) -> ModelError {
     let got = match got {
-        Value::Array(values) => format!("an array of {}", values.len()),
+        Value::Array(_) => "an array".to_owned(),
         Value::String(_) => "a string".to_owned(),
         other => format!("{other:?}"),
     };
     ModelError::MetadataInvalid { key: key.to_owned(), expected, got }
+}
+
+fn wrong_array(key: &str, expected: &'static str) -> ModelError {
+    let (key, got) = (key.to_owned(), "an array of other items".to_owned());
+    ModelError::MetadataInvalid { key, expected, got }
 }
 
 fn alignment(metadata: &HashMap<String, Value>) -> Result<u64, ModelError> {
@@ -191,7 +252,7 @@ fn alignment(metadata: &HashMap<String, Value>) -> Result<u64, ModelError> {
 
 /// The tensor is aligned and ends inside the file.
 fn check_place(
-    file: &[u8],
+    len: u64,
     name: &str,
     info: &TensorInfo,
     start: u64,
@@ -203,7 +264,7 @@ fn check_place(
     let bytes = tensor_bytes(&info.shape, info.ggml_dtype)
         .ok_or_else(|| malformed(name, format!("impossible shape {:?}", info.shape.dims())))?;
     let at = start.saturating_add(info.offset);
-    if at.saturating_add(bytes) > file.len() as u64 {
+    if at.saturating_add(bytes) > len {
         return Err(ModelError::Truncated { what: name.to_owned(), at, needed: bytes });
     }
     Ok(())
@@ -224,29 +285,40 @@ fn malformed(what: &str, detail: String) -> ModelError {
     ModelError::Malformed { what: what.to_owned(), detail }
 }
 
-struct Reader<'a> {
-    file: &'a [u8],
-    at: usize,
+struct Reader<'a, S> {
+    source: &'a mut S,
+    at: u64,
+    /// Of the whole file.
+    len: u64,
 }
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, what: &str, len: u64) -> Result<&'a [u8], ModelError> {
-        let slice = usize::try_from(len).ok().and_then(|len| {
-            let end = self.at.checked_add(len)?;
-            let slice = self.file.get(self.at..end)?;
-            self.at = end;
-            Some(slice)
-        });
-        slice.ok_or_else(|| ModelError::Truncated {
-            what: what.to_owned(),
-            at: self.at as u64,
-            needed: len,
-        })
+impl<S: BufRead> Reader<'_, S> {
+    /// Fills `out` with the next bytes.
+    fn fill(&mut self, what: &str, out: &mut [u8]) -> Result<(), ModelError> {
+        let truncated = |at, needed| ModelError::Truncated { what: what.to_owned(), at, needed };
+        self.source.read_exact(out).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => truncated(self.at, out.len() as u64),
+            kind => ModelError::Read { kind },
+        })?;
+        self.at = self.at.saturating_add(out.len() as u64);
+        Ok(())
+    }
+
+    /// The next bytes; the caller has bounded `len`.
+    fn take(&mut self, what: &str, len: u64) -> Result<Vec<u8>, ModelError> {
+        let left = self.len.saturating_sub(self.at);
+        let bytes = usize::try_from(len).ok().filter(|_| len <= left);
+        let Some(bytes) = bytes else {
+            return Err(ModelError::Truncated { what: what.to_owned(), at: self.at, needed: len });
+        };
+        let mut out = vec![0; bytes];
+        self.fill(what, &mut out)?;
+        Ok(out)
     }
 
     fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], ModelError> {
         let mut out = [0; N];
-        out.copy_from_slice(self.take(what, N as u64)?);
+        self.fill(what, &mut out)?;
         Ok(out)
     }
 
@@ -265,14 +337,36 @@ impl<'a> Reader<'a> {
 
     fn string(&mut self, what: &str) -> Result<String, ModelError> {
         let len = self.count("string length", MAX_STRING_BYTES)?;
-        let bytes = self.take(what, len)?;
-        core::str::from_utf8(bytes)
-            .map(str::to_owned)
+        String::from_utf8(self.take(what, len)?)
             .map_err(|_| malformed(what, "not UTF-8".to_owned()))
     }
 
-    /// Arrays of arrays are refused: no model has one, and they would make this recursive.
-    fn value(&mut self, key: &str, kind: u32, in_array: bool) -> Result<Value, ModelError> {
+    /// The items of an array. No memory is asked for by its length, which is believed item by item.
+    fn items(&mut self, key: &str) -> Result<Array, ModelError> {
+        let kind = self.u32(key)?;
+        let len = self.count("array length", MAX_ARRAY_ITEMS)?;
+        if kind == TYPE_STRING {
+            let mut texts = Texts::default();
+            for _ in 0..len {
+                texts.push(&self.string(key)?);
+            }
+            return Ok(Array::Texts(texts));
+        }
+        let mut values = Some(Vec::new());
+        for _ in 0..len {
+            let value = integer(&self.value(key, kind)?);
+            if let (Some(values), Some(value)) = (&mut values, value) {
+                values.push(value);
+            } else {
+                values = None;
+            }
+        }
+        Ok(values.map_or(Array::Other, Array::Integers))
+    }
+
+    /// A single value. Arrays in arrays are refused: no model has one, and they would make this
+    /// recursive.
+    fn value(&mut self, key: &str, kind: u32) -> Result<Value, ModelError> {
         Ok(match kind {
             0 => Value::U8(u8::from_le_bytes(self.array(key)?)),
             1 => Value::I8(i8::from_le_bytes(self.array(key)?)),
@@ -286,17 +380,7 @@ impl<'a> Reader<'a> {
                 [1] => Value::Bool(true),
                 [other] => return Err(malformed(key, format!("truth value {other}"))),
             },
-            8 => Value::String(self.string(key)?),
-            9 if !in_array => {
-                let kind = self.u32(key)?;
-                let len = self.count("array length", MAX_ARRAY_ITEMS)?;
-                // No `with_capacity`: the length is believed item by item.
-                let mut values = Vec::new();
-                for _ in 0..len {
-                    values.push(self.value(key, kind, true)?);
-                }
-                Value::Array(values)
-            }
+            TYPE_STRING => Value::String(self.string(key)?),
             10 => Value::U64(u64::from_le_bytes(self.array(key)?)),
             11 => Value::I64(i64::from_le_bytes(self.array(key)?)),
             12 => Value::F64(f64::from_le_bytes(self.array(key)?)),
@@ -345,6 +429,8 @@ const fn dtype(kind: u32) -> Option<GgmlDType> {
     })
 }
 
+const TYPE_STRING: u32 = 8;
+const TYPE_ARRAY: u32 = 9;
 const DEFAULT_ALIGNMENT: u64 = 32;
 const MAX_ALIGNMENT: u32 = 1 << 16;
 /// Real models have about 30.

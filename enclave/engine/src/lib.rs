@@ -20,8 +20,8 @@
 //! # Limits of this version
 //!
 //! One CPU thread of scheduling over the threads of `kernels/pool.rs`. Llama-family models without
-//! experts, biases, or rope scaling other than `rope_freqs`; [`MAX_CONTEXT_TOKENS`] of context. Weights
-//! are copied as they are repacked: while a model loads, it is in memory twice.
+//! experts, biases, or rope scaling other than `rope_freqs`, as a GGUF file or as a checkpoint of
+//! safetensors; [`MAX_CONTEXT_TOKENS`] of context.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -37,17 +37,22 @@
     )
 )]
 
+mod bpe;
 mod cache;
+mod checkpoint;
+mod constrain;
 mod decoder;
 mod defuse;
 mod engine;
 mod error;
 mod gguf;
 mod kernels;
+mod logprobs;
 mod model;
 #[cfg(any(test, feature = "testing"))]
 mod probe;
 mod request;
+mod safetensors;
 mod sampler;
 mod schedule;
 mod scheduler;
@@ -58,14 +63,19 @@ mod template;
 pub mod testing;
 mod tokenizer;
 mod utf8;
+mod vocabulary;
+mod weights;
 
+pub use constrain::{Constraint, ConstraintError, MAX_CONSTRAINT_BYTES};
 pub use engine::{CandleEngine, EngineOptions};
 pub use error::{EngineError, ModelError, TemplateError};
+pub use logprobs::{LEAST_LOGPROB, LoggedToken, TokenLogprob};
 pub use model::MAX_CONTEXT_TOKENS;
 pub use request::{
-    ChatMessage, Control, Event, FinishReason, GenerateRequest, Generation, Input, LogitBias,
-    MAX_LOGIT_BIAS, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PENALTY, MAX_PROMPT_BYTES, MAX_STOP_BYTES,
-    MAX_STOPS, MAX_TEMPERATURE, Role, Sampling, Scheduling, TokenUsage,
+    ChatMessage, Control, Delta, Event, FinishReason, GenerateRequest, Generation, Input,
+    LogitBias, MAX_CHOICES, MAX_LOGIT_BIAS, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PENALTY,
+    MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE, MAX_TOP_LOGPROBS, Reasoning,
+    Role, Sampling, Scheduling, TokenUsage,
 };
 pub use schedule::Tenant;
 pub use scheduler::PREFILL_CHUNK_TOKENS;

@@ -5,7 +5,6 @@
 //! metadata implies; the rest is refused by name.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use candle_core::quantized::GgmlDType;
@@ -14,6 +13,8 @@ use crate::ModelInfo;
 use crate::decoder::{Decoder, ROPE_FREQS, Sizes};
 use crate::error::ModelError;
 use crate::gguf::Gguf;
+use crate::kernels::Pool;
+use crate::weights::Weights;
 
 /// Weights, shared by every sequence.
 pub(crate) struct Model {
@@ -22,12 +23,12 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Checks and loads the model in `file`, whose header is `gguf`, to be computed by `threads` (as
-    /// many as there are if none is given). Copies the weights.
+    /// Checks the model that `gguf` describes, gets its `weights` and makes it, to be computed by
+    /// `pool`.
     pub(crate) fn load(
         gguf: &Gguf,
-        file: &[u8],
-        threads: Option<NonZeroUsize>,
+        pool: Pool,
+        weights: impl FnOnce(&Pool) -> Result<Weights, ModelError>,
     ) -> Result<Self, ModelError> {
         let architecture = gguf.string("general.architecture")?.to_owned();
         if architecture != "llama" {
@@ -43,7 +44,8 @@ impl Model {
             context_tokens: shape.context.min(MAX_CONTEXT_TOKENS),
             vocab: shape.vocab,
         };
-        let decoder = Decoder::load(gguf, file, shape.sizes(), threads)?;
+        let weights = weights(&pool)?;
+        let decoder = Decoder::load(gguf, &weights, shape.sizes(), pool)?;
         Ok(Self { decoder: Arc::new(decoder), info })
     }
 

@@ -12,10 +12,17 @@ fn refusal(file: &[u8]) -> ModelError {
     }
 }
 
+fn load(mut file: &[u8]) -> Model {
+    let len = file.len() as u64;
+    let gguf = Gguf::read(&mut file, len).unwrap();
+    let weights = |pool: &Pool| Weights::read(&mut file, gguf.len, gguf.tensors(), pool);
+    Model::load(&gguf, Pool::new(None), weights).unwrap()
+}
+
 #[test]
 fn describes_the_model_it_loaded() {
     let file = TinyModel::random(1).build();
-    let model = Model::load(&Gguf::parse(&file).unwrap(), &file, None).unwrap();
+    let model = load(&file);
     let info = ModelInfo {
         name: "tiny test model".into(),
         architecture: "llama".into(),
@@ -29,7 +36,7 @@ fn describes_the_model_it_loaded() {
 #[test]
 fn caps_the_context_at_the_limit_of_this_build() {
     let file = TinyModel::random(1).context(MAX_CONTEXT_TOKENS + 1).build();
-    let model = Model::load(&Gguf::parse(&file).unwrap(), &file, None).unwrap();
+    let model = load(&file);
     assert_eq!(model.info().context_tokens, MAX_CONTEXT_TOKENS);
 }
 

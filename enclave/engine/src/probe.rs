@@ -34,9 +34,16 @@ impl Probe {
     ///
     /// # Errors
     /// As [`crate::CandleEngine::load`].
-    pub fn load_with(gguf: &[u8], threads: Option<NonZeroUsize>) -> Result<Self, EngineError> {
-        let (model, text) = load(gguf, threads)?;
+    pub fn load_with(mut gguf: &[u8], threads: Option<NonZeroUsize>) -> Result<Self, EngineError> {
+        let len = gguf.len() as u64;
+        let (model, text) = load(&mut gguf, len, threads)?;
         Ok(Self { model, text })
+    }
+
+    /// A model that was loaded otherwise.
+    #[cfg(test)]
+    pub(crate) fn of((model, text): (Model, TextSide)) -> Self {
+        Self { model, text }
     }
 
     /// The prompt's token ids, as the engine computes them.

@@ -8,7 +8,9 @@ use std::time::Instant;
 use chrysalis_wire::SecretBytes;
 use tokio::sync::mpsc;
 
+use crate::constrain::Constraint;
 use crate::error::EngineError;
+use crate::logprobs::LoggedToken;
 use crate::schedule::Tenant;
 
 /// One request.
@@ -22,7 +24,16 @@ pub struct GenerateRequest {
     pub logit_bias: Vec<LogitBias>,
     /// Strings that end the answer; they are not part of it. UTF-8.
     pub stop: Vec<SecretBytes>,
-    /// Most tokens to generate. Cut to what the context leaves.
+    /// What the answers have to be. An answer that is cut, by `max_tokens` or a stop string, is the
+    /// beginning of one.
+    pub constraint: Option<Constraint>,
+    /// Whether log probabilities of the tokens come with the text, and of how many others in the place
+    /// of each; at most [`MAX_TOP_LOGPROBS`].
+    pub logprobs: Option<u8>,
+    /// How many answers to give, from 1 to [`MAX_CHOICES`]. They differ in their seeds alone: the first is
+    /// the answer to the same request for one. The prompt is computed once.
+    pub choices: u32,
+    /// Most tokens to generate for each answer. Cut to what the context leaves.
     pub max_tokens: u32,
     /// Whose turn it is when.
     pub scheduling: Scheduling,
@@ -120,12 +131,25 @@ pub struct LogitBias {
 pub struct Generation {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
-    /// Text as it comes, then exactly one [`Event::Finished`] or [`Event::Failed`]. Closing without
-    /// either means the engine is gone: the answer is not complete. The channel has room for every
+    /// Whether the answer may begin with reasoning.
+    pub reasoning: Reasoning,
+    /// Text as it comes, then one [`Event::Finished`] for each choice, or [`Event::Failed`] for all of
+    /// them. Closing without means the engine is gone: the answer is not complete. The channel has room for every
     /// event of the request, so a slow reader never stops the others.
     pub events: mpsc::Receiver<Event>,
     /// Cancels, and counts tokens even after the receiver is gone.
     pub control: Control,
+}
+
+/// Whether an answer may begin with reasoning between `<think>` tags, as the model's chat template shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reasoning {
+    /// The model does not reason, or was not asked in its template.
+    None,
+    /// The answer may begin with the first tag.
+    Possible,
+    /// The prompt ends with the first tag: the answer begins inside.
+    Begun,
 }
 
 /// A handle to a request in progress.
@@ -171,26 +195,39 @@ impl Control {
         self.shared.cached.store(tokens, Ordering::Relaxed);
     }
 
-    /// Counts one token; returns the new number.
-    pub(crate) fn count_token(&self) -> u32 {
-        self.shared.completion.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    /// Counts one token.
+    pub(crate) fn count_token(&self) {
+        self.shared.completion.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// One event of a stream.
 #[derive(Debug)]
 pub enum Event {
-    /// More text: whole characters, valid UTF-8, never empty.
-    Delta(SecretBytes),
-    /// The answer is complete.
+    /// More of the answer.
+    Delta(Delta),
+    /// One choice is complete.
     Finished {
+        /// Which, from 0.
+        choice: u32,
         /// Why it ended.
         reason: FinishReason,
-        /// Tokens spent.
+        /// Tokens spent so far, for all choices.
         usage: TokenUsage,
     },
-    /// The answer is not complete and never will be.
+    /// The answer is not complete and never will be. Nothing follows.
     Failed(EngineError),
+}
+
+/// A piece of an answer.
+#[derive(Debug)]
+pub struct Delta {
+    /// Which choice it continues, from 0.
+    pub choice: u32,
+    /// Whole characters, valid UTF-8. Empty only if tokens without text end an answer.
+    pub text: SecretBytes,
+    /// The tokens that begin in this text, if the request asked for them.
+    pub tokens: Vec<LoggedToken>,
 }
 
 /// Why an answer ended.
@@ -211,7 +248,7 @@ pub struct TokenUsage {
     pub prompt: u32,
     /// Tokens of the prompt that an earlier request of the same tenant had computed.
     pub cached: u32,
-    /// Tokens drawn, the one that ended the turn included.
+    /// Tokens drawn for all choices, those that ended turns included.
     pub completion: u32,
 }
 
@@ -247,6 +284,12 @@ impl GenerateRequest {
             if !(-MAX_LOGIT_BIAS..=MAX_LOGIT_BIAS).contains(bias) {
                 return Err(EngineError::Bias { got: bias.to_string() });
             }
+        }
+        if let Some(got) = self.logprobs.filter(|n| *n > MAX_TOP_LOGPROBS) {
+            return Err(EngineError::TopLogprobs { got });
+        }
+        if !(1..=MAX_CHOICES).contains(&self.choices) {
+            return Err(EngineError::Choices { got: self.choices, limit: MAX_CHOICES });
         }
         if self.max_tokens == 0 {
             return Err(EngineError::MaxTokensZero);
@@ -292,6 +335,10 @@ pub const MAX_PENALTY: f32 = 2.0;
 pub const MAX_LOGIT_BIASES: usize = 64;
 /// Largest change of a logit either way, as in the OpenAI API: enough to ban or to force a token.
 pub const MAX_LOGIT_BIAS: f32 = 100.0;
+/// Most answers to one request: each takes a place among the requests in progress.
+pub const MAX_CHOICES: u32 = 8;
+/// Most alternatives told for each token, as in the OpenAI API.
+pub const MAX_TOP_LOGPROBS: u8 = 20;
 /// Most stop strings, as in the OpenAI API.
 pub const MAX_STOPS: usize = 4;
 /// Longest stop string, in bytes. Text of this length is held back while it may still match.

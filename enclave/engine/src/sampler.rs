@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 
 use zeroize::Zeroizing;
 
+use crate::constrain::Mask;
 use crate::error::EngineError;
 use crate::request::{LogitBias, Sampling};
 
@@ -22,10 +23,11 @@ pub(crate) struct Sampler {
     rng: Xoshiro,
 }
 
+/// A token and its logit.
 #[derive(Clone, Copy)]
-struct Candidate {
-    id: u32,
-    logit: f32,
+pub(crate) struct Candidate {
+    pub(crate) id: u32,
+    pub(crate) logit: f32,
 }
 
 impl Sampler {
@@ -44,10 +46,22 @@ impl Sampler {
         }
     }
 
+    /// The seed of a choice of a request with `seed`: the first has that one.
+    pub(crate) const fn seed_of(seed: u64, choice: u32) -> u64 {
+        if choice == 0 {
+            return seed;
+        }
+        mixed(seed.wrapping_add((choice as u64).wrapping_mul(0xd1b5_4a32_d192_ed03)))
+    }
+
     /// The next token among `logits`, whose index is the token id. In this order: biases and
-    /// penalties, temperature, `min_p`, `top_k`, `top_p`.
-    pub(crate) fn draw(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
-        let adjusted = self.adjusted(logits);
+    /// penalties, what is `allowed`, temperature, `min_p`, `top_k`, `top_p`.
+    pub(crate) fn draw(
+        &mut self,
+        logits: &[f32],
+        allowed: Option<&Mask>,
+    ) -> Result<u32, EngineError> {
+        let adjusted = self.adjusted(logits, allowed);
         let token = self.choose(adjusted.as_deref().map_or(logits, Vec::as_slice))?;
         if self.penalises() {
             self.counts.resize(logits.len(), 0);
@@ -63,9 +77,10 @@ impl Sampler {
         self.frequency_penalty != 0.0 || self.presence_penalty != 0.0
     }
 
-    /// The logits with biases and penalties applied; `None` where there is nothing to apply.
-    fn adjusted(&self, logits: &[f32]) -> Option<Zeroizing<Vec<f32>>> {
-        if self.bias.is_empty() && self.counts.is_empty() {
+    /// The logits with biases and penalties applied, and without what is not allowed; `None` where there
+    /// is nothing to apply.
+    fn adjusted(&self, logits: &[f32], allowed: Option<&Mask>) -> Option<Zeroizing<Vec<f32>>> {
+        if self.bias.is_empty() && self.counts.is_empty() && allowed.is_none() {
             return None;
         }
         let mut out = Zeroizing::new(logits.to_vec());
@@ -77,6 +92,9 @@ impl Sampler {
         }
         for (logit, count) in out.iter_mut().zip(self.counts.iter()).filter(|(_, n)| **n > 0) {
             *logit -= f32::from(*count) * self.frequency_penalty + self.presence_penalty;
+        }
+        if let Some(allowed) = allowed {
+            allowed.apply(&mut out);
         }
         Some(out)
     }
@@ -159,16 +177,27 @@ impl Sampler {
 
 /// The most likely token; the lowest id of equals.
 fn argmax(logits: &[f32]) -> Result<Candidate, EngineError> {
-    let best = (0u32..)
-        .zip(logits)
-        .map(|(id, logit)| Candidate { id, logit: *logit })
-        .min_by(by_rank)
-        .filter(|best| best.logit.is_finite() && logits.iter().all(|l| !l.is_nan()));
-    best.ok_or(EngineError::Compute { stage: "finite logits" })
+    // Sixteen at a time, so that it becomes vectors: greedy requests do nothing else with their logits.
+    let (groups, rest) = logits.as_chunks::<16>();
+    let (mut most, mut strange) = ([f32::NEG_INFINITY; 16], [false; 16]);
+    let mut last = [f32::NEG_INFINITY; 16];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    for group in groups.iter().chain([&last]) {
+        for ((most, strange), logit) in most.iter_mut().zip(&mut strange).zip(group) {
+            *strange |= logit.is_nan();
+            *most = if *logit > *most { *logit } else { *most };
+        }
+    }
+    let largest = most.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    // Of zeros the positive ones are larger: see `by_rank`.
+    let equal = (0u32..).zip(logits).filter(|(_, logit)| **logit == largest);
+    let best = equal.map(|(id, logit)| Candidate { id, logit: *logit }).min_by(by_rank);
+    best.filter(|best| best.logit.is_finite() && !strange.contains(&true))
+        .ok_or(EngineError::Compute { stage: "finite logits" })
 }
 
 /// Drops all but the `count` best, in no order.
-fn keep_best(all: &mut Vec<Candidate>, count: usize) {
+pub(crate) fn keep_best(all: &mut Vec<Candidate>, count: usize) {
     if count < all.len() {
         all.select_nth_unstable_by(count, by_rank);
         all.truncate(count);
@@ -176,7 +205,7 @@ fn keep_best(all: &mut Vec<Candidate>, count: usize) {
 }
 
 /// Higher logit first, then lower id: a total order, so that the result never depends on the sort.
-fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
+pub(crate) fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
 }
 
@@ -197,9 +226,7 @@ impl Xoshiro {
         let mut state = seed;
         Self([(); 4].map(|()| {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
+            mixed(state)
         }))
     }
 
@@ -216,6 +243,13 @@ impl Xoshiro {
     fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
+}
+
+/// The output function of SplitMix64.
+const fn mixed(state: u64) -> u64 {
+    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// First guess of how many tokens a nucleus has.

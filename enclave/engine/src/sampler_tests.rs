@@ -10,7 +10,7 @@ fn sampler(temperature: f32, top_p: f32, top_k: Option<u32>, seed: u64) -> Sampl
 fn frequencies(sampler: &mut Sampler, logits: &[f32], draws: u32) -> Vec<f64> {
     let mut counts = vec![0u32; logits.len()];
     for _ in 0..draws {
-        counts[sampler.draw(logits).unwrap() as usize] += 1;
+        counts[sampler.draw(logits, None).unwrap() as usize] += 1;
     }
     counts.iter().map(|c| f64::from(*c) / f64::from(draws)).collect()
 }
@@ -31,7 +31,7 @@ fn generator_gives_the_published_sequence() {
 
 #[test]
 fn temperature_zero_takes_the_most_likely_and_the_lowest_id_of_equals() {
-    assert_eq!(sampler(0.0, 0.5, None, 1).draw(&[1.0, 3.0, 3.0, -9.0]).unwrap(), 1);
+    assert_eq!(sampler(0.0, 0.5, None, 1).draw(&[1.0, 3.0, 3.0, -9.0], None).unwrap(), 1);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn top_p_keeps_the_shortest_front_that_reaches_it() {
     let got = frequencies(&mut sampler(1.0, 0.75, None, 3), &logits, 20_000);
     assert_eq!((got[0], got[3]), (0.0, 0.0));
     assert!((got[1] - 0.625).abs() < 0.015);
-    assert_eq!(sampler(1.0, 1e-6, None, 9).draw(&logits).unwrap(), 1, "never empty");
+    assert_eq!(sampler(1.0, 1e-6, None, 9).draw(&logits, None).unwrap(), 1, "never empty");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn the_same_seed_gives_the_same_tokens_and_another_seed_others() {
     let logits: Vec<f32> = (0..1000u16).map(|i| f32::from(i % 37) / 10.0).collect();
     let run = |seed| {
         let mut s = sampler(0.8, 0.95, Some(40), seed);
-        (0..50).map(|_| s.draw(&logits).unwrap()).collect::<Vec<_>>()
+        (0..50).map(|_| s.draw(&logits, None).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
@@ -86,7 +86,7 @@ fn the_same_seed_gives_the_same_tokens_and_another_seed_others() {
 
 #[test]
 fn tiny_temperature_is_greedy() {
-    assert_eq!(sampler(1e-38, 1.0, None, 1).draw(&[0.0, 0.001, -0.5]).unwrap(), 1);
+    assert_eq!(sampler(1e-38, 1.0, None, 1).draw(&[0.0, 0.001, -0.5], None).unwrap(), 1);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn refuses_logits_that_are_no_numbers() {
         vec![f32::NEG_INFINITY; 3],
     ] {
         for temperature in [0.0, 1.0] {
-            assert_eq!(sampler(temperature, 1.0, None, 1).draw(&logits), refused);
+            assert_eq!(sampler(temperature, 1.0, None, 1).draw(&logits, None), refused);
         }
     }
 }
@@ -129,7 +129,7 @@ fn a_bias_bans_or_forces_a_token() {
         [(LogitBias { token: 0, bias: -100.0 }, 1), (LogitBias { token: 2, bias: 100.0 }, 2)]
     {
         let mut sampler = Sampler::new(&Sampling::greedy(), vec![bias], 1);
-        assert_eq!(sampler.draw(&logits).unwrap(), want);
+        assert_eq!(sampler.draw(&logits, None).unwrap(), want);
     }
 }
 
@@ -138,7 +138,7 @@ fn frequency_penalty_counts_every_time_and_presence_penalty_once() {
     let logits = [2.0, 1.0, 0.3];
     let tokens = |sampling: Sampling, n: usize| {
         let mut sampler = Sampler::new(&sampling, Vec::new(), 1);
-        (0..n).map(|_| sampler.draw(&logits).unwrap()).collect::<Vec<_>>()
+        (0..n).map(|_| sampler.draw(&logits, None).unwrap()).collect::<Vec<_>>()
     };
     // 2.0 leads, then 1.4, then 1.0 over 0.8, then 0.8 over 0.4, then 0.4 over 0.3 and 0.2.
     let frequency = Sampling { frequency_penalty: 0.6, ..Sampling::greedy() };
@@ -153,6 +153,6 @@ fn frequency_penalty_counts_every_time_and_presence_penalty_once() {
 #[test]
 fn without_penalties_nothing_is_counted() {
     let mut sampler = sampler(1.0, 1.0, None, 1);
-    sampler.draw(&[1.0, 2.0]).unwrap();
+    sampler.draw(&[1.0, 2.0], None).unwrap();
     assert!(sampler.counts.is_empty());
 }

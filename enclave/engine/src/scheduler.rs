@@ -14,8 +14,8 @@ use crate::cache::Cache;
 use crate::decoder::Segment;
 use crate::error::EngineError;
 use crate::model::Model;
-use crate::schedule::{Core, Limits, Refused, Step, Ticket, Work};
-use crate::sequence::{Job, Sequence};
+use crate::schedule::{Core, Kin, Limits, Refused, Step, Ticket, Work};
+use crate::sequence::{Drawn, Job, Sequence};
 use crate::tokenizer::Tokenizer;
 
 /// What the engine thread starts with.
@@ -75,12 +75,26 @@ struct Draw<'a> {
     ticket: Ticket,
     sequence: &'a mut Sequence,
     logits: Zeroizing<Vec<f32>>,
-    token: Result<u32, EngineError>,
+    token: Result<Drawn, EngineError>,
 }
 
 impl Serving {
     fn accept(&mut self, job: Job) {
-        let (submission, mut sequence) = Sequence::new(job, self.started);
+        let kin = if job.others.is_empty() { Kin::Alone } else { Kin::First };
+        self.submit(job, kin);
+    }
+
+    /// The other choices of a request whose first is about to draw: the pages of the prompt are there.
+    fn begin_others(&mut self, first: Ticket) {
+        let others = self.sequences.get_mut(&first).map(Sequence::take_others);
+        for mut job in others.unwrap_or_default() {
+            job.prompt = Zeroizing::new(self.core.tokens(first).to_vec());
+            self.submit(job, Kin::Of(first));
+        }
+    }
+
+    fn submit(&mut self, job: Job, kin: Kin) {
+        let (submission, mut sequence) = Sequence::new(job, kin, self.started);
         match self.core.submit(submission) {
             Ok(ticket) => drop(self.sequences.insert(ticket, sequence)),
             Err(Refused::Busy) => {
@@ -153,19 +167,22 @@ impl Serving {
     fn draw(&mut self, step: &Step, logits: Vec<Zeroizing<Vec<f32>>>) {
         let drawing = step.work.iter().filter(|work| work.draws).map(|work| work.ticket);
         let mut logits: BTreeMap<Ticket, _> = drawing.zip(logits).collect();
-        let known = self.tokenizer.len();
+        let (tokenizer, known) = (&self.tokenizer, self.tokenizer.len());
         let draw = |(ticket, sequence): (&Ticket, _)| {
-            let (logits, token) = (logits.remove(ticket)?, Ok(0));
+            let (logits, token) = (logits.remove(ticket)?, Ok(Drawn::default()));
             Some(Draw { ticket: *ticket, sequence, logits, token })
         };
         let mut draws: Vec<Draw<'_>> = self.sequences.iter_mut().filter_map(draw).collect();
         self.model.decoder().share(&mut draws, |draw| {
             // Embeddings may be padded with rows that are no tokens.
             let logits = draw.logits.get(..known).unwrap_or(&draw.logits);
-            draw.token = draw.sequence.draw(logits);
+            draw.token = draw.sequence.draw(logits, tokenizer);
         });
         let mut ended = Vec::new();
-        for Draw { ticket, sequence, token, .. } in draws {
+        let drawn: Vec<_> = draws.into_iter().map(|draw| (draw.ticket, draw.token)).collect();
+        for (ticket, token) in drawn {
+            self.begin_others(ticket);
+            let Some(sequence) = self.sequences.get_mut(&ticket) else { continue };
             match sequence.take(token, &self.tokenizer) {
                 Some(token) => self.core.append(ticket, token),
                 None => ended.push(ticket),

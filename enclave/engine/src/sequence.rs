@@ -6,10 +6,12 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use crate::constrain::Matcher;
 use crate::error::EngineError;
-use crate::request::{Control, Event, FinishReason, Scheduling};
+use crate::logprobs::{Log, LoggedToken, Scores, score};
+use crate::request::{Control, Delta, Event, FinishReason, Scheduling};
 use crate::sampler::Sampler;
-use crate::schedule::Submission;
+use crate::schedule::{Kin, Submission};
 use crate::scheduler::{Slot, millis};
 use crate::stop::StopMatcher;
 use crate::tokenizer::Tokenizer;
@@ -17,10 +19,19 @@ use crate::utf8::Utf8Stream;
 
 /// What a request needs before it has a place in the schedule.
 pub(crate) struct Job {
+    /// Empty for all but the first choice of a request.
     pub(crate) prompt: Zeroizing<Vec<u32>>,
+    /// Which choice of its request it is.
+    pub(crate) choice: u32,
+    /// The other choices, with the first. They begin once their prompt is computed, and share it.
+    pub(crate) others: Vec<Self>,
     pub(crate) scheduling: Scheduling,
     pub(crate) sampler: Sampler,
+    /// What the answer has to be.
+    pub(crate) matcher: Option<Matcher>,
     pub(crate) stops: StopMatcher,
+    /// Whether tokens are scored, and how many others in the place of each.
+    pub(crate) logprobs: Option<u8>,
     pub(crate) max_tokens: u32,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) control: Control,
@@ -32,19 +43,30 @@ pub(crate) struct Job {
 pub(crate) struct Sequence {
     job: Job,
     utf8: Utf8Stream,
+    log: Log,
+    /// Tokens drawn.
+    drawn: u32,
+}
+
+/// A token that was drawn, with its scores if they are wanted.
+#[derive(Default)]
+pub(crate) struct Drawn {
+    token: u32,
+    scores: Option<Scores>,
 }
 
 impl Sequence {
     /// What the core is asked for, and the rest.
-    pub(crate) fn new(mut job: Job, started: Instant) -> (Submission, Self) {
+    pub(crate) fn new(mut job: Job, kin: Kin, started: Instant) -> (Submission, Self) {
         let submission = Submission {
+            kin,
             tenant: job.scheduling.tenant,
             priority: job.scheduling.priority,
             deadline: job.scheduling.deadline.map(|at| millis(at, started)),
             prompt: std::mem::take(&mut job.prompt),
             max_new: usize::try_from(job.max_tokens).unwrap_or(usize::MAX),
         };
-        (submission, Self { job, utf8: Utf8Stream::default() })
+        (submission, Self { job, utf8: Utf8Stream::default(), log: Log::default(), drawn: 0 })
     }
 
     /// Whether nobody waits for the answer.
@@ -52,20 +74,39 @@ impl Sequence {
         self.job.events.is_closed() || self.job.control.is_cancelled()
     }
 
-    /// Notes how many tokens of the prompt were there already.
+    /// The other choices of its request, once.
+    pub(crate) fn take_others(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.job.others)
+    }
+
+    /// Notes how many tokens of the prompt were there already. For the other choices all were: theirs
+    /// is the prompt of the first.
     pub(crate) fn started(&self, cached: usize) {
+        if self.job.choice > 0 {
+            return;
+        }
         self.job.control.set_cached(u32::try_from(cached).unwrap_or(u32::MAX));
     }
 
     /// The next token.
-    pub(crate) fn draw(&mut self, logits: &[f32]) -> Result<u32, EngineError> {
-        self.job.sampler.draw(logits)
+    pub(crate) fn draw(
+        &mut self,
+        logits: &[f32],
+        tokenizer: &Tokenizer,
+    ) -> Result<Drawn, EngineError> {
+        let allowed = self.job.matcher.as_mut().map(Matcher::allowed).transpose()?;
+        let token = self.job.sampler.draw(logits, allowed.as_deref())?;
+        if let Some(matcher) = self.job.matcher.as_mut().filter(|_| !tokenizer.ends_turn(token)) {
+            matcher.advance(tokenizer.bytes(token))?;
+        }
+        let scores = self.job.logprobs.map(|top| score(logits, token, top.into()));
+        Ok(Drawn { token, scores })
     }
 
     /// Counts the token that was drawn and sends its text; the token, if the answer goes on with it.
     pub(crate) fn take(
         &mut self,
-        drawn: Result<u32, EngineError>,
+        drawn: Result<Drawn, EngineError>,
         tokenizer: &Tokenizer,
     ) -> Option<u32> {
         let reason = match drawn {
@@ -75,8 +116,8 @@ impl Sequence {
                 self.fail(error);
                 return None;
             }
-            Ok(token) => match self.advance(token, tokenizer) {
-                None => return Some(token),
+            Ok(drawn) => match self.advance(&drawn, tokenizer) {
+                None => return Some(drawn.token),
                 Some(reason) => reason,
             },
         };
@@ -95,21 +136,30 @@ impl Sequence {
     }
 
     fn finish(&mut self, reason: FinishReason) {
-        let usage = self.job.control.usage();
-        self.job.end(Event::Finished { reason, usage });
+        let (choice, usage) = (self.job.choice, self.job.control.usage());
+        self.job.end(Event::Finished { choice, reason, usage });
     }
 
-    fn advance(&mut self, token: u32, tokenizer: &Tokenizer) -> Option<FinishReason> {
-        let drawn = self.job.control.count_token();
-        if tokenizer.ends_turn(token) {
+    fn advance(&mut self, drawn: &Drawn, tokenizer: &Tokenizer) -> Option<FinishReason> {
+        self.job.control.count_token();
+        self.drawn = self.drawn.saturating_add(1);
+        if tokenizer.ends_turn(drawn.token) {
             self.flush();
             return Some(FinishReason::Stop);
         }
-        let text = self.utf8.push(tokenizer.bytes(token));
+        if let Some(scores) = &drawn.scores {
+            self.log.push(scores, tokenizer);
+        }
+        let text = self.utf8.push(tokenizer.bytes(drawn.token));
         if self.release(&text) {
             return Some(FinishReason::Stop);
         }
-        if drawn >= self.job.max_tokens {
+        // Nothing but the end of the turn could follow, which is not worth a step.
+        if self.job.matcher.as_ref().is_some_and(Matcher::is_over) {
+            self.flush();
+            return Some(FinishReason::Stop);
+        }
+        if self.drawn >= self.job.max_tokens {
             let stopped = self.flush();
             return Some(if stopped { FinishReason::Stop } else { FinishReason::Length });
         }
@@ -118,6 +168,7 @@ impl Sequence {
 
     /// Passes text through the stop strings; whether one was reached.
     fn release(&mut self, text: &str) -> bool {
+        self.log.text(text);
         let released = self.job.stops.push(text);
         self.send_text(&released.text);
         released.stopped
@@ -131,13 +182,24 @@ impl Sequence {
         }
         let held = self.job.stops.finish();
         self.send_text(&held);
+        // What is left begins behind the text: tokens that have none.
+        let tokens = self.log.finish();
+        if !tokens.is_empty() {
+            self.send("", tokens);
+        }
         false
     }
 
-    fn send_text(&self, text: &str) {
+    fn send_text(&mut self, text: &str) {
         if !text.is_empty() {
-            self.job.send(Event::Delta(text.as_bytes().to_vec().into()));
+            let tokens = self.log.release(text);
+            self.send(text, tokens);
         }
+    }
+
+    fn send(&self, text: &str, tokens: Vec<LoggedToken>) {
+        let text = text.as_bytes().to_vec().into();
+        self.job.send(Event::Delta(Delta { choice: self.job.choice, text, tokens }));
     }
 }
 
@@ -153,9 +215,9 @@ impl Job {
         self.events.try_send(event).ok();
     }
 
-    /// Events one request can send: a piece of text per token, two when the end releases what was
+    /// Events one choice can send: a piece of text per token, three when the end releases what was
     /// held, and the last word.
     pub(crate) fn event_capacity(max_tokens: u32) -> usize {
-        usize::try_from(max_tokens).unwrap_or(usize::MAX).saturating_add(4)
+        usize::try_from(max_tokens).unwrap_or(usize::MAX).saturating_add(5)
     }
 }

@@ -12,6 +12,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
 use crate::error::EngineError;
+use crate::logprobs::{LoggedToken, TokenLogprob};
 pub use crate::probe::{Probe, ProbeBatch, ProbeSession};
 use crate::request::{ChatMessage, Event, FinishReason, Generation, Input, Role, TokenUsage};
 use crate::tokenizer::byte_alphabet;
@@ -391,6 +392,8 @@ pub fn text(prompt: &str) -> Input {
 pub struct Collected {
     /// The pieces of text as they came.
     pub deltas: Vec<String>,
+    /// The tokens with log probabilities, if they were asked for.
+    pub tokens: Vec<Logged>,
     /// How it ended; `None` if the engine went away.
     pub end: Option<Result<(FinishReason, TokenUsage), EngineError>>,
 }
@@ -403,21 +406,44 @@ impl Collected {
     }
 }
 
+/// One token of an answer with its log probabilities.
+#[derive(Debug, PartialEq)]
+pub struct Logged {
+    /// Its bytes, or its name.
+    pub token: Vec<u8>,
+    /// Its log probability.
+    pub logprob: f32,
+    /// Characters before it.
+    pub offset: u32,
+    /// The likeliest tokens in its place.
+    pub top: Vec<(Vec<u8>, f32)>,
+}
+
+impl From<LoggedToken> for Logged {
+    fn from(logged: LoggedToken) -> Self {
+        let plain = |t: &TokenLogprob| (t.bytes.expose().to_vec(), t.logprob);
+        let (token, logprob) = plain(&logged.drawn);
+        let top = logged.top.iter().map(plain).collect();
+        Self { token, logprob, offset: logged.offset, top }
+    }
+}
+
 /// Reads a stream to its end, blocking this thread.
 #[must_use]
 pub fn collect(mut generation: Generation) -> Collected {
-    let mut deltas = Vec::new();
+    let (mut deltas, mut tokens) = (Vec::new(), Vec::new());
     while let Some(event) = generation.events.blocking_recv() {
         let end = match event {
-            Event::Delta(text) => {
-                deltas.push(String::from_utf8(text.expose().to_vec()).unwrap());
+            Event::Delta(delta) => {
+                deltas.push(String::from_utf8(delta.text.expose().to_vec()).unwrap());
+                tokens.extend(delta.tokens.into_iter().map(Logged::from));
                 continue;
             }
-            Event::Finished { reason, usage } => Ok((reason, usage)),
+            Event::Finished { reason, usage, .. } => Ok((reason, usage)),
             Event::Failed(error) => Err(error),
         };
         assert!(generation.events.blocking_recv().is_none(), "an event after the last one");
-        return Collected { deltas, end: Some(end) };
+        return Collected { deltas, tokens, end: Some(end) };
     }
-    Collected { deltas, end: None }
+    Collected { deltas, tokens, end: None }
 }

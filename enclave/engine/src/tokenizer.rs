@@ -1,33 +1,32 @@
 //! The byte-level BPE tokenizer described by the GGUF metadata. Text to encode is untrusted; tables are
 //! checked when the model is loaded.
 //!
-//! Merging is done by the `tokenizers` crate with its cache switched off: the cache is a process-wide
-//! map from words of past prompts. Splitting at control tokens and decoding are done here, because
-//! who may write a control token is a question of trust (see `defuse.rs`).
+//! The `tokenizers` crate cuts text into words; merging them is done here (`bpe.rs`). Splitting at control
+//! tokens and decoding are done here too, because who may write a control token is a question of trust
+//! (see `defuse.rs`).
 
 use std::collections::{HashMap, HashSet};
 
-use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::tokenizer::{
-    Model as _, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _,
-    SplitDelimiterBehavior,
+    OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, SplitDelimiterBehavior,
 };
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
+use crate::bpe::Bpe;
 use crate::defuse::{self, TokenTable};
 use crate::error::{EngineError, ModelError};
 use crate::gguf::Gguf;
 
 /// Vocabulary, merges and token classes of one model.
 pub(crate) struct Tokenizer {
-    bpe: BPE,
+    bpe: Bpe,
     splitter: PreTokenizerWrapper,
-    pieces: Vec<Piece>,
+    pieces: Pieces,
     longest: usize,
     controls: TokenTable,
     defined: TokenTable,
@@ -37,12 +36,29 @@ pub(crate) struct Tokenizer {
     eos_text: String,
 }
 
-/// What a token id decodes to.
-enum Piece {
-    /// Bytes of text.
-    Text(Box<[u8]>),
-    /// A control token: no text.
-    Control,
+/// What token ids are spelled with, in one piece of memory: a vocabulary has so many short texts that a
+/// block of the heap for each would take more than all of their bytes.
+#[derive(Default)]
+struct Pieces {
+    bytes: Vec<u8>,
+    /// Where the spelling of each id ends, and whether it is the name of a control token, which has no
+    /// text.
+    ends: Vec<(usize, bool)>,
+}
+
+impl Pieces {
+    fn push(&mut self, bytes: &[u8], control: bool) {
+        self.bytes.extend_from_slice(bytes);
+        self.ends.push((self.bytes.len(), control));
+    }
+
+    fn get(&self, id: u32) -> Option<(&[u8], bool)> {
+        let id = usize::try_from(id).ok()?;
+        let before = id.checked_sub(1);
+        let start = before.map_or(Some(0), |id| self.ends.get(id).map(|(end, _)| *end))?;
+        let (end, control) = *self.ends.get(id)?;
+        Some((self.bytes.get(start..end)?, control))
+    }
 }
 
 impl Tokenizer {
@@ -61,23 +77,24 @@ impl Tokenizer {
         if types.len() != tokens.len() || tokens.is_empty() {
             return Err(inconsistent("token_type does not have one entry per token"));
         }
-        let bpe = merges(gguf, &tokens, defaults.ignore_merges)?;
+        let merges = gguf.strings("tokenizer.ggml.merges")?;
+        let bpe = Bpe::new(&tokens, merges, defaults.ignore_merges)?;
 
         let bytes_of = byte_alphabet();
-        let mut pieces = Vec::with_capacity(tokens.len());
+        let mut pieces = Pieces::default();
         let (mut controls, mut defined) = (Vec::new(), Vec::new());
         for (id, (token, kind)) in (0u32..).zip(tokens.iter().zip(types)) {
-            pieces.push(match kind {
+            match kind {
                 UNKNOWN | CONTROL => {
                     controls.push(((*token).to_owned(), id));
-                    Piece::Control
+                    pieces.push(token.as_bytes(), true);
                 }
                 USER_DEFINED => {
                     defined.push(((*token).to_owned(), id));
-                    Piece::Text(token.as_bytes().into())
+                    pieces.push(token.as_bytes(), false);
                 }
-                _ => Piece::Text(decode_piece(token, &bytes_of)),
-            });
+                _ => pieces.push(&decode_piece(token, &bytes_of), false),
+            }
         }
         let text_of = |id: Option<u32>| {
             id.and_then(|id| tokens.get(usize::try_from(id).ok()?)).copied().unwrap_or_default()
@@ -114,7 +131,7 @@ impl Tokenizer {
 
     /// Number of token ids.
     pub(crate) const fn len(&self) -> usize {
-        self.pieces.len()
+        self.pieces.ends.len()
     }
 
     /// A bound of the bytes of text one token covers: text of `n` bytes has at least `n / longest()`
@@ -138,12 +155,24 @@ impl Tokenizer {
         self.ends.contains(&id)
     }
 
+    /// The tokens with which the model ends its turn, in order.
+    pub(crate) fn ends(&self) -> Vec<u32> {
+        let mut ends: Vec<u32> = self.ends.iter().copied().collect();
+        ends.sort_unstable();
+        ends
+    }
+
     /// Bytes of `id`; none for a control token.
     pub(crate) fn bytes(&self, id: u32) -> &[u8] {
-        match usize::try_from(id).ok().and_then(|id| self.pieces.get(id)) {
-            Some(Piece::Text(bytes)) => bytes,
+        match self.pieces.get(id) {
+            Some((bytes, false)) => bytes,
             _ => &[],
         }
+    }
+
+    /// Bytes of `id`, or the name of a control token, and whether it is one.
+    pub(crate) fn spelling(&self, id: u32) -> (&[u8], bool) {
+        self.pieces.get(id).unwrap_or((&[], true))
     }
 
     /// Content of a message, made safe to put into the chat template.
@@ -198,43 +227,16 @@ impl Tokenizer {
         }
         let mut split = PreTokenizedString::from(text);
         self.splitter.pre_tokenize(&mut split).map_err(|_| EngineError::Unencodable)?;
-        let mut spelled = 0usize;
+        let before = ids.len();
         for (word, _, _) in split.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
-            for mut token in self.bpe.tokenize(word).map_err(|_| EngineError::Unencodable)? {
-                ids.push(token.id);
-                spelled = spelled.saturating_add(self.bytes(token.id).len());
-                token.value.zeroize();
-            }
+            self.bpe.encode(word, ids);
         }
+        let new = ids.get(before..).unwrap_or_default();
+        let spelled: usize = new.iter().map(|id| self.bytes(*id).len()).sum();
         // The merger drops characters the vocabulary does not have. Ids that do not spell the whole
         // text would answer another prompt than the user's.
         if spelled == text.len() { Ok(()) } else { Err(EngineError::Unencodable) }
     }
-}
-
-/// Builds the merger. Every merge must join two tokens to a third; `tokenizers` panics otherwise.
-fn merges(gguf: &Gguf, tokens: &[&str], ignore_merges: bool) -> Result<BPE, ModelError> {
-    let known: HashSet<&str> = tokens.iter().copied().collect();
-    let mut merges = Vec::new();
-    let mut joined = String::new();
-    for merge in gguf.strings("tokenizer.ggml.merges")? {
-        let Some((a, b)) = merge.split_once(' ') else {
-            return Err(inconsistent("a merge is not two tokens"));
-        };
-        joined.clear();
-        joined.extend([a, b]);
-        if ![a, b, joined.as_str()].iter().all(|t| known.contains(t)) {
-            return Err(inconsistent("a merge names a token the vocabulary does not have"));
-        }
-        merges.push((a.to_owned(), b.to_owned()));
-    }
-    let vocab: Vocab = (0u32..).zip(tokens).map(|(id, t)| ((*t).to_owned(), id)).collect();
-    BPE::builder()
-        .vocab_and_merges(vocab, merges)
-        .cache_capacity(0)
-        .ignore_merges(ignore_merges)
-        .build()
-        .map_err(|_| inconsistent("the merges cannot be built"))
 }
 
 struct Defaults {
@@ -269,9 +271,9 @@ fn splitter(pre: &str) -> Result<Option<(PreTokenizerWrapper, Defaults)>, ModelE
 }
 
 /// Bytes of a byte-level token; a token written with other characters is its own text.
-fn decode_piece(token: &str, alphabet: &HashMap<char, u8>) -> Box<[u8]> {
+fn decode_piece(token: &str, alphabet: &HashMap<char, u8>) -> Vec<u8> {
     let bytes: Option<Vec<u8>> = token.chars().map(|c| alphabet.get(&c).copied()).collect();
-    bytes.unwrap_or_else(|| token.as_bytes().to_vec()).into()
+    bytes.unwrap_or_else(|| token.as_bytes().to_vec())
 }
 
 /// The printable stand-ins of GPT-2's byte-level alphabet: printable Latin-1 stands for itself, the
@@ -304,7 +306,7 @@ const SUPPORTED: &str = "gpt2 with pre-tokenizer smollm, starcoder, refact, comm
                          gpt-2, llama-bpe";
 
 /// Word pattern of Llama 3, from its published tokenizer.
-const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(crate) const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 #[cfg(test)]
 #[path = "tokenizer_tests.rs"]

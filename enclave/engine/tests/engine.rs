@@ -2,6 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "decoding/choices.rs"]
+mod choices;
+#[path = "decoding/constrained.rs"]
+mod constrained;
+#[path = "decoding/logprobs.rs"]
+mod logprobs;
+
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
@@ -22,6 +29,9 @@ fn request(input: Input, max_tokens: u32) -> GenerateRequest {
         sampling: Sampling::greedy(),
         logit_bias: Vec::new(),
         stop: Vec::new(),
+        constraint: None,
+        logprobs: None,
+        choices: 1,
         max_tokens,
         scheduling: Scheduling::default(),
     }

@@ -143,6 +143,9 @@ fn the_engine_streams_the_tokens_of_the_reference() {
         sampling: Sampling::greedy(),
         logit_bias: Vec::new(),
         stop: Vec::new(),
+        constraint: None,
+        logprobs: None,
+        choices: 1,
         max_tokens: 8,
         scheduling: Scheduling::default(),
     };

@@ -105,6 +105,19 @@ impl Collateral {
         Digest(Sha256::digest(self.to_json().as_bytes()).into())
     }
 
+    /// Whether this bundle may stand in for `held`, by what both state: it is about another platform
+    /// family, or nothing in it is older. A lie about that does not survive the verification of its
+    /// signatures, without which no bundle is of any use.
+    #[must_use]
+    pub fn may_replace(&self, held: &Self) -> bool {
+        let (Ok(new), Ok(old)) = (self.stated(), held.stated()) else { return false };
+        let same_family = (&new.id, &new.fmspc) == (&old.id, &old.fmspc);
+        !same_family
+            || (new.oldest_issue >= old.oldest_issue
+                && new.newest_issue >= old.newest_issue
+                && new.evaluation_number >= old.evaluation_number)
+    }
+
     /// What `dcap-qvl` takes.
     pub(crate) const fn dcap(&self) -> &QuoteCollateralV3 {
         &self.inner

@@ -3,31 +3,35 @@
 //! much. An empty list denies. `manifests/pins.example.toml` documents every field.
 
 mod contents;
+mod error;
 mod exception;
+mod platform;
 mod sgx;
+mod worker;
 
 pub(crate) use contents::Contents;
+pub use error::PinsError;
 pub use exception::TcbException;
+pub use platform::PlatformPins;
 pub use sgx::{EnclaveConfig, EnclavePin, Masked, PinnedIdentity, SgxPins};
+pub use worker::WorkerPin;
 
 use core::fmt;
-use std::borrow::Cow;
 
-use chrysalis_wire::{Digest, NetworkId, UnixTime};
+use chrysalis_wire::{Digest, NetworkId};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use thiserror::Error;
 
-use crate::deny::{self, Admission, AdmissionName, Denial, Denied, DenySection};
-use crate::hexadecimal::{self, HexArray};
+use crate::deny::{self, Denial, Denied, DenySection};
+use crate::hexadecimal;
 use crate::nvidia::{DevicePins, DeviceSection};
 use crate::roots::TrustRoot;
 use crate::text::printable;
-use crate::time::parse_utc;
-use exception::ExceptionEntry;
+use platform::PlatformSection;
 use sgx::SgxSection;
+use worker::check_workers;
 
 /// Version of the pins file this build reads.
 pub const PINS_VERSION: u32 = 1;
@@ -74,68 +78,6 @@ pub enum AllowSim {
     No,
 }
 
-/// One accepted worker. All values hold together: a worker that matches some values of one entry
-/// and some of another is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WorkerPin {
-    /// Name shown in verdicts.
-    pub name: String,
-    /// Expected MRTD.
-    #[serde(with = "hexadecimal::array")]
-    pub mrtd: [u8; 48],
-    /// Expected RTMR0.
-    #[serde(with = "hexadecimal::array")]
-    pub rtmr0: [u8; 48],
-    /// Expected RTMR1.
-    #[serde(with = "hexadecimal::array")]
-    pub rtmr1: [u8; 48],
-    /// Expected RTMR2.
-    #[serde(with = "hexadecimal::array")]
-    pub rtmr2: [u8; 48],
-    /// SHA-256 of the measured worker manifest: the policy digest.
-    pub manifest_sha256: Digest,
-    /// Content root of the model bundle the manifest names.
-    pub model_root: Digest,
-    /// When the entry begins to count; at once where the file says nothing.
-    #[serde(default, deserialize_with = "utc")]
-    pub activates_at: Option<UnixTime>,
-}
-
-impl WorkerPin {
-    /// MRTD, RTMR0, RTMR1, RTMR2.
-    pub(crate) const fn registers(&self) -> [&[u8; 48]; 4] {
-        [&self.mrtd, &self.rtmr0, &self.rtmr1, &self.rtmr2]
-    }
-}
-
-/// What platforms are accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlatformPins {
-    /// Which platforms are admitted.
-    pub admission: Admission,
-    /// Accepted `td_attributes`, compared exactly. None has a debug bit.
-    pub td_attributes: Vec<[u8; 8]>,
-    /// Accepted `xfam`, compared exactly.
-    pub xfam: Vec<[u8; 8]>,
-    /// Accepted TDX module measurements.
-    pub mr_seam: Vec<[u8; 48]>,
-    /// Accepted `mr_config_id`; only zero unless the file lists others.
-    pub mr_config_id: Vec<[u8; 48]>,
-    /// Oldest accepted collateral, in days since its issue.
-    pub max_collateral_age_days: u32,
-    /// Smallest accepted TCB evaluation number of the collateral.
-    pub min_tcb_evaluation_number: u32,
-    /// Whether platforms that accept added CPU packages are accepted.
-    pub allow_dynamic_platform: bool,
-    /// Whether platforms that keep their keys at Intel's registration service are accepted.
-    pub allow_cached_keys: bool,
-    /// Whether platforms with simultaneous multithreading are accepted.
-    pub allow_smt: bool,
-    /// Platform families accepted for a while although they are not up to date.
-    pub exceptions: Vec<TcbException>,
-}
-
 /// A pins file that was read and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pins {
@@ -149,178 +91,6 @@ pub struct Pins {
     device: Option<DevicePins>,
     denied: Vec<Denial>,
     digest: Digest,
-}
-
-/// Why a pins file was refused.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum PinsError {
-    /// Larger than [`MAX_PINS_BYTES`].
-    #[error("pins file is {got} bytes; the limit is {MAX_PINS_BYTES}")]
-    TooLarge {
-        /// Size found.
-        got: usize,
-    },
-    /// Not TOML, a missing or an unknown field, a value of the wrong kind.
-    #[error("pins file is malformed: {0}")]
-    Malformed(String),
-    /// A version this build does not read.
-    #[error("pins version {got} is not supported; this build reads {PINS_VERSION}")]
-    Version {
-        /// Version found.
-        got: u32,
-    },
-    /// INSECURE-SIM pins where the caller did not ask for simulation.
-    #[error(
-        "these pins are for the INSECURE-SIM tier, which protects nothing; ask for simulation \
-         explicitly or use production pins"
-    )]
-    SimRefused,
-    /// Certificate-only pins where a live proof is due.
-    #[error(
-        "these pins are for the INSECURE-CERTIFICATE-ONLY tier, which accepts replayed and relayed \
-         evidence; use production pins"
-    )]
-    CertificateOnlyRefused,
-    /// Pins of another tier where certificate-only ones are asked for by name.
-    #[error("these pins are of tier {tier}; INSECURE-CERTIFICATE-ONLY is asked for")]
-    NotCertificateOnly {
-        /// Tier found.
-        tier: Tier,
-    },
-    /// The root is missing, superfluous or no certificate.
-    #[error("sim_root {reason}")]
-    SimRoot {
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// Tier and network do not belong together.
-    #[error("{tier} pins cannot name {network}; INSECURE-SIM pins name network {sim}, others never do", sim = NetworkId::INSECURE_SIM.0)]
-    Network {
-        /// Tier found.
-        tier: Tier,
-        /// Network found.
-        network: NetworkId,
-    },
-    /// A list is longer than its limit.
-    #[error("{what} has {got} entries; the limit is {limit}")]
-    TooMany {
-        /// Name of the list.
-        what: &'static str,
-        /// Its limit.
-        limit: usize,
-        /// Entries found.
-        got: usize,
-    },
-    /// A worker name is empty, long, not printable or used twice.
-    #[error("worker {index}: the name must be unique, 1 to 128 printable ASCII characters")]
-    Name {
-        /// Position in the file.
-        index: usize,
-    },
-    /// A zero MRTD is what an unmeasured peer reports.
-    #[error("worker {name:?}: mrtd is all zero; measure the worker first")]
-    ZeroMeasurement {
-        /// Name of the entry.
-        name: String,
-    },
-    /// A listed `td_attributes` has a debug bit.
-    #[error(
-        "td_attributes {value} has a debug bit (first byte not zero); a debug TD hides nothing"
-    )]
-    Debug {
-        /// The value, hex.
-        value: String,
-    },
-    /// A `[[sgx.worker]]` names no enclave, or in two ways.
-    #[error("sgx worker {name:?}: {reason}")]
-    Enclave {
-        /// Name of the entry.
-        name: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// A value of `[sgx]` accepts what no policy may accept.
-    #[error("{field} {value}: {reason}")]
-    EnclaveField {
-        /// The field.
-        field: &'static str,
-        /// The value, hex.
-        value: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// A `[[platform.exception]]` is malformed or accepts too much.
-    #[error("[[platform.exception]]: {reason}: {got:?}")]
-    Exception {
-        /// What is wrong.
-        reason: &'static str,
-        /// The value found.
-        got: String,
-    },
-    /// `sequence` is 0.
-    #[error("sequence is 0; numbers begin with 1")]
-    Sequence,
-    /// `admission` and `vetted` contradict each other.
-    #[error("[platform]: {reason}")]
-    Platform {
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// A denial that would not deny what it seems to.
-    #[error("deny {index}: {reason}")]
-    Deny {
-        /// Position in the file.
-        index: usize,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// The `[device]` section contradicts itself or the tier.
-    #[error("[device]: {reason}")]
-    Device {
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// A number out of its range.
-    #[error("{field} is {got}; it must be between {min} and {max}")]
-    OutOfRange {
-        /// Field name.
-        field: &'static str,
-        /// Value found.
-        got: u32,
-        /// Smallest allowed value.
-        min: u32,
-        /// Largest allowed value.
-        max: u32,
-    },
-}
-
-impl PinsError {
-    /// Stable code of the refusal.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::TooLarge { .. } => "E-PINS-SIZE",
-            Self::Malformed(_) => "E-PINS-FORM",
-            Self::Version { .. } => "E-PINS-VERSION",
-            Self::SimRefused => "E-PINS-SIM-REFUSED",
-            Self::CertificateOnlyRefused => "E-PINS-CERTIFICATE-ONLY",
-            Self::NotCertificateOnly { .. } => "E-PINS-TIER",
-            Self::SimRoot { .. } => "E-PINS-SIM-ROOT",
-            Self::Network { .. } => "E-PINS-NETWORK",
-            Self::TooMany { .. } => "E-PINS-COUNT",
-            Self::Name { .. } => "E-PINS-NAME",
-            Self::ZeroMeasurement { .. } => "E-PINS-ZERO",
-            Self::Debug { .. } => "E-PINS-DEBUG",
-            Self::Enclave { .. } => "E-PINS-ENCLAVE",
-            Self::EnclaveField { .. } => "E-PINS-SGX",
-            Self::Exception { .. } => "E-PINS-EXCEPTION",
-            Self::Sequence => "E-PINS-SEQUENCE",
-            Self::Platform { .. } => "E-PINS-PLATFORM",
-            Self::Deny { .. } => "E-PINS-DENY",
-            Self::Device { .. } => "E-PINS-DEVICE",
-            Self::OutOfRange { .. } => "E-PINS-RANGE",
-        }
-    }
 }
 
 impl Pins {
@@ -484,21 +254,6 @@ fn root(tier: Tier, sim_root: Option<&str>) -> Result<TrustRoot, PinsError> {
     }
 }
 
-fn check_workers(workers: &[WorkerPin]) -> Result<(), PinsError> {
-    at_most("worker", MAX_PINNED_WORKERS, workers.len())?;
-    let mut names = std::collections::BTreeSet::new();
-    for (index, worker) in workers.iter().enumerate() {
-        let name = worker.name.as_str();
-        if !shown_name(name) || !names.insert(name) {
-            return Err(PinsError::Name { index });
-        }
-        if worker.mrtd == [0; 48] {
-            return Err(PinsError::ZeroMeasurement { name: worker.name.clone() });
-        }
-    }
-    Ok(())
-}
-
 fn shown_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME_CHARS && printable(name) == name
 }
@@ -531,75 +286,5 @@ struct File {
     deny: Vec<DenySection>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PlatformSection {
-    #[serde(default)]
-    admission: AdmissionName,
-    vetted: Option<Vec<HexArray<16>>>,
-    td_attributes: Vec<HexArray<8>>,
-    xfam: Vec<HexArray<8>>,
-    mr_seam: Vec<HexArray<48>>,
-    mr_config_id: Option<Vec<HexArray<48>>>,
-    max_collateral_age_days: u32,
-    min_tcb_evaluation_number: u32,
-    #[serde(default)]
-    allow_dynamic_platform: bool,
-    #[serde(default)]
-    allow_cached_keys: bool,
-    #[serde(default)]
-    allow_smt: bool,
-    #[serde(default)]
-    exception: Vec<ExceptionEntry>,
-}
-
-impl PlatformSection {
-    fn check(self) -> Result<PlatformPins, PinsError> {
-        let mr_config_id = self.mr_config_id.unwrap_or_else(|| vec![HexArray([0; 48])]);
-        at_most("td_attributes", MAX_PINNED_VALUES, self.td_attributes.len())?;
-        at_most("xfam", MAX_PINNED_VALUES, self.xfam.len())?;
-        at_most("mr_seam", MAX_PINNED_VALUES, self.mr_seam.len())?;
-        at_most("mr_config_id", MAX_PINNED_VALUES, mr_config_id.len())?;
-        if let Some(HexArray(value)) = self.td_attributes.iter().find(|a| a.0.first() != Some(&0)) {
-            return Err(PinsError::Debug { value: hex::encode(value) });
-        }
-        at_most("platform.exception", MAX_PINNED_VALUES, self.exception.len())?;
-        let age = self.max_collateral_age_days;
-        in_range("max_collateral_age_days", age, 1, MAX_COLLATERAL_AGE_DAYS)?;
-        let number = self.min_tcb_evaluation_number;
-        in_range("min_tcb_evaluation_number", number, 1, u32::MAX)?;
-        Ok(PlatformPins {
-            admission: deny::admission(self.admission, self.vetted)?,
-            td_attributes: plain(self.td_attributes),
-            xfam: plain(self.xfam),
-            mr_seam: plain(self.mr_seam),
-            mr_config_id: plain(mr_config_id),
-            max_collateral_age_days: age,
-            min_tcb_evaluation_number: number,
-            allow_dynamic_platform: self.allow_dynamic_platform,
-            allow_cached_keys: self.allow_cached_keys,
-            allow_smt: self.allow_smt,
-            exceptions: self
-                .exception
-                .into_iter()
-                .map(ExceptionEntry::check)
-                .collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-/// A date in the one spelling that collateral has too.
-fn utc<'de, D: Deserializer<'de>>(d: D) -> Result<Option<UnixTime>, D::Error> {
-    let text = <Cow<'de, str>>::deserialize(d)?;
-    let error = || serde::de::Error::custom("expected a date as 2026-12-01T00:00:00Z");
-    parse_utc(&text).map(Some).ok_or_else(error)
-}
-
-fn plain<const N: usize>(list: Vec<HexArray<N>>) -> Vec<[u8; N]> {
-    list.into_iter().map(|h| h.0).collect()
-}
-
-/// Intel's collateral is valid for 30 days, so a longer bound would bound nothing.
-const MAX_COLLATERAL_AGE_DAYS: u32 = 30;
 const MAX_ROOT_BYTES: usize = 4096;
 const MAX_NAME_CHARS: usize = 128;

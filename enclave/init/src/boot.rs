@@ -78,7 +78,8 @@ pub fn boot(system: &System<'_>) -> Result<Launch, InitError> {
     console.event(&ConsoleEvent::Measured { rtmr3 });
     let listen = SocketAddrV4::new(config.network.address, config.listen_port);
     let (debug, root) = (config.debug, config.root.is_some());
-    Ok(Launch { platform: config.platform, listen, debug, root })
+    let peer_pins = disks.config.peer_pins().is_some();
+    Ok(Launch { platform: config.platform, listen, debug, root, peer_pins })
 }
 
 fn announce(console: &Console, config: &ImageConfig) {

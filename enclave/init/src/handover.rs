@@ -1,5 +1,5 @@
-//! What the worker gets from PID 1: three files it can only read, the model disk, and on TDX the
-//! device that makes reports.
+//! What the worker gets from PID 1: the configuration as files it can only read, the model disk, and
+//! on TDX the device that makes reports.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,7 +7,9 @@ use std::path::Path;
 
 use chrysalis_tee::TdxPaths;
 use chrysalis_wire::ImagePlatform;
-use chrysalis_wire::guest::{COLLATERAL_PATH, HANDOVER_DIR, MANIFEST_PATH, MODEL_PATH, WORKER_ID};
+use chrysalis_wire::guest::{
+    COLLATERAL_PATH, HANDOVER_DIR, MANIFEST_PATH, MODEL_PATH, PEER_PINS_PATH, WORKER_ID,
+};
 
 use crate::disks::Disks;
 use crate::error::InitError;
@@ -36,6 +38,9 @@ pub fn hand_over(
         .map_err(unwritable("worker manifest"))?;
     files::create(&below(root, COLLATERAL_PATH), disks.config.collateral())
         .map_err(unwritable("collateral"))?;
+    if let Some(pins) = disks.config.peer_pins() {
+        files::create(&below(root, PEER_PINS_PATH), pins).map_err(unwritable("pins of clients"))?;
+    }
     let model = Path::new("/dev").join(&disks.model);
     symlink(&model, below(root, MODEL_PATH)).map_err(unwritable("model link"))?;
     let device = root.join("dev").join(&disks.model);
@@ -74,6 +79,18 @@ mod tests {
         let link = fs::read_link(below(fake.root(), MODEL_PATH)).unwrap();
         assert_eq!(link, Path::new("/dev/vdb"));
         assert_eq!(fake.log(), ["give dev/vdb 1000 440"]);
+    }
+
+    #[test]
+    fn hands_over_the_pins_of_clients_where_there_are_any() {
+        let fake = Fake::new();
+        make_directory(fake.root()).unwrap();
+        let mut disks = find_and_read(fake.root(), &fake, false).unwrap();
+        disks.config = disks.config.with_peer_pins(b"pins".to_vec()).unwrap();
+        hand_over(fake.root(), &fake, ImagePlatform::InsecureSim, &disks).unwrap();
+        let path = below(fake.root(), PEER_PINS_PATH);
+        assert_eq!(fs::read(&path).unwrap(), b"pins");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o222, 0);
     }
 
     #[test]

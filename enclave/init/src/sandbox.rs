@@ -15,7 +15,8 @@ use std::process::Command;
 use chrysalis_tee::TdxPaths;
 use chrysalis_wire::ImagePlatform;
 use chrysalis_wire::guest::{
-    COLLATERAL_PATH, HANDOVER_DIR, MANIFEST_PATH, MODEL_PATH, ROOT_DIR, WORKER_ID, WORKER_PATH,
+    COLLATERAL_PATH, HANDOVER_DIR, MANIFEST_PATH, MODEL_PATH, PEER_PINS_PATH, ROOT_DIR, WORKER_ID,
+    WORKER_PATH,
 };
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, NetPort, PathBeneath,
@@ -41,6 +42,8 @@ pub struct Launch {
     pub debug: bool,
     /// Whether the image has a root, mounted by now.
     pub root: bool,
+    /// Whether pins of clients were handed over.
+    pub peer_pins: bool,
 }
 
 impl Launch {
@@ -50,6 +53,7 @@ impl Launch {
         let mut args =
             vec![SECOND_STAGE.to_owned(), self.platform.to_string(), self.listen.to_string()];
         args.extend(self.root.then(|| WITH_ROOT.to_owned()));
+        args.extend(self.peer_pins.then(|| WITH_PEER_PINS.to_owned()));
         args
     }
 
@@ -59,9 +63,14 @@ impl Launch {
     /// [`InitError::Usage`] for anything else.
     pub fn parse(args: &[OsString]) -> Result<Self, InitError> {
         let text: Vec<&str> = args.iter().filter_map(|a| a.to_str()).collect();
-        let (platform, listen, root) = match text.as_slice() {
-            [SECOND_STAGE, platform, listen] => (platform, listen, false),
-            [SECOND_STAGE, platform, listen, WITH_ROOT] => (platform, listen, true),
+        let [SECOND_STAGE, platform, listen, with @ ..] = text.as_slice() else {
+            return Err(InitError::Usage);
+        };
+        let (root, peer_pins) = match with {
+            [] => (false, false),
+            [WITH_ROOT] => (true, false),
+            [WITH_PEER_PINS] => (false, true),
+            [WITH_ROOT, WITH_PEER_PINS] => (true, true),
             _ => return Err(InitError::Usage),
         };
         let platform = [ImagePlatform::Tdx, ImagePlatform::InsecureSim]
@@ -69,7 +78,7 @@ impl Launch {
             .find(|known| known.to_string() == *platform)
             .ok_or(InitError::Usage)?;
         let listen = listen.parse().map_err(|_| InitError::Usage)?;
-        Ok(Self { platform, listen, debug: false, root })
+        Ok(Self { platform, listen, debug: false, root, peer_pins })
     }
 }
 
@@ -122,9 +131,11 @@ impl Plan {
             "--listen",
             &listen,
         ];
+        let pins = launch.peer_pins.then_some(["--peer-pins", PEER_PINS_PATH]);
+        let args = args.into_iter().chain(pins.into_iter().flatten());
         Self {
             program: WORKER_PATH.into(),
-            args: args.into_iter().map(OsString::from).collect(),
+            args: args.map(OsString::from).collect(),
             readable,
             trees: launch.root.then(|| ROOT_DIR.into()).into_iter().collect(),
             devices,
@@ -250,6 +261,7 @@ const RANDOM: [&str; 2] = ["/dev/random", "/dev/urandom"];
 
 /// Last argument of the second stage of an image with a root.
 const WITH_ROOT: &str = "root";
+const WITH_PEER_PINS: &str = "peer-pins";
 
 /// First argument of the second stage.
 pub const SECOND_STAGE: &str = "second-stage";
@@ -292,6 +304,7 @@ mod tests {
         listen: SocketAddrV4::new(std::net::Ipv4Addr::new(10, 0, 2, 15), 8443),
         debug: false,
         root: false,
+        peer_pins: false,
     };
 
     fn parse(args: &[&str]) -> Result<Launch, InitError> {
@@ -301,8 +314,8 @@ mod tests {
     #[test]
     fn the_second_stage_reads_what_pid_1_wrote() {
         for platform in [ImagePlatform::Tdx, ImagePlatform::InsecureSim] {
-            for root in [false, true] {
-                let launch = Launch { platform, root, ..LAUNCH };
+            for (root, peer_pins) in [(false, false), (true, false), (false, true), (true, true)] {
+                let launch = Launch { platform, root, peer_pins, ..LAUNCH };
                 let args = launch.to_args();
                 let args: Vec<&str> = args.iter().map(String::as_str).collect();
                 assert_eq!(parse(&args), Ok(launch));
@@ -320,6 +333,7 @@ mod tests {
             &["second-stage", "tdx", "[::1]:8443"],
             &["second-stage", "tdx", "10.0.2.15:8443", "debug"],
             &["second-stage", "tdx", "10.0.2.15:8443", "root", "root"],
+            &["second-stage", "tdx", "10.0.2.15:8443", "peer-pins", "root"],
             &["third-stage", "tdx", "10.0.2.15:8443"],
         ] {
             assert_eq!(parse(bad), Err(InitError::Usage), "{bad:?}");
@@ -354,6 +368,8 @@ mod tests {
         assert_eq!(plan.args[..2], ["--measured-by", "init"]);
         assert_eq!(plan.args.last().unwrap(), "10.0.2.15:8443");
         assert_eq!(plan.args.len(), 10);
+        let plan = Plan::of(&Launch { peer_pins: true, ..LAUNCH });
+        assert_eq!(plan.args[10..], ["--peer-pins", "/run/chrysalis/peer-pins.toml"]);
     }
 
     #[test]

@@ -45,8 +45,9 @@ pub enum RatlsError {
     /// Issuer and subject differ: RA-TLS certificates are self-signed.
     #[error("issuer and subject differ; an RA-TLS certificate is self-signed")]
     NotSelfIssued,
-    /// A public key of another kind than P-256, P-384 and Ed25519, or of the wrong size.
-    #[error("public key is not a P-256, P-384 or Ed25519 key")]
+    /// A public key of another kind than P-256, P-384 and Ed25519, of the wrong size, or an Ed25519
+    /// point of small order, for which anybody can sign.
+    #[error("public key is not a P-256, P-384 or Ed25519 key that can be relied on")]
     KeyKind,
     /// The format does not allow this kind of key.
     #[error("{format} certificates do not carry {kind} keys")]

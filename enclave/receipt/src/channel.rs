@@ -9,6 +9,7 @@ use chrysalis_wire::{Digest, NetworkId, UnixTime};
 use crate::cell::{Cell, CellBuilder, CellError};
 use crate::error::ReceiptError;
 use crate::key::MeterPublicKey;
+use crate::log::LogHead;
 use crate::payer::PayerPublicKey;
 
 /// One channel contract. The same contract has the same account on every network, so an account
@@ -107,6 +108,12 @@ impl MeterState {
     /// [`CellError::ValueTooWide`] for a time after 2106.
     pub fn hash(&self) -> Result<Digest, CellError> {
         Ok(self.cell()?.hash())
+    }
+
+    /// The log of receipts it commits to. Whoever signs the state signs this head.
+    #[must_use]
+    pub const fn log_head(&self) -> LogHead {
+        LogHead { size: self.count, root: self.log_root }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Every way a receipt or a key is refused. Messages hold numbers, names and digests; a receipt
 //! contains no prompt, so neither can they.
 
-use chrysalis_wire::{Digest, NetworkId};
+use chrysalis_wire::{Digest, NetworkId, WireError};
 use thiserror::Error;
 
 use crate::cell::CellError;
 use crate::channel::ChannelId;
 use crate::json::MAX_RECEIPT_JSON_BYTES;
+use crate::log::LogError;
+use crate::meter::book::{MAX_CHANNELS, Shortfall};
 use crate::proof::Child;
 
 /// Why a receipt, a proof or a key was refused.
@@ -16,6 +18,9 @@ pub enum ReceiptError {
     /// A field does not fit the cell layout.
     #[error(transparent)]
     Cell(#[from] CellError),
+    /// A log of receipts, or a proof about one.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The source of randomness failed or gave zeros.
     #[error("no randomness for a meter key; check the system's random source")]
     NoRandomness,
@@ -130,6 +135,61 @@ pub enum ReceiptError {
         /// The payer's ceiling.
         max_cum: u128,
     },
+    /// A message between payer and meter that is cut, goes on, or has a value without meaning.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A message of another kind.
+    #[error("the message begins with {got:02x?}, {expected:02x?} was expected")]
+    WireTag {
+        /// The tag of the kind that was expected.
+        expected: [u8; 4],
+        /// The tag found.
+        got: [u8; 4],
+    },
+    /// A channel contract this build does not know.
+    #[error("no channel contract with code {got} is known here; open a channel with a current one")]
+    UnknownCode {
+        /// Hash of the code.
+        got: Digest,
+    },
+    /// Terms of a channel that would hurt somebody who relies on it.
+    #[error("{field} is not what a channel may have; open another one")]
+    Terms {
+        /// Which of them.
+        field: &'static str,
+    },
+    /// A channel that pays somebody else.
+    #[error("the channel pays 0:{got}, this worker is paid at 0:{expected}; open one to it")]
+    OtherPayee {
+        /// Account that must be paid.
+        expected: Digest,
+        /// Account the channel pays.
+        got: Digest,
+    },
+    /// Nobody with the payer's key asked for this.
+    #[error("the signature does not fit this payer key and this request; sign each request")]
+    SpendSignature,
+    /// The cap does not cover a request.
+    #[error(
+        "{} nanogram are missing: {} owed, {} promised to running requests and {} for this one, the \
+         cap allows {}; sign a cap of {} or ask for fewer tokens",
+        .0.missing(), .0.owed, .0.reserved, .0.request, .0.max_cum, .0.wanted()
+    )]
+    Uncovered(Shortfall),
+    /// A request that came to more than was set aside for it.
+    #[error("the request came to {got} nanogram, {reserved} were set aside; it is not charged")]
+    OverReservation {
+        /// Set aside.
+        reserved: u128,
+        /// What it came to.
+        got: u128,
+    },
+    /// A channel nothing was paid through since the worker started.
+    #[error("this meter counted nothing on that channel; make a request first")]
+    NoSuchChannel,
+    /// More channels than a meter keeps.
+    #[error("this worker serves {MAX_CHANNELS} channels already; use another worker")]
+    ChannelsFull,
     /// A check of a verification did not pass.
     #[error("{title}: {detail}")]
     Check {
@@ -148,6 +208,7 @@ impl ReceiptError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Cell(error) => error.code(),
+            Self::Log(error) => error.code(),
             Self::NoRandomness => "E-RECEIPT-RANDOMNESS",
             Self::WeakKey => "E-RECEIPT-WEAK-KEY",
             Self::KeyEncoding => "E-RECEIPT-KEY-ENCODING",
@@ -167,6 +228,15 @@ impl ReceiptError {
             Self::OtherChannel { .. } => "E-CAP-CHANNEL",
             Self::OtherMeter { .. } => "E-CAP-METER",
             Self::OverCap { .. } => "E-CAP-OVER",
+            Self::Wire(_) | Self::WireTag { .. } => "E-PAYMENT-MESSAGE",
+            Self::UnknownCode { .. } => "E-CHANNEL-CODE",
+            Self::Terms { .. } => "E-CHANNEL-TERMS",
+            Self::OtherPayee { .. } => "E-PAYMENT-PAYEE",
+            Self::SpendSignature => "E-PAYMENT-SIGNATURE",
+            Self::Uncovered(_) => "E-PAYMENT-CAP",
+            Self::OverReservation { .. } => "E-PAYMENT-RESERVED",
+            Self::NoSuchChannel => "E-PAYMENT-CHANNEL",
+            Self::ChannelsFull => "E-PAYMENT-FULL",
             Self::Check { .. } => "E-RECEIPT-CHECK",
         }
     }

@@ -13,6 +13,7 @@ use crate::fields::{Att, Finish, Head, Io, Model, RequestReceipt, Usage, tag};
 use crate::key::MeterPublicKey;
 use crate::proof::{ChildProof, OpenedChild, PublicReceipt};
 use crate::signed::SignedReceipt;
+use crate::spelling;
 
 pub(crate) fn write_receipt(signed: &SignedReceipt) -> Result<String, ReceiptError> {
     let (r, blinds) = (&signed.receipt, &signed.blinds);
@@ -92,11 +93,14 @@ pub(crate) fn read_proof(json: &[u8]) -> Result<ChildProof, ReceiptError> {
     Ok(ChildProof { public, opened, blind })
 }
 
-fn write(document: &impl Serialize) -> Result<String, ReceiptError> {
+pub(crate) fn write(document: &impl Serialize) -> Result<String, ReceiptError> {
     serde_json::to_string_pretty(document).map_err(malformed)
 }
 
-fn read<'a, T: Deserialize<'a>>(json: &'a [u8], expected: &'static str) -> Result<T, ReceiptError> {
+pub(crate) fn read<'a, T: Deserialize<'a>>(
+    json: &'a [u8],
+    expected: &'static str,
+) -> Result<T, ReceiptError> {
     /// The schema is read first and alone, so that a newer document is refused by its version and
     /// not by the first field this build does not know.
     #[derive(Deserialize)]
@@ -119,12 +123,14 @@ fn read<'a, T: Deserialize<'a>>(json: &'a [u8], expected: &'static str) -> Resul
     Ok(document)
 }
 
-/// Whether a list stands anywhere but in `children`, whose elements are strings. The depth is
-/// bounded by the parser and by the document that was read before.
+/// Whether a list stands anywhere but in `children` or `path`, whose elements are strings. The depth
+/// is bounded by the parser and by the document that was read before.
 fn has_list(value: &Value) -> bool {
     match value {
         Value::Array(_) => true,
-        Value::Object(fields) => fields.iter().any(|(k, v)| k != "children" && has_list(v)),
+        Value::Object(fields) => {
+            fields.iter().any(|(k, v)| !["children", "path"].contains(&k.as_str()) && has_list(v))
+        }
         _ => false,
     }
 }
@@ -148,7 +154,7 @@ struct ReceiptJson {
     model: ModelJson,
     att: AttJson,
     hash: Digest,
-    #[serde(with = "hex_bytes")]
+    #[serde(with = "spelling::hex_bytes")]
     signature: [u8; 64],
 }
 
@@ -158,7 +164,7 @@ struct PublicJson {
     schema: String,
     head: HeadJson,
     children: [Digest; 4],
-    #[serde(with = "hex_bytes")]
+    #[serde(with = "spelling::hex_bytes")]
     signature: [u8; 64],
 }
 
@@ -169,7 +175,7 @@ struct ProofJson {
     head: HeadJson,
     children: [Digest; 4],
     opened: OpenedJson,
-    #[serde(with = "hex_bytes")]
+    #[serde(with = "spelling::hex_bytes")]
     signature: [u8; 64],
 }
 
@@ -188,11 +194,11 @@ struct HeadJson {
     tag: String,
     network: NetworkId,
     registry: Digest,
-    #[serde(with = "hex_bytes")]
+    #[serde(with = "spelling::hex_bytes")]
     meter_key: [u8; 32],
     request_id: RequestId,
     issued_at: UnixTime,
-    #[serde(with = "decimal")]
+    #[serde(with = "spelling::decimal")]
     amount: u128,
 }
 
@@ -229,7 +235,7 @@ impl HeadJson {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct IoJson {
-    #[serde(with = "hex_bytes")]
+    #[serde(with = "spelling::hex_bytes")]
     blind: [u8; 16],
     request_commit: Digest,
     response_commit: Digest,
@@ -248,7 +254,7 @@ impl IoJson {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UsageJson {
-    #[serde(with = "hex_bytes")]
+    #[serde(with = "spelling::hex_bytes")]
     blind: [u8; 16],
     prompt: u32,
     cached: u32,
@@ -263,13 +269,13 @@ struct UsageJson {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PricesJson {
-    #[serde(with = "decimal")]
+    #[serde(with = "spelling::decimal")]
     prompt: u64,
-    #[serde(with = "decimal")]
+    #[serde(with = "spelling::decimal")]
     cached: u64,
-    #[serde(with = "decimal")]
+    #[serde(with = "spelling::decimal")]
     completion: u64,
-    #[serde(with = "decimal")]
+    #[serde(with = "spelling::decimal")]
     reasoning: u64,
 }
 
@@ -307,7 +313,7 @@ impl UsageJson {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ModelJson {
-    #[serde(with = "hex_bytes")]
+    #[serde(with = "spelling::hex_bytes")]
     blind: [u8; 16],
     manifest_sha256: Digest,
     engine_image_sha256: Digest,
@@ -329,7 +335,7 @@ impl ModelJson {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AttJson {
-    #[serde(with = "hex_bytes")]
+    #[serde(with = "spelling::hex_bytes")]
     blind: [u8; 16],
     evidence_sha256: Digest,
     measurement_sha256: Digest,
@@ -344,56 +350,6 @@ impl AttJson {
     const fn fields(&self) -> Att {
         let Self { evidence_sha256, measurement_sha256, .. } = *self;
         Att { evidence_sha256, measurement_sha256 }
-    }
-}
-
-/// Lower-case hex of a fixed length.
-mod hex_bytes {
-    use serde::de::{Deserialize, Deserializer, Error};
-    use serde::ser::Serializer;
-
-    pub(super) fn serialize<const N: usize, S: Serializer>(
-        bytes: &[u8; N],
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&hex::encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, const N: usize, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<[u8; N], D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
-        let mut out = [0u8; N];
-        let well_formed = hex::decode_to_slice(text.as_ref(), &mut out).is_ok()
-            && !text.bytes().any(|b| b.is_ascii_uppercase());
-        if well_formed {
-            Ok(out)
-        } else {
-            Err(D::Error::custom(format_args!("expected {N} bytes as lower-case hex")))
-        }
-    }
-}
-
-/// A decimal string in its only spelling: digits, no sign, no leading zero.
-mod decimal {
-    use core::fmt::Display;
-    use core::str::FromStr;
-
-    use serde::de::{Deserialize, Deserializer, Error};
-    use serde::ser::Serializer;
-
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(value)
-    }
-
-    pub(super) fn deserialize<'de, T: FromStr + Display, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<T, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
-        text.parse::<T>()
-            .ok()
-            .filter(|value| value.to_string() == text.as_ref())
-            .ok_or_else(|| D::Error::custom("expected a whole number as a decimal string"))
     }
 }
 

@@ -9,7 +9,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::channel::{Settlement, SignedSettlement};
+use crate::channel::{ChannelId, Settlement, SignedSettlement};
 use crate::commit::Blinds;
 use crate::error::ReceiptError;
 use crate::fields::RequestReceipt;
@@ -108,6 +108,26 @@ impl MeterKey {
         let network = settlement.channel.network;
         let signature = self.0.sign(settlement.cell()?.hash(), network);
         SignedSettlement::new(settlement, signature)
+    }
+
+    /// The blind of the state of a channel after `count` receipts: `HKDF-SHA256(ikm = seed, salt =
+    /// "chrysalis/receipt/blind/v1", info = "sts" || 0x00 || global_id || 0x00 || channel ||
+    /// count:64)[..16]`. The same state has the same blind, so it has one hash.
+    pub(crate) fn state_blind(&self, channel: &ChannelId, count: u64) -> [u8; 16] {
+        let ikm = Zeroizing::new(self.0.0.to_bytes());
+        let mut blind = [0u8; 16];
+        let info: [&[u8]; 6] = [
+            b"sts",
+            &[0],
+            &channel.network.0.to_be_bytes(),
+            &[0],
+            &channel.account.0,
+            &count.to_be_bytes(),
+        ];
+        // HKDF-Expand refuses only outputs above 255 hashes; half of one always fits.
+        let _always_fits = Hkdf::<Sha256>::new(Some(BLIND_SALT), ikm.as_slice())
+            .expand_multi_info(&info, &mut blind);
+        blind
     }
 }
 
@@ -211,6 +231,7 @@ const fn to_sign(root: Digest, _network: NetworkId) -> [u8; 32] {
 }
 
 const DERIVE_SALT: &[u8] = b"chrysalis/ton/v1";
+const BLIND_SALT: &[u8] = b"chrysalis/receipt/blind/v1";
 
 #[cfg(test)]
 mod tests {

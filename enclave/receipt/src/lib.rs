@@ -53,6 +53,18 @@
 //!
 //! The payer signs the hash of a cap, the meter key in it the hash of a settlement, and the channel
 //! contract pays `cum_amount` less what it paid before. `state_hash` is the hash of the state.
+//!
+//! `log_root` is the root of a Merkle tree (RFC 9162 section 2.1, SHA-256) with `count` leaves, the
+//! hashes of the root cells of the channel's receipts under this meter key, in the order in which they
+//! were counted. An [`InclusionProof`] shows that one of them is in the sum, a [`ConsistencyProof`]
+//! that a later sum took none of them back.
+//!
+//! Before a request is served its payer signs for it, and a [`MeterBook`] sets aside what it may cost:
+//!
+//! ```text
+//! spend       PAY1 | global_id:32 | channel:256 | meter_key:256 | sha256(sealed request):256
+//! question    ASK1 | global_id:32 | channel:256 | meter_key:256 | acknowledged settlement:256
+//! ```
 
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -76,10 +88,13 @@ mod error;
 mod fields;
 mod json;
 mod key;
+mod log;
+mod meter;
 mod payer;
 mod proof;
 mod report;
 mod signed;
+pub mod spelling;
 mod verify;
 
 pub use boc::boc;
@@ -93,11 +108,26 @@ pub use error::ReceiptError;
 pub use fields::{Att, Finish, Io, Model, RequestReceipt, TOKENS_PER_PRICE, Usage};
 pub use json::{MAX_RECEIPT_JSON_BYTES, PROOF_SCHEMA, PUBLIC_SCHEMA, RECEIPT_SCHEMA};
 pub use key::{MeterKey, MeterPublicKey, MeterRole};
+pub use log::{
+    CONSISTENCY_SCHEMA, ConsistencyProof, Frontier, INCLUSION_SCHEMA, InclusionProof, LogError,
+    LogHead, MAX_PATH_HASHES, head_of, prove_consistency, prove_inclusion,
+};
+pub use meter::book::{Charge, MAX_CHANNELS, MeterBook, Reservation, Shortfall};
+pub use meter::claim::{CLAIM_BYTES, Claim, VerifiedClaim};
+pub use meter::offer::{
+    OFFER_BYTES, Offer, Payee, STATE_REQUEST_BYTES, StateRequest, VerifiedOffer,
+};
+pub use meter::price::{bound, worst_case};
+pub use meter::required::{PaymentRequired, ShortfallText};
+pub use meter::terms::{
+    ChannelCode, ChannelTerms, DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE, MAX_CLOSE_DELAY,
+    MAX_MIN_SETTLE, MIN_CLOSE_DELAY, MIN_MIN_SETTLE, TermsParts,
+};
 pub use payer::{PayerKey, PayerPublicKey};
 pub use proof::{Child, ChildProof, OpenedChild, PublicReceipt, open_child, verify_child};
 pub use report::{Check, Outcome, ReceiptReport};
 pub use signed::SignedReceipt;
 pub use verify::{
     CLOCK_SKEW_SECONDS, MAX_ISSUE_DELAY_SECONDS, MAX_REQUEST_MILLIS, ReceiptExpectation,
-    TimeWindow, verify, verify_offline,
+    TimeWindow, verify, verify_offline, verify_proof,
 };

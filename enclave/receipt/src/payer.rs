@@ -6,6 +6,7 @@ use core::fmt;
 use chrysalis_wire::{Digest, NetworkId};
 use zeroize::Zeroizing;
 
+use crate::cell::Cell;
 use crate::channel::{Cap, ChannelId, SignedCap};
 use crate::error::ReceiptError;
 use crate::key::{MeterPublicKey, Secret};
@@ -54,6 +55,11 @@ impl PayerKey {
         let cap = Cap { channel, meter_key, max_cum };
         let signature = self.0.sign(cap.cell()?.hash(), channel.network);
         SignedCap::new(cap, signature)
+    }
+
+    /// Signs the hash of a cell that this crate built from fields.
+    pub(crate) fn sign_cell(&self, cell: &Cell, network: NetworkId) -> [u8; 64] {
+        self.0.sign(cell.hash(), network)
     }
 }
 

@@ -99,6 +99,18 @@ impl PublicReceipt {
         self.head.amount
     }
 
+    /// Network it is for.
+    #[must_use]
+    pub const fn network(&self) -> NetworkId {
+        self.head.network
+    }
+
+    /// The meter key it names.
+    #[must_use]
+    pub fn meter_key(&self) -> [u8; 32] {
+        self.key.to_bytes()
+    }
+
     /// When it was signed.
     #[must_use]
     pub const fn issued_at(&self) -> UnixTime {
@@ -125,10 +137,22 @@ impl PublicReceipt {
                 detail: format!("expected {}, it says {}", hex::encode(meter_key), self.key),
             });
         }
+        self.verify_signature()
+    }
+
+    /// Verifies the signature of the key it names; whose key that is stays open.
+    pub(crate) fn verify_signature(&self) -> Result<(), ReceiptError> {
+        self.key.verify(self.hash()?, self.head.network, &self.signature)
+    }
+
+    /// Representation hash of the root cell, as [`SignedReceipt::hash`]: what a log has of it.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Cell`] for fields that do not fit their cell.
+    pub fn hash(&self) -> Result<Digest, ReceiptError> {
         // Children of a receipt have no references, so their depth is zero.
         let children = self.children.map(|hash| (0, hash));
-        let root = self.head.data(&self.key)?.hash_with_children(&children);
-        self.key.verify(root, network, &self.signature)
+        Ok(self.head.data(&self.key)?.hash_with_children(&children))
     }
 
     /// The receipt as a JSON document, schema [`crate::PUBLIC_SCHEMA`].
@@ -172,6 +196,17 @@ impl ChildProof {
     #[must_use]
     pub const fn public(&self) -> &PublicReceipt {
         &self.public
+    }
+
+    /// What is opened. Nothing of it is believed before [`crate::verify_proof`].
+    #[must_use]
+    pub const fn opened(&self) -> &OpenedChild {
+        &self.opened
+    }
+
+    /// Hash of the opened child.
+    pub(crate) fn hash(&self) -> Result<Digest, CellError> {
+        Ok(self.opened.cell(&self.blind)?.hash())
     }
 
     /// The proof as a JSON document, schema [`crate::PROOF_SCHEMA`].
@@ -221,8 +256,7 @@ pub fn verify_child<'a>(
     meter_key: &[u8; 32],
 ) -> Result<&'a OpenedChild, ReceiptError> {
     let child = proof.opened.child();
-    let cell = proof.opened.cell(&proof.blind)?;
-    if proof.public.children.get(child as usize) != Some(&cell.hash()) {
+    if proof.public.children.get(child as usize) != Some(&proof.hash()?) {
         return Err(ReceiptError::ChildHash { child });
     }
     proof.public.verify(network, meter_key)?;

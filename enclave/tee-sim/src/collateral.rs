@@ -56,6 +56,16 @@ pub fn forge_collateral(
     bundle(now, Tee::Tdx, revoked, change_tcb_info, change_qe_identity)
 }
 
+/// As [`forge_collateral`], of [`enclave_collateral`].
+pub fn forge_enclave_collateral(
+    now: UnixTime,
+    revoked: &[Revoked],
+    change_tcb_info: impl FnOnce(&mut Value),
+    change_qe_identity: impl FnOnce(&mut Value),
+) -> String {
+    bundle(now, Tee::Sgx, revoked, change_tcb_info, change_qe_identity)
+}
+
 /// Which quoting enclave and which TCB levels a bundle is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tee {

@@ -46,7 +46,10 @@ mod quote;
 #[cfg(test)]
 mod tests;
 
-pub use collateral::{COLLATERAL_DAYS, Revoked, collateral, enclave_collateral, forge_collateral};
+pub use collateral::{
+    COLLATERAL_DAYS, Revoked, collateral, enclave_collateral, forge_collateral,
+    forge_enclave_collateral,
+};
 pub use enclave::{SimEnclave, SimReport};
 pub use facts::{FMSPC, PLATFORM_INSTANCE_ID, PPID};
 pub use pki::sim_root_der;

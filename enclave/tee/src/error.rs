@@ -185,6 +185,52 @@ pub enum TeeError {
         /// The key file.
         path: PathBuf,
     },
+    /// There is no driver for devices.
+    #[error(
+        "no NVIDIA driver: {looked_for} cannot be loaded. Use an image with the driver, or a \
+             manifest without devices"
+    )]
+    NoDriver {
+        /// The library looked for.
+        looked_for: String,
+    },
+    /// The driver's library does not have a function.
+    #[error("the NVIDIA driver has no {symbol}; confidential computing needs 535 or later")]
+    DriverTooOld {
+        /// The function.
+        symbol: &'static str,
+    },
+    /// A call into the driver's library failed.
+    #[error("{call} answers {code} (nvmlReturn_t). Check that the GPUs are in confidential mode")]
+    Nvml {
+        /// The function.
+        call: &'static str,
+        /// What it returned.
+        code: i32,
+    },
+    /// The driver's library says that it wrote more than fits.
+    #[error("the driver's {what} of {got} bytes is over the limit of {limit}")]
+    NvmlSize {
+        /// What was written.
+        what: &'static str,
+        /// Size of the buffer.
+        limit: usize,
+        /// Size it says.
+        got: usize,
+    },
+    /// The GPUs do not protect their memory.
+    #[error(
+        "the GPUs are not protected: environment {environment} (2 is production), confidential \
+         computing {feature} (1 is on), developers' tools {dev_tools} (0 is off)"
+    )]
+    GpuNotProtected {
+        /// `environment` of the system state.
+        environment: u32,
+        /// `ccFeature` of the system state.
+        feature: u32,
+        /// `devToolsMode` of the system state.
+        dev_tools: u32,
+    },
     /// The simulator could not make evidence, or was told not to.
     #[error("INSECURE-SIM: {0}")]
     Simulator(&'static str),
@@ -217,6 +263,11 @@ impl TeeError {
             Self::ExtendNotApplied { .. } => "E-TEE-EXTEND",
             Self::AttestationType { .. } => "E-TEE-ATTESTATION-TYPE",
             Self::SealingKeyNotSet { .. } => "E-TEE-SEALING-KEY",
+            Self::NoDriver { .. } => "E-NVML-NONE",
+            Self::DriverTooOld { .. } => "E-NVML-OLD",
+            Self::Nvml { .. } => "E-NVML-CALL",
+            Self::NvmlSize { .. } => "E-NVML-SIZE",
+            Self::GpuNotProtected { .. } => "E-NVML-UNPROTECTED",
             Self::Simulator(_) => "E-INSECURE-SIM",
         }
     }

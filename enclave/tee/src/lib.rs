@@ -1,5 +1,6 @@
 //! The only hardware edge of the enclave: quotes, measurement registers, the runtime register
-//! and sealing keys, from TDX or from Gramine on SGX.
+//! and sealing keys, from TDX or from Gramine on SGX. What devices are is said here too; NVIDIA's driver
+//! is spoken to by `chrysalis-nvml`, so that PID 1 does not link it.
 //!
 //! Trusted: the guest kernel (TDX) or the Gramine library OS (SGX), both measured. Not trusted:
 //! everything behind them, above all the quote generation service on the host; its answer is
@@ -24,6 +25,7 @@
 )]
 
 mod detect;
+mod devices;
 mod error;
 mod files;
 mod gramine;
@@ -36,6 +38,7 @@ pub mod tdx;
 mod fake;
 
 pub use detect::detect;
+pub use devices::{DeviceChain, DeviceCount, DeviceReport, Devices};
 pub use error::TeeError;
 pub use files::{Files, HostFiles};
 pub use gramine::GraminePlatform;

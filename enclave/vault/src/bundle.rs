@@ -17,6 +17,7 @@ use crate::limits::CHUNK_BYTES;
 use crate::load;
 use crate::manifest::Manifest;
 use crate::seal::Seal;
+use crate::stream::VerifiedFiles;
 use crate::tree::{self, Leaves};
 use crate::verify::{self, VerifyReport};
 
@@ -96,6 +97,24 @@ impl<R: Read + Seek> Bundle<R> {
         let total = checker.layout().total();
         progress(total, total);
         Ok(WeightBuffer::new(bytes, manifest, checker.into_layout(), root))
+    }
+
+    /// As [`Bundle::load`], without a buffer of it all: the files one after the other, verified as
+    /// they are read. `progress` is called as by [`Bundle::load`].
+    ///
+    /// # Errors
+    /// What [`Bundle::load`] refuses before the first chunk; the rest is refused while reading and by
+    /// [`VerifiedFiles::finish`].
+    pub fn files<'p>(
+        self,
+        expected_root: &Digest,
+        key: Option<&ModelKey>,
+        progress: &'p dyn Fn(u64, u64),
+    ) -> Result<VerifiedFiles<'p, R>, VaultError> {
+        self.expect_root(expected_root)?;
+        let manifest = self.manifest.clone();
+        let (reader, checker) = self.authenticate(key)?;
+        Ok(VerifiedFiles::new(reader, checker, manifest, progress))
     }
 
     /// Verifies the whole bundle in bounded memory and reports every wrong chunk.

@@ -3,7 +3,8 @@
 //!
 //! Trust: the disk, the bundle and its header are the attacker's. The caller brings two things it
 //! trusts, a model root (from the measured worker manifest) and, for sealed bundles, a model key
-//! (from a grant). [`Bundle::load`] returns weights only if every byte belongs to that root.
+//! (from a grant). [`Bundle::load`] returns weights only if every byte belongs to that root;
+//! [`Bundle::files`] hands out each byte only once it is known to.
 //!
 //! ```
 //! use std::io::Cursor;
@@ -58,6 +59,7 @@ mod manifest;
 mod pack;
 mod pipeline;
 mod seal;
+mod stream;
 mod tree;
 mod verify;
 
@@ -68,9 +70,10 @@ pub use gguf::{GgufError, GgufFacts};
 pub use input::{PackFile, PackInput, ReadSeek};
 pub use key::ModelKey;
 pub use layout::ChunkLocation;
-pub use locked::{MemoryProtection, Protection};
+pub use locked::{LockedBytes, MemoryProtection, Protection};
 pub use manifest::{AssetSource, FileEntry, Manifest};
 pub use pack::{PackReport, SealWith, pack, pack_file, pack_sealed};
+pub use stream::{VerifiedFile, VerifiedFiles};
 pub use verify::VerifyReport;
 
 #[doc = include_str!("../FORMAT.md")]

@@ -37,7 +37,7 @@ pub enum Protection {
 
 /// Zeroed bytes that own their pages alone: the allocation is one page larger than needed, the
 /// bytes start on a page, and the last page is not shared either.
-pub(crate) struct LockedBytes {
+pub struct LockedBytes {
     memory: Vec<u8>,
     start: usize,
     len: usize,
@@ -46,7 +46,10 @@ pub(crate) struct LockedBytes {
 
 impl LockedBytes {
     /// `len` zero bytes. Pages are not touched here, so the threads that fill them fault them in.
-    pub(crate) fn zeroed(len: usize) -> Result<Self, VaultError> {
+    ///
+    /// # Errors
+    /// [`VaultError::OutOfMemory`].
+    pub fn zeroed(len: usize) -> Result<Self, VaultError> {
         let no_memory = || VaultError::OutOfMemory { bytes: len as u64 };
         let pages = len.checked_next_multiple_of(PAGE).ok_or_else(no_memory)?;
         let capacity = pages.checked_add(PAGE).ok_or_else(no_memory)?;
@@ -63,17 +66,19 @@ impl LockedBytes {
     }
 
     /// What the system granted.
-    pub(crate) const fn protection(&self) -> &MemoryProtection {
+    #[must_use]
+    pub const fn protection(&self) -> &MemoryProtection {
         &self.protection
     }
 
     /// The bytes.
-    pub(crate) fn as_slice(&self) -> &[u8] {
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
         self.memory.get(self.start..).and_then(|m| m.get(..self.len)).unwrap_or_default()
     }
 
     /// The bytes, mutable.
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
         self.memory.get_mut(self.start..).and_then(|m| m.get_mut(..self.len)).unwrap_or_default()
     }
 

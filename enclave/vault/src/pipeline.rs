@@ -1,5 +1,6 @@
 //! Work on a stream of chunks in bounded memory: while the cores work on one bank of chunks, the
-//! calling thread reads the next. Used where no buffer holds the whole content: verify and pack.
+//! calling thread reads the next. Used where no buffer holds the whole content: verify, pack, and files
+//! that are made into something else as they come.
 
 use zeroize::Zeroizing;
 
@@ -43,43 +44,100 @@ pub(crate) fn run<T: Send>(
     work: impl Fn(&mut Slot) -> T + Sync,
     mut take: impl FnMut(&Slot, T) -> Result<(), VaultError>,
 ) -> Result<(), VaultError> {
-    let mut next = 0u64;
-    let mut fill = |bank: &mut Bank| {
-        bank.used = 0;
-        while bank.used < BANK_CHUNKS && next < layout.count() {
-            if bank.slots.len() == bank.used {
-                bank.slots.push(Slot::new());
-            }
-            let Some(slot) = bank.slots.get_mut(bank.used) else { break };
-            (slot.index, slot.len) = (next, layout.chunk_len(next));
-            read(slot)?;
-            bank.used = bank.used.saturating_add(1);
-            next = next.saturating_add(1);
+    let mut banks = Banks::new(BANK_CHUNKS);
+    loop {
+        let results = banks.turn(layout, &mut read, &work)?;
+        if results.is_empty() {
+            return Ok(());
         }
-        Ok(())
-    };
-    let (mut front, mut back) = (Bank::default(), Bank::default());
-    let mut filled = fill(&mut front);
-    while front.used > 0 {
+        for (slot, result) in banks.slots().iter().zip(results) {
+            take(slot, result)?;
+        }
+    }
+}
+
+/// Two banks of chunks: the one that was worked on, and the one that was read meanwhile.
+pub(crate) struct Banks {
+    front: Bank,
+    back: Bank,
+    /// Most chunks in each.
+    size: usize,
+    /// The next chunk to read.
+    next: u64,
+    /// Why reading ended early. The chunks before it are still worked on.
+    refused: Option<VaultError>,
+}
+
+impl Banks {
+    /// Two banks of at most `size` chunks, before the first one.
+    pub(crate) fn new(size: usize) -> Self {
+        let (front, back) = (Bank::default(), Bank::default());
+        Self { front, back, size, next: 0, refused: None }
+    }
+
+    /// Works on the chunks that the last call read ahead while it reads the next ones. The results,
+    /// in the order of [`Banks::slots`]; none after the last chunk.
+    ///
+    /// # Errors
+    /// The refusal of `read`, once every chunk before it was worked on.
+    pub(crate) fn turn<T: Send>(
+        &mut self,
+        layout: &Layout,
+        mut read: impl FnMut(&mut Slot) -> Result<(), VaultError>,
+        work: impl Fn(&mut Slot) -> T + Sync,
+    ) -> Result<Vec<T>, VaultError> {
+        core::mem::swap(&mut self.front, &mut self.back);
+        if self.front.used == 0 {
+            // Nothing was read ahead: this is the start, or the end.
+            self.fill(layout, &mut read);
+            core::mem::swap(&mut self.front, &mut self.back);
+        }
+        self.back.used = 0;
+        if self.front.used == 0 {
+            return self.refused.take().map_or_else(|| Ok(Vec::new()), Err);
+        }
+        let mut front = core::mem::take(&mut self.front);
         let mut results: Vec<Option<T>> = front.slots().iter().map(|_| None).collect();
-        let read_ahead = rayon::in_place_scope(|tasks| {
+        rayon::in_place_scope(|tasks| {
             for (slot, result) in front.slots_mut().iter_mut().zip(&mut results) {
                 let work = &work;
                 tasks.spawn(move |_| *result = Some(work(slot)));
             }
-            // After a refused read there is nothing more to read, only to finish.
-            if filled.is_ok() { fill(&mut back) } else { Ok(()) }
+            self.fill(layout, &mut read);
         });
-        for (slot, result) in front.slots().iter().zip(results) {
-            // Every task ran: the scope waits for them.
-            result.map_or(Ok(()), |r| take(slot, r))?;
-        }
-        filled?;
-        filled = read_ahead;
-        core::mem::swap(&mut front, &mut back);
-        back.used = 0;
+        self.front = front;
+        // Every task ran: the scope waits for them.
+        Ok(results.into_iter().flatten().collect())
     }
-    filled
+
+    /// The chunks that were worked on by the last [`Banks::turn`], in order.
+    pub(crate) fn slots(&self) -> &[Slot] {
+        self.front.slots()
+    }
+
+    /// Reads the next chunks into the back bank, unless reading was refused.
+    fn fill(
+        &mut self,
+        layout: &Layout,
+        read: &mut impl FnMut(&mut Slot) -> Result<(), VaultError>,
+    ) {
+        let bank = &mut self.back;
+        bank.used = 0;
+        while self.refused.is_none() && bank.used < self.size && self.next < layout.count() {
+            if bank.slots.len() == bank.used {
+                bank.slots.push(Slot::new());
+            }
+            let Some(slot) = bank.slots.get_mut(bank.used) else { break };
+            (slot.index, slot.len) = (self.next, layout.chunk_len(self.next));
+            match read(slot) {
+                Ok(()) => {
+                    bank.used = bank.used.saturating_add(1);
+                    self.next = self.next.saturating_add(1);
+                }
+                Err(refusal) => self.refused = Some(refusal),
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -99,7 +157,7 @@ impl Bank {
 }
 
 /// Chunks per bank: 16 MiB, enough to keep 16 cores busy.
-const BANK_CHUNKS: usize = 16;
+pub(crate) const BANK_CHUNKS: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@
 mod heap;
 mod support;
 
-use std::io::Cursor;
+use std::io::{BufRead as _, Cursor};
 
 use chrysalis_vault::limits::CHUNK_BYTES;
 use chrysalis_vault::{Bundle, ModelKey, pack_sealed, verify};
@@ -52,6 +52,31 @@ fn loading_and_dropping_a_sealed_model_leaves_no_weights() {
     let left = watch.left_behind(WEIGHTS, || {
         let weights = load(&bundle, &root, Some(&key)).unwrap();
         assert!(weights.file("w") == Some(&data[..]));
+    });
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn streaming_a_sealed_model_leaves_no_weights() {
+    let watch = Watch::alone();
+    let data = weights();
+    let (bundle, root) = sealed(&[("w", &data)], 1, 1);
+    let key = key(1);
+    let left = watch.left_behind(WEIGHTS, || {
+        let bundle = Bundle::open(Cursor::new(&bundle)).unwrap();
+        let mut files = bundle.files(&root, Some(&key), &|_, _| ()).unwrap();
+        let mut same = 0;
+        let mut file = files.next_file().unwrap();
+        while let Ok(bytes) = file.fill_buf()
+            && !bytes.is_empty()
+        {
+            assert!(data[same..].starts_with(bytes));
+            let read = bytes.len();
+            same += read;
+            file.consume(read);
+        }
+        assert_eq!(same, data.len());
+        files.finish().unwrap();
     });
     assert_eq!(left, 0);
 }

@@ -1,27 +1,30 @@
-//! The configuration disk of a VM (`CHRYCFG1`): the worker manifest and the collateral in one tiny
-//! container, so that the guest needs no file system. The host writes it and is the attacker:
-//! every length is bounded before it is believed, and one pair of files has one spelling.
+//! The configuration disk of a VM (`CHRYCFG1`): the worker manifest, the collateral and, for a worker
+//! that serves only some clients, their pins, in one tiny container, so that the guest needs no file
+//! system. The host writes it and is the attacker: every length is bounded before it is believed, and
+//! the same files have one spelling.
 //!
 //! ```text
 //! 8       magic "CHRYCFG1"
-//! u32     number of entries, 2                                        little-endian, as below
-//! entry   u8 kind | u32 length, at least 1 | that many bytes          kind 1, then kind 2
+//! u32     number of entries, 2 or 3                                   little-endian, as below
+//! entry   u8 kind | u32 length, at least 1 | that many bytes          kinds 1, 2 and 3, in this order
 //! ...     zeros up to a multiple of 512 bytes, fewer than 512 of them
 //! ```
 //!
 //! Kind 1 is the worker manifest, measured into RTMR3 before anything reads it. Kind 2 is the
-//! collateral, which is signed and only ever makes the worker refuse.
+//! collateral, which is signed and only ever makes the worker refuse. Kind 3 is the pins of clients,
+//! which count only if the manifest names their digest.
 
 use thiserror::Error;
 
 use crate::codec::{Decoder, WireError};
-use crate::limits::{MAX_COLLATERAL_BYTES, MAX_MANIFEST_BYTES};
+use crate::limits::{MAX_COLLATERAL_BYTES, MAX_MANIFEST_BYTES, MAX_PEER_PINS_BYTES};
 
-/// What the configuration disk holds, both parts as the bytes they are.
+/// What the configuration disk holds, all parts as the bytes they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigDisk {
     manifest: Vec<u8>,
     collateral: Vec<u8>,
+    peer_pins: Option<Vec<u8>>,
 }
 
 /// Why a configuration disk was refused.
@@ -41,8 +44,10 @@ pub enum ConfigDiskError {
         "configuration disk does not begin with CHRYCFG1; attach the disk `chrysalis up` wrote"
     )]
     Magic,
-    /// Not exactly one entry of each kind.
-    #[error("configuration disk lists {got} entries; it must list {CONFIG_DISK_ENTRIES}")]
+    /// Fewer entries than there must be, or more than there are kinds.
+    #[error(
+        "configuration disk lists {got} entries; it must list {CONFIG_DISK_ENTRIES}, or one more"
+    )]
     Count {
         /// Count found.
         got: u32,
@@ -99,7 +104,16 @@ impl ConfigDisk {
     pub fn new(manifest: Vec<u8>, collateral: Vec<u8>) -> Result<Self, ConfigDiskError> {
         bounded(MANIFEST, manifest.len(), MAX_MANIFEST_BYTES)?;
         bounded(COLLATERAL, collateral.len(), MAX_COLLATERAL_BYTES)?;
-        Ok(Self { manifest, collateral })
+        Ok(Self { manifest, collateral, peer_pins: None })
+    }
+
+    /// The same disk with the pins of the worker's clients.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_peer_pins(self, pins: Vec<u8>) -> Result<Self, ConfigDiskError> {
+        bounded(PEER_PINS, pins.len(), MAX_PEER_PINS_BYTES)?;
+        Ok(Self { peer_pins: Some(pins), ..self })
     }
 
     /// Reads a whole disk.
@@ -115,12 +129,18 @@ impl ConfigDisk {
             return Err(ConfigDiskError::Magic);
         }
         let count = u32::from_le_bytes(input.array("number of entries")?);
-        if count != CONFIG_DISK_ENTRIES {
+        let with_pins = count == CONFIG_DISK_ENTRIES.saturating_add(1);
+        if count != CONFIG_DISK_ENTRIES && !with_pins {
             return Err(ConfigDiskError::Count { got: count });
         }
         let manifest = entry(&mut input, KIND_MANIFEST, MANIFEST, MAX_MANIFEST_BYTES)?.to_vec();
         let collateral =
             entry(&mut input, KIND_COLLATERAL, COLLATERAL, MAX_COLLATERAL_BYTES)?.to_vec();
+        let peer_pins = if with_pins {
+            Some(entry(&mut input, KIND_PEER_PINS, PEER_PINS, MAX_PEER_PINS_BYTES)?.to_vec())
+        } else {
+            None
+        };
         if input.remaining().iter().any(|byte| *byte != 0) {
             return Err(ConfigDiskError::TrailerNotZero);
         }
@@ -129,15 +149,18 @@ impl ConfigDisk {
         if bytes.len() != expected {
             return Err(ConfigDiskError::Length { expected, got: bytes.len() });
         }
-        Ok(Self { manifest, collateral })
+        Ok(Self { manifest, collateral, peer_pins })
     }
 
     /// The bytes of the disk: whole sectors.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = CONFIG_DISK_MAGIC.to_vec();
-        out.extend_from_slice(&CONFIG_DISK_ENTRIES.to_le_bytes());
-        for (kind, part) in [(KIND_MANIFEST, &self.manifest), (KIND_COLLATERAL, &self.collateral)] {
+        let always = [(KIND_MANIFEST, &self.manifest), (KIND_COLLATERAL, &self.collateral)];
+        let pins = self.peer_pins.as_ref().map(|pins| (KIND_PEER_PINS, pins));
+        let entries = CONFIG_DISK_ENTRIES.saturating_add(pins.is_some().into());
+        out.extend_from_slice(&entries.to_le_bytes());
+        for (kind, part) in always.into_iter().chain(pins) {
             out.push(kind);
             // Bounded by `new` and `parse`, far below 4 GiB.
             out.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -157,6 +180,12 @@ impl ConfigDisk {
     #[must_use]
     pub fn collateral(&self) -> &[u8] {
         &self.collateral
+    }
+
+    /// The pins of clients, if there are any: hostile until their digest is the manifest's.
+    #[must_use]
+    pub fn peer_pins(&self) -> Option<&[u8]> {
+        self.peer_pins.as_deref()
     }
 }
 
@@ -189,7 +218,7 @@ const fn bounded(what: &'static str, got: usize, limit: usize) -> Result<(), Con
 /// First bytes of a configuration disk.
 pub const CONFIG_DISK_MAGIC: &[u8; 8] = b"CHRYCFG1";
 
-/// Entries of a configuration disk: one of each kind.
+/// Entries of every configuration disk; the pins of clients are one more.
 pub const CONFIG_DISK_ENTRIES: u32 = 2;
 
 /// Serial number of the virtio-blk device that carries the configuration disk.
@@ -201,17 +230,20 @@ pub const MODEL_DISK_SERIAL: &str = "chrysalis-model";
 /// Serial number of the virtio-blk device that carries the root of an image that has one.
 pub const ROOT_DISK_SERIAL: &str = "chrysalis-root";
 
-/// Largest configuration disk, in bytes: both parts at their limits, framed, in whole sectors.
+/// Largest configuration disk, in bytes: all parts at their limits, framed, in whole sectors.
 pub const MAX_CONFIG_DISK_BYTES: usize =
-    (22 + MAX_MANIFEST_BYTES + MAX_COLLATERAL_BYTES).next_multiple_of(SECTOR_BYTES);
+    (27 + MAX_MANIFEST_BYTES + MAX_COLLATERAL_BYTES + MAX_PEER_PINS_BYTES)
+        .next_multiple_of(SECTOR_BYTES);
 
 /// Bytes of a sector of a virtio-blk device.
 pub const SECTOR_BYTES: usize = 512;
 
 const KIND_MANIFEST: u8 = 1;
 const KIND_COLLATERAL: u8 = 2;
+const KIND_PEER_PINS: u8 = 3;
 const MANIFEST: &str = "worker manifest";
 const COLLATERAL: &str = "collateral";
+const PEER_PINS: &str = "pins of clients";
 
 #[cfg(test)]
 mod tests {
@@ -255,11 +287,30 @@ mod tests {
     }
 
     #[test]
-    fn refuses_fewer_and_more_entries_than_two() {
-        for count in [0, 1, 3, 255] {
+    fn refuses_fewer_entries_than_two_and_more_than_three() {
+        for count in [0, 1, 4, 255] {
             let refused = changed(|b| b[8] = count);
             assert_eq!(refused, Err(ConfigDiskError::Count { got: count.into() }));
         }
+        // A third that is not there.
+        assert_eq!(changed(|b| b[8] = 3), Err(ConfigDiskError::Kind { expected: 3, got: 0 }));
+    }
+
+    #[test]
+    fn pins_of_clients_are_a_third_entry_and_read_back() {
+        let with = |pins: &[u8]| ConfigDisk::parse(&disk()).unwrap().with_peer_pins(pins.to_vec());
+        let bytes = with(b"pins").unwrap().encode();
+        assert_eq!(&bytes[8..12], b"\x03\0\0\0");
+        assert_eq!(&bytes[36..45], b"\x03\x04\0\0\0pins");
+        assert_eq!(ConfigDisk::parse(&bytes).unwrap().peer_pins(), Some(&b"pins"[..]));
+        assert_eq!(ConfigDisk::parse(&disk()).unwrap().peer_pins(), None);
+        assert!(matches!(with(b""), Err(ConfigDiskError::Empty { .. })));
+        assert!(with(&vec![b'p'; MAX_PEER_PINS_BYTES]).is_ok());
+        assert!(with(&vec![b'p'; MAX_PEER_PINS_BYTES + 1]).is_err());
+        // Said to be two, the third is what must not follow.
+        let mut two = bytes;
+        two[8] = 2;
+        assert_eq!(ConfigDisk::parse(&two), Err(ConfigDiskError::TrailerNotZero));
     }
 
     #[test]
@@ -311,7 +362,9 @@ mod tests {
     #[test]
     fn refuses_parts_one_byte_past_their_limits() {
         let fits = |m: usize, c: usize| ConfigDisk::new(vec![b'm'; m], vec![b'c'; c]);
-        let largest = fits(MAX_MANIFEST_BYTES, MAX_COLLATERAL_BYTES).unwrap();
+        let largest = fits(MAX_MANIFEST_BYTES, MAX_COLLATERAL_BYTES)
+            .and_then(|disk| disk.with_peer_pins(vec![b'p'; MAX_PEER_PINS_BYTES]))
+            .unwrap();
         assert_eq!(largest.encode().len(), MAX_CONFIG_DISK_BYTES);
         assert_eq!(ConfigDisk::parse(&largest.encode()), Ok(largest));
         assert!(fits(MAX_MANIFEST_BYTES + 1, 1).is_err());

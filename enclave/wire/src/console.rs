@@ -188,6 +188,17 @@ pub enum ConsoleEvent {
         /// Requests refused since boot, rounded down to a multiple of 8.
         refused: u64,
     },
+    /// Clients whose proof was refused since the last line with the same code and rule. Who they
+    /// were is not said.
+    PeersRefused {
+        /// Stable refusal code.
+        code: String,
+        /// The rule that refused, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        /// How many.
+        count: u64,
+    },
     /// The worker is stopping on request.
     Stopping {},
 }

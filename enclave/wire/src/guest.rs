@@ -25,6 +25,9 @@ pub const MANIFEST_PATH: &str = "/run/chrysalis/worker.toml";
 /// The collateral.
 pub const COLLATERAL_PATH: &str = "/run/chrysalis/collateral.json";
 
+/// The pins of the worker's clients, where the configuration disk has any.
+pub const PEER_PINS_PATH: &str = "/run/chrysalis/peer-pins.toml";
+
 /// Link to the model disk.
 pub const MODEL_PATH: &str = "/run/chrysalis/model";
 

@@ -38,3 +38,9 @@ pub const MAX_BATCH_LEAVES: u32 = 1 << MAX_BATCH_PATH;
 
 /// Most hashes between a challenge and the root of its batch.
 pub const MAX_BATCH_PATH: usize = 16;
+
+/// Most devices of one worker: eight GPUs and four switches.
+pub const MAX_DEVICES: usize = 12;
+
+/// Largest pins file a worker takes for its clients, in bytes: some hundred images and platforms.
+pub const MAX_PEER_PINS_BYTES: usize = 256 * 1024;

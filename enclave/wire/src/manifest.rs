@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::ids::{Digest, NetworkId};
-use crate::limits::MAX_MANIFEST_BYTES;
+use crate::limits::{MAX_DEVICES, MAX_MANIFEST_BYTES};
 
 /// The measured worker manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,12 @@ pub struct WorkerManifest {
     pub limits: LimitsSection,
     /// Prices in nanogram per 10^6 tokens.
     pub prices: PricesSection,
+    /// The clients served; everybody if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<PeersSection>,
+    /// The devices shown in every evidence; none if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<DevicesSection>,
 }
 
 /// The model served.
@@ -66,6 +72,30 @@ pub struct PricesSection {
     pub completion: u64,
     /// Reasoning tokens.
     pub reasoning: u64,
+}
+
+/// The clients served: those that prove themselves on their connection (attest/1).
+///
+/// The pins come beside the manifest and count only if they have this digest, so that who is served
+/// is measured like everything else. Two manifests cannot name each other: the pins of a proxy that
+/// this worker accepts have to come from somewhere else than the proxy's own manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeersSection {
+    /// SHA-256 of the pins file that a client has to meet, its exact bytes.
+    pub pins_sha256: Digest,
+    /// Seconds that a client is served on the same evidence.
+    pub reattest_seconds: u32,
+}
+
+/// The devices of the worker. Fewer, more or none of them stop the boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DevicesSection {
+    /// Number of GPUs.
+    pub gpus: u32,
+    /// Number of switches between them.
+    pub switches: u32,
 }
 
 /// Why a manifest was refused.
@@ -126,6 +156,14 @@ impl WorkerManifest {
         in_range("limits.concurrent_requests", concurrent, 1, MAX_CONCURRENT_REQUESTS)?;
         let name = manifest.model.name.len() as u64;
         in_range("model.name length", name, 1, MAX_MODEL_NAME_BYTES)?;
+        if let Some(PeersSection { reattest_seconds, .. }) = manifest.peers {
+            let (min, max) = (MIN_REATTEST_SECONDS, MAX_REATTEST_SECONDS);
+            in_range("peers.reattest_seconds", reattest_seconds.into(), min, max)?;
+        }
+        if let Some(DevicesSection { gpus, switches }) = manifest.devices {
+            let total = u64::from(gpus).saturating_add(switches.into());
+            in_range("devices in all", total, 1, MAX_DEVICES as u64)?;
+        }
         Ok(manifest)
     }
 }
@@ -147,6 +185,11 @@ pub const MAX_CONTEXT_TOKENS: u64 = 1 << 20;
 pub const MAX_CONCURRENT_REQUESTS: u64 = 4096;
 /// Longest name of a model in the API, in bytes; a bundle's name has the same bound.
 pub const MAX_MODEL_NAME_BYTES: u64 = 128;
+
+/// Shortest interval at which clients prove themselves; each time costs them a quote.
+pub const MIN_REATTEST_SECONDS: u64 = 10;
+/// Longest interval at which clients prove themselves, the one of attest/1 itself.
+pub const MAX_REATTEST_SECONDS: u64 = 300;
 
 /// Version of the manifest this build reads.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -244,6 +287,38 @@ mod tests {
                 Err(ManifestError::OutOfRange { field: "model.name length", .. })
             ));
         }
+    }
+
+    #[test]
+    fn names_clients_and_devices_only_within_their_ranges() {
+        let none = WorkerManifest::parse(text().as_bytes()).unwrap();
+        assert_eq!((none.peers, none.devices), (None, None));
+        let with = |more: String| WorkerManifest::parse((text() + &more).as_bytes());
+        let peers = |seconds: u64| {
+            let digest = "a".repeat(64);
+            with(format!("[peers]\npins_sha256 = \"{digest}\"\nreattest_seconds = {seconds}\n"))
+        };
+        for seconds in [10, 300] {
+            let read = peers(seconds).unwrap().peers.unwrap();
+            assert_eq!(u64::from(read.reattest_seconds), seconds);
+        }
+        for seconds in [0, 9, 301] {
+            assert!(matches!(
+                peers(seconds),
+                Err(ManifestError::OutOfRange { field: "peers.reattest_seconds", .. })
+            ));
+        }
+        let devices = |gpus: u32, switches: u32| {
+            with(format!("[devices]\ngpus = {gpus}\nswitches = {switches}\n"))
+        };
+        assert_eq!(devices(8, 4).unwrap().devices, Some(DevicesSection { gpus: 8, switches: 4 }));
+        for (gpus, switches) in [(0, 0), (9, 4), (u32::MAX, u32::MAX)] {
+            assert!(matches!(
+                devices(gpus, switches),
+                Err(ManifestError::OutOfRange { field: "devices in all", .. })
+            ));
+        }
+        assert!(with("[peers]\nreattest_seconds = 60\n".to_owned()).is_err());
     }
 
     #[test]

@@ -13,9 +13,10 @@ use chrysalis_evidence::{
     AllowSim, Appraiser, Collateral, CutQuote, EnclaveIdentity, MAX_COLLATERAL_BYTES, Measured,
     Measurement, Pins, Session,
 };
-use chrysalis_wire::AttestationDocument;
+use chrysalis_wire::{AttestationDocument, UnixTime};
 
-use crate::boot::read_bounded;
+use crate::boot::{SimRoots, read_bounded};
+use crate::devices;
 use crate::error::WorkerError;
 use crate::quotes::document;
 use crate::worker::Worker;
@@ -27,7 +28,7 @@ use crate::worker::Worker;
 pub async fn self_appraise(
     worker: &Arc<Worker>,
     collateral: &Path,
-    sim_root: Option<&[u8]>,
+    sim_roots: Option<&SimRoots>,
 ) -> Result<(), WorkerError> {
     let bytes = read_bounded(collateral, "collateral", MAX_COLLATERAL_BYTES)?;
     let collateral = Collateral::parse(&bytes).map_err(|e| refused(e.code(), &e))?;
@@ -42,8 +43,8 @@ pub async fn self_appraise(
         code: "E-QUOTE".into(),
         message: "the platform made no quote".into(),
     })?;
-    let pins = own_pins(worker, &document, sim_root)?;
     let now = (worker.clock)().seconds();
+    let pins = own_pins(worker, &document, sim_roots, now)?;
     let verdict = Appraiser::new(pins).appraise(&document, &session, &collateral, now);
     match verdict.result {
         Ok(verified) if verified.measurement().digest() == worker.measurement_digest => Ok(()),
@@ -56,7 +57,8 @@ pub async fn self_appraise(
 fn own_pins(
     worker: &Worker,
     document: &AttestationDocument,
-    sim_root: Option<&[u8]>,
+    sim_roots: Option<&SimRoots>,
+    now: UnixTime,
 ) -> Result<Pins, WorkerError> {
     let quote = hex::decode(&document.quote).map_err(|e| refused("E-QUOTE", &e))?;
     let cut = CutQuote::parse(&quote).map_err(|e| refused(e.code(), &e))?;
@@ -64,10 +66,15 @@ fn own_pins(
     let field = |at: usize, len: usize| {
         body.get(at..at.saturating_add(len)).map(hex::encode).unwrap_or_default()
     };
-    let tier = sim_root.map_or_else(
+    let tier = sim_roots.map_or_else(
         || "tier = \"production\"".to_owned(),
-        |root| format!("tier = \"INSECURE-SIM\"\nsim_root = \"{}\"", hex::encode(root)),
+        |roots| {
+            let root = hex::encode(&roots.platform);
+            format!("tier = \"INSECURE-SIM\"\nsim_root = \"{root}\"")
+        },
     );
+    let device_root = sim_roots.map(|roots| roots.devices.as_slice());
+    let device = devices::own_pins(&worker.manifest, document, device_root, now)?;
     let contents = format!(
         "manifest_sha256 = \"{}\"\nmodel_root = \"{}\"\n",
         worker.policy_digest, worker.manifest.model.root
@@ -79,10 +86,10 @@ fn own_pins(
     let text = format!(
         "version = 1\nnetwork = {}\n{tier}\n\n[platform]\n{platform}max_collateral_age_days = 30\n\
          min_tcb_evaluation_number = 1\nallow_dynamic_platform = true\nallow_cached_keys = true\n\
-         allow_smt = true\n\n{own}",
+         allow_smt = true\n\n{own}{device}",
         worker.manifest.network.0,
     );
-    let allow = if sim_root.is_some() { AllowSim::Yes } else { AllowSim::No };
+    let allow = if sim_roots.is_some() { AllowSim::Yes } else { AllowSim::No };
     Pins::parse(&text, allow).map_err(|e| refused(e.code(), &e))
 }
 

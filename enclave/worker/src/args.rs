@@ -28,13 +28,15 @@ pub struct Args {
     pub listen: SocketAddr,
     /// Collateral for the self-appraisal. Self-authenticating, so the host may supply it.
     pub collateral: PathBuf,
+    /// The pins of clients that the manifest names, if it does.
+    pub peer_pins: Option<PathBuf>,
     /// Who measured.
     pub measured_by: MeasuredBy,
 }
 
 impl Args {
     /// Reads `--manifest FILE --bundle FILE --collateral FILE --listen ADDR`, each exactly once, and
-    /// `--measured-by init` at most once.
+    /// `--measured-by init` and `--peer-pins FILE` at most once.
     ///
     /// # Errors
     /// [`WorkerError::Usage`] for a missing, repeated, unknown or unreadable argument, and for a
@@ -54,7 +56,8 @@ impl Args {
             }
             *slot = Some(args.next().ok_or(WorkerError::Usage("an argument has no value"))?);
         }
-        let [Some(manifest), Some(bundle), Some(collateral), Some(listen), measured_by] = values
+        let [Some(manifest), Some(bundle), Some(collateral), Some(listen), measured_by, peer_pins] =
+            values
         else {
             return Err(WorkerError::Usage("an argument is missing"));
         };
@@ -75,12 +78,14 @@ impl Args {
             bundle: bundle.into(),
             collateral: collateral.into(),
             listen,
+            peer_pins: peer_pins.map(PathBuf::from),
             measured_by,
         })
     }
 }
 
-const FLAGS: [&str; 5] = ["--manifest", "--bundle", "--collateral", "--listen", "--measured-by"];
+const FLAGS: [&str; 6] =
+    ["--manifest", "--bundle", "--collateral", "--listen", "--measured-by", "--peer-pins"];
 
 #[cfg(test)]
 mod tests {
@@ -99,6 +104,14 @@ mod tests {
         let b = parse("--listen 127.0.0.1:0 --collateral c --bundle b --manifest m").unwrap();
         assert_eq!(a, b);
         assert_eq!(a.bundle, PathBuf::from("b"));
+    }
+
+    #[test]
+    fn reads_the_pins_of_clients_at_most_once() {
+        assert_eq!(parse(GOOD).unwrap().peer_pins, None);
+        let told = parse(&format!("{GOOD} --peer-pins p")).unwrap();
+        assert_eq!(told.peer_pins, Some(PathBuf::from("p")));
+        assert!(parse(&format!("{GOOD} --peer-pins p --peer-pins q")).is_err());
     }
 
     #[test]

@@ -10,9 +10,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use chrysalis_channel::ReplayCache;
-use chrysalis_engine::{CandleEngine, Engine, EngineOptions};
-use chrysalis_evidence::boot_events;
-use chrysalis_tee::Platform;
+use chrysalis_engine::{CandleEngine, Engine, EngineError, EngineOptions, ModelError};
+use chrysalis_evidence::{AllowSim, boot_events};
+use chrysalis_tee::{Devices, Platform};
 use chrysalis_vault::{Bundle, ModelKey};
 use chrysalis_wire::limits::MAX_MANIFEST_BYTES;
 use chrysalis_wire::{BootStage, ConsoleEvent, Digest, NetworkId, StageState, WorkerManifest};
@@ -23,9 +23,11 @@ use tokio::task::spawn_blocking;
 
 use crate::appraise::self_appraise;
 use crate::args::Args;
+use crate::devices;
 use crate::error::WorkerError;
+use crate::gate::gate;
 use crate::grant::GrantDesk;
-use crate::limits::{Bounds, COUNTER_INTERVAL, KEY_MAINTENANCE, REPLAY_CAPACITY};
+use crate::limits::{Bounds, COUNTER_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL, REPLAY_CAPACITY};
 use crate::measure::measure;
 use crate::quotes::QuoteDesk;
 use crate::receipts::Receipts;
@@ -40,10 +42,21 @@ pub struct Setting {
     pub platform: Arc<dyn Platform>,
     /// The time.
     pub clock: Clock,
-    /// DER of the simulator's root certificate; `None` in every release worker.
-    pub sim_root: Option<Vec<u8>>,
+    /// The devices of the machine; they are asked only if the manifest names some.
+    pub devices: Arc<dyn Devices>,
+    /// DER of the simulator's root certificates; `None` in every release worker.
+    pub sim_roots: Option<SimRoots>,
     /// Where console events go.
     pub stages: Arc<Stages>,
+}
+
+/// The FAKE roots of the simulator, DER.
+#[derive(Clone)]
+pub struct SimRoots {
+    /// Of the platform.
+    pub platform: Vec<u8>,
+    /// Of its devices.
+    pub devices: Vec<u8>,
 }
 
 /// Boots and serves until `stop` turns true.
@@ -74,6 +87,7 @@ async fn boot_and_serve(
     let server = tokio::spawn(serve(Arc::clone(&worker), listener, stop.clone()));
     let upkeep = tokio::spawn(maintain(Arc::clone(&worker)));
     let reporting = tokio::spawn(report(Arc::clone(&worker)));
+    let refusing = tokio::spawn(report_refusals(Arc::clone(&worker)));
     tokio::select! {
         finished = finish_boot(&worker, &args, &setting) => finished?,
         _ = stop.wait_for(|stopped| *stopped) => {}
@@ -81,6 +95,7 @@ async fn boot_and_serve(
     server.await.map_err(|_| WorkerError::Stopped("listener"))?;
     upkeep.abort();
     reporting.abort();
+    refusing.abort();
     Ok(())
 }
 
@@ -113,6 +128,21 @@ async fn report(worker: Arc<Worker>) {
     }
 }
 
+/// Reports clients that were refused, sooner than counters: whoever sets up a proxy looks for the
+/// rule. On a thread that may block, as in [`report`].
+async fn report_refusals(worker: Arc<Worker>) {
+    let mut interval = tokio::time::interval(REFUSAL_INTERVAL);
+    loop {
+        interval.tick().await;
+        let events = worker.peers.as_ref().map(|gate| gate.refusals.take()).unwrap_or_default();
+        if !events.is_empty() {
+            let stages = Arc::clone(&worker.stages);
+            let write = move || events.iter().for_each(|event| stages.console().event(event));
+            drop(spawn_blocking(write).await);
+        }
+    }
+}
+
 /// Stages `manifest` and `keys`: everything up to a worker that can attest.
 fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
     let stages = &setting.stages;
@@ -124,9 +154,11 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         return Err(WorkerError::Network);
     }
     let policy_digest = Digest(Sha256::digest(&manifest_bytes).into());
+    let peers = gate(&manifest, args, if simulated { AllowSim::Yes } else { AllowSim::No })?;
     // In this order, and before any key exists.
     let events = boot_events(&policy_digest, &manifest.model.root).to_vec();
     let measurement = measure(setting.platform.as_ref(), args.measured_by, &events)?;
+    let devices = devices::of_boot(&manifest, &measurement, &setting.devices)?;
     stages.set(BootStage::Manifest, StageState::Done);
 
     stages.set(BootStage::Keys, StageState::Started);
@@ -148,9 +180,9 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         requests: Arc::new(Semaphore::new(manifest.limits.concurrent_requests as usize)),
         bodies: Semaphore::new(bounds.body_bytes),
         bounds,
+        devices,
         quotes: QuoteDesk::default(),
-        // No manifest can ask for one yet: there is no proxy image to pin.
-        peers: None,
+        peers,
         receipts: Receipts::default(),
         counters: Counters::default(),
         grant: GrantDesk::default(),
@@ -202,7 +234,7 @@ async fn finish_boot(
     stages.set(BootStage::Model, StageState::Done);
 
     stages.set(BootStage::Appraise, StageState::Started);
-    self_appraise(worker, &args.collateral, setting.sim_root.as_deref()).await?;
+    self_appraise(worker, &args.collateral, setting.sim_roots.as_ref()).await?;
     stages.set(BootStage::Appraise, StageState::Done);
 
     stages.set(BootStage::Ready, StageState::Started);
@@ -216,20 +248,23 @@ fn load_model(
     bundle: Bundle<File>,
     key: Option<&ModelKey>,
 ) -> Result<Arc<dyn Engine>, WorkerError> {
-    let weights = bundle.load(&worker.manifest.model.root, key, &|done, total| {
-        worker.stages.progress(BootStage::Model, done, total);
-    })?;
-    let gguf = weights
-        .files()
-        .find(|(path, _)| Path::new(path).extension().is_some_and(|e| e == "gguf"))
-        .map(|(_, bytes)| bytes)
-        .ok_or(WorkerError::NoModelFile)?;
+    let progress = |done, total| worker.stages.progress(BootStage::Model, done, total);
+    let mut files = bundle.files(&worker.manifest.model.root, key, &progress)?;
     let options = EngineOptions {
         max_concurrent: worker.manifest.limits.concurrent_requests as usize,
         context_tokens: worker.manifest.limits.context_tokens,
         ..EngineOptions::new(entropy)
     };
-    Ok(Arc::new(CandleEngine::load(gguf, options)?))
+    let engine = CandleEngine::open(&mut files, options);
+    // First why the bundle was refused: to the engine that is a file which could not be read.
+    files.finish()?;
+    match engine {
+        Ok(engine) => Ok(Arc::new(engine)),
+        Err(EngineError::Model(ModelError::FileMissing { name })) => {
+            Err(WorkerError::NoModelFile { name })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The seed of a request that brings none. Without randomness there would be no keys either.

@@ -1,7 +1,8 @@
 //! Between the API's types, the engine's types and the manifest's limits.
 
 use chrysalis_api::{
-    ApiError, Endpoint, ErrorKind, InferenceRequest, Input, Limits, Prompt, Role, limits,
+    ApiError, Constraint, Endpoint, ErrorKind, InferenceRequest, Input, Limits, LoggedToken,
+    Prompt, Role, TokenLogprob, limits,
 };
 use chrysalis_channel::PathId;
 use chrysalis_engine as engine;
@@ -41,6 +42,7 @@ pub const fn endpoint(path: PathId) -> Endpoint {
     match path {
         PathId::ChatCompletions => Endpoint::Chat,
         PathId::Completions => Endpoint::Completions,
+        PathId::Responses => Endpoint::Responses,
     }
 }
 
@@ -77,10 +79,11 @@ pub fn job(
     manifest: &WorkerManifest,
 ) -> Result<engine::GenerateRequest, ApiError> {
     let allowed = paid_tokens.min(manifest.limits.completion_tokens);
-    let max_tokens = request.max_tokens.unwrap_or(allowed);
-    if max_tokens > allowed {
+    let each = allowed.checked_div(request.choices).unwrap_or_default();
+    let max_tokens = request.max_tokens.unwrap_or(each);
+    if max_tokens > each || each == 0 {
         let message = format!(
-            "The sealed header allows {paid_tokens} completion tokens and the worker {}.",
+            "The sealed header allows {paid_tokens} completion tokens for all choices, the worker {}.",
             manifest.limits.completion_tokens
         );
         let error = ApiError::new(400, ErrorKind::InvalidRequest, "max_tokens_exceeded", message);
@@ -117,12 +120,32 @@ pub fn job(
             .map(|b| engine::LogitBias { token: b.token, bias: b.bias })
             .collect(),
         stop: std::mem::take(&mut request.stop).into_iter().map(|s| s.into_secret()).collect(),
+        constraint: request.constraint.as_mut().map(|(constraint, _)| constrained(constraint)),
+        logprobs: request.logprobs,
+        choices: request.choices,
         max_tokens,
         scheduling: engine::Scheduling {
             tenant: request.cache_key.as_ref().map(tenant),
             ..engine::Scheduling::default()
         },
     })
+}
+
+/// The texts move out of `constraint`.
+fn constrained(constraint: &mut Constraint) -> engine::Constraint {
+    match std::mem::replace(constraint, Constraint::JsonObject) {
+        Constraint::JsonObject => engine::Constraint::JsonObject,
+        Constraint::JsonSchema(schema) => engine::Constraint::JsonSchema(schema.into_secret()),
+        Constraint::Regex(pattern) => engine::Constraint::Regex(pattern.into_secret()),
+        Constraint::Choice(texts) => {
+            engine::Constraint::Choice(texts.into_iter().map(Prompt::into_secret).collect())
+        }
+        Constraint::ToolCall(pairs) => {
+            let mut texts = pairs.into_iter().map(Prompt::into_secret);
+            let pair = || Some((texts.next()?, texts.next()?));
+            engine::Constraint::ToolCall(std::iter::from_fn(pair).collect())
+        }
+    }
 }
 
 /// A sealed request does not say who sent it, nor does its connection: a proxy's carries many callers.
@@ -143,21 +166,55 @@ const fn role(role: Role) -> engine::Role {
     }
 }
 
-/// The API's words for what the engine refused.
+/// A token with its log probabilities in the API's types.
 #[must_use]
-pub fn engine_error(error: &engine::EngineError) -> ApiError {
+pub fn logged(token: engine::LoggedToken) -> LoggedToken {
+    let plain = |t: engine::TokenLogprob| TokenLogprob {
+        bytes: t.bytes,
+        control: t.control,
+        logprob: t.logprob,
+    };
+    LoggedToken {
+        drawn: plain(token.drawn),
+        offset: token.offset,
+        top: token.top.into_iter().map(plain).collect(),
+    }
+}
+
+/// The API's words for what the engine refused. `constraint` is the field that said what the answer has
+/// to be.
+#[must_use]
+pub fn engine_error(error: &engine::EngineError, constraint: Option<&'static str>) -> ApiError {
     use engine::EngineError as E;
     match error {
         E::Busy { .. } | E::Expired => ApiError::overloaded(),
         E::PromptTooLong { got, limit } => ApiError::context_length_exceeded(*limit, *got),
         E::Stopped | E::Compute { .. } | E::Model(_) => ApiError::internal(),
+        E::Constraint(_) => {
+            let code = "unsupported_value";
+            let error = ApiError::new(400, ErrorKind::InvalidRequest, code, error.to_string());
+            error.with_param(constraint.unwrap_or_default())
+        }
         // What is left is about the request; these messages hold numbers, never text of it.
         other => ApiError::new(400, ErrorKind::InvalidRequest, other.code(), other.to_string()),
     }
 }
 
+/// 403 inside an answer: its client has to prove itself again, and did not in time.
+#[must_use]
+pub fn peer_due() -> ApiError {
+    let message = "The client has to prove itself again. The answer is not complete.";
+    ApiError::new(403, ErrorKind::Refused, crate::peer::DUE, message)
+}
+
 // What the API accepts the engine accepts too: a request is refused once, by the name of its field.
 const _: () = assert!(limits::MAX_MESSAGES <= engine::MAX_MESSAGES);
 const _: () = assert!(limits::MAX_LOGIT_BIASES <= engine::MAX_LOGIT_BIASES);
+const _: () = assert!(limits::MAX_TOP_LOGPROBS <= engine::MAX_TOP_LOGPROBS);
+const _: () = assert!(limits::MAX_COMPLETION_LOGPROBS <= engine::MAX_TOP_LOGPROBS);
+const _: () = assert!(limits::MAX_CHOICES <= engine::MAX_CHOICES);
+const _: () = assert!(limits::MAX_CONSTRAINT_BYTES <= engine::MAX_CONSTRAINT_BYTES);
+const _: () =
+    assert!(limits::MAX_GUIDED_CHOICES * limits::MAX_USER_BYTES <= engine::MAX_CONSTRAINT_BYTES);
 const _: () = assert!(limits::MAX_STOPS <= engine::MAX_STOPS);
 const _: () = assert!(limits::MAX_STOP_BYTES <= engine::MAX_STOP_BYTES);

@@ -4,7 +4,7 @@
 use chrysalis_engine::EngineError;
 use chrysalis_tee::TeeError;
 use chrysalis_vault::VaultError;
-use chrysalis_wire::{ManifestError, RegisterValue};
+use chrysalis_wire::{Digest, ManifestError, RegisterValue};
 use thiserror::Error;
 
 /// Why a worker does not start.
@@ -49,8 +49,11 @@ pub enum WorkerError {
     #[error(transparent)]
     Model(#[from] VaultError),
     /// The bundle verified, but holds no model.
-    #[error("the bundle holds no .gguf file")]
-    NoModelFile,
+    #[error("the bundle holds no .gguf file, and {name} of a checkpoint is missing")]
+    NoModelFile {
+        /// The first file that is missing.
+        name: String,
+    },
     /// The engine refuses the model.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -66,6 +69,33 @@ pub enum WorkerError {
         /// Code of the rule that refused.
         code: String,
         /// What that rule expected and found.
+        message: String,
+    },
+    /// Manifest and arguments do not agree about the clients that are served.
+    #[error("{0}; give --peer-pins with the pins that the manifest names, and only then")]
+    PeerPins(&'static str),
+    /// Other pins of clients than the manifest names.
+    #[error("the pins of clients have SHA-256 {got}; the manifest names {expected}")]
+    PeerPinsDigest {
+        /// Digest in the manifest.
+        expected: Digest,
+        /// Digest of the file.
+        got: Digest,
+    },
+    /// Other devices than the manifest names.
+    #[error("the manifest names {expected}; there are {got}")]
+    Devices {
+        /// What the manifest names.
+        expected: String,
+        /// What there is.
+        got: String,
+    },
+    /// A file that what it is for refuses.
+    #[error("{code}: {message}")]
+    Refused {
+        /// Its code.
+        code: &'static str,
+        /// Its message.
         message: String,
     },
     /// A part of the worker stopped.
@@ -87,11 +117,15 @@ impl WorkerError {
             Self::NotMeasured { .. } => "E-NOT-MEASURED".into(),
             Self::Network => "E-NETWORK".into(),
             Self::Model(error) => error.code().into(),
-            Self::NoModelFile => "E-NO-MODEL".into(),
+            Self::NoModelFile { .. } => "E-NO-MODEL".into(),
             Self::Engine(error) => error.code().into(),
             Self::Keys(_) => "E-KEYS".into(),
             Self::Listen(_) => "E-LISTEN".into(),
             Self::SelfAppraisal { code, .. } => code.clone(),
+            Self::PeerPins(_) => "E-PEER-PINS".into(),
+            Self::PeerPinsDigest { .. } => "E-PEER-PINS-DIGEST".into(),
+            Self::Devices { .. } => "E-DEVICES".into(),
+            Self::Refused { code, .. } => (*code).into(),
             Self::Stopped(_) => "E-STOPPED".into(),
         }
     }

@@ -1,4 +1,4 @@
-//! The routes of the worker, over HTTP/1.1 inside TLS 1.3: six, and two more for clients that have
+//! The routes of the worker, over HTTP/1.1 inside TLS 1.3: six, and three more for clients that have
 //! to prove themselves where there is a [`crate::peer::PeerGate`]. Everything that arrives here is
 //! attacker-controlled, the relay's host included; bodies, headers, times and counts are bounded.
 //!
@@ -9,28 +9,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use chrysalis_evidence::Role;
 use chrysalis_evidence::exchange::{
     Challenge, Challenger, MAX_EVIDENCE_BYTES, MESSAGE_HEADER_BYTES, Prover, Statement,
 };
+use chrysalis_evidence::{MAX_COLLATERAL_BYTES, Role};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{SemaphorePermit, watch};
 use tokio::time::timeout;
 
 use crate::body::ReplyBody;
 use crate::limits::{MAX_GRANT_BYTES, RETRY_AFTER_SECONDS};
-use crate::peer::{PeerGate, Standing, admit};
+use crate::peer::{Client, PeerGate};
 use crate::worker::Worker;
 use crate::{attestation, inference};
 
 /// What one TLS connection contributes to its requests.
 pub struct Connection {
     prover: Mutex<Prover>,
-    client: Mutex<Option<Standing>>,
+    client: Mutex<Client>,
+    over: watch::Sender<bool>,
 }
 
 impl Connection {
@@ -38,12 +39,23 @@ impl Connection {
     /// showed a key.
     #[must_use]
     pub fn new(prover: Prover, client: Option<Challenger>) -> Self {
-        let client = client.map(Standing::Unproven);
-        Self { prover: Mutex::new(prover), client: Mutex::new(client) }
+        let client = Mutex::new(Client::new(client));
+        Self { prover: Mutex::new(prover), client, over: watch::Sender::new(false) }
     }
 
-    /// How far the client has come.
-    fn client(&self) -> MutexGuard<'_, Option<Standing>> {
+    /// Tells the answer in progress that its client is not served any more.
+    pub fn end(&self) {
+        self.over.send_replace(true);
+    }
+
+    /// Turns true when the client is not served any more.
+    #[must_use]
+    pub fn over(&self) -> watch::Receiver<bool> {
+        self.over.subscribe()
+    }
+
+    /// What the client has shown.
+    pub fn client(&self) -> MutexGuard<'_, Client> {
         // A panic in between leaves a client that has proved nothing.
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,9 +88,12 @@ pub async fn route(
             attestation::answer(&worker, &connection, request.uri().query()).await
         }
         (&Method::POST, "/v1/peer/challenge") => challenge(&worker, &connection),
+        (&Method::POST, "/v1/peer/collateral") => carry(&worker, &connection, request).await,
         (&Method::POST, "/v1/peer/evidence") => evidence(&worker, &connection, request).await,
+        // A model's owner is no client, and the key says whether the grant is good.
+        (&Method::POST, "/v1/grant") => grant(&worker, request).await,
         _ => match served(&worker, &connection) {
-            Ok(()) => answer_served(worker, request).await,
+            Ok(()) => answer_served(worker, &connection, request).await,
             Err(refused) => Err(refused),
         },
     };
@@ -88,12 +103,12 @@ pub async fn route(
 /// What only those get whom the worker serves.
 async fn answer_served(
     worker: Arc<Worker>,
+    connection: &Connection,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Refused> {
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
-        (&Method::POST, "/v1/sealed") => sealed(worker, request).await,
-        (&Method::POST, "/v1/grant") => grant(&worker, request).await,
+        (&Method::POST, "/v1/sealed") => sealed(worker, connection, request).await,
         (&Method::GET, other) => receipt(&worker, other),
         _ => Err(Refused::NotFound),
     }
@@ -101,10 +116,8 @@ async fn answer_served(
 
 /// Whether the client of this connection is served.
 fn served(worker: &Worker, connection: &Connection) -> Result<(), Refused> {
-    if worker.peers.is_none() {
-        return Ok(());
-    }
-    admit(connection.client().as_ref(), (worker.clock)().seconds(), Instant::now())
+    let Some(gate) = &worker.peers else { return Ok(()) };
+    gate.admit(&connection.client(), (worker.clock)().seconds(), Instant::now())
 }
 
 fn challenge(worker: &Worker, connection: &Connection) -> Result<Response<ReplyBody>, Refused> {
@@ -112,6 +125,17 @@ fn challenge(worker: &Worker, connection: &Connection) -> Result<Response<ReplyB
     let message = PeerGate::challenge(&mut connection.client(), Instant::now())?;
     let body = ReplyBody::whole(message.encode());
     Ok(with_type(StatusCode::OK, "application/octet-stream", body))
+}
+
+async fn carry(
+    worker: &Worker,
+    connection: &Connection,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Refused> {
+    let gate = worker.peers.as_ref().ok_or(Refused::NotFound)?;
+    let body = read_body(worker, request, MAX_COLLATERAL_BYTES).await?;
+    gate.carry(&mut connection.client(), &body.bytes)?;
+    Ok(json(StatusCode::OK, &Accepted { accepted: true }))
 }
 
 async fn evidence(
@@ -134,12 +158,13 @@ fn readyz(worker: &Worker) -> Response<ReplyBody> {
 
 async fn sealed(
     worker: Arc<Worker>,
+    connection: &Connection,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Refused> {
     let limit = worker.manifest.limits.request_bytes as usize;
     let engine = Arc::clone(worker.engine.get().ok_or(Refused::NotReady)?);
     let body = read_body(&worker, request, limit).await?;
-    inference::answer(Arc::clone(&worker), engine, &body.bytes)
+    inference::answer(Arc::clone(&worker), engine, &body.bytes, connection.over())
 }
 
 async fn grant(

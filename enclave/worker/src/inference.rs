@@ -14,7 +14,7 @@ use chrysalis_engine::{Engine, Event, Generation};
 use chrysalis_receipt::{Finish, PublicReceipt, ResponseCommit};
 use chrysalis_wire::{SecretBytes, UnixMillis};
 use hyper::{Response, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::block_in_place;
 
 use crate::answer::{Answer, Gone, Outcome, ReceiptFacts, ending};
@@ -25,7 +25,8 @@ use crate::limits::FRAMES_IN_FLIGHT;
 use crate::worker::Worker;
 use crate::writer::Writer;
 
-/// Opens a sealed request and answers it as a stream of sealed frames.
+/// Opens a sealed request and answers it as a stream of sealed frames, until its client is not served
+/// any more: `over` then turns true.
 ///
 /// # Errors
 /// [`Refused::Busy`] if the manifest's number of requests is in progress, [`Refused::Channel`] if
@@ -34,9 +35,10 @@ pub fn answer(
     worker: Arc<Worker>,
     engine: Arc<dyn Engine>,
     sealed: &[u8],
+    over: watch::Receiver<bool>,
 ) -> Result<Response<ReplyBody>, Refused> {
     let counters = Arc::clone(&worker);
-    let answered = begin(worker, engine, sealed);
+    let answered = begin(worker, engine, sealed, over);
     let counter =
         if answered.is_ok() { &counters.counters.answered } else { &counters.counters.refused };
     counter.fetch_add(1, Ordering::Relaxed);
@@ -47,6 +49,7 @@ fn begin(
     worker: Arc<Worker>,
     engine: Arc<dyn Engine>,
     sealed: &[u8],
+    over: watch::Receiver<bool>,
 ) -> Result<Response<ReplyBody>, Refused> {
     let permit = Arc::clone(&worker.requests).try_acquire_owned().map_err(|_| Refused::Busy)?;
     let started = (worker.clock)();
@@ -54,7 +57,7 @@ fn begin(
     let (frames, body) = mpsc::channel(FRAMES_IN_FLIGHT);
     let task = async move {
         // A requester that went away has nothing left to be told; its receipt is stored.
-        let (Ok(()) | Err(Gone)) = run(&worker, &*engine, opened, started, frames).await;
+        let (Ok(()) | Err(Gone)) = run(&worker, &*engine, opened, started, frames, over).await;
         // The place is free once the engine let go of the request.
         drop::<OwnedSemaphorePermit>(permit);
     };
@@ -83,6 +86,7 @@ async fn run(
     opened: OpenedRequest,
     started: UnixMillis,
     frames: mpsc::Sender<Bytes>,
+    over: watch::Receiver<bool>,
 ) -> Result<(), Gone> {
     let OpenedRequest { header, body, sealer } = opened;
     let mut answer = Answer::new(frames, sealer, worker.bounds.stall);
@@ -91,7 +95,7 @@ async fn run(
     let prepared = block_in_place(|| prepare(worker, engine, &header, body, recipient, started));
     match prepared {
         Err(error) => answer.send(FrameKind::Error, &error.frame_payload(), true).await,
-        Ok(prepared) => generate(worker, &header, &mut answer, prepared, started).await,
+        Ok(prepared) => generate(worker, &header, &mut answer, prepared, started, over).await,
     }
 }
 
@@ -116,7 +120,9 @@ fn prepare(
     let mut parsed = convert::parse(header.path, inner.json, &worker.manifest)?;
     let sampling = convert::sampling_hash(&parsed);
     let job = convert::job(&mut parsed, header.max_tokens, &worker.manifest)?;
-    let generation = engine.generate(job).map_err(|error| convert::engine_error(&error))?;
+    let constraint = parsed.constraint.as_ref().map(|(_, field)| *field);
+    let refused = |error| convert::engine_error(&error, constraint);
+    let generation = engine.generate(job).map_err(refused)?;
     let facts = ReceiptFacts::new(header, &inner.salt, inner.json, sampling, evidence, started);
     Ok(Prepared { parsed, commit: ResponseCommit::new(&inner.salt), facts, generation })
 }
@@ -129,34 +135,54 @@ async fn generate(
     answer: &mut Answer,
     prepared: Prepared,
     started: UnixMillis,
+    mut over: watch::Receiver<bool>,
 ) -> Result<(), Gone> {
     let Prepared { parsed, commit, facts, mut generation } = prepared;
     answer.commit_with(commit);
     let fingerprint = worker.fingerprint();
     let endpoint = convert::endpoint(header.path);
-    let mut writer =
-        Writer::new(endpoint, &parsed, header.request_id, started.seconds(), &fingerprint);
+    let mut writer = Writer::new(
+        endpoint,
+        &parsed,
+        header.request_id,
+        started.seconds(),
+        &fingerprint,
+        generation.reasoning,
+    );
     let mut sent = answer.send_content(writer.open()).await;
     let mut finish = Finish::Aborted;
+    let mut whole = Finish::Stop;
     while sent.is_ok() {
         let event = tokio::select! {
             event = generation.events.recv() => event,
             () = answer.closed() => None,
-        };
-        match event {
-            Some(Event::Delta(text)) => sent = answer.send_content(writer.delta(text)).await,
-            Some(Event::Finished { reason, usage }) => {
-                // A cancelled answer is not complete, whoever cancelled it.
-                if let Some((told, billed)) = ending(reason) {
-                    sent = answer.send_content(writer.finish(told, &usage)).await;
-                    if sent.is_ok() {
-                        finish = billed;
-                    }
-                }
+            true = ended(&mut over) => {
+                let error = convert::peer_due();
+                sent = answer.send(FrameKind::Error, &error.frame_payload(), false).await;
+                finish = Finish::Failed;
                 break;
             }
+        };
+        match event {
+            Some(Event::Delta(delta)) => sent = answer.send_content(writer.delta(delta)).await,
+            Some(Event::Finished { choice, reason, usage }) => {
+                // A cancelled answer is not complete, whoever cancelled it.
+                let Some((told, billed)) = ending(reason) else { break };
+                if billed == Finish::Length {
+                    whole = billed;
+                }
+                sent = answer.send_content(writer.finish(choice, told)).await;
+                if writer.is_complete() && sent.is_ok() {
+                    sent = answer.send_content(writer.end(&usage)).await;
+                    if sent.is_ok() {
+                        finish = whole;
+                    }
+                    break;
+                }
+            }
             Some(Event::Failed(error)) => {
-                let error = convert::engine_error(&error);
+                let constraint = parsed.constraint.as_ref().map(|(_, field)| *field);
+                let error = convert::engine_error(&error, constraint);
                 sent = answer.send(FrameKind::Error, &error.frame_payload(), false).await;
                 finish = Finish::Failed;
                 break;
@@ -176,4 +202,10 @@ async fn generate(
     }
     let json = receipt.to_json().map_err(|_| Gone)?;
     sent.and(answer.send(FrameKind::Receipt, json.as_bytes(), true).await)
+}
+
+/// True once the client is not served any more; false, and at once, if nobody is left to say so.
+async fn ended(over: &mut watch::Receiver<bool>) -> bool {
+    // The guard in the result must not live across an await of the caller.
+    over.wait_for(|over| *over).await.is_ok()
 }

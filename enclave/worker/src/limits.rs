@@ -28,6 +28,8 @@ pub struct Bounds {
     pub stall: Duration,
     /// [`DRAIN_TIMEOUT`].
     pub drain: Duration,
+    /// [`PEER_CHECK`].
+    pub peer_check: Duration,
 }
 
 impl Default for Bounds {
@@ -43,6 +45,7 @@ impl Default for Bounds {
             body: BODY_READ_TIMEOUT,
             stall: STALL_TIMEOUT,
             drain: DRAIN_TIMEOUT,
+            peer_check: PEER_CHECK,
         }
     }
 }
@@ -87,6 +90,10 @@ pub const MAX_WAITING_CHALLENGES: usize = MAX_CONNECTIONS + 1;
 /// whoever waits is served by the next quote; its path has nine hashes.
 pub const MAX_BATCHED_CHALLENGES: usize = MAX_WAITING_CHALLENGES;
 
+/// Most challenges one quote answers where there are devices: each device makes a report of its own for
+/// every challenge, one after the other.
+pub const MAX_BATCHED_WITH_DEVICES: usize = 4;
+
 /// Longest a challenge waits: for the quote that is being made when it comes, and for its own. Each
 /// takes a second through the stock TDX driver. Clients wait longer than this.
 pub const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -119,3 +126,10 @@ pub const KEY_MAINTENANCE: Duration = Duration::from_secs(15);
 
 /// How often the console may show the counters.
 pub const COUNTER_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often the console may show refused clients, one line for each reason there was.
+pub const REFUSAL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often a connection is looked at whose client has to prove itself again; so much later than due
+/// it is closed at most.
+pub const PEER_CHECK: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use chrysalis_nvml::Nvml;
 use chrysalis_wire::UnixMillis;
 use chrysalis_worker::{PlatformChoice, start};
 
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
     });
     start(std::env::args_os().skip(1), clock, |_| {
         let platform = chrysalis_tee::detect(std::path::Path::new("/"))?;
-        Ok(PlatformChoice { platform: Arc::from(platform), sim_root: None })
+        let devices = Arc::new(Nvml::of_system());
+        Ok(PlatformChoice { platform: Arc::from(platform), devices, sim_roots: None })
     })
 }

@@ -5,6 +5,7 @@
 //! enclave has no register: its measured code commits to them in every quote
 //! ([`chrysalis_evidence::enclave_events_digest`]), so there is nothing to do at boot but to keep them.
 
+use chrysalis_evidence::nvidia::{DeviceEvidence, device_digest};
 use chrysalis_evidence::{
     EnclaveIdentity, Measured, Measurement, enclave_events_digest, event_digest, replay_rtmr,
 };
@@ -46,14 +47,18 @@ pub fn measure(
     }
 }
 
-/// What every quote commits to in the place of devices, which this worker has none of: it computes
-/// on the CPU.
+/// What a quote commits to beside the keys: the devices of a trust domain, zeros for none. An enclave,
+/// which has no devices, commits to its events in their place.
 ///
 /// # Errors
 /// [`WorkerError::Stopped`] for events that are none; boot made them.
-pub fn beside_keys(measured: &Measured, events: &[RuntimeEvent]) -> Result<Digest, WorkerError> {
+pub fn beside_keys(
+    measured: &Measured,
+    events: &[RuntimeEvent],
+    devices: &[DeviceEvidence],
+) -> Result<Digest, WorkerError> {
     match measured {
-        Measured::Td(_) => Ok(Digest([0; 32])),
+        Measured::Td(_) => Ok(device_digest(devices)),
         Measured::Enclave(_) => enclave_events_digest(events).map_err(|_| malformed()),
     }
 }
@@ -165,10 +170,12 @@ pub(crate) mod tests {
         let measured = measure(&Enclave, MeasuredBy::Worker, &own).unwrap();
         assert_eq!(measured.enclave().unwrap().mrenclave, Digest([1; 32]));
         assert_eq!(measured.enclave().unwrap().isv_svn, 4);
-        let committed = beside_keys(&measured, &own).unwrap();
+        let committed = beside_keys(&measured, &own, &[]).unwrap();
         assert_eq!(committed, enclave_events_digest(&own).unwrap());
         let td = Measured::Td(Measurement { mrtd: [0; 48], rtmr: [[0; 48]; 4] });
-        assert_eq!(beside_keys(&td, &own).unwrap(), Digest([0; 32]));
+        assert_eq!(beside_keys(&td, &own, &[]).unwrap(), Digest([0; 32]));
+        let shown = [DeviceEvidence { report: vec![1], chain: vec![2] }];
+        assert_eq!(beside_keys(&td, &own, &shown).unwrap(), device_digest(&shown));
     }
 
     #[test]

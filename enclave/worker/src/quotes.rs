@@ -5,19 +5,25 @@
 //! made for whoever came first; those who come meanwhile wait, and share the next
 //! ([`chrysalis_evidence::Batch`]). Nobody waits longer than for two quotes, and nobody delays
 //! another by arriving.
+//!
+//! Devices answer one challenge each time, so where there are some a quote is shared by four, and whoever
+//! comes fifth waits for one more.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrysalis_evidence::exchange::Statement;
+use chrysalis_evidence::nvidia::DeviceEvidence;
 use chrysalis_evidence::{Batch, CutQuote, InclusionPath, keyset_digest};
-use chrysalis_wire::AttestationDocument;
 use chrysalis_wire::attest::ATTESTATION_SCHEMA;
+use chrysalis_wire::{AttestationDocument, DeviceDocument};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::devices;
 use crate::http::Refused;
+use crate::limits::MAX_BATCHED_WITH_DEVICES;
 use crate::measure::beside_keys;
 use crate::worker::Worker;
 
@@ -96,17 +102,22 @@ pub async fn document(
 
 /// Makes quotes until nobody waits for one.
 async fn attend(worker: Arc<Worker>) {
+    let limit = match worker.devices {
+        Some(_) => worker.bounds.batch.min(MAX_BATCHED_WITH_DEVICES),
+        None => worker.bounds.batch,
+    };
     loop {
-        let batch = worker.quotes.next_batch(worker.bounds.batch);
+        let batch = worker.quotes.next_batch(limit);
         if batch.is_empty() {
             return;
         }
         match answer(&worker, batch.iter().map(|waiting| &waiting.statement)).await {
-            Ok((made, paths)) => {
-                for (waiting, path) in batch.into_iter().zip(paths) {
+            Ok((made, own)) => {
+                for (waiting, Own { path, devices }) in batch.into_iter().zip(own) {
                     let batch = path.to_document();
+                    let document = AttestationDocument { batch, devices, ..made.clone() };
                     // Whoever left meanwhile needs none.
-                    drop(waiting.answer.send(Ok(AttestationDocument { batch, ..made.clone() })));
+                    drop(waiting.answer.send(Ok(document)));
                 }
             }
             Err(refused) => {
@@ -118,19 +129,32 @@ async fn attend(worker: Arc<Worker>) {
     }
 }
 
-/// One quote for all `statements`: the document without its place, and the places.
+/// What each challenge of a batch has for itself.
+struct Own {
+    path: InclusionPath,
+    /// What the devices answer to this challenge's nonce.
+    devices: Vec<DeviceDocument>,
+}
+
+/// One quote for all `statements`: the document without what is each one's own, and that.
 async fn answer(
     worker: &Worker,
     statements: impl Iterator<Item = &Statement>,
-) -> Result<(AttestationDocument, Vec<InclusionPath>), Refused> {
+) -> Result<(AttestationDocument, Vec<Own>), Refused> {
     let stopped = Refused::Quote { code: "E-QUOTE-STOPPED" };
     let now = (worker.clock)().seconds();
     worker.session.maintain(now).map_err(|e| Refused::Quote { code: e.code() })?;
     let keyset = worker.session.keyset(now);
     let keyset_bytes = keyset.encode();
     let digest = keyset_digest(&keyset_bytes);
-    let beside = beside_keys(&worker.measurement, &worker.events).map_err(|_| stopped.clone())?;
-    let leaves: Vec<_> = statements.map(|one| one.leaf(digest, beside)).collect();
+    let mut leaves = Vec::new();
+    let mut devices = Vec::new();
+    for statement in statements {
+        let set = device_set(worker, statement.gpu_nonce()).await?;
+        let beside = beside_keys(&worker.measurement, &worker.events, &set);
+        leaves.push(statement.leaf(digest, beside.map_err(|_| stopped.clone())?));
+        devices.push(devices::documents(&set));
+    }
     let batch = Batch::new(&leaves).map_err(|_| stopped.clone())?;
     let report_data = batch.report_data();
     let platform = Arc::clone(&worker.platform);
@@ -150,5 +174,14 @@ async fn answer(
         devices: Vec::new(),
         batch: None,
     };
-    Ok((document, batch.paths().collect()))
+    let own = batch.paths().zip(devices).map(|(path, devices)| Own { path, devices });
+    Ok((document, own.collect()))
+}
+
+/// What the worker's devices answer to `nonce`; nothing if it has none.
+async fn device_set(worker: &Worker, nonce: [u8; 32]) -> Result<Vec<DeviceEvidence>, Refused> {
+    let Some(source) = worker.devices.clone() else { return Ok(Vec::new()) };
+    spawn_blocking(move || devices::evidence(source.as_ref(), &nonce))
+        .await
+        .map_err(|_| Refused::Quote { code: "E-QUOTE-STOPPED" })?
 }

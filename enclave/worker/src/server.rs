@@ -1,6 +1,7 @@
 //! The listener: TCP on loopback, TLS 1.3, HTTP/1.1. Bounds time and number of connections.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrysalis_evidence::Role;
 use chrysalis_evidence::exchange::{Challenger, Link, Prover};
@@ -80,6 +81,7 @@ async fn connection(
     let Ok(link) = Link::new(Role::Server, worker.session.tls.spki, client, export) else { return };
     let Ok(prover) = Prover::new(link.clone()) else { return };
     let connection = Arc::new(Connection::new(prover, Challenger::new(link).ok()));
+    let (gated, own) = (Arc::clone(&worker), Arc::clone(&connection));
     let service = service_fn(move |request| {
         let (worker, connection) = (Arc::clone(&worker), Arc::clone(&connection));
         async move { Ok::<_, std::convert::Infallible>(route(worker, connection, request).await) }
@@ -97,6 +99,25 @@ async fn connection(
         () = stopped(&mut stop) => {
             serving.as_mut().graceful_shutdown();
             drop(serving.await);
+        }
+        () = expelled(&gated, &own) => {
+            own.end();
+            serving.as_mut().graceful_shutdown();
+            // Time for the error that the answer in progress ends with.
+            drop(timeout(bounds.drain, serving).await);
+        }
+    }
+}
+
+/// Resolves when the client, once let in, has to prove itself again and has not; never where everybody
+/// is served.
+async fn expelled(worker: &Worker, connection: &Connection) {
+    let Some(gate) = &worker.peers else { return core::future::pending().await };
+    loop {
+        sleep(worker.bounds.peer_check).await;
+        let clock = (worker.clock)().seconds();
+        if gate.is_over(&connection.client(), clock, Instant::now()) {
+            return;
         }
     }
 }

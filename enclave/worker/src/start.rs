@@ -4,12 +4,12 @@ use std::io::stdout;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use chrysalis_tee::Platform;
+use chrysalis_tee::{Devices, Platform};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::args::Args;
-use crate::boot::{Setting, run};
+use crate::boot::{Setting, SimRoots, run};
 use crate::console::Console;
 use crate::error::WorkerError;
 use crate::hardening::harden;
@@ -20,8 +20,10 @@ use crate::worker::Clock;
 pub struct PlatformChoice {
     /// The hardware edge.
     pub platform: Arc<dyn Platform>,
-    /// DER of the simulator's root; `None` in the release worker.
-    pub sim_root: Option<Vec<u8>>,
+    /// The devices of the machine.
+    pub devices: Arc<dyn Devices>,
+    /// DER of the simulator's roots; `None` in the release worker.
+    pub sim_roots: Option<SimRoots>,
 }
 
 /// Runs a worker to its end. Exit codes: 0 stopped on request, 10 refused, 64 wrong usage.
@@ -33,14 +35,15 @@ pub fn start(
     let stages = Arc::new(Stages::new(Console::new(Box::new(stdout()))));
     let begun = harden().and_then(|hardened| Ok((hardened, Args::parse(args)?)));
     let begun = begun.and_then(|(hardened, args)| {
-        let PlatformChoice { platform, sim_root } = choose(&args)?;
+        let PlatformChoice { platform, devices, sim_roots } = choose(&args)?;
         hardened.suits(platform.as_ref())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(NETWORK_THREADS)
             .enable_all()
             .build()
             .map_err(|_| WorkerError::Stopped("runtime"))?;
-        Ok((args, Setting { platform, clock, sim_root, stages: Arc::clone(&stages) }, runtime))
+        let stages = Arc::clone(&stages);
+        Ok((args, Setting { platform, clock, devices, sim_roots, stages }, runtime))
     });
     let outcome = match begun {
         Ok((args, setting, runtime)) => {

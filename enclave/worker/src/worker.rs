@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use chrysalis_channel::{Expectation, ReplayCache, open_grant};
 use chrysalis_engine::Engine;
 use chrysalis_evidence::Measured;
-use chrysalis_tee::Platform;
+use chrysalis_tee::{Devices, Platform};
 use chrysalis_wire::{Digest, RuntimeEvent, UnixMillis, WorkerManifest};
 use tokio::sync::Semaphore;
 
@@ -55,6 +55,8 @@ pub struct Worker {
     pub bodies: Semaphore,
     /// What peers may take together.
     pub bounds: Bounds,
+    /// The devices that the manifest names.
+    pub devices: Option<Arc<dyn Devices>>,
     /// Challenges that wait for a quote.
     pub quotes: QuoteDesk,
     /// Whom this worker serves; everybody if there is no gate.

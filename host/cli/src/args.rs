@@ -71,7 +71,7 @@ pub(crate) enum Command {
     Ask(Ask),
     /// Serve the OpenAI API on this machine, with every answer verified.
     Serve(Serve),
-    /// List, show and verify receipts.
+    /// List, show, verify and prove receipts.
     #[command(subcommand)]
     Receipt(ReceiptCommand),
     /// Write the completions of a shell to standard output.

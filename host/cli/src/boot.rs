@@ -16,6 +16,17 @@ const CODES: &[(&str, &str, &str)] = &[
         "use a machine with TDX, or try everything out with `chrysalis-worker-sim`",
     ),
     ("E-TEE-", "the platform's interface did not do its part", PLATFORM),
+    (
+        "E-NVML-",
+        "the NVIDIA driver shows no GPU whose memory is protected",
+        "use GPUs in confidential mode and an image with their driver, or a manifest without devices",
+    ),
+    (
+        "E-DEVICES",
+        "this machine has other GPUs or switches than the manifest names",
+        "attach those, or write the manifest for this machine with `manifest init --gpus`",
+    ),
+    ("E-GPU-", "a GPU's evidence is not sound", "check that all GPUs are in confidential mode"),
     ("E-QGS-", "the quote service of this machine did not do its part", PLATFORM),
     ("E-QUOTE", "this machine gave no usable quote", PLATFORM),
     (
@@ -32,6 +43,11 @@ const CODES: &[(&str, &str, &str)] = &[
         "E-UNREADABLE",
         "a file of the launch cannot be read, or is larger than it may be",
         "check that this user may read manifest, bundle and collateral",
+    ),
+    (
+        "E-PEER-PINS",
+        "the manifest serves only some clients, and their pins are missing or other ones",
+        "give `up --peer-pins` the very file that `manifest init --peer-pins` was given",
     ),
     (
         "E-NETWORK",

@@ -225,6 +225,7 @@ impl From<PinsError> for Failure {
             PinsError::Version { .. } => (Class::Unsupported, "use pins for this release"),
             PinsError::Network { .. }
             | PinsError::Debug { .. }
+            | PinsError::EnclaveField { .. }
             | PinsError::ZeroMeasurement { .. } => (Class::Refused, "correct the pins file"),
             _ => (Class::Malformed, "compare it with manifests/pins.example.toml"),
         };

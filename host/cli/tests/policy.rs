@@ -211,6 +211,12 @@ fn a_receipt_file_that_is_none_is_malformed() {
     world.run("receipt show @r.json").exits(30).says("E-STORED-RECEIPT");
     world.run(&format!("receipt verify @r.json {JUDGE} --insecure-sim")).exits(30);
     world.run("receipt show @nowhere").exits(64).says("E-FILE");
+    world.file("p.json", "{\"schema\":\"chrysalis/proven-child/v1\"}");
+    world.run("receipt show @p.json").exits(30).says("E-STORED-RECEIPT");
+    world.run(&format!("receipt verify @p.json {JUDGE} --insecure-sim")).exits(30);
+    world.run("receipt prove @r.json --child model --out @out").exits(30).says("E-STORED-RECEIPT");
+    world.run("receipt prove @r.json --child words --out @out").exits(64);
+    assert!(!world.path("out").exists());
 }
 
 #[test]

@@ -125,3 +125,48 @@ fn parse(bytes: &[u8]) -> Result<AttestationDocument, ClientError> {
     }
     Ok(document)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Text of a document with devices and a place in a batch, so that every field is there.
+    fn document() -> String {
+        let device = chrysalis_wire::DeviceDocument { report: "00".into(), chain: "01".into() };
+        let place = chrysalis_wire::BatchDocument {
+            index: 1,
+            size: 2,
+            path: vec![chrysalis_wire::Digest([0xAB; 32])],
+        };
+        let document = AttestationDocument {
+            schema: ATTESTATION_SCHEMA.into(),
+            platform: "tdx".into(),
+            quote: "00".repeat(600),
+            keyset: "01".into(),
+            manifest: "02".into(),
+            events: vec![chrysalis_wire::RuntimeEvent { name: "n".into(), payload: "03".into() }],
+            devices: vec![device],
+            batch: Some(place),
+        };
+        serde_json::to_string(&document).unwrap()
+    }
+
+    #[test]
+    fn refuses_every_truncation_of_a_document() {
+        let text = document();
+        assert!(parse(text.as_bytes()).is_ok());
+        for length in 0..text.len() {
+            let error = parse(&text.as_bytes()[..length]).unwrap_err();
+            assert!(matches!(error, ClientError::Protocol { what: "attestation", .. }), "{length}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_follows_a_document_and_fields_it_does_not_have() {
+        let text = document();
+        assert!(parse(format!("{text} ").as_bytes()).is_ok());
+        for longer in [format!("{text}{{}}"), text.replacen('{', "{\"trust\":\"me\",", 1)] {
+            assert!(parse(longer.as_bytes()).is_err(), "{longer}");
+        }
+    }
+}

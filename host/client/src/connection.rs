@@ -5,11 +5,11 @@
 //! requester went away.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrysalis_evidence::Role;
-use chrysalis_evidence::exchange::{Attested, Link};
+use chrysalis_evidence::exchange::{Attested, Link, Prover};
 use chrysalis_wire::Digest;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -26,6 +26,7 @@ use tokio_rustls::client::TlsStream;
 use crate::error::{ClientError, sanitise};
 use crate::io::within;
 use crate::limits::{Bounds, MAX_HEAD_BYTES, MAX_HEADERS};
+use crate::own::Identity;
 use crate::tls::{KeyRefusal, KeyVerifier, key_refusal};
 
 /// One connection to a worker.
@@ -39,10 +40,15 @@ pub(crate) struct Connection {
     /// The last proof on this very connection; a connection that is pinned to an attested key
     /// begins without one.
     pub(crate) attested: Option<Attested>,
+    /// Answers the worker's challenges, if this side shows a key.
+    pub(crate) prover: Option<Prover>,
+    /// When the worker challenged this side last, if it was content.
+    pub(crate) proved: Option<Instant>,
 }
 
 impl Connection {
-    /// Connects to `address`; with a `pin`, only to the holder of that key.
+    /// Connects to `address`; with a `pin`, only to the holder of that key. A worker that asks is shown
+    /// the key of `own`.
     ///
     /// # Errors
     /// [`ClientError::NoSuchHost`], [`ClientError::Unreachable`], [`ClientError::TimedOut`], [`ClientError::Handshake`],
@@ -51,21 +57,22 @@ impl Connection {
     pub(crate) async fn open(
         address: &str,
         pin: Option<Digest>,
+        own: Option<&Identity>,
         bounds: &Bounds,
     ) -> Result<Self, ClientError> {
         let stream = within("the TCP connection", bounds.connect, connect(address)).await??;
         // Frames are small and each one is a token somebody waits for.
         drop(stream.set_nodelay(true));
         let verifier = KeyVerifier::new(pin);
-        let tls = handshake(stream, &verifier, bounds.handshake).await?;
+        let tls = handshake(stream, &verifier, own, bounds.handshake).await?;
         let tls_spki = verifier
             .presented()
             .ok_or_else(|| ClientError::Handshake("no certificate was verified".to_owned()))?;
         let session = tls.get_ref().1;
         let export = |label| session.export_keying_material([0u8; 32], label, None);
-        // This client has no TEE and shows no key: only the worker proves itself.
-        let link = Link::new(Role::Client, tls_spki, None, export)
+        let link = Link::new(Role::Client, tls_spki, own.map(Identity::spki), export)
             .map_err(|e| ClientError::Handshake(e.to_string()))?;
+        let prover = own.map(|_| Prover::new(link.clone())).transpose()?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
@@ -74,7 +81,7 @@ impl Connection {
             .map_err(|e| protocol("HTTP connection", &e))?;
         // The driver's own error is the same one the request in flight reports.
         let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Self { sender, driver, tls_spki, link, attested: None })
+        Ok(Self { sender, driver, tls_spki, link, attested: None, prover, proved: None })
     }
 
     /// Whether another request can be sent.
@@ -145,9 +152,11 @@ async fn connect(address: &str) -> Result<TcpStream, ClientError> {
 async fn handshake(
     stream: TcpStream,
     verifier: &Arc<KeyVerifier>,
+    own: Option<&Identity>,
     limit: Duration,
 ) -> Result<TlsStream<TcpStream>, ClientError> {
-    let config = verifier.config().map_err(|e| ClientError::Handshake(e.to_string()))?;
+    let config = verifier.config(own.map(Identity::resolver));
+    let config = config.map_err(|e| ClientError::Handshake(e.to_string()))?;
     // Required by the interface; never sent (no SNI) and never compared.
     let name =
         ServerName::try_from(HOST_NAME).map_err(|e| ClientError::Handshake(e.to_string()))?;

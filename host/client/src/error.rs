@@ -127,6 +127,15 @@ pub enum ClientError {
         /// Why it is refused.
         error: Box<Self>,
     },
+    /// The worker serves only clients that prove themselves, and this one cannot.
+    #[error("the worker serves only clients that prove themselves")]
+    WorkerWantsProof,
+    /// This side has no evidence about itself to show.
+    #[error("this client's own platform makes no evidence: {code}")]
+    OwnEvidence {
+        /// Code of what failed.
+        code: &'static str,
+    },
     /// The attested keyset has no key to seal to.
     #[error("the attested keyset has no {role} key that is valid now")]
     NoSealKey {
@@ -179,6 +188,9 @@ pub enum ClientError {
     /// A stored receipt cannot be read.
     #[error("the stored receipt is malformed: {0}")]
     StoredMalformed(String),
+    /// A channel's history cannot be read.
+    #[error("the history is malformed: {0}")]
+    HistoryMalformed(String),
     /// The words of an exchange are too many to be kept.
     #[error("the transcript is over the limit of {MAX_TRANSCRIPT_BYTES} bytes")]
     TranscriptTooLarge,
@@ -236,6 +248,8 @@ impl ClientError {
             Self::Appraisal(refusal) => refusal.code,
             Self::Exchange(error) => error.code(),
             Self::Reattestation { error, .. } => error.code(),
+            Self::WorkerWantsProof => "E-WORKER-WANTS-PROOF",
+            Self::OwnEvidence { code } => code,
             Self::NoSealKey { .. } => "E-NO-SEAL-KEY",
             Self::Channel(error) => error.code(),
             Self::Truncated { .. } => "E-TRUNCATED",
@@ -247,6 +261,7 @@ impl ClientError {
             Self::Store { .. } => "E-STORE",
             Self::NoSuchReceipt(_) => "E-NO-RECEIPT",
             Self::StoredMalformed(_) => "E-STORED-RECEIPT",
+            Self::HistoryMalformed(_) => "E-HISTORY",
             Self::TranscriptTooLarge => "E-TRANSCRIPT-SIZE",
             Self::Api(_) => "E-REQUEST",
             Self::Answer(error) => error.code(),
@@ -287,6 +302,8 @@ impl ClientError {
             Self::Appraisal(refusal) => refusal.next_step,
             Self::Exchange(_) => "do not use this connection; appraise the worker again",
             Self::Reattestation { error, .. } => error.next_step(),
+            Self::WorkerWantsProof => "go through a proxy that the worker serves",
+            Self::OwnEvidence { .. } => "check the platform this client runs on",
             Self::NoSealKey { .. } => "check this machine's clock, then appraise the worker again",
             Self::Channel(_) => "discard what arrived and send the request again",
             Self::Truncated { .. } => {
@@ -298,7 +315,9 @@ impl ClientError {
             }
             Self::Store { .. } => "check the state directory's permissions and free space",
             Self::NoSuchReceipt(_) => "see what is stored with `chrysalis receipt list`",
-            Self::StoredMalformed(_) => "use the file as it was stored; it was edited or damaged",
+            Self::StoredMalformed(_) | Self::HistoryMalformed(_) => {
+                "use the file as it was stored; it was edited or damaged"
+            }
             Self::TranscriptTooLarge => "ask for fewer tokens, or keep no transcript",
             Self::Api(_) => "correct the request",
             Self::NotLoopback(_) => {
@@ -321,11 +340,13 @@ impl ClientError {
             | Self::Disconnected
             | Self::Store { .. }
             | Self::Listen { .. }
+            | Self::OwnEvidence { .. }
             | Self::Randomness
             | Self::WorkerRefused { status: 408 | 429 | 500.., .. } => ErrorClass::Unavailable,
             Self::Protocol { .. }
             | Self::ReceiptMalformed(_)
             | Self::StoredMalformed(_)
+            | Self::HistoryMalformed(_)
             | Self::NoSuchReceipt(_)
             | Self::TranscriptTooLarge
             | Self::RequestTooLarge { .. }

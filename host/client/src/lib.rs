@@ -6,7 +6,10 @@
 //!   accepting verdict.
 //! * [`AttestedWorker::request`] seals, streams and verifies; [`ClientEvent::Done`] is the only
 //!   sign of a complete answer.
-//! * [`StoredReceipt`] keeps what a receipt proves; [`ReceiptStore`] keeps them on disk.
+//! * [`Identity`] proves this side to workers that serve only whom they know: what a proxy brings.
+//! * [`StoredReceipt`] keeps what a receipt proves; [`ReceiptStore`] keeps them on disk;
+//!   [`ProvenChild`] shows one part of one to somebody else, and [`ChannelHistory`] recomputes what a
+//!   whole channel owes.
 //! * [`Gateway`] speaks the OpenAI API on loopback, so that unmodified SDKs work.
 //!
 //! No prompt and no answer reaches a log, an error or a file of this crate, but for the
@@ -26,10 +29,14 @@ mod connection;
 mod error;
 mod evidence;
 mod gateway;
+mod history;
 mod io;
+mod keep;
 pub mod limits;
 mod observed;
+mod own;
 mod plain;
+mod proven;
 mod random;
 mod report;
 mod request;
@@ -48,10 +55,16 @@ pub use clock::Clock;
 pub use error::{ClientError, ErrorClass};
 pub use evidence::Appraised;
 pub use gateway::{Exposure, Gateway};
+pub use history::{
+    ChannelHistory, Counted, HISTORY_REPORT_SCHEMA, HISTORY_SCHEMA, HistoryReport, MeterHistory,
+    Place,
+};
 pub use limits::Bounds;
-pub use report::{STORED_REPORT_SCHEMA, StoredReport, Utc, receipt_in_words};
+pub use own::{Identity, OwnEvidence};
+pub use proven::{PROVEN_CHILD_SCHEMA, PROVEN_REPORT_SCHEMA, ProvenChild, ProvenReport};
+pub use report::{Gram, STORED_REPORT_SCHEMA, StoredReport, Utc, receipt_in_words};
 pub use response::{ClientEvent, Completed, ResponseStream};
 pub use store::{ReceiptStore, read_stored_receipt};
 pub use stored::{STORED_RECEIPT_SCHEMA, StoredReceipt};
 pub use transcript::{Keep, Spoken, TRANSCRIPT_SCHEMA, Transcript, payloads_of};
-pub use worker::{AttestedWorker, Worker};
+pub use worker::{AttestedWorker, Policy, PolicyRefusal, Worker};

@@ -26,10 +26,13 @@ impl Observed {
             self.tokens = Some((usage.prompt, usage.completion));
         }
         if let Some(finish) = answer.finish {
-            self.finish = Some(match finish {
-                FinishReason::Stop => Finish::Stop,
-                FinishReason::Length => Finish::Length,
-            });
+            // Of several choices one that was cut decides.
+            self.finish = match (finish, self.finish) {
+                (FinishReason::Length, _) => Some(Finish::Length),
+                (FinishReason::Stop | FinishReason::ToolCalls, before) => {
+                    before.or(Some(Finish::Stop))
+                }
+            };
         }
         Ok(())
     }
@@ -49,6 +52,18 @@ mod tests {
             .unwrap();
         seen.note(br#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#).unwrap();
         assert_eq!((seen.tokens, seen.finish), (Some((3, 4)), Some(Finish::Length)));
+    }
+
+    #[test]
+    fn of_several_choices_one_that_was_cut_decides() {
+        let end = |reason: &str| {
+            format!(r#"{{"choices":[{{"delta":{{}},"finish_reason":"{reason}"}}]}}"#)
+        };
+        for order in [["stop", "length"], ["length", "stop"]] {
+            let mut seen = Observed::default();
+            order.iter().for_each(|reason| seen.note(end(reason).as_bytes()).unwrap());
+            assert_eq!(seen.finish, Some(Finish::Length));
+        }
     }
 
     #[test]

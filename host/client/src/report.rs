@@ -64,12 +64,7 @@ impl StoredReport {
         if self.failed() {
             return format!("REFUSED{sim}  this receipt does not hold; do not rely on the answer");
         }
-        let skipped: Vec<&str> = self.receipt.skipped().map(|check| check.id).collect();
-        let unchecked = if skipped.is_empty() {
-            String::new()
-        } else {
-            format!("; not checked: {}", skipped.join(", "))
-        };
+        let unchecked = not_checked(&self.receipt);
         if self.evidence.is_none() {
             return format!(
                 "UNPROVEN{sim}  the signature is good, but who signed is not shown: give pins and \
@@ -96,6 +91,16 @@ impl fmt::Display for StoredReport {
     }
 }
 
+/// What had nothing to be compared with, as the end of a sentence.
+pub(crate) fn not_checked(report: &ReceiptReport) -> String {
+    let skipped: Vec<&str> = report.skipped().map(|check| check.id).collect();
+    if skipped.is_empty() {
+        String::new()
+    } else {
+        format!("; not checked: {}", skipped.join(", "))
+    }
+}
+
 /// Writes the checks of a receipt, one line each.
 pub(crate) fn write_checks(f: &mut impl fmt::Write, report: &ReceiptReport) -> fmt::Result {
     for check in &report.checks {
@@ -119,6 +124,19 @@ pub fn receipt_in_words(report: &ReceiptReport) -> String {
     });
     text
 }
+
+/// An amount in GRAM, for people; the value is in nanogram.
+#[derive(Clone, Copy, Debug)]
+pub struct Gram(pub u128);
+
+impl fmt::Display for Gram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:09} GRAM", self.0 / NANOGRAM, self.0 % NANOGRAM)
+    }
+}
+
+/// Nanogram in a GRAM.
+const NANOGRAM: u128 = 1_000_000_000;
 
 /// A time in UTC, for people.
 #[derive(Clone, Copy, Debug)]

@@ -72,7 +72,7 @@ impl SealedCall {
             path,
             model_root: verified.model_root(),
             policy_digest: verified.manifest_digest(),
-            max_tokens: parsed.max_tokens.unwrap_or(limit_tokens).min(limit_tokens),
+            max_tokens: parsed.most_tokens(limit_tokens),
         };
         let (sealed, opener) = seal_request(&header, &[key], body.expose(), &mut OsRandom)
             .map_err(ClientError::Channel)?;
@@ -112,6 +112,7 @@ fn parse(
     let endpoint = match path {
         PathId::ChatCompletions => Endpoint::Chat,
         PathId::Completions => Endpoint::Completions,
+        PathId::Responses => Endpoint::Responses,
     };
     let limits = Limits::from_manifest(&manifest.limits);
     let parsed = InferenceRequest::parse(endpoint, json, &limits).map_err(ClientError::Api)?;

@@ -14,6 +14,7 @@ use chrysalis_wire::inner::decode_error;
 use chrysalis_wire::{RequestId, SecretBytes};
 use hyper::body::Incoming;
 use serde::Deserialize;
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::connection::Connection;
@@ -74,6 +75,8 @@ pub struct ResponseStream {
     phase: Phase,
     /// The first event, read before the stream was handed out.
     first: Option<ClientEvent>,
+    /// Why the answer has to end, until it has: the worker was refused meanwhile.
+    over: Option<watch::Receiver<Option<ClientError>>>,
 }
 
 /// The connection while it carries this answer.
@@ -104,6 +107,7 @@ impl ResponseStream {
         incoming: Incoming,
         pending: Pending,
         transcript: Option<Transcript>,
+        over: watch::Receiver<Option<ClientError>>,
     ) -> Self {
         let Pending { appraised, request_id, salt, request_commit, sampling_hash, .. } = pending;
         let Pending { streamed, sent, opener, .. } = pending;
@@ -123,6 +127,7 @@ impl ResponseStream {
             chunks: 0,
             phase: Phase::Start,
             first: None,
+            over: Some(over),
         }
     }
 
@@ -150,7 +155,9 @@ impl ResponseStream {
     /// # Errors
     /// [`ClientError::Truncated`] for an answer that ends early, [`ClientError::Channel`] for
     /// bytes that do not open, [`ClientError::FrameOrder`], [`ClientError::ReceiptMissing`],
-    /// [`ClientError::ReceiptRefused`], [`ClientError::TimedOut`], [`ClientError::TooLarge`].
+    /// [`ClientError::ReceiptRefused`], [`ClientError::TimedOut`], [`ClientError::TooLarge`]. A worker
+    /// that is refused meanwhile ends its answer with the refusal: [`ClientError::Appraisal`],
+    /// [`ClientError::Reattestation`], [`ClientError::Exchange`].
     pub async fn next(&mut self) -> Result<Option<ClientEvent>, ClientError> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
@@ -161,6 +168,7 @@ impl ResponseStream {
             self.frames.clear();
             // Closes the socket: whatever the peer still sends is not wanted.
             self.wire = None;
+            self.over = None;
         }
         outcome
     }
@@ -200,7 +208,12 @@ impl ResponseStream {
         let truncated = ClientError::Truncated { chunks: self.chunks };
         let Bounds { idle, response_bytes: limit, .. } = *self.shared.worker().bounds();
         let wire = self.wire.as_mut().ok_or_else(|| truncated.clone())?;
-        let piece = match next_piece(&mut wire.incoming, idle).await {
+        let piece = tokio::select! {
+            biased;
+            refused = refused(&mut self.over) => return Err(refused),
+            piece = next_piece(&mut wire.incoming, idle) => piece,
+        };
+        let piece = match piece {
             Ok(Some(piece)) => piece,
             Ok(None) | Err(ClientError::Disconnected) => return Err(truncated),
             Err(other) => return Err(other),
@@ -324,6 +337,7 @@ impl ResponseStream {
     /// response is over.
     fn end(&mut self) {
         self.phase = Phase::End;
+        self.over = None;
         let Some(Wire { connection, mut incoming }) = self.wire.take() else { return };
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
@@ -332,6 +346,17 @@ impl ResponseStream {
             }
         });
     }
+}
+
+/// Resolves once the worker was refused after the request was sent.
+async fn refused(over: &mut Option<watch::Receiver<Option<ClientError>>>) -> ClientError {
+    if let Some(over) = over
+        && over.changed().await.is_ok()
+        && let Some(error) = over.borrow_and_update().clone()
+    {
+        return error;
+    }
+    core::future::pending().await
 }
 
 #[derive(Deserialize)]

@@ -70,6 +70,16 @@ impl StoredReceipt {
         &self.receipt
     }
 
+    /// The evidence of the worker, as it was received.
+    pub(crate) const fn evidence(&self) -> &AttestationDocument {
+        &self.evidence
+    }
+
+    /// The session that the evidence was bound to.
+    pub(crate) const fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// The pin that accepted the worker, as recorded.
     #[must_use]
     pub fn pin_name(&self) -> &str {

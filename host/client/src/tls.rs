@@ -9,8 +9,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use chrysalis_wire::Digest;
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -86,16 +86,22 @@ impl KeyVerifier {
         self.presented.get().copied()
     }
 
-    /// The client configuration around this verifier.
+    /// The client configuration around this verifier; it shows a key of `own` to a server that asks.
     ///
     /// # Errors
     /// Only if the provider cannot do TLS 1.3.
-    pub(crate) fn config(self: &Arc<Self>) -> Result<ClientConfig, rustls::Error> {
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+    pub(crate) fn config(
+        self: &Arc<Self>,
+        own: Option<Arc<dyn ResolvesClientCert>>,
+    ) -> Result<ClientConfig, rustls::Error> {
+        let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(self) as Arc<dyn ServerCertVerifier>)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::clone(self) as Arc<dyn ServerCertVerifier>);
+        let mut config = match own {
+            Some(own) => config.with_client_cert_resolver(own),
+            None => config.with_no_client_auth(),
+        };
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         // A worker has no name: whoever watches the wire learns nothing from the hello.
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn offers_only_tls_13_and_the_hybrid_group_first() {
-        let config = KeyVerifier::new(None).config().unwrap();
+        let config = KeyVerifier::new(None).config(None).unwrap();
         let first = config.crypto_provider().kx_groups[0].name();
         assert_eq!(first, rustls::NamedGroup::X25519MLKEM768);
         assert!(!config.enable_early_data && !config.enable_sni);

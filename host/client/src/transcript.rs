@@ -146,16 +146,17 @@ pub struct Spoken<'a> {
 }
 
 impl Spoken<'_> {
-    /// The endpoint the request is for: a chat has messages.
+    /// The endpoint the request is for: a chat has messages, a response an input.
     pub(crate) fn path(&self) -> PathId {
         #[derive(Deserialize)]
-        struct Chat {
-            #[serde(rename = "messages")]
-            _messages: serde::de::IgnoredAny,
+        struct Fields {
+            messages: Option<serde::de::IgnoredAny>,
+            input: Option<serde::de::IgnoredAny>,
         }
-        match serde_json::from_slice::<Chat>(self.request) {
-            Ok(_) => PathId::ChatCompletions,
-            Err(_) => PathId::Completions,
+        match serde_json::from_slice::<Fields>(self.request) {
+            Ok(Fields { messages: Some(_), .. }) => PathId::ChatCompletions,
+            Ok(Fields { input: Some(_), .. }) => PathId::Responses,
+            _ => PathId::Completions,
         }
     }
 

@@ -1,7 +1,7 @@
 //! A worker as a client sees it: where it is, how it is judged, and, once judged, what may be
 //! sent to it. Nothing is sealed to a worker whose evidence was not appraised by this process.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,7 +15,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response};
-use tokio::sync::RwLock;
+use serde::Serialize;
+use tokio::sync::{RwLock, watch};
 
 use crate::attest::{Attestation, attest};
 use crate::clock::Clock;
@@ -23,8 +24,11 @@ use crate::connection::{Connection, SendError};
 use crate::error::ClientError;
 use crate::evidence::Appraised;
 use crate::io::{read_whole, within};
+use crate::keep::keep;
 use crate::limits::{Bounds, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME, MAX_PLAIN_ERROR_BYTES};
+use crate::own::{Identity, due, prove};
 use crate::plain::expect_ok;
+use crate::random::fresh;
 use crate::request::SealedCall;
 use crate::response::ResponseStream;
 use crate::transcript::{Keep, Transcript};
@@ -33,11 +37,35 @@ use crate::transcript::{Keep, Transcript};
 #[derive(Clone)]
 pub struct Worker {
     address: Arc<str>,
-    judge: Arc<Judge>,
-    collateral: Arc<Collateral>,
+    policy: Arc<watch::Sender<Arc<Policy>>>,
     verdicts: Arc<Mutex<VerdictCache>>,
     clock: Clock,
     bounds: Bounds,
+    identity: Option<Identity>,
+}
+
+/// What workers are judged by.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The pins.
+    pub judge: Arc<Judge>,
+    /// The collateral.
+    pub collateral: Arc<Collateral>,
+    /// Since when both are in use.
+    pub since: UnixTime,
+    /// Why newer ones are not, if there are some.
+    pub refused: Option<PolicyRefusal>,
+}
+
+/// Why a newer policy is not in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyRefusal {
+    /// Stable code.
+    pub code: String,
+    /// What is wrong with it.
+    pub message: String,
+    /// When it was refused.
+    pub at: UnixTime,
 }
 
 impl Worker {
@@ -51,7 +79,42 @@ impl Worker {
         clock: Clock,
     ) -> Self {
         let (bounds, verdicts) = (Bounds::default(), Arc::default());
-        Self { address: address.into(), judge, collateral, verdicts, clock, bounds }
+        let policy = Policy { judge, collateral, since: clock.now().seconds(), refused: None };
+        let policy = Arc::new(watch::Sender::new(Arc::new(policy)));
+        Self { address: address.into(), policy, verdicts, clock, bounds, identity: None }
+    }
+
+    /// The same worker, to which this client proves itself with `identity` if it asks.
+    #[must_use]
+    pub fn proving(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// What this worker is judged by now.
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow())
+    }
+
+    /// Judges by other pins and collateral from now on. Live connections are judged again at once: an
+    /// answer of a worker that is not accepted any more is ended.
+    pub fn set_policy(&self, judge: Arc<Judge>, collateral: Arc<Collateral>) {
+        let since = self.clock.now().seconds();
+        self.policy.send_replace(Arc::new(Policy { judge, collateral, since, refused: None }));
+    }
+
+    /// Notes that a newer policy cannot be used; the one in use stays.
+    pub fn refuse_policy(&self, code: &str, message: &str) {
+        let (code, message) = (code.to_owned(), message.to_owned());
+        let refused = Some(PolicyRefusal { code, message, at: self.clock.now().seconds() });
+        let policy = Policy { refused, ..(*self.policy()).clone() };
+        self.policy.send_replace(Arc::new(policy));
+    }
+
+    /// What this client proves itself with.
+    pub(crate) const fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// The same worker with other bounds.
@@ -84,7 +147,8 @@ impl Worker {
     /// [`ClientError`] if no evidence could be fetched; evidence that was fetched and refused is
     /// not an error here but in [`Attestation::accept`].
     pub async fn attest(&self) -> Result<Attestation, ClientError> {
-        self.attest_on(Connection::open(&self.address, None, &self.bounds).await?).await
+        let own = self.identity.as_ref();
+        self.attest_on(Connection::open(&self.address, None, own, &self.bounds).await?).await
     }
 
     async fn attest_on(&self, connection: Connection) -> Result<Attestation, ClientError> {
@@ -120,9 +184,15 @@ impl Worker {
     }
 
     /// The verdict on a worker, from the cache while everything it rests on is valid.
-    fn verdict(&self, document: &AttestationDocument, session: &Session, now: UnixTime) -> Verdict {
+    pub(crate) fn verdict(
+        &self,
+        document: &AttestationDocument,
+        session: &Session,
+        now: UnixTime,
+    ) -> Verdict {
+        let policy = self.policy();
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        verdicts.appraise(&self.judge, document, session, &self.collateral, now)
+        verdicts.appraise(&policy.judge, document, session, &policy.collateral, now)
     }
 }
 
@@ -139,6 +209,12 @@ pub(crate) struct Shared {
     /// Held while evidence is fetched: one request re-attests, the others wait for it.
     renewal: tokio::sync::Mutex<()>,
     idle: Mutex<Vec<Idle>>,
+    /// Why answers in progress have to end. Each holds a receiver.
+    over: watch::Sender<Option<ClientError>>,
+    /// When this side proved itself last.
+    proved: Mutex<Option<Instant>>,
+    /// Whether somebody looks after this.
+    kept: Once,
 }
 
 /// A connection whose last answer is complete.
@@ -154,9 +230,29 @@ impl AttestedWorker {
             current: RwLock::new(Arc::new(appraised)),
             renewal: tokio::sync::Mutex::default(),
             idle: Mutex::default(),
+            over: watch::Sender::new(None),
+            proved: Mutex::default(),
+            kept: Once::new(),
         };
         shared.put_idle(connection);
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Begins to look after the worker, with the first request: before it there is nothing to end, and
+    /// perhaps no runtime.
+    fn keep(&self) {
+        self.shared.kept.call_once(|| {
+            let policy = self.shared.worker.policy.subscribe();
+            // Without randomness everybody asks at the same time, which is late for nobody.
+            let [jitter]: [u8; 1] = fresh().unwrap_or_default();
+            tokio::spawn(keep(Arc::downgrade(&self.shared), policy, jitter));
+        });
+    }
+
+    /// The worker as it is judged, to change its policy.
+    #[must_use]
+    pub fn worker(&self) -> &Worker {
+        &self.shared.worker
     }
 
     /// The evidence accepted last.
@@ -189,6 +285,7 @@ impl AttestedWorker {
         json: &[u8],
         keep: Keep,
     ) -> Result<ResponseStream, ClientError> {
+        self.keep();
         let appraised = self.shared.usable().await?;
         let outcome = self.try_request(&appraised, path, json, keep).await;
         let stale = match &outcome {
@@ -210,6 +307,8 @@ impl AttestedWorker {
         json: &[u8],
         keep: Keep,
     ) -> Result<ResponseStream, ClientError> {
+        // From here on a refusal of the worker ends this request.
+        let over = self.shared.over.subscribe();
         let now = self.shared.worker.clock.now();
         let call = SealedCall::seal(appraised, path, json, now)?;
         let (connection, response) = self.shared.post(appraised, SEALED, call.sealed).await?;
@@ -218,7 +317,7 @@ impl AttestedWorker {
         let shared = Arc::clone(&self.shared);
         let id = call.pending.request_id;
         let words = (keep == Keep::Words).then(|| Transcript::new(id, json));
-        let mut stream = ResponseStream::new(shared, connection, body, call.pending, words);
+        let mut stream = ResponseStream::new(shared, connection, body, call.pending, words, over);
         stream.prefetch().await?;
         Ok(stream)
     }
@@ -272,7 +371,7 @@ impl Shared {
         None
     }
 
-    async fn current(&self) -> Arc<Appraised> {
+    pub(crate) async fn current(&self) -> Arc<Appraised> {
         Arc::clone(&*self.current.read().await)
     }
 
@@ -290,7 +389,7 @@ impl Shared {
     }
 
     /// Fresh evidence in place of `stale`, unless another request already fetched it.
-    async fn renew(
+    pub(crate) async fn renew(
         &self,
         stale: &Arc<Appraised>,
         due: Option<Due>,
@@ -328,8 +427,45 @@ impl Shared {
         Ok(Arc::new(appraised))
     }
 
-    fn close_idle(&self) {
+    pub(crate) fn close_idle(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Whether an answer is in progress.
+    pub(crate) fn answering(&self) -> bool {
+        self.over.receiver_count() > 0
+    }
+
+    /// Ends every answer in progress with `error`, and closes every connection.
+    pub(crate) fn end(&self, error: ClientError) {
+        self.close_idle();
+        self.over.send_replace(Some(error));
+    }
+
+    /// When this side proved itself last, on whatever connection.
+    pub(crate) fn proved(&self) -> Option<Instant> {
+        *self.proved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn note_proof(&self, at: Option<Instant>) {
+        let mut proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        *proved = (*proved).max(at);
+    }
+
+    /// Proves this side on `connection` where the worker serves nobody else, and has not seen it do so
+    /// there lately.
+    async fn admit(
+        &self,
+        appraised: &Appraised,
+        connection: &mut Connection,
+    ) -> Result<(), ClientError> {
+        let Some(peers) = appraised.verified.manifest().peers else { return Ok(()) };
+        let own = self.worker.identity().ok_or(ClientError::WorkerWantsProof)?;
+        if due(connection.proved, &peers, Instant::now()) {
+            prove(connection, own, &self.worker.bounds).await?;
+            self.note_proof(connection.proved);
+        }
+        Ok(())
     }
 
     /// Posts sealed bytes to the holder of the attested TLS key. An idle connection that turns
@@ -343,15 +479,28 @@ impl Shared {
         let pin = appraised.verified.keyset().tls_spki;
         let wait = self.worker.bounds.idle;
         let mut request = post(path, sealed)?;
+        // A grant is not for clients alone.
+        let gated = path == SEALED;
         if let Some(mut connection) = self.take_idle(pin) {
-            match connection.send(request, wait).await {
-                Ok(response) => return Ok((connection, response)),
-                Err(SendError::Unsent(unsent)) => request = unsent,
-                Err(SendError::Failed(error)) => return Err(error),
+            let admitted =
+                if gated { self.admit(appraised, &mut connection).await } else { Ok(()) };
+            match admitted {
+                Ok(()) => match connection.send(request, wait).await {
+                    Ok(response) => return Ok((connection, response)),
+                    Err(SendError::Unsent(unsent)) => request = unsent,
+                    Err(SendError::Failed(error)) => return Err(error),
+                },
+                // It was closed while nobody looked; nothing was sent on it.
+                Err(ClientError::Disconnected) => {}
+                Err(error) => return Err(error),
             }
         }
         let (address, bounds) = (&self.worker.address, &self.worker.bounds);
-        let mut connection = Connection::open(address, Some(pin), bounds).await?;
+        let own = self.worker.identity();
+        let mut connection = Connection::open(address, Some(pin), own, bounds).await?;
+        if gated {
+            self.admit(appraised, &mut connection).await?;
+        }
         let response = connection.send(request, wait).await?;
         Ok((connection, response))
     }

@@ -77,6 +77,9 @@ pub fn parse_line(line: &[u8]) -> Option<ConsoleEvent> {
         | ConsoleEvent::Init { code, .. }
         | ConsoleEvent::PowerOff { code } => code.as_deref().is_none_or(is_code),
         ConsoleEvent::Listening { address, .. } => address.parse::<SocketAddr>().is_ok(),
+        ConsoleEvent::PeersRefused { code, rule, .. } => {
+            is_code(code) && rule.as_deref().is_none_or(is_rule)
+        }
         ConsoleEvent::Image { .. }
         | ConsoleEvent::Measured { .. }
         | ConsoleEvent::WorkerEnded { .. }
@@ -89,8 +92,17 @@ pub fn parse_line(line: &[u8]) -> Option<ConsoleEvent> {
 /// Whether `text` has the shape of a refusal code: `E-` and capitals, digits and dashes.
 #[must_use]
 pub fn is_code(text: &str) -> bool {
+    is_name(text, "E-")
+}
+
+/// Whether `text` has the shape of a rule's id: as a code, with `R-`.
+fn is_rule(text: &str) -> bool {
+    is_name(text, "R-")
+}
+
+fn is_name(text: &str, prefix: &str) -> bool {
     text.len() <= MAX_CODE_BYTES
-        && text.strip_prefix("E-").is_some_and(|rest| {
+        && text.strip_prefix(prefix).is_some_and(|rest| {
             !rest.is_empty()
                 && rest.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-')
         })

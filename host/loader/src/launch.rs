@@ -25,6 +25,9 @@ pub struct Launch {
     pub bundle: PathBuf,
     /// Collateral the worker appraises itself with before it says ready.
     pub collateral: PathBuf,
+    /// The pins that the manifest names for the worker's clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_pins: Option<PathBuf>,
     /// Public address the loader relays from.
     pub listen: SocketAddr,
     /// State directory.
@@ -58,6 +61,7 @@ impl Launch {
             manifest: existing("manifest", &self.manifest)?,
             bundle: existing("bundle", &self.bundle)?,
             collateral: existing("collateral", &self.collateral)?,
+            peer_pins: self.peer_pins.map(|pins| existing("pins of clients", &pins)).transpose()?,
             listen: self.listen,
             state,
             vm: self.vm,
@@ -71,7 +75,7 @@ impl Launch {
         if let Some(application) = &self.gramine {
             return vec![application.clone().into()];
         }
-        vec![
+        let mut arguments = vec![
             "--manifest".into(),
             self.manifest.clone().into(),
             "--bundle".into(),
@@ -80,7 +84,11 @@ impl Launch {
             self.collateral.clone().into(),
             "--listen".into(),
             "127.0.0.1:0".into(),
-        ]
+        ];
+        if let Some(pins) = &self.peer_pins {
+            arguments.extend(["--peer-pins".into(), pins.clone().into()]);
+        }
+        arguments
     }
 
     /// Reads the launch that `up` hands to the supervisor on its standard input.
@@ -128,7 +136,7 @@ pub(crate) fn existing(what: &str, path: &Path) -> Result<PathBuf, LoaderError> 
     Ok(found)
 }
 
-/// Largest launch accepted by the supervisor, in bytes: six paths of the longest kind.
+/// Largest launch accepted by the supervisor, in bytes: seven paths of the longest kind.
 pub const MAX_LAUNCH_BYTES: usize = 32 * 1024;
 
 #[cfg(test)]
@@ -146,6 +154,7 @@ mod tests {
             manifest: dir.join("manifest"),
             bundle: dir.join("bundle"),
             collateral: dir.join("collateral"),
+            peer_pins: None,
             listen: "127.0.0.1:0".parse().unwrap(),
             state: dir.join("state"),
             vm: None,

@@ -122,6 +122,7 @@ impl Recorder {
             ConsoleEvent::Init { .. }
             | ConsoleEvent::Measured { .. }
             | ConsoleEvent::WorkerEnded { .. }
+            | ConsoleEvent::PeersRefused { .. }
             | ConsoleEvent::PowerOff { .. }
             | ConsoleEvent::Stopping {} => {}
         }

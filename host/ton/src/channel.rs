@@ -1,6 +1,12 @@
 //! A payment channel: its settings, the address they make, and the message that deploys it.
 
-use chrysalis_receipt::{Cell, CellBuilder, CellError, ChannelId, PayerPublicKey};
+use chrysalis_receipt::{
+    Cell, CellBuilder, CellError, ChannelId, ChannelTerms, PayerPublicKey, ReceiptError, TermsParts,
+};
+pub use chrysalis_receipt::{
+    DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE, MAX_CLOSE_DELAY, MAX_MIN_SETTLE, MIN_CLOSE_DELAY,
+    MIN_MIN_SETTLE,
+};
 use chrysalis_wire::{Digest, NetworkId};
 
 use crate::code::channel_code;
@@ -96,7 +102,7 @@ impl ChannelConfig {
     pub fn state_init(&self) -> Result<Cell, TonError> {
         let mut b = CellBuilder::new();
         // No split depth, no special account, code, data, no libraries.
-        b.uint(0b00110, 5)?.reference(channel_code()?)?.reference(self.data()?)?;
+        b.uint(0b00110, 5)?.reference(channel_code()?)?.reference(self.terms()?.data()?)?;
         Ok(b.build()?)
     }
 
@@ -108,21 +114,32 @@ impl ChannelConfig {
         Ok(ChannelId { network, account: self.state_init()?.hash() })
     }
 
-    /// The contract's data before its first message: nothing paid, open, and the settings.
-    fn data(&self) -> Result<Cell, CellError> {
-        let mut payer = CellBuilder::new();
-        store_address(&mut payer, self.payer)?;
-        let mut config = CellBuilder::new();
-        config.bytes(&self.payer_key.to_bytes())?;
-        store_address(&mut config, self.payee)?;
-        config
-            .uint(self.close_delay.into(), 32)?
-            .coins(self.min_settle)?
-            .uint(self.salt.into(), 64)?
-            .reference(payer.build()?)?;
-        let mut data = CellBuilder::new();
-        data.coins(0)?.uint(0, 32)?.reference(config.build()?)?;
-        data.build()
+    /// The same settings as a meter in an enclave reads them, which knows the contract by its hash.
+    ///
+    /// # Errors
+    /// None in practice: settings made here are within the limits of terms.
+    pub fn terms(&self) -> Result<ChannelTerms, ReceiptError> {
+        ChannelTerms::new(TermsParts {
+            payer_key: self.payer_key,
+            payer: self.payer,
+            payee: self.payee,
+            close_delay: self.close_delay,
+            min_settle: self.min_settle,
+            salt: self.salt,
+        })
+    }
+
+    /// The channel with these terms.
+    #[must_use]
+    pub fn from_terms(terms: &ChannelTerms) -> Self {
+        Self {
+            payer_key: *terms.payer_key(),
+            payee: terms.payee(),
+            close_delay: terms.close_delay(),
+            min_settle: terms.min_settle(),
+            salt: terms.salt(),
+            payer: terms.payer(),
+        }
     }
 }
 
@@ -140,24 +157,12 @@ pub(crate) fn store_address(b: &mut CellBuilder, account: Digest) -> Result<(), 
     Ok(())
 }
 
-/// Delay between a close request and the refund unless said otherwise: a day, seconds.
-pub const DEFAULT_CLOSE_DELAY: u32 = 86_400;
-/// Shortest delay: a payee looks at the chain at least this often.
-pub const MIN_CLOSE_DELAY: u32 = 3_600;
-/// Longest delay: thirty days.
-pub const MAX_CLOSE_DELAY: u32 = 30 * 86_400;
-/// Smallest settlement unless said otherwise: 0.05 GRAM, of which the fee is 1.4 %.
-pub const DEFAULT_MIN_SETTLE: u128 = 50_000_000;
-/// Lowest smallest settlement: 0.01 GRAM, of which the fee is 7 %.
-pub const MIN_MIN_SETTLE: u128 = 10_000_000;
-/// Highest smallest settlement: 10 GRAM.
-pub const MAX_MIN_SETTLE: u128 = 10_000_000_000;
 /// What stays in the contract for rent and the last fees, nanogram; `RESERVE` of the contract.
 pub const RESERVE: u128 = 5_000_000;
 
 #[cfg(test)]
 mod tests {
-    use chrysalis_receipt::PayerKey;
+    use chrysalis_receipt::{ChannelCode, PayerKey};
     use zeroize::Zeroizing;
 
     use super::*;
@@ -184,6 +189,20 @@ mod tests {
         ];
         for other in others {
             assert_ne!(id(other.clone()).account, id(config()).account, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_meter_that_knows_the_code_by_its_hash_finds_the_same_account() {
+        let code = channel_code().unwrap();
+        let known = ChannelCode::METERED_V1;
+        assert_eq!((known.hash(), known.depth()), (code.hash(), code.depth()));
+        for salt in 0..100 {
+            let config =
+                ChannelConfig { salt, min_settle: MIN_MIN_SETTLE << (salt % 9), ..config() };
+            let terms = config.terms().unwrap();
+            assert_eq!(terms.id(NetworkId::TESTNET), Ok(config.id(NetworkId::TESTNET).unwrap()));
+            assert_eq!(ChannelConfig::from_terms(&terms), config);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Every way this crate refuses what it is given.
 
-use chrysalis_receipt::CellError;
+use chrysalis_receipt::{CellError, ReceiptError};
 use chrysalis_wire::Digest;
 use thiserror::Error;
 
@@ -14,6 +14,9 @@ pub enum TonError {
     /// A field does not fit its cell.
     #[error(transparent)]
     Cell(#[from] CellError),
+    /// Terms that no meter accepts.
+    #[error(transparent)]
+    Terms(#[from] ReceiptError),
     /// A setting of a contract that would hurt somebody who relies on it.
     #[error("{field} is {got}; it must be {least} to {most}")]
     Setting {
@@ -96,6 +99,7 @@ impl TonError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Cell(error) => error.code(),
+            Self::Terms(error) => error.code(),
             Self::Setting { .. } => "E-TON-SETTING",
             Self::SameParties { .. } => "E-CHANNEL-PARTIES",
             Self::Owners { .. } => "E-REGISTRY-OWNERS",

@@ -1,6 +1,6 @@
 //! What the official SDKs send, and what becomes of it.
 
-use chrysalis_api::{InferenceRequest, Input, Limits, LogitBias, Role, Sampling};
+use chrysalis_api::{Constraint, InferenceRequest, Input, Limits, LogitBias, Role, Sampling};
 use chrysalis_wire::manifest::LimitsSection;
 
 use crate::{chat, chat_of, chat_with, completion_with};
@@ -72,7 +72,7 @@ fn null_means_left_out_even_for_what_is_not_supported() {
 fn the_message_of_an_answer_can_be_sent_back() {
     let r = chat_of(
         r#"[{"role":"user","content":"hi"},
-        {"role":"assistant","content":"hello","refusal":null,"tool_calls":null,"audio":null},
+        {"role":"assistant","content":"hello","reasoning_content":"so","refusal":null,"tool_calls":null,"audio":null},
         {"role":"developer","content":"d"}]"#,
     )
     .unwrap();
@@ -122,4 +122,105 @@ fn limits_of_a_manifest_are_the_limits_of_a_request() {
     };
     let limits = Limits::from_manifest(&manifest);
     assert_eq!((limits.request_bytes, limits.completion_tokens), (4096, 7));
+}
+
+#[test]
+fn log_probabilities_are_asked_for_in_the_words_of_each_endpoint() {
+    let chat = |extra| chat_with(extra).unwrap().logprobs;
+    assert_eq!(chat(""), None);
+    assert_eq!(chat(r#","logprobs":false"#), None);
+    assert_eq!(chat(r#","logprobs":true"#), Some(0));
+    assert_eq!(chat(r#","logprobs":true,"top_logprobs":20"#), Some(20));
+    let completion = |extra| completion_with(extra).unwrap().logprobs;
+    assert_eq!(completion(""), None);
+    assert_eq!(completion(r#","logprobs":0"#), Some(0));
+    assert_eq!(completion(r#","logprobs":5"#), Some(5));
+}
+
+#[test]
+fn several_answers_may_be_asked_for() {
+    assert_eq!(chat_with("").unwrap().choices, 1);
+    assert_eq!(chat_with(r#","n":8"#).unwrap().choices, 8);
+    assert_eq!(completion_with(r#","n":2,"best_of":2"#).unwrap().choices, 2);
+}
+
+#[test]
+fn what_an_answer_has_to_be_is_read_with_the_field_that_says_it() {
+    let read = |extra: &str| chat_with(extra).unwrap().constraint;
+    assert!(read(r#","response_format":{"type":"text"}"#).is_none());
+    let object = read(r#","response_format":{"type":"json_object"}"#);
+    assert!(matches!(object, Some((Constraint::JsonObject, "response_format"))));
+    let schema =
+        r#"{"type":"json_schema","json_schema":{"name":"n","strict":true,"schema":{ "a": 1}}}"#;
+    let Some((Constraint::JsonSchema(schema), _)) =
+        read(&format!(r#","response_format":{schema}"#))
+    else {
+        panic!("not a schema")
+    };
+    assert_eq!(schema.expose(), r#"{ "a": 1}"#, "as it stands");
+    let Some((Constraint::Regex(pattern), field)) = read(r#","guided_regex":"a\u0062""#) else {
+        panic!("not a pattern")
+    };
+    assert_eq!((pattern.expose(), field), ("ab", "guided_regex"));
+    let choice = completion_with(r#","guided_choice":["yes","no"]"#).unwrap().constraint;
+    assert!(matches!(choice, Some((Constraint::Choice(texts), _)) if texts.len() == 2));
+}
+
+const TOOL: &str = r#"{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":{}},"strict":true}}"#;
+
+#[test]
+fn tools_are_introduced_in_the_system_message() {
+    let r =
+        chat_with(&format!(r#","tools":[{TOOL}],"tool_choice":"auto","parallel_tool_calls":true"#))
+            .unwrap();
+    assert_eq!(r.tools, ["f"]);
+    assert!(r.constraint.is_none());
+    let told = messages(r);
+    assert_eq!((told[0].0, told[1].0), (Role::System, Role::User));
+    assert!(told[0].1.contains(
+        r#"<tools>
+{"name":"f","description":"d","parameters":{"type":"object","properties":{}},"strict":true}
+</tools>"#
+    ));
+    let mine = chat(&format!(
+        r#"{{"model":"m","messages":[{{"role":"system","content":"mine"}},{{"role":"user","content":"u"}}],"tools":[{TOOL}]}}"#
+    ));
+    let mine = messages(mine.unwrap());
+    assert!(mine[0].1.starts_with("mine\n\n# Tools") && mine.len() == 2);
+    let none = chat_with(&format!(r#","tools":[{TOOL}],"tool_choice":"none""#)).unwrap();
+    assert!(none.tools.is_empty() && messages(none).len() == 1, "they are not told");
+}
+
+#[test]
+fn a_required_call_is_a_constraint() {
+    let pairs = |choice: &str| {
+        let other = TOOL.replace(r#""name":"f""#, r#""name":"g""#);
+        let r = chat_with(&format!(r#","tools":[{TOOL},{other}],"tool_choice":{choice}"#)).unwrap();
+        let Some((Constraint::ToolCall(pairs), "tools")) = r.constraint else { panic!("no call") };
+        pairs.iter().step_by(2).map(|name| name.expose().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(pairs(r#""required""#), ["f", "g"]);
+    assert_eq!(pairs(r#"{"type":"function","function":{"name":"g"}}"#), ["g"]);
+}
+
+#[test]
+fn calls_and_results_are_told_as_the_model_writes_and_reads_them() {
+    let call = |id: &str| {
+        format!(
+            r#"{{"id":"{id}","type":"function","function":{{"name":"f","arguments":"{{\"a\":1}}"}}}}"#
+        )
+    };
+    let r = chat_of(&format!(
+        r#"[{{"role":"user","content":"u"}},
+        {{"role":"assistant","content":null,"tool_calls":[{},{}]}},
+        {{"role":"tool","tool_call_id":"x","content":"one"}},
+        {{"role":"tool","tool_call_id":"y","content":[{{"type":"text","text":"two"}}]}}]"#,
+        call("x"),
+        call("y")
+    ));
+    let told = messages(r.unwrap());
+    let one = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":1}}\n</tool_call>";
+    assert_eq!(told[1], (Role::Assistant, format!("{one}\n{one}")));
+    let results = "<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response>";
+    assert_eq!(told[2..], [(Role::User, results.to_owned())], "one message for both");
 }

@@ -5,6 +5,7 @@
 mod accepting;
 mod answering;
 mod refusing;
+mod responses;
 
 use chrysalis_api::{ApiError, Endpoint, InferenceRequest, Limits};
 

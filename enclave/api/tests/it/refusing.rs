@@ -44,7 +44,7 @@ fn refuses_an_unknown_field_by_name() {
 
 #[test]
 fn refuses_what_is_not_supported_yet_by_name() {
-    for name in ["tools", "tool_choice", "functions", "metadata", "service_tier"] {
+    for name in ["functions", "function_call", "prediction", "metadata", "service_tier"] {
         refused(chat_with(&format!(r#","{name}":{{}}"#)), "unsupported_parameter", name);
     }
     refused(completion_with(r#","suffix":"x""#), "unsupported_parameter", "suffix");
@@ -63,23 +63,19 @@ fn refuses_what_is_not_supported_yet_by_name() {
 #[test]
 fn refuses_values_that_are_not_supported_yet() {
     for (extra, param) in [
-        (r#","n":2"#, "n"),
-        (r#","n":0"#, "n"),
-        (r#","logprobs":true"#, "logprobs"),
         (r#","store":true"#, "store"),
-        (r#","response_format":{"type":"json_object"}"#, "response_format.type"),
+        (r#","response_format":{"type":"grammar"}"#, "response_format.type"),
     ] {
         refused(chat_with(extra), "unsupported_value", param);
     }
-    // In completions even 0 asks for log probabilities.
-    refused(completion_with(r#","logprobs":0"#), "unsupported_value", "logprobs");
     refused(completion_with(r#","echo":true"#), "unsupported_value", "echo");
     refused(completion_with(r#","best_of":3"#), "unsupported_value", "best_of");
+    refused(completion_with(r#","n":2,"best_of":3"#), "unsupported_value", "best_of");
 }
 
 #[test]
 fn refuses_a_role_it_does_not_know() {
-    for role in ["tool", "function", "User", ""] {
+    for role in ["tools", "function", "User", ""] {
         refused(
             chat_of(&format!(r#"[{{"role":"{role}","content":"x"}}]"#)),
             "unsupported_value",
@@ -379,4 +375,104 @@ fn no_refusal_quotes_the_request() {
             assert!(!told.contains("canary"), "{told}");
         }
     }
+}
+
+#[test]
+fn refuses_more_alternatives_than_are_told_and_alternatives_without_log_probabilities() {
+    refused(chat_with(r#","logprobs":true,"top_logprobs":21"#), "invalid_value", "top_logprobs");
+    refused(chat_with(r#","logprobs":true,"top_logprobs":-1"#), "invalid_value", "top_logprobs");
+    let alone = chat_with(r#","top_logprobs":1"#);
+    refused(alone, "invalid_parameter_combination", "top_logprobs");
+    refused(completion_with(r#","logprobs":6"#), "invalid_value", "logprobs");
+    refused(completion_with(r#","logprobs":true"#), "invalid_type", "logprobs");
+    refused(completion_with(r#","top_logprobs":1"#), "unknown_parameter", "top_logprobs");
+}
+
+#[test]
+fn refuses_one_answer_too_many_none_and_more_tokens_for_all_than_one_request_may_take() {
+    refused(chat_with(r#","n":9"#), "invalid_value", "n");
+    refused(chat_with(r#","n":0"#), "invalid_value", "n");
+    refused(chat_with(r#","n":1.5"#), "invalid_type", "n");
+    assert!(chat_with(r#","n":8,"max_tokens":64"#).is_ok());
+    refused(chat_with(r#","n":8,"max_tokens":65"#), "invalid_value", "max_tokens");
+}
+
+#[test]
+fn refuses_two_constraints_on_one_answer_and_parts_of_none() {
+    let conflict = "invalid_parameter_combination";
+    let two = r#","response_format":{"type":"json_object"},"guided_regex":"a""#;
+    refused(chat_with(two), conflict, "guided_regex");
+    let other = r#","response_format":{"type":"text","json_schema":{}}"#;
+    refused(chat_with(other), conflict, "response_format.json_schema");
+    let schema = |inner: &str| {
+        chat_with(&format!(r#","response_format":{{"type":"json_schema","json_schema":{inner}}}"#))
+    };
+    let path = |name| format!("response_format.json_schema.{name}");
+    refused(schema(r#"{"schema":{}}"#), "missing_required_parameter", &path("name"));
+    refused(schema(r#"{"name":"n"}"#), "missing_required_parameter", &path("schema"));
+    refused(schema(r#"{"name":"n","schema":{},"strict":1}"#), "invalid_type", &path("strict"));
+    refused(schema(r#"{"name":"n","schema":{},"x":1}"#), "unknown_parameter", &path("x"));
+    refused(chat_with(r#","guided_choice":[]"#), "empty_value", "guided_choice");
+    refused(chat_with(r#","guided_grammar":"x""#), "unsupported_parameter", "guided_grammar");
+    refused(completion_with(r#","response_format":{}"#), "unknown_parameter", "response_format");
+}
+
+#[test]
+fn refuses_a_constraint_one_past_its_limits() {
+    let bytes = chrysalis_api::limits::MAX_CONSTRAINT_BYTES;
+    let regex = |len| completion_with(&format!(r#","guided_regex":"{}""#, "a".repeat(len)));
+    assert!(regex(bytes).is_ok());
+    refused(regex(bytes + 1), "string_above_max_length", "guided_regex");
+    let schema =
+        |len: usize| completion_with(&format!(r#","guided_json":"{}""#, "a".repeat(len - 2)));
+    assert!(schema(bytes).is_ok());
+    refused(schema(bytes + 1), "string_above_max_length", "guided_json");
+    let texts = chrysalis_api::limits::MAX_GUIDED_CHOICES;
+    let choice = |count| {
+        completion_with(&format!(r#","guided_choice":[{}]"#, vec![r#""a""#; count].join(",")))
+    };
+    assert!(choice(texts).is_ok());
+    refused(choice(texts + 1), "array_above_max_length", "guided_choice");
+}
+
+#[test]
+fn refuses_tools_and_calls_that_are_none() {
+    let tool = |function: &str| format!(r#"{{"type":"function","function":{function}}}"#);
+    let tools = |list: &str| chat_with(&format!(r#","tools":[{list}]"#));
+    let f = tool(r#"{"name":"f"}"#);
+    assert!(tools(&f).is_ok());
+    refused(tools(""), "empty_value", "tools");
+    refused(tools(&format!("{f},{f}")), "duplicate_parameter", "tools[1]");
+    refused(tools(r#"{"type":"custom","function":{}}"#), "unsupported_value", "tools[0].type");
+    refused(tools(&tool(r#"{"name":"a b"}"#)), "invalid_value", "tools[0].function.name");
+    refused(
+        tools(&tool(r#"{"name":"f","parameters":[]}"#)),
+        "invalid_type",
+        "tools[0].function.parameters",
+    );
+    refused(tools(&tool(r#"{"name":"f","x":1}"#)), "unknown_parameter", "tools[0].function.x");
+    refused(
+        chat_with(r#","tool_choice":"required""#),
+        "invalid_parameter_combination",
+        "tool_choice",
+    );
+    assert!(chat_with(r#","tool_choice":"none""#).is_ok());
+    let with = |more: &str| chat_with(&format!(r#","tools":[{f}],{more}"#));
+    refused(with(r#""tool_choice":"some""#), "unsupported_value", "tool_choice");
+    let other = r#""tool_choice":{"type":"function","function":{"name":"g"}}"#;
+    refused(with(other), "unsupported_value", "tool_choice.function.name");
+    refused(with(r#""logprobs":true"#), "invalid_parameter_combination", "tools");
+    refused(with(r#""guided_regex":"a""#), "invalid_parameter_combination", "tools");
+    let most = chrysalis_api::limits::MAX_TOOLS;
+    let many = |count: usize| {
+        (0..count).map(|n| tool(&format!(r#"{{"name":"f{n}"}}"#))).collect::<Vec<_>>().join(",")
+    };
+    assert!(tools(&many(most)).is_ok());
+    refused(tools(&many(most + 1)), "array_above_max_length", "tools");
+    let result = r#"[{"role":"tool","content":"x"}]"#;
+    refused(chat_of(result), "missing_required_parameter", "messages[0].tool_call_id");
+    let calls = r#"[{"role":"user","content":"x","tool_calls":[]}]"#;
+    refused(chat_of(calls), "invalid_parameter_combination", "messages[0].tool_calls");
+    let id = r#"[{"role":"user","content":"x","tool_call_id":"y"}]"#;
+    refused(chat_of(id), "invalid_parameter_combination", "messages[0].tool_call_id");
 }

@@ -1,10 +1,16 @@
 //! Attention of new tokens over the keys and values of their sequences. Query heads that share a key
 //! head are computed together, up to eight rows at a time, so that keys and values are read once for
 //! all of them; nothing is copied or expanded. Rows of different sequences never share a panel.
+//!
+//! The tokens of a sequence are taken in ranges, at the same places whoever asks: of each range a row
+//! gets its largest score, the sum of its weights and the sum of its values, and these are put together
+//! in order. So the ranges of a long sequence may be computed by different threads, and its numbers are
+//! the same as if one had computed them all.
 
+use core::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use zeroize::{DefaultIsZeroes, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::half;
 use super::input::PANEL_ROWS;
@@ -18,13 +24,10 @@ use super::tiled::{Lanes, Tiled};
 pub(crate) const PAGE_TOKENS: usize = 32;
 
 /// Sixteen `f16`, little-endian.
-#[derive(Clone, Copy, Default)]
-#[repr(C, align(32))]
-pub(crate) struct Halves(pub(crate) [u8; 32]);
-
-impl DefaultIsZeroes for Halves {}
+pub(crate) type Halves = [u8; 32];
 
 /// Keys and values of [`PAGE_TOKENS`] tokens, of one head of one layer, in the order they are read.
+#[derive(Clone, Copy)]
 pub(crate) struct Page<'a> {
     /// For sixteen tokens at a time and each dimension: those tokens.
     pub(crate) keys: &'a [Halves],
@@ -37,10 +40,10 @@ pub(crate) struct Page<'a> {
 struct Scratch {
     /// For each dimension of a head, eight rows of queries.
     queries: Zeroizing<Vec<[f32; PANEL_ROWS]>>,
-    /// For sixteen tokens at a time and each row: those tokens.
-    scores: Zeroizing<Vec<Lanes>>,
-    /// For each token, eight rows.
-    weights: Zeroizing<Vec<[f32; PANEL_ROWS]>>,
+    /// For sixteen tokens of a range at a time and each row: those tokens. First scores, then weights.
+    scores: Zeroizing<Vec<[Lanes; PANEL_ROWS]>>,
+    /// The result of a range: see [`State`].
+    part: Zeroizing<Vec<Lanes>>,
 }
 
 /// The new tokens of one sequence among the rows of a step.
@@ -53,7 +56,7 @@ pub(crate) struct Span {
     pub(crate) before: usize,
 }
 
-/// Up to eight rows of one key head of one sequence.
+/// Up to eight rows of one key head of one sequence, over some of the ranges they see.
 #[derive(Clone, Copy)]
 struct Place {
     /// Number of the span, and what it says.
@@ -62,6 +65,8 @@ struct Place {
     head: usize,
     /// Of the rows of this head (token by token, then query head) the first one here.
     row: usize,
+    /// The first range, and the one after the last.
+    ranges: [usize; 2],
 }
 
 /// Attention for the tokens of one step. Buffers are wiped on drop.
@@ -70,7 +75,7 @@ pub(crate) struct Attention {
     kv_heads: usize,
     head_dim: usize,
     places: Vec<Place>,
-    /// For each place eight rows of the head's dimensions.
+    /// The [`State`] of each place.
     out: Zeroizing<Vec<Lanes>>,
     scratch: Vec<Mutex<Scratch>>,
 }
@@ -81,27 +86,35 @@ impl Attention {
         spans: &[Span],
         [heads, kv_heads, head_dim]: [usize; 3],
     ) -> Self {
-        let longest = spans.iter().map(|span| span.tokens + span.before).max().unwrap_or(0);
-        let padded = longest.next_multiple_of(PAGE_TOKENS);
+        let state = State::lanes(head_dim);
         let scratch = || Scratch {
             queries: Zeroizing::new(vec![[0.0; PANEL_ROWS]; head_dim]),
-            scores: Zeroizing::new(vec![[0.0; 16]; padded / 16 * PANEL_ROWS]),
-            weights: Zeroizing::new(vec![[0.0; PANEL_ROWS]; padded]),
+            scores: Zeroizing::new(vec![[[0.0; 16]; PANEL_ROWS]; RANGE_TOKENS / 16]),
+            part: Zeroizing::new(vec![[0.0; 16]; state]),
         };
         let group = heads / kv_heads;
         let mut places = Vec::new();
         for (index, span) in spans.iter().copied().enumerate() {
+            let rows = span.tokens * group;
             for head in 0..kv_heads {
-                let rows = (0..span.tokens * group).step_by(PANEL_ROWS);
-                places.extend(rows.map(|row| Place { index, span, head, row }));
+                for row in (0..rows).step_by(PANEL_ROWS) {
+                    let last = (row + PANEL_ROWS).min(rows) - 1;
+                    let ranges = (span.before + last / group + 1).div_ceil(RANGE_TOKENS);
+                    let place = |ranges| Place { index, span, head, row, ranges };
+                    if rows <= PANEL_ROWS {
+                        // One token, mostly: the only work of its sequence, so it is divided.
+                        places.extend((0..ranges).map(|range| place([range, range + 1])));
+                    } else {
+                        places.push(place([0, ranges]));
+                    }
+                }
             }
         }
-        let lanes = PANEL_ROWS * head_dim.div_ceil(16);
         Self {
             heads,
             kv_heads,
             head_dim,
-            out: Zeroizing::new(vec![[0.0; 16]; places.len() * lanes]),
+            out: Zeroizing::new(vec![[0.0; 16]; places.len() * state]),
             places,
             scratch: (0..pool.threads()).map(|_| Mutex::new(scratch())).collect(),
         }
@@ -118,25 +131,26 @@ impl Attention {
     }
 
     /// Attends from `queries` (one row a token, the heads side by side, before rotation), rotated by
-    /// `rotation`, over `pages`: those of a span and a key head, in order, the new tokens' among them.
-    /// The result has the heads side by side.
+    /// `rotation`, over `pages`: some of those of a span and a key head, in order, the new tokens'
+    /// among them. The result has the heads side by side.
     pub(crate) fn run<'p>(
         &mut self,
         pool: &Pool,
         queries: &Tiled,
         rotation: &Rotation,
-        pages: impl Fn(usize, usize) -> Vec<Page<'p>> + Sync,
+        pages: impl Fn(usize, usize, Range<usize>) -> Vec<Page<'p>> + Sync,
         to: &mut Tiled,
     ) {
         let mut out = core::mem::take(&mut self.out);
-        let lanes = PANEL_ROWS * self.row_lanes();
+        let lanes = State::lanes(self.head_dim);
         pool.chunks(&mut out, lanes, |first, out| {
             // There are as many as threads, so one is free.
             let free = self.scratch.iter().find_map(|scratch| scratch.try_lock().ok());
             let mut scratch = free
                 .unwrap_or_else(|| self.scratch[0].lock().unwrap_or_else(PoisonError::into_inner));
             for (place, out) in self.places[first..].iter().zip(out.chunks_exact_mut(lanes)) {
-                let pages = &pages(place.index, place.head);
+                let [from, to] = place.ranges.map(|range| range * RANGE_PAGES);
+                let pages = &pages(place.index, place.head, from..to);
                 let panel = Panel { all: self, queries, rotation, pages, place: *place };
                 pool.path().run(Run { panel, scratch: &mut scratch, out });
             }
@@ -145,13 +159,21 @@ impl Attention {
         self.gather(to);
     }
 
-    /// Copies the heads side by side.
-    fn gather(&self, to: &mut Tiled) {
+    /// Puts the ranges of each panel together and copies the heads side by side.
+    fn gather(&mut self, to: &mut Tiled) {
         let (dim, width) = (self.head_dim, self.row_lanes());
-        for (place, out) in self.places.iter().zip(self.out.chunks_exact(PANEL_ROWS * width)) {
-            for (row, from) in out.chunks_exact(width).take(place.rows(self)).enumerate() {
+        let mut out = core::mem::take(&mut self.out);
+        let states = out.chunks_exact_mut(State::lanes(dim));
+        let mut places = self.places.iter().zip(states).peekable();
+        while let Some((place, first)) = places.next() {
+            let rows = place.rows(self);
+            let mut state = State(first);
+            while let Some((_, part)) = places.next_if(|(next, _)| next.continues(*place)) {
+                (0..rows).for_each(|row| state.add(part, row, width));
+            }
+            for row in 0..rows {
                 let (token, head) = place.at(self, row);
-                let token = place.span.first + token;
+                let (token, from) = (place.span.first + token, state.finished(row, width));
                 if dim.is_multiple_of(16) {
                     for (tile, lanes) in from.iter().enumerate() {
                         *to.lanes_mut(token, head * dim / 16 + tile) = *lanes;
@@ -164,6 +186,7 @@ impl Attention {
                 }
             }
         }
+        self.out = out;
     }
 }
 
@@ -180,6 +203,62 @@ impl Place {
     const fn at(self, all: &Attention, row: usize) -> (usize, usize) {
         let (row, group) = (self.row + row, all.group());
         (row / group, self.head * group + row % group)
+    }
+
+    /// Whether these are the rows of `before`, over later ranges.
+    const fn continues(self, before: Self) -> bool {
+        self.index == before.index && self.head == before.head && self.row == before.row
+    }
+}
+
+/// What rows have seen of some ranges: for each row the weighted sum of values, then the largest scores
+/// of the rows, to which the weights are relative, and the sums of the weights.
+struct State<'a>(&'a mut [Lanes]);
+
+impl State<'_> {
+    const fn lanes(head_dim: usize) -> usize {
+        PANEL_ROWS * head_dim.div_ceil(16) + 1
+    }
+
+    /// Nothing seen.
+    #[inline(always)]
+    fn clear(&mut self) {
+        self.0.fill([0.0; 16]);
+        if let Some(numbers) = self.0.last_mut() {
+            numbers[..PANEL_ROWS].fill(f32::NEG_INFINITY);
+        }
+    }
+
+    /// Adds to `row` what it has seen of the next range, which is something.
+    #[inline(always)]
+    fn add(&mut self, part: &[Lanes], row: usize, width: usize) {
+        let Some((numbers, sums)) = self.0.split_last_mut() else { return };
+        let Some((theirs, values)) = part.split_last() else { return };
+        let (ours, part) = (numbers[row], theirs[row]);
+        let most = if part > ours { part } else { ours };
+        let (keep, take) = (math::exp(ours - most), math::exp(part - most));
+        numbers[row] = most;
+        let weight = &mut numbers[PANEL_ROWS + row];
+        *weight = *weight * keep + theirs[PANEL_ROWS + row] * take;
+        let sums = &mut sums[row * width..][..width];
+        for (sum, value) in sums.iter_mut().zip(&values[row * width..][..width]) {
+            for i in 0..16 {
+                sum[i] = sum[i] * keep + value[i] * take;
+            }
+        }
+    }
+
+    /// The mean of the values of a row, once everything was added.
+    fn finished(&mut self, row: usize, width: usize) -> &[Lanes] {
+        let lanes = self.0.len();
+        let inverse = 1.0 / self.0[lanes - 1][PANEL_ROWS + row];
+        let sums = &mut self.0[row * width..][..width];
+        for sum in sums.iter_mut() {
+            for i in 0..16 {
+                sum[i] *= inverse;
+            }
+        }
+        sums
     }
 }
 
@@ -205,8 +284,17 @@ struct Panel<'a> {
     all: &'a Attention,
     queries: &'a Tiled,
     rotation: &'a Rotation,
+    /// Those of the ranges of the place.
     pages: &'a [Page<'a>],
     place: Place,
+}
+
+impl Panel<'_> {
+    /// The tokens of its sequence that a row sees.
+    #[inline(always)]
+    const fn seen(&self, row: usize) -> Range<usize> {
+        0..self.place.span.before + self.place.at(self.all, row).0 + 1
+    }
 }
 
 struct Run<'a> {
@@ -222,26 +310,27 @@ impl Kernel for Run<'_> {
         match rows {
             1 => self.rows::<S, 1>(isa, 1),
             2 => self.rows::<S, 2>(isa, 2),
-            3 | 4 => self.rows::<S, 4>(isa, rows),
+            3 => self.rows::<S, 3>(isa, 3),
+            4 => self.rows::<S, 4>(isa, 4),
             _ => self.rows::<S, 8>(isa, rows),
         }
     }
 }
 
 impl Run<'_> {
-    /// `R` is `live`, rounded up: rows that are none have queries of zero and no result.
+    /// `R` is `live`, or more: rows that are none have queries of zero and no result.
     #[inline(always)]
     fn rows<S: Isa, const R: usize>(self, isa: S, live: usize) {
         let Self { panel, scratch, out } = self;
         let Panel { all, queries, rotation, pages, place } = panel;
-        let Span { first, before, .. } = place.span;
+        let (first, dim, width) = (place.span.first, all.head_dim, all.row_lanes());
 
-        let scale = 1.0 / (all.head_dim as f32).sqrt();
+        let scale = 1.0 / (dim as f32).sqrt();
         for row in 0..PANEL_ROWS {
-            for pair in 0..all.head_dim / 2 {
+            for pair in 0..dim / 2 {
                 let [a, b] = if row < live {
                     let (token, head) = place.at(all, row);
-                    let (token, at) = (first + token, head * all.head_dim + 2 * pair);
+                    let (token, at) = (first + token, head * dim + 2 * pair);
                     let q = [queries.get(token, at), queries.get(token, at + 1)];
                     rotation.turn(token, pair, q)
                 } else {
@@ -252,80 +341,165 @@ impl Run<'_> {
             }
         }
 
-        // Tokens that the last row sees, which sees the most.
-        let most = before + place.at(all, live - 1).0 + 1;
-        let tiles = most.div_ceil(16);
-        let keys = pages.iter().flat_map(|page| page.keys.chunks_exact(all.head_dim));
-        for (keys, scores) in keys.zip(scratch.scores.chunks_exact_mut(PANEL_ROWS)).take(tiles) {
-            let mut total = [isa.splat(0.0); R];
-            for (key, query) in keys.iter().zip(scratch.queries.iter()) {
-                let key = isa.load_f16(&key.0);
-                each_row!(R, r => total[r] = isa.mul_add(key, isa.splat(query[r]), total[r]));
+        let mut state = State(out);
+        state.clear();
+        // The last row sees the most.
+        let most = panel.seen(live - 1).end;
+        let Scratch { queries, scores, part } = scratch;
+        for (n, range) in (place.ranges[0]..place.ranges[1]).enumerate() {
+            let start = range * RANGE_TOKENS;
+            let tokens = (most - start).min(RANGE_TOKENS);
+            let pages = &pages[n * RANGE_PAGES..][..tokens.div_ceil(PAGE_TOKENS)];
+            let scores = &mut scores[..pages.len() * (PAGE_TOKENS / 16)];
+            score::<S, R>(isa, pages, queries, scores);
+            let mut seen = [0; PANEL_ROWS];
+            for (row, seen) in seen.iter_mut().enumerate().take(live) {
+                *seen = panel.seen(row).end.saturating_sub(start).min(tokens);
+                let numbers = weigh(scores, row, *seen);
+                part[PANEL_ROWS * width][row] = numbers[0];
+                part[PANEL_ROWS * width][PANEL_ROWS + row] = numbers[1];
             }
-            each_row!(R, r => isa.store(total[r], &mut scores[r]));
-        }
-
-        let mut inverse = [0.0; R];
-        for (row, inverse) in inverse.iter_mut().enumerate().take(live) {
-            *inverse = 1.0 / softmax(scratch, row, tiles, before + place.at(all, row).0 + 1);
-        }
-
-        let width = all.row_lanes();
-        for tile in 0..width {
-            let mut total = [isa.splat(0.0); R];
-            for (page, weights) in pages.iter().zip(scratch.weights[..most].chunks(PAGE_TOKENS)) {
-                let values = &page.values[tile * PAGE_TOKENS..][..PAGE_TOKENS];
-                for (value, weight) in values.iter().zip(weights) {
-                    let value = isa.load_f16(&value.0);
-                    each_row!(R, r => total[r] = isa.mul_add(value, isa.splat(weight[r]), total[r]));
+            // As many tiles at a time as there are registers for.
+            let mut tile = 0;
+            while tile < width {
+                let left = width - tile;
+                tile += match R {
+                    1 | 2 if left >= 4 => mix::<S, R, 4>(isa, pages, scores, tile, width, part),
+                    1..=4 if left >= 2 => mix::<S, R, 2>(isa, pages, scores, tile, width, part),
+                    _ => mix::<S, R, 1>(isa, pages, scores, tile, width, part),
+                };
+            }
+            for row in 0..live {
+                // Of a range that a row does not see it takes nothing, not even zeros.
+                if seen[row] > 0 {
+                    state.add(part, row, width);
                 }
             }
-            each_row!(R, r => {
-                let result = isa.mul(total[r], isa.splat(inverse[r]));
-                isa.store(result, &mut out[r * width + tile]);
-            });
         }
     }
 }
 
-/// Makes weights of the scores of `row` over its first `seen` tokens, all others 0; their sum.
+/// Scores of the tokens of `pages`, for each row of queries.
 #[inline(always)]
-fn softmax(scratch: &mut Scratch, row: usize, tiles: usize, seen: usize) -> f32 {
-    for token in seen..tiles * 16 {
-        scratch.scores[token / 16 * PANEL_ROWS + row][token % 16] = f32::NEG_INFINITY;
+fn score<S: Isa, const R: usize>(
+    isa: S,
+    pages: &[Page<'_>],
+    queries: &[[f32; PANEL_ROWS]],
+    scores: &mut [[Lanes; PANEL_ROWS]],
+) {
+    let ahead = pages.iter().skip(1).chain(pages.last());
+    for ((page, next), scores) in pages.iter().zip(ahead).zip(scores.as_chunks_mut::<2>().0) {
+        let (left, right) = page.keys.split_at(queries.len());
+        let next = next.keys.as_chunks::<2>().0;
+        let mut totals = [[isa.splat(0.0); R]; 2];
+        for (((left, right), query), next) in left.iter().zip(right).zip(queries).zip(next) {
+            // Pages lie anywhere: what is read next does not announce itself.
+            isa.prefetch(&next[0], 0);
+            let (left, right) = (isa.load_f16(left), isa.load_f16(right));
+            each_row!(R, r => {
+                let query = isa.splat(query[r]);
+                totals[0][r] = isa.mul_add(left, query, totals[0][r]);
+                totals[1][r] = isa.mul_add(right, query, totals[1][r]);
+            });
+        }
+        each_row!(R, r => {
+            isa.store(totals[0][r], &mut scores[0][r]);
+            isa.store(totals[1][r], &mut scores[1][r]);
+        });
+    }
+}
+
+/// Makes weights of the scores of `row` over the first `seen` tokens of a range, all others 0; the
+/// largest score and the sum of the weights.
+#[inline(always)]
+fn weigh(scores: &mut [[Lanes; PANEL_ROWS]], row: usize, seen: usize) -> [f32; 2] {
+    let (whole, rest) = (seen / 16, seen % 16);
+    for (tile, scores) in scores.iter_mut().enumerate().skip(whole) {
+        let from = if tile == whole { rest } else { 0 };
+        scores[row][from..].fill(f32::NEG_INFINITY);
     }
     let mut most = [f32::NEG_INFINITY; 16];
-    for tile in 0..tiles {
-        let lanes = &scratch.scores[tile * PANEL_ROWS + row];
+    for scores in scores.iter() {
         for i in 0..16 {
-            most[i] = if lanes[i] > most[i] { lanes[i] } else { most[i] };
+            most[i] = if scores[row][i] > most[i] { scores[row][i] } else { most[i] };
         }
     }
     let most = math::most(&most);
+    if seen == 0 {
+        scores.iter_mut().for_each(|scores| scores[row] = [0.0; 16]);
+        return [most, 0.0];
+    }
     let mut sums = [0.0; 16];
-    for tile in 0..tiles {
-        let mut lanes = scratch.scores[tile * PANEL_ROWS + row];
+    for scores in scores.iter_mut() {
+        let lanes = &mut scores[row];
         for i in 0..16 {
             lanes[i] = math::exp(lanes[i] - most);
             sums[i] += lanes[i];
         }
-        let weights = &mut scratch.weights[tile * 16..][..16];
-        for i in 0..16 {
-            weights[i][row] = lanes[i];
+    }
+    [most, math::sum(&sums)]
+}
+
+/// The weighted sums of `W` tiles of values from `tile` on, for each row; `W`.
+#[inline(always)]
+fn mix<S: Isa, const R: usize, const W: usize>(
+    isa: S,
+    pages: &[Page<'_>],
+    weights: &[[Lanes; PANEL_ROWS]],
+    tile: usize,
+    width: usize,
+    part: &mut [Lanes],
+) -> usize {
+    let mut totals = [[isa.splat(0.0); R]; W];
+    let ahead = pages.iter().skip(1).chain(pages.last());
+    for ((page, next), weights) in pages.iter().zip(ahead).zip(weights.as_chunks::<2>().0) {
+        let values = &page.values[tile * PAGE_TOKENS..][..W * PAGE_TOKENS];
+        let next = &next.values[tile * PAGE_TOKENS..][..W * PAGE_TOKENS];
+        for token in 0..PAGE_TOKENS {
+            let weights = &weights[token / 16];
+            each_row!(W, w => {
+                if token % 2 == 0 {
+                    isa.prefetch(&next[w * PAGE_TOKENS + token], 0);
+                }
+                let value = isa.load_f16(&values[w * PAGE_TOKENS + token]);
+                each_row!(R, r => {
+                    let weight = isa.splat(weights[r][token % 16]);
+                    totals[w][r] = isa.mul_add(value, weight, totals[w][r]);
+                });
+            });
         }
     }
-    math::sum(&sums)
+    each_row!(W, w => {
+        each_row!(R, r => isa.store(totals[w][r], &mut part[r * width + tile + w]));
+    });
+    W
 }
 
 /// Stores keys and values of one head: one token's in its page.
 pub(crate) fn put(keys: &mut [Halves], values: &mut [Halves], slot: usize, kv: [&[f32]; 2]) {
     let [key, value] = kv;
     let tile = &mut keys[slot / 16 * key.len()..][..key.len()];
-    for (entry, x) in tile.iter_mut().zip(key) {
-        entry.0[slot % 16 * 2..][..2].copy_from_slice(&half::from_f32(*x).to_le_bytes());
+    // Sixteen at a time: the conversion becomes vectors, what comes after it cannot.
+    for (entries, x) in tile.chunks_mut(16).zip(key.chunks(16)) {
+        for (entry, half) in entries.iter_mut().zip(halves(x).as_chunks::<2>().0) {
+            entry[slot % 16 * 2..][..2].copy_from_slice(half);
+        }
     }
-    for (i, x) in value.iter().enumerate() {
-        let entry = &mut values[i / 16 * PAGE_TOKENS + slot];
-        entry.0[i % 16 * 2..][..2].copy_from_slice(&half::from_f32(*x).to_le_bytes());
+    for (tile, x) in values.chunks_exact_mut(PAGE_TOKENS).zip(value.chunks(16)) {
+        tile[slot][..2 * x.len()].copy_from_slice(&halves(x)[..2 * x.len()]);
     }
 }
+
+/// Up to sixteen values in half precision.
+#[inline(always)]
+fn halves(from: &[f32]) -> Halves {
+    let mut all = [0.0; 16];
+    all[..from.len()].copy_from_slice(from);
+    let halves = all.map(half::from_f32);
+    core::array::from_fn(|i| halves[i / 2].to_le_bytes()[i % 2])
+}
+
+/// Tokens of a range. Its scores fit into the fastest cache, and two threads share a sequence from this
+/// length on.
+const RANGE_TOKENS: usize = 256;
+const RANGE_PAGES: usize = RANGE_TOKENS / PAGE_TOKENS;

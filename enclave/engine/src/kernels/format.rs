@@ -32,8 +32,8 @@ pub(crate) trait Format {
     /// The scales of both halves of a block, and the minimum.
     fn scales<S: Isa>(isa: S, group: &[u8], block: usize) -> [S::F; 3];
 
-    /// The codes of a block of a group in the file.
-    fn native_codes(native: &[u8], block: usize) -> [u8; 32];
+    /// The codes of a block of a group in the file, a byte each: columns 4g to 4g+3 in word g.
+    fn native_codes(native: &[u8], block: usize) -> [u32; 8];
 
     /// Copies the scales of one row from a group in the file.
     fn put_scales(native: &[u8], group: &mut [u8], row: usize);
@@ -70,16 +70,19 @@ impl<const WIDTH: usize, const MINS: bool> Format for Flat<WIDTH, MINS> {
         [d, d, m]
     }
 
-    fn native_codes(native: &[u8], _: usize) -> [u8; 32] {
+    #[inline(always)]
+    fn native_codes(native: &[u8], _: usize) -> [u32; 8] {
         let native = &native[Self::HALVES_IN_FILE..];
         if WIDTH == 8 {
-            return *part(native, 0);
+            return words(native);
         }
         let (high, low) = native.split_at(if WIDTH == 5 { 4 } else { 0 });
-        core::array::from_fn(|i| {
-            let nibble = low[i % 16] >> (i / 16 * 4) & 15;
-            let fifth = if WIDTH == 5 { high[i / 8] >> (i % 8) & 1 } else { 0 };
-            nibble | fifth << 4
+        let low: [u32; 4] = words(low);
+        let [high] = if WIDTH == 5 { words(high) } else { [0] };
+        core::array::from_fn(|g| {
+            // Four bits of `high`, one to the lowest bit of each byte.
+            let fifth = ((high >> (4 * g) & 15) * 0x0020_4081) & ONES;
+            low[g % 4] >> (g / 4 * 4) & NIBBLES | fifth << 4
         })
     }
 
@@ -132,12 +135,13 @@ impl<const WIDTH: usize> Format for Super<WIDTH> {
         [d, d, isa.mul(min, isa.splat(-1.0))]
     }
 
-    fn native_codes(native: &[u8], block: usize) -> [u8; 32] {
+    #[inline(always)]
+    fn native_codes(native: &[u8], block: usize) -> [u32; 8] {
         let (high, low) = native[16..].split_at(if WIDTH == 5 { 32 } else { 0 });
-        let low = &low[block / 2 * 32..];
-        core::array::from_fn(|i| {
-            let fifth = if WIDTH == 5 { high[i] >> block & 1 } else { 0 };
-            low[i] >> (block % 2 * 4) & 15 | fifth << 4
+        let low: [u32; 8] = words(&low[block / 2 * 32..]);
+        let high: [u32; 8] = if WIDTH == 5 { words(high) } else { [0; 8] };
+        core::array::from_fn(|g| {
+            low[g] >> (block % 2 * 4) & NIBBLES | (high[g] >> block & ONES) << 4
         })
     }
 
@@ -182,13 +186,14 @@ impl Format for Six {
         [isa.mul(d, first), isa.mul(d, second), d]
     }
 
-    fn native_codes(native: &[u8], block: usize) -> [u8; 32] {
+    #[inline(always)]
+    fn native_codes(native: &[u8], block: usize) -> [u32; 8] {
         // Each half of the 256 columns: four blocks in 64 bytes of nibbles and 32 of bit pairs.
         let (half, quarter) = (block / 4, block % 4);
-        let low = &native[64 * half + 32 * (quarter % 2)..];
-        let high = &native[128 + 32 * half..];
-        core::array::from_fn(|i| {
-            low[i] >> (quarter / 2 * 4) & 15 | (high[i] >> (2 * quarter) & 3) << 4
+        let low: [u32; 8] = words(&native[64 * half + 32 * (quarter % 2)..]);
+        let high: [u32; 8] = words(&native[128 + 32 * half..]);
+        core::array::from_fn(|g| {
+            low[g] >> (quarter / 2 * 4) & NIBBLES | (high[g] >> (2 * quarter) & PAIRS) << 4
         })
     }
 
@@ -273,25 +278,38 @@ pub(crate) fn codes<S: Isa, T: Format>(isa: S, group: &[u8], block: usize) -> [S
     }
 }
 
-/// Writes one row's group from the file into a tile's, whose codes of that row are still zero.
+/// Writes one row's group from the file into a tile's: all of that row's codes and scales.
+#[inline(always)]
 pub(crate) fn pack<T: Format>(native: &[u8], group: &mut [u8], row: usize) {
     T::put_scales(native, group, row);
     for block in 0..T::BLOCKS {
-        let codes = T::native_codes(native, block);
+        let c = T::native_codes(native, block);
         let area = &mut group[T::HEADER + block * code_bytes(T::WIDTH)..];
-        for (i, code) in codes.into_iter().enumerate() {
-            let (g, byte) = (i / 4, 4 * row + i % 4);
-            match T::WIDTH {
-                8 => area[64 * g + byte] = code,
-                width => {
-                    area[64 * (g % 4) + byte] |= (code & 15) << (g / 4 * 4);
-                    let high = code >> 4;
-                    match width {
-                        5 => area[256 + byte] |= high << g,
-                        6 => area[256 + 64 * (g / 4) + byte] |= high << (2 * (g % 4)),
-                        _ => {}
-                    }
+        // Words of the sixteen rows lie side by side.
+        let area = &mut area.as_chunks_mut::<4>().0[..code_bytes(T::WIDTH) / 4];
+        if T::WIDTH == 8 {
+            for g in 0..8 {
+                area[16 * g + row] = c[g].to_le_bytes();
+            }
+            continue;
+        }
+        for g in 0..4 {
+            area[16 * g + row] = (c[g] & NIBBLES | (c[g + 4] & NIBBLES) << 4).to_le_bytes();
+        }
+        if T::WIDTH == 5 {
+            let mut high = 0;
+            for g in 0..8 {
+                high |= (c[g] >> 4 & ONES) << g;
+            }
+            area[64 + row] = high.to_le_bytes();
+        }
+        if T::WIDTH == 6 {
+            for half in 0..2 {
+                let mut high = 0;
+                for g in 0..4 {
+                    high |= (c[4 * half + g] >> 4 & PAIRS) << (2 * g);
                 }
+                area[64 + 16 * half + row] = high.to_le_bytes();
             }
         }
     }
@@ -327,6 +345,18 @@ pub(crate) fn part<const N: usize>(from: &[u8], at: usize) -> &[u8; N] {
     from[at..].first_chunk().unwrap_or(&[0; N])
 }
 
+/// `N` little-endian words of `from`.
+#[inline(always)]
+fn words<const N: usize>(from: &[u8]) -> [u32; N] {
+    let from = &from.as_chunks::<4>().0[..N];
+    core::array::from_fn(|i| u32::from_le_bytes(from[i]))
+}
+
 fn half_at(from: &[u8], at: usize) -> f32 {
     half::to_f32(u16::from_le_bytes([from[at], from[at + 1]]))
 }
+
+/// The lowest bit, two or four of each byte of a word.
+const ONES: u32 = 0x0101_0101;
+const PAIRS: u32 = 0x0303_0303;
+const NIBBLES: u32 = 0x0f0f_0f0f;

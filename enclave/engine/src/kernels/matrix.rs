@@ -1,6 +1,9 @@
-//! Weights in tiles.
+//! Weights in tiles, in memory that is locked where the system allows and wiped when they are dropped.
+
+use std::sync::Arc;
 
 use candle_core::quantized::GgmlDType;
+use chrysalis_vault::LockedBytes;
 
 use super::format::{self, Flat, Format, Six, Super, part};
 use super::half;
@@ -94,25 +97,21 @@ macro_rules! with_format {
 }
 pub(crate) use with_format;
 
-/// A matrix of weights, `rows` results of `columns` inputs, in tiles of sixteen rows. The last tile is
-/// padded with rows of zeros.
-pub(crate) struct Matrix {
+/// How a tensor of `rows` and `columns` lies in the file and in tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
     kind: Kind,
     rows: usize,
+    /// Bytes of a row in the file.
+    native_row: usize,
     tile_bytes: usize,
-    tiles: Aligned,
+    /// Bytes of all tiles.
+    tiled: usize,
 }
 
-impl Matrix {
-    /// Repacks a tensor of the file. `None` if `native` has not the size its shape needs, or its
-    /// columns are no whole number of groups.
-    pub(crate) fn pack(
-        pool: &Pool,
-        kind: Kind,
-        rows: usize,
-        columns: usize,
-        native: &[u8],
-    ) -> Option<Self> {
+impl Layout {
+    /// `None` if the columns are no whole number of groups, there are none, or the size overflows.
+    pub(crate) fn new(kind: Kind, rows: usize, columns: usize) -> Option<Self> {
         let (mut group_columns, mut native_group, mut bytes) = (1, 0, 0);
         if let Some(element) = kind.dense_bytes() {
             (native_group, bytes) = (element, 16 * element);
@@ -122,57 +121,122 @@ impl Matrix {
         });
         let groups = columns.checked_div(group_columns)?;
         let native_row = groups.checked_mul(native_group).filter(|b| *b > 0)?;
-        if groups.checked_mul(group_columns) != Some(columns)
-            || native_row.checked_mul(rows) != Some(native.len())
-        {
+        if groups.checked_mul(group_columns) != Some(columns) {
             return None;
         }
+        native_row.checked_mul(rows)?;
         let tile_bytes = groups.checked_mul(bytes)?;
-        let mut tiles = Aligned::zeros(tile_bytes.checked_mul(rows.div_ceil(16))?);
-        pool.chunks(tiles.bytes_mut(), tile_bytes, |first, tiles| {
-            for (i, tile) in tiles.chunks_exact_mut(tile_bytes).enumerate() {
-                let from = &native[16 * native_row * (first + i)..];
-                for (row, native) in from.chunks_exact(native_row).take(16).enumerate() {
+        let tiled = tile_bytes.checked_mul(rows.div_ceil(16))?;
+        Some(Self { kind, rows, native_row, tile_bytes, tiled })
+    }
+
+    /// Bytes of the tensor in the file.
+    pub(crate) const fn native(self) -> usize {
+        self.native_row * self.rows
+    }
+
+    /// Bytes of sixteen rows in the file, what becomes a tile.
+    pub(crate) const fn panel(self) -> usize {
+        16 * self.native_row
+    }
+
+    /// Bytes of a tile.
+    pub(crate) const fn tile(self) -> usize {
+        self.tile_bytes
+    }
+
+    /// Bytes of all tiles, the last one padded.
+    pub(crate) const fn tiled(self) -> usize {
+        self.tiled
+    }
+
+    /// Repacks rows of the file into `tiles`, sixteen a tile; the rows of the last one may be fewer.
+    /// Its other rows keep what they hold.
+    pub(crate) fn pack(self, pool: &Pool, native: &[u8], tiles: &mut [u8]) {
+        let Self { kind, native_row, tile_bytes, .. } = self;
+        pool.chunks(tiles, tile_bytes, |first, tiles| {
+            let panels = native.chunks(self.panel()).skip(first);
+            for (tile, panel) in tiles.chunks_exact_mut(tile_bytes).zip(panels) {
+                for (row, native) in panel.chunks_exact(native_row).enumerate() {
                     pack_row(kind, native, tile, row);
                 }
             }
         });
-        Some(Self { kind, rows, tile_bytes, tiles })
+    }
+}
+
+/// A matrix of weights, `rows` results of `columns` inputs, in tiles of sixteen rows. The last tile is
+/// padded with rows of zeros. A clone shares the memory.
+#[derive(Clone)]
+pub(crate) struct Matrix {
+    layout: Layout,
+    /// Where its tiles start, at a multiple of [`LINE`], so that they start on a cache line.
+    start: usize,
+    memory: Arc<LockedBytes>,
+}
+
+impl Matrix {
+    /// The matrix whose tiles are in `memory` from `start` on; `None` if they do not end inside it.
+    pub(crate) fn new(layout: Layout, memory: &Arc<LockedBytes>, start: usize) -> Option<Self> {
+        let end = start.checked_add(layout.tiled)?;
+        let inside = end <= memory.as_slice().len();
+        inside.then(|| Self { layout, start, memory: Arc::clone(memory) })
+    }
+
+    /// Repacks a tensor of the file into memory of its own. `None` if `native` has not the size its
+    /// shape needs, or its columns are no whole number of groups.
+    #[cfg(test)]
+    pub(crate) fn pack(
+        pool: &Pool,
+        kind: Kind,
+        rows: usize,
+        columns: usize,
+        native: &[u8],
+    ) -> Option<Self> {
+        let layout = Layout::new(kind, rows, columns)?;
+        if layout.native() != native.len() {
+            return None;
+        }
+        let mut memory = LockedBytes::zeroed(layout.tiled).ok()?;
+        layout.pack(pool, native, memory.as_mut_slice());
+        Self::new(layout, &Arc::new(memory), 0)
     }
 
     pub(crate) const fn kind(&self) -> Kind {
-        self.kind
+        self.layout.kind
     }
 
     pub(crate) const fn is_quantised(&self) -> bool {
-        self.kind.dense_bytes().is_none()
+        self.kind().dense_bytes().is_none()
     }
 
     /// Number of tiles.
     pub(crate) const fn tiles(&self) -> usize {
-        self.rows.div_ceil(16)
+        self.layout.rows.div_ceil(16)
     }
 
     pub(crate) const fn tile_bytes(&self) -> usize {
-        self.tile_bytes
+        self.layout.tile_bytes
     }
 
     /// The bytes of `count` tiles from the `first`.
     pub(crate) fn tile_range(&self, first: usize, count: usize) -> &[u8] {
-        &self.tiles.bytes()[first * self.tile_bytes..][..count * self.tile_bytes]
+        let tile = self.layout.tile_bytes;
+        let all = &self.memory.as_slice()[self.start..][..self.layout.tiled];
+        &all[first * tile..][..count * tile]
     }
 
     /// The values of one row: `out` has the matrix' columns.
     pub(crate) fn row(&self, row: usize, out: &mut [f32]) {
         let tile = self.tile_range(row / 16, 1);
         let row = row % 16;
-        with_format!(self.kind, T => {
+        with_format!(self.kind(), T => {
             for (group, out) in tile.chunks_exact(T::BYTES).zip(out.chunks_exact_mut(32 * T::BLOCKS)) {
                 format::unpack::<T>(group, row, out);
             }
         });
         for (column, out) in out.iter_mut().enumerate() {
-            match self.kind {
+            match self.kind() {
                 Kind::F32 => *out = f32::from_le_bytes(*part(tile, 4 * (16 * column + row))),
                 Kind::F16 => {
                     let bits = u16::from_le_bytes(*part(tile, 2 * (16 * column + row)));
@@ -189,11 +253,10 @@ impl Matrix {
 }
 
 fn pack_row(kind: Kind, native: &[u8], tile: &mut [u8], row: usize) {
-    if let Some(element) = kind.dense_bytes() {
-        let columns = tile.chunks_exact_mut(16 * element);
-        for (native, column) in native.chunks_exact(element).zip(columns) {
-            column[row * element..][..element].copy_from_slice(native);
-        }
+    match kind {
+        Kind::F16 | Kind::Bf16 => pack_dense::<2>(native, tile, row),
+        Kind::F32 => pack_dense::<4>(native, tile, row),
+        _ => {}
     }
     with_format!(kind, T => {
         for (native, group) in native.chunks_exact(T::NATIVE).zip(tile.chunks_exact_mut(T::BYTES)) {
@@ -202,28 +265,14 @@ fn pack_row(kind: Kind, native: &[u8], tile: &mut [u8], row: usize) {
     });
 }
 
-/// Bytes that start on a cache line.
-struct Aligned {
-    buffer: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl Aligned {
-    fn zeros(len: usize) -> Self {
-        let buffer = vec![0; len + LINE];
-        // `align_offset` may give up, which costs speed only.
-        let start = buffer.as_ptr().align_offset(LINE).min(LINE);
-        Self { buffer, start, len }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[self.start..][..self.len]
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer[self.start..][..self.len]
+/// Elements of `N` bytes: those of a column of the sixteen rows lie side by side.
+fn pack_dense<const N: usize>(native: &[u8], tile: &mut [u8], row: usize) {
+    let elements = native.as_chunks::<N>().0;
+    let columns = tile.as_chunks_mut::<N>().0.chunks_exact_mut(16);
+    for (element, column) in elements.iter().zip(columns) {
+        column[row] = *element;
     }
 }
 
-const LINE: usize = 64;
+/// Tiles start at a multiple of this: a cache line.
+pub(crate) const LINE: usize = 64;

@@ -32,7 +32,7 @@ mod tiled;
 
 pub(crate) use attention::{Attention, Halves, PAGE_TOKENS, Page, Rotation, Span, put};
 pub(crate) use input::{Inputs, Norm};
-pub(crate) use matrix::{Kind, Matrix};
+pub(crate) use matrix::{Kind, LINE, Layout, Matrix};
 pub(crate) use pool::Pool;
 pub(crate) use product::{add_product, gated_product, product};
 pub(crate) use tiled::{Lanes, Tiled};

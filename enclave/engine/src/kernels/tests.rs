@@ -324,8 +324,8 @@ fn check_attention(place: [usize; 2], shape: [usize; 3], seed: u64) {
     let exact = exact_attention(place, shape, &queries, &kv);
     for path in Path::all() {
         let pool = Pool::with_path(2, path);
-        let pages_of = |_: usize, head: usize| {
-            let pages = slabs[head * pages..][..pages].iter();
+        let pages_of = |_: usize, head: usize, some: core::ops::Range<usize>| {
+            let pages = slabs[head * pages..][some.start..some.end.min(pages)].iter();
             pages.map(|(keys, values)| Page { keys, values }).collect()
         };
         let queries = tiled(tokens, heads * dim, &queries);
@@ -365,5 +365,58 @@ proptest! {
 fn attention_equals_exact_arithmetic_for_the_default_model_and_for_one_shared_head() {
     check_attention([9, 60], [9, 3, 64], 1);
     check_attention([1, 300], [9, 3, 64], 2);
+    check_attention([2, 1000], [6, 2, 32], 4);
+    check_attention([40, 250], [4, 2, 48], 5);
     check_attention([3, 40], [20, 1, 128], 3);
+}
+
+#[test]
+fn a_token_sees_the_same_whoever_computes_its_ranges_and_whatever_comes_with_it() {
+    let (before, shape) = (700, [6, 2, 32]);
+    let [heads, kv_heads, dim] = shape;
+    let mut random = Random(8);
+    let tokens = 70;
+    let queries = random.many(tokens * heads * dim);
+    let pages = (before + tokens).div_ceil(PAGE_TOKENS);
+    let entries = |random: &mut Random, count: usize| -> Vec<Halves> {
+        let half = |x: f32| super::half::from_f32(x).to_le_bytes();
+        let entry = |_| random.many(16).iter().flat_map(|x| half(*x)).collect::<Vec<_>>();
+        (0..count).map(entry).map(|entry| entry.try_into().unwrap()).collect()
+    };
+    let slabs: Vec<(Vec<Halves>, Vec<Halves>)> = (0..pages * kv_heads)
+        .map(|_| (entries(&mut random, 2 * dim), entries(&mut random, dim / 16 * PAGE_TOKENS)))
+        .collect();
+    let pages_of = |_: usize, head: usize, some: core::ops::Range<usize>| {
+        let pages = slabs[head * pages..][some.start..some.end.min(pages)].iter();
+        pages.map(|(keys, values)| Page { keys, values }).collect()
+    };
+    for path in Path::all() {
+        // Tokens from `first` on, as many as `count`, alone or behind another sequence.
+        let run = |threads: usize, first: usize, count: usize, behind: bool| {
+            let pool = Pool::with_path(threads, path);
+            let mine = &queries[first * heads * dim..][..count * heads * dim];
+            let other = usize::from(behind);
+            let rows = [&queries[..other * heads * dim], mine].concat();
+            let mut spans = vec![Span { first: 0, tokens: 1, before: 9 }; other];
+            spans.push(Span { first: other, tokens: count, before: before + first });
+            let still = vec![[1.0, 0.0]; (other + count) * dim / 2];
+            let still = Rotation { turns: still, pairs: dim / 2 };
+            let mut out = Tiled::new(other + count, heads * dim);
+            let queries = tiled(other + count, heads * dim, &rows);
+            Attention::new(&pool, &spans, shape).run(&pool, &queries, &still, pages_of, &mut out);
+            let bits = |row: usize| (0..heads * dim).map(move |i| (row, i));
+            let rows = (other..other + count).flat_map(bits);
+            rows.map(|(row, i)| out.get(row, i).to_bits()).collect::<Vec<_>>()
+        };
+        let all = run(1, 0, tokens, false);
+        for threads in [1, 3] {
+            for (first, count) in [(0, 1), (69, 1), (67, 2), (30, 20), (1, 69)] {
+                for behind in [false, true] {
+                    let got = run(threads, first, count, behind);
+                    let wanted = &all[first * heads * dim..][..count * heads * dim];
+                    assert!(got == wanted, "{} {threads} {first} {count}", path.name());
+                }
+            }
+        }
+    }
 }

@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 
 use super::pages::PagePool;
 use super::{
-    Limits, MIN_STEP_TOKENS, PRIORITY_LEAD, Refused, Step, Submission, Tenant, Ticket, Work,
+    Kin, Limits, MIN_STEP_TOKENS, Owner, PRIORITY_LEAD, Refused, Step, Submission, Tenant, Ticket,
+    Work,
 };
 use crate::cache::PageId;
 use crate::kernels::PAGE_TOKENS;
@@ -41,7 +42,7 @@ struct Account {
 }
 
 struct Sequence {
-    tenant: Option<Tenant>,
+    owner: Option<Owner>,
     payer: Payer,
     /// Its place among the requests of its caller.
     rank: u64,
@@ -94,13 +95,17 @@ impl Core {
         }
         let ticket = Ticket(self.next);
         self.next = self.next.saturating_add(1);
-        let payer = asked.tenant.map_or(Payer::Alone(ticket), Payer::Tenant);
+        // The sequences of one request are one caller's, whoever it is.
+        let first = if let Kin::Of(first) = asked.kin { first } else { ticket };
+        let payer = asked.tenant.map_or(Payer::Alone(first), Payer::Tenant);
+        let kept = (asked.kin != Kin::Alone).then_some(Owner::Request(first));
+        let owner = asked.tenant.map(Owner::Tenant).or(kept);
         let account = self.accounts.entry(payer).or_insert(Account { served: 0, live: 0 });
         account.served = account.served.max(self.virtual_time);
         account.live = account.live.saturating_add(1);
         let lead = u64::from(asked.priority).saturating_mul(PRIORITY_LEAD);
         let sequence = Sequence {
-            tenant: asked.tenant,
+            owner,
             payer,
             // Higher priorities would otherwise be cut at the first ticket.
             rank: ticket.0.saturating_add(MOST_LEAD).saturating_sub(lead),
@@ -168,13 +173,13 @@ impl Core {
         for Work { ticket, tokens, .. } in &step.work {
             let Some(sequence) = self.sequences.get_mut(ticket) else { continue };
             sequence.computed = tokens.end;
-            let Some(tenant) = sequence.tenant else { continue };
+            let Some(owner) = sequence.owner else { continue };
             let blocks = sequence.tokens.chunks_exact(PAGE_TOKENS);
             let full = sequence.computed / PAGE_TOKENS;
             for (at, tokens) in blocks.enumerate().take(full).skip(sequence.published) {
                 let before = at.checked_sub(1).and_then(|at| sequence.pages.get(at)).copied();
                 let Some(page) = sequence.pages.get_mut(at) else { break };
-                match self.pool.publish(*page, tenant, before, tokens) {
+                match self.pool.publish(*page, owner, before, tokens) {
                     Some(known) => (*page, sequence.published) = (known, at.saturating_add(1)),
                     None => {
                         sequence.published = usize::MAX;
@@ -196,6 +201,11 @@ impl Core {
     pub(crate) fn end(&mut self, ticket: Ticket) {
         if let Some(sequence) = self.sequences.remove(&ticket) {
             self.pool.release(&sequence.pages);
+            if let Some(owner @ Owner::Request(_)) = sequence.owner
+                && !self.sequences.values().any(|other| other.owner == Some(owner))
+            {
+                self.pool.forget_owner(owner);
+            }
             if let Some(account) = self.accounts.get_mut(&sequence.payer) {
                 account.live = account.live.saturating_sub(1);
             }
@@ -266,11 +276,11 @@ impl Core {
             return false;
         }
         let mut pages = Vec::new();
-        if let Some(tenant) = sequence.tenant {
+        if let Some(owner) = sequence.owner {
             // The last token is always computed: the answer begins with its logits.
             let reusable = sequence.tokens.len().saturating_sub(1) / PAGE_TOKENS;
             for tokens in sequence.tokens.chunks_exact(PAGE_TOKENS).take(reusable) {
-                match self.pool.find(tenant, pages.last().copied(), tokens) {
+                match self.pool.find(owner, pages.last().copied(), tokens) {
                     Some(page) => pages.push(page),
                     None => break,
                 }

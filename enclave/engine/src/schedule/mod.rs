@@ -59,9 +59,31 @@ pub(crate) struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub(crate) u64);
 
+/// Whose computed prefixes a sequence finds, and who finds its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Owner {
+    /// Every request of a tenant.
+    Tenant(Tenant),
+    /// The sequences of one request, by the first of them. Nothing is kept once they have ended.
+    Request(Ticket),
+}
+
+/// The place of a sequence among those of its request, which have the same prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kin {
+    /// There is no other.
+    Alone,
+    /// Others will follow.
+    First,
+    /// It follows this one.
+    Of(Ticket),
+}
+
 /// What is asked for.
 pub(crate) struct Submission {
-    /// Without one the request is its own tenant, and nothing of it is kept.
+    /// The others of the same request.
+    pub(crate) kin: Kin,
+    /// Without one the request shares with nobody, and nothing of it is kept.
     pub(crate) tenant: Option<Tenant>,
     /// How many [`PRIORITY_LEAD`]s of requests of the same caller it may overtake.
     pub(crate) priority: u8,

@@ -1,9 +1,9 @@
 //! Who uses which page: counts of users, and the prefix cache, an index of pages whose tokens are known.
 //!
 //! A page is *free*, *used* by sequences, or *idle*: nobody uses it, but its tokens may come again, so
-//! it is kept until another needs the room, the longest unused first. Only pages of a tenant are ever
-//! kept, and only that tenant's requests find them: what somebody else computed changes neither an
-//! answer nor the time it takes. A hash finds a page and its exact tokens decide, so no collision can
+//! it is kept until another needs the room, the longest unused first. Only pages of a tenant are kept
+//! longer than a request, and only that tenant's requests find them: what somebody else computed changes
+//! neither an answer nor the time it takes. A hash finds a page and its exact tokens decide, so no collision can
 //! serve keys and values of other tokens.
 
 use std::collections::{BTreeSet, HashMap};
@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use zeroize::Zeroizing;
 
-use super::Tenant;
+use super::Owner;
 use crate::cache::PageId;
 
 /// What is known about every page.
@@ -24,7 +24,7 @@ pub(crate) struct PagePool {
     free: BTreeSet<PageId>,
     /// Pages nobody uses whose tokens are known, in the order in which they go.
     idle: BTreeSet<(u64, PageId)>,
-    /// Pages in the order of their tokens: by tenant, page before, and hash of their own tokens.
+    /// Pages in the order of their tokens: by owner, page before, and hash of their own tokens.
     index: HashMap<Key, PageId>,
     /// Freed pages that nobody has wiped yet.
     unwiped: Vec<PageId>,
@@ -32,7 +32,7 @@ pub(crate) struct PagePool {
     releases: u64,
 }
 
-type Key = (Tenant, Option<PageId>, u64);
+type Key = (Owner, Option<PageId>, u64);
 
 #[derive(Default)]
 struct Entry {
@@ -90,15 +90,15 @@ impl PagePool {
         Some(page)
     }
 
-    /// The page of `tenant` that holds exactly `tokens` behind what `before` and the pages before it
+    /// The page of `owner` that holds exactly `tokens` behind what `before` and the pages before it
     /// hold.
     pub(crate) fn find(
         &self,
-        tenant: Tenant,
+        owner: Owner,
         before: Option<PageId>,
         tokens: &[u32],
     ) -> Option<PageId> {
-        let page = *self.index.get(&(tenant, before, hash(tokens)))?;
+        let page = *self.index.get(&(owner, before, hash(tokens)))?;
         let block = self.pages.get(page.0)?.block.as_ref()?;
         (*block.tokens == tokens).then_some(page)
     }
@@ -119,18 +119,18 @@ impl PagePool {
     pub(crate) fn publish(
         &mut self,
         page: PageId,
-        tenant: Tenant,
+        owner: Owner,
         before: Option<PageId>,
         tokens: &[u32],
     ) -> Option<PageId> {
-        if let Some(other) = self.find(tenant, before, tokens) {
+        if let Some(other) = self.find(owner, before, tokens) {
             if other != page {
                 self.share(other);
                 self.release(&[page]);
             }
             return Some(other);
         }
-        let key = (tenant, before, hash(tokens));
+        let key = (owner, before, hash(tokens));
         if self.index.contains_key(&key) {
             return None;
         }
@@ -156,6 +156,19 @@ impl PagePool {
             } else {
                 self.forget(*page);
             }
+        }
+    }
+
+    /// Frees what is kept of an owner that has nothing more to ask.
+    pub(crate) fn forget_owner(&mut self, owner: Owner) {
+        let owned = |page: PageId| {
+            let block = self.pages.get(page.0).and_then(|entry| entry.block.as_ref());
+            block.is_some_and(|block| block.key.0 == owner)
+        };
+        let kept: Vec<_> = self.idle.iter().filter(|(_, page)| owned(*page)).copied().collect();
+        for place in kept {
+            self.idle.remove(&place);
+            self.forget(place.1);
         }
     }
 

@@ -26,6 +26,7 @@ impl Asked {
 
     fn submission(&self) -> Submission {
         Submission {
+            kin: Kin::Alone,
             tenant: self.tenant.map(|n| Tenant([n; 32])),
             priority: self.priority,
             deadline: None,

@@ -4,7 +4,13 @@
 use std::path::PathBuf;
 
 /// The model, or `None` after printing why the test is skipped.
+#[allow(dead_code)] // one of the two in each test binary
 pub(crate) fn model() -> Option<Vec<u8>> {
+    Some(std::fs::read(path()?).unwrap())
+}
+
+/// Where the model is, or `None` after printing why the test is skipped.
+pub(crate) fn path() -> Option<PathBuf> {
     let env = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
     let cache = || {
         let cache = env("CHRYSALIS_CACHE").map(PathBuf::from).or_else(|| {
@@ -13,7 +19,7 @@ pub(crate) fn model() -> Option<Vec<u8>> {
         Some(cache.join("models").join("smollm2-135m-instruct-q4_1.gguf"))
     };
     let path = env("CHRYSALIS_MODEL_GGUF").map(PathBuf::from).or_else(cache);
-    let found = path.as_ref().and_then(|path| std::fs::read(path).ok());
+    let found = path.clone().filter(|path| path.is_file());
     if found.is_none() {
         let required = env("CI").is_some() || env("CHRYSALIS_REQUIRE_MODEL").is_some();
         assert!(!required, "the model is required here and is not at {path:?}");
@@ -23,6 +29,7 @@ pub(crate) fn model() -> Option<Vec<u8>> {
 }
 
 /// The most likely token; of equals the first.
+#[allow(dead_code)] // as above
 pub(crate) fn argmax(logits: &[f32]) -> u32 {
     let best = (0u32..).zip(logits).max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
     best.unwrap().0

@@ -243,6 +243,17 @@ impl Attested {
         (now.saturating_duration_since(self.since) >= interval).then_some(Due::Interval)
     }
 
+    /// Whether `later`, a proof on another connection, shows what challenging this one again would:
+    /// that the same end, by its TLS key, is still the same boot. The keys of this connection live and
+    /// die with that boot, and it was bound to this connection when it proved itself here; a stream
+    /// that leaves no room for a challenge goes on under such a proof.
+    #[must_use]
+    pub fn renewed_by(&self, later: &Self) -> bool {
+        self.prover == later.prover
+            && self.session.tls_spki == later.session.tls_spki
+            && self.boot == later.boot
+    }
+
     /// Challenges the peer again, on the same connection.
     ///
     /// # Errors

@@ -13,8 +13,8 @@ use super::root::DeviceRoot;
 use crate::hexadecimal::{self, HexArray};
 use crate::pins::{MAX_PINNED_VALUES, PinsError, Tier};
 
-/// Most devices of one worker: eight GPUs and four switches.
-pub const MAX_DEVICES: usize = 12;
+pub use chrysalis_wire::limits::MAX_DEVICES;
+
 /// Most `[[device.driver]]`, and most `[[device.vbios]]` entries.
 pub const MAX_GOLDEN_SETS: usize = 256;
 /// Most alternatives for one record.

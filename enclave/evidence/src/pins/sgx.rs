@@ -5,7 +5,8 @@
 use chrysalis_wire::{Digest, UnixTime};
 use serde::Deserialize;
 
-use super::{MAX_PINNED_VALUES, MAX_PINNED_WORKERS, PinsError, at_most, shown_name, utc};
+use super::worker::utc;
+use super::{MAX_PINNED_VALUES, MAX_PINNED_WORKERS, PinsError, at_most, shown_name};
 use crate::hexadecimal::HexArray;
 
 /// Accepted enclaves and their configurations. Each list is any-of; all of them must hold.
@@ -180,11 +181,12 @@ impl WorkerEntry {
                 });
             }
         };
-        let (PinnedIdentity::Enclave { mrenclave: measured }
-        | PinnedIdentity::Signer { mrsigner: measured, .. }) = identity;
+        let (measured, field) = match identity {
+            PinnedIdentity::Enclave { mrenclave } => (mrenclave, "mrenclave"),
+            PinnedIdentity::Signer { mrsigner, .. } => (mrsigner, "mrsigner"),
+        };
         if measured.0 == [0; 32] {
-            let reason = "the measurement is all zero; measure the enclave first";
-            return Err(PinsError::Enclave { name: self.name, reason });
+            return Err(PinsError::ZeroMeasurement { name: self.name, field });
         }
         let Self { name, manifest_sha256, model_root, activates_at, .. } = self;
         Ok(EnclavePin { name, identity, manifest_sha256, model_root, activates_at })

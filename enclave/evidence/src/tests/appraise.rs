@@ -241,18 +241,3 @@ fn refuses_sgx_quotes_and_documents_of_the_wrong_form() {
     assert_eq!(code(|d| d.quote.clear()), ("E-QUOTE-TRUNCATED", RuleId::QuoteForm));
     assert_eq!(code(|d| d.platform = "INSECURE-SIM".into()), ("E-REPORT-DATA", RuleId::ReportData));
 }
-
-/// `cargo test -p chrysalis-evidence -- --ignored --nocapture appraises_in`.
-#[test]
-#[ignore = "prints a measurement"]
-fn appraises_in_about_a_millisecond() {
-    let Some(real) = Real::cocoon() else { return };
-    let appraiser = Appraiser::new(parse_pins(&real.pins_text()));
-    let (doc, session) = (real.document(), session());
-    let start = std::time::Instant::now();
-    for _ in 0..200 {
-        let verdict = appraiser.appraise(&doc, &session, &real.collateral, real.now);
-        assert_eq!(refused_by(&verdict).1, RuleId::ReportData);
-    }
-    eprintln!("appraisal up to report_data {:?}", start.elapsed() / 200);
-}

@@ -154,6 +154,13 @@ fn the_same_challenges_in_another_order_are_another_root() {
     assert_ne!(Batch::new(&other).unwrap().report_data(), batch(2).0);
 }
 
+#[test]
+fn roles_and_report_data_are_shown_as_transcripts_write_them() {
+    assert_eq!([Role::Server, Role::Client].map(|role| role.to_string()), ["server", "client"]);
+    let shown = format!("{:?}", batch(1).0);
+    assert_eq!(shown, format!("ReportData({KNOWN_1})"));
+}
+
 /// As the values below, with Python's hashlib.
 const KNOWN_1: &str = "286d0cbcda4259fc06c27a1dfa01550c3311f5793a94fb73e6d45da421c5f93e5fb1cf61b110\
     aeb608ffdb4f58ae6c44af1625e1acd692051ff96ee40c0f29d5";

@@ -1,15 +1,13 @@
 //! The table of known results: which real quote verifies how, under which collateral and clock.
 
 use chrysalis_wire::UnixTime;
-use dcap_qvl::config::{CryptoProvider as _, EcdsaSigEncoder as _};
-use dcap_qvl::signature::DerSigEncoder;
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::{QuoteCollateralV3, TcbStatus};
 
 use super::{JUNE_2025, MARCH_2026, OCTOBER_2026, Real, vector};
-use crate::backend::{AwsLcConfig, AwsLcCrypto};
+use crate::backend::AwsLcConfig;
 use crate::dcap::{DcapError, verify, verify_claims};
-use crate::{BodyKind, CutQuote, TeeKind, TrustRoot};
+use crate::{BodyKind, TeeKind, TrustRoot};
 
 fn refusal(real: &Real) -> DcapError {
     verify_claims(&real.cut(), &real.collateral, &TrustRoot::Intel, real.now).unwrap_err()
@@ -194,35 +192,5 @@ fn refuses_a_quote_with_one_flipped_body_bit() {
     assert_eq!(refusal(&real), DcapError::Refused(words));
 }
 
-/// `cargo test -p chrysalis-evidence -- --ignored --nocapture verifies_in`. The ratio is the figure
-/// that carries over to other machines: verification against the signatures it consists of.
-#[test]
-#[ignore = "prints a measurement"]
-fn verifies_in_little_more_than_its_signatures() {
-    let Some(real) = Real::td10() else { return };
-    let cut = real.cut();
-    let (signed, signature) = (&cut.bytes()[..SIGNED], &cut.bytes()[SIGNED + 4..]);
-    let key = [&[4u8], &signature[64..128]].concat();
-    let der = DerSigEncoder::encode_ecdsa_sig(&signature[..32], &signature[32..64]).unwrap();
-    let time = |f: &dyn Fn()| {
-        let start = std::time::Instant::now();
-        (0..200).for_each(|_| f());
-        start.elapsed() / 200
-    };
-    let bare = time(&|| AwsLcCrypto::sig_algo().verify_signature(&key, signed, &der).unwrap());
-    let whole = time(&|| {
-        verify(&cut, &real.collateral, &TrustRoot::Intel, real.now).unwrap();
-    });
-    let form = time(&|| {
-        CutQuote::parse(&real.quote).unwrap();
-    });
-    let ratio = whole.as_secs_f64() / (bare.as_secs_f64() * SIGNATURES);
-    eprintln!(
-        "verification {whole:?} = {ratio:.2} x {SIGNATURES} signatures of {bare:?}; form {form:?}"
-    );
-}
-
 /// Header and TD 1.0 report.
 const SIGNED: usize = 48 + 584;
-/// Root CRL, PCK CRL, platform CA, PCK, TCB signer, TCB info, QE identity, QE report, TD report.
-const SIGNATURES: f64 = 9.0;

@@ -8,6 +8,7 @@ mod collateral;
 mod collateral_mutants;
 mod corpus;
 mod dcap;
+mod document;
 mod model;
 mod mutations;
 mod nvidia;

@@ -260,13 +260,20 @@ fn refuses_denials_that_would_deny_nothing() {
 
 #[test]
 fn refuses_one_denial_and_one_vetted_platform_past_the_limits() {
+    let longest = "x".repeat(MAX_REASON_CHARS);
+    let entry = format!("[[deny]]\nfmspc = \"90c06f000000\"\nreason = \"{longest}\"\n");
+    assert!(Pins::parse(&format!("{EXAMPLE}\n{entry}"), AllowSim::No).is_ok());
     let entry = "[[deny]]\nfmspc = \"90c06f000000\"\nreason = \"x\"\n";
     let most = format!("{EXAMPLE}\n{}", entry.repeat(MAX_DENIED));
     assert!(Pins::parse(&most, AllowSim::No).is_ok());
     let error = deny(&entry.repeat(MAX_DENIED + 1));
     assert!(matches!(error, PinsError::TooMany { what: "deny", got: 4097, .. }), "{error}");
-    let ids = vec![format!("\"{}\"", "ab".repeat(16)); MAX_VETTED_PLATFORMS + 1].join(", ");
-    let error =
-        refuse("[platform]\n", &format!("[platform]\nadmission = \"vetted\"\nvetted = [{ids}]\n"));
+    let vetted = |count: usize| {
+        let ids = vec![format!("\"{}\"", "ab".repeat(16)); count].join(", ");
+        format!("[platform]\nadmission = \"vetted\"\nvetted = [{ids}]\n")
+    };
+    let most = EXAMPLE.replacen("[platform]\n", &vetted(MAX_VETTED_PLATFORMS), 1);
+    assert!(Pins::parse(&most, AllowSim::No).is_ok());
+    let error = refuse("[platform]\n", &vetted(MAX_VETTED_PLATFORMS + 1));
     assert!(matches!(error, PinsError::TooMany { what: "vetted", got: 4097, .. }), "{error}");
 }

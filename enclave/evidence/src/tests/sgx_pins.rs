@@ -71,10 +71,10 @@ fn refuses_an_enclave_named_in_no_way_in_half_and_in_two() {
 fn refuses_a_zero_measurement_and_a_zero_signer() {
     let text = sgx_pins();
     let line = text.lines().find(|line| line.starts_with("mrenclave")).unwrap();
-    changed(line, &format!("mrenclave = \"{}\"", "00".repeat(32)), "E-PINS-ENCLAVE");
+    changed(line, &format!("mrenclave = \"{}\"", "00".repeat(32)), "E-PINS-ZERO");
     let text = signer_pins(1, 1);
     let line = text.lines().find(|line| line.starts_with("mrsigner")).unwrap();
-    refused(&text.replace(line, &format!("mrsigner = \"{}\"", "00".repeat(32))), "E-PINS-ENCLAVE");
+    refused(&text.replace(line, &format!("mrsigner = \"{}\"", "00".repeat(32))), "E-PINS-ZERO");
 }
 
 #[test]

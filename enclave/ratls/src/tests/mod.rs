@@ -11,6 +11,7 @@ mod recorded;
 mod refusals;
 mod sim;
 mod verify;
+mod wycheproof;
 
 use std::path::PathBuf;
 

@@ -12,6 +12,8 @@
 
 mod documents;
 mod layout;
+mod log;
+mod metering;
 mod proofs;
 mod settling;
 mod signing;

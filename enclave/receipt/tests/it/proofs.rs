@@ -1,11 +1,12 @@
 //! Receipts that show less: the public form and proofs of one child.
 
 use chrysalis_receipt::{
-    Child, ChildProof, OpenedChild, PublicReceipt, ReceiptError, open_child, verify_child,
+    CLOCK_SKEW_SECONDS, Child, ChildProof, OpenedChild, Outcome, PublicReceipt, ReceiptError,
+    ReceiptReport, TimeWindow, open_child, verify_child, verify_proof,
 };
-use chrysalis_wire::NetworkId;
+use chrysalis_wire::{NetworkId, UnixTime};
 
-use crate::{blinds, meter, receipt, signed};
+use crate::{blinds, expectation, meter, receipt, signed};
 
 fn verified(json: &str) -> Result<OpenedChild, ReceiptError> {
     let proof = ChildProof::from_json(json.as_bytes())?;
@@ -101,4 +102,91 @@ fn refuses_a_public_receipt_with_another_amount() {
     let json = json.replace("\"amount\": \"270\"", "\"amount\": \"271\"");
     let public = PublicReceipt::from_json(json.as_bytes()).unwrap();
     assert_eq!(public.verify(NetworkId::TESTNET, &meter().public()), Err(ReceiptError::Signature));
+}
+
+fn checks(report: &ReceiptReport, outcome: Outcome) -> Vec<&'static str> {
+    report.checks.iter().filter(|c| c.outcome == outcome).map(|c| c.id).collect()
+}
+
+#[test]
+fn a_proof_is_checked_as_far_as_its_child_goes() {
+    let about = |child| -> &[&str] {
+        match child {
+            Child::Io => &["request", "response"],
+            Child::Usage => &["prices", "tokens", "amount", "times", "finish"],
+            Child::Model => &["model", "measurement", "sampling"],
+            Child::Att => &["measurement", "evidence"],
+        }
+    };
+    for child in Child::ALL {
+        let report = verify_proof(&open_child(&signed(), child), Some(&expectation()));
+        assert!(report.ok, "{report:?}");
+        let root = &["child", "signature", "network", "registry", "meter-key", "issued"];
+        let all = [root, about(child)];
+        assert_eq!(checks(&report, Outcome::Pass), all.concat(), "{child}");
+        assert_eq!(report.checks.len(), all.concat().len());
+    }
+}
+
+#[test]
+fn a_proof_without_anything_to_compare_says_what_it_did_not_check() {
+    let report = verify_proof(&open_child(&signed(), Child::Model), None);
+    assert!(report.ok);
+    assert_eq!(checks(&report, Outcome::Pass), ["child", "signature"]);
+}
+
+#[test]
+fn refuses_a_proof_that_contradicts_what_was_attested() {
+    let mut other = expectation();
+    other.model_root.0[0] ^= 1;
+    other.measurement_digest.0[0] ^= 1;
+    other.evidence_digest.0[0] ^= 1;
+    other.prices.prompt += 1;
+    other.meter_key[0] ^= 1;
+    for (child, wrong) in [
+        (Child::Usage, &["meter-key", "prices"][..]),
+        (Child::Model, &["meter-key", "model", "measurement"]),
+        (Child::Att, &["meter-key", "measurement", "evidence"]),
+    ] {
+        let report = verify_proof(&open_child(&signed(), child), Some(&other));
+        assert!(!report.ok);
+        assert_eq!(checks(&report, Outcome::Fail), wrong);
+    }
+}
+
+#[test]
+fn refuses_a_proof_with_evidence_of_another_day() {
+    let proof = open_child(&signed(), Child::Model);
+    let at = receipt().issued_at.0;
+    let failed = |from, to| {
+        let mut expect = expectation();
+        expect.window = Some(TimeWindow { from: UnixTime(from), to: UnixTime(to) });
+        checks(&verify_proof(&proof, Some(&expect)), Outcome::Fail)
+    };
+    assert!(failed(at + CLOCK_SKEW_SECONDS, at + CLOCK_SKEW_SECONDS).is_empty());
+    assert_eq!(failed(at + CLOCK_SKEW_SECONDS + 1, u64::MAX), ["issued"]);
+    assert!(failed(0, at - CLOCK_SKEW_SECONDS).is_empty());
+    assert_eq!(failed(0, at - CLOCK_SKEW_SECONDS - 1), ["issued"]);
+}
+
+#[test]
+fn refuses_a_proof_of_other_content_or_with_another_signature() {
+    let json = open_child(&signed(), Child::Usage).to_json().unwrap();
+    let failed = |json: &str| {
+        let proof = ChildProof::from_json(json.as_bytes()).unwrap();
+        checks(&verify_proof(&proof, None), Outcome::Fail)
+    };
+    assert_eq!(
+        failed(&json.replace("\"completion\": 30", "\"completion\": 31")),
+        ["child", "amount"]
+    );
+    let signature = hex::encode(signed().signature());
+    let other = format!("{}{}", &signature[1..], &signature[..1]);
+    assert_eq!(failed(&json.replace(&signature, &other)), ["signature"]);
+    assert_eq!(failed(&json.replace("\"270\"", "\"271\"")), ["signature", "amount"]);
+}
+
+#[test]
+fn a_public_receipt_has_the_hash_of_the_whole_one() {
+    assert_eq!(PublicReceipt::from(&signed()).hash(), Ok(signed().hash()));
 }

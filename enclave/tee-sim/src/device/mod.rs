@@ -5,11 +5,14 @@
 mod keys;
 mod pki;
 mod report;
+mod set;
 
-use chrysalis_evidence::nvidia::{DeviceEvidence, DeviceKind};
+use chrysalis_evidence::nvidia::DeviceEvidence;
+pub use chrysalis_evidence::nvidia::DeviceKind;
 
 pub use pki::sim_device_root_der;
 pub use report::{DRIVER, VBIOS};
+pub use set::SimDevices;
 
 /// A simulated device. Two with different numbers have different keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

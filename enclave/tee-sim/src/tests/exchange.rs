@@ -166,6 +166,39 @@ fn refuses_another_boot_on_a_live_connection() {
 }
 
 #[test]
+fn a_proof_on_another_connection_renews_one_of_the_same_key_and_boot_only() {
+    let prove = |secrets: u8, meter: u8| {
+        let awaiting = challenge(secrets, 7);
+        let mut prover = Prover::new(link(Role::Server, secrets)).unwrap();
+        let statement = prover.take(&awaiting.challenge(), Instant::now()).unwrap();
+        judge(awaiting, &evidence(&statement, SERVER_KEY, meter)).unwrap()
+    };
+    let first = attested();
+    assert!(first.renewed_by(&prove(2, 1)));
+    assert!(!first.renewed_by(&prove(2, 9)), "another boot");
+    let of_client = Challenger::new(link(Role::Server, 1)).unwrap();
+    let of_client = of_client.challenge(nonce(7), Instant::now()).unwrap();
+    let mut prover = Prover::new(link(Role::Client, 1)).unwrap();
+    let statement = prover.take(&of_client.challenge(), Instant::now()).unwrap();
+    let other_end = judge(of_client, &evidence(&statement, CLIENT_KEY, 1)).unwrap();
+    assert!(!first.renewed_by(&other_end), "the other end, with another key");
+}
+
+#[test]
+fn newer_collateral_replaces_older_of_the_same_platforms() {
+    let at = |now: u64| Collateral::parse(collateral(UnixTime(now)).as_bytes()).unwrap();
+    let (old, new) = (at(NOW.0 - 1), at(NOW.0));
+    assert!(new.may_replace(&old) && new.may_replace(&new));
+    assert!(!old.may_replace(&new));
+    let enclaves = crate::enclave_collateral(UnixTime(NOW.0 - 1));
+    let enclaves = Collateral::parse(enclaves.as_bytes()).unwrap();
+    assert!(enclaves.may_replace(&new), "what is about other platforms is no older word");
+    let fewer =
+        crate::forge_collateral(NOW, &[], |tcb| tcb["tcbEvaluationDataNumber"] = 19.into(), |_| {});
+    assert!(!Collateral::parse(fewer.as_bytes()).unwrap().may_replace(&new), "a lower number");
+}
+
+#[test]
 fn takes_evidence_until_its_deadline_and_not_after() {
     let awaiting = challenge(1, 7);
     let answer = worker_says(1, &awaiting.challenge());

@@ -12,6 +12,8 @@
 mod attacks;
 mod batch;
 mod bounds;
+mod decoding;
+mod devices;
 mod judge;
 mod own;
 mod peer;

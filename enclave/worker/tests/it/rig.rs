@@ -15,7 +15,7 @@ use chrysalis_evidence::{
     EXPORTER_LABEL, Measured, Measurement, Session as Seen, boot_events, event_digest,
 };
 use chrysalis_receipt::SignedReceipt;
-use chrysalis_tee::{Platform, Registers, TeeError};
+use chrysalis_tee::{DeviceCount, Devices, Platform, Registers, TeeError};
 use chrysalis_wire::{
     BootStage, Digest, InnerRequest, KeyRole, RequestId, StageState, UnixMillis, WorkerManifest,
 };
@@ -125,12 +125,25 @@ impl Rig {
         bounds: Bounds,
         engine: Option<Arc<dyn Engine>>,
     ) -> Self {
-        Self::build(platform, bounds, engine, None).await
+        Self::build(platform, bounds, engine, None, None).await
     }
 
-    /// A worker on `platform` that serves whom `gate` lets in, and is not ready.
-    pub(crate) async fn guarded(platform: Arc<dyn Platform>, gate: PeerGate) -> Self {
-        Self::build(platform, Bounds::default(), None, Some(gate)).await
+    /// A worker on `platform` with these devices, which its manifest names.
+    pub(crate) async fn with_devices(
+        platform: Arc<dyn Platform>,
+        devices: Arc<dyn Devices>,
+    ) -> Self {
+        Self::build(platform, Bounds::default(), None, None, Some(devices)).await
+    }
+
+    /// A worker on `platform` that serves whom `gate` lets in, with `engine` or not ready.
+    pub(crate) async fn guarded(
+        platform: Arc<dyn Platform>,
+        gate: PeerGate,
+        engine: Option<Arc<dyn Engine>>,
+    ) -> Self {
+        let bounds = Bounds { peer_check: Duration::from_millis(50), ..Bounds::default() };
+        Self::build(platform, bounds, engine, Some(gate), None).await
     }
 
     async fn build(
@@ -138,12 +151,17 @@ impl Rig {
         bounds: Bounds,
         engine: Option<Arc<dyn Engine>>,
         peers: Option<PeerGate>,
+        devices: Option<Arc<dyn Devices>>,
     ) -> Self {
+        let section = devices.as_ref().map_or_else(String::new, |devices| {
+            let DeviceCount { gpus, switches } = devices.count().unwrap();
+            format!("[devices]\ngpus = {gpus}\nswitches = {switches}\n")
+        });
         let manifest = format!(
             "version = 1\nnetwork = 5458253\nregistry = \"{z}\"\n\n[model]\nname = \"{MODEL}\"\n\
              root = \"{z}\"\nsealed = false\n\n[limits]\nrequest_bytes = {REQUEST_BYTES}\n\
              context_tokens = 4096\ncompletion_tokens = 4000\nconcurrent_requests = 1\n\n\
-             [prices]\nprompt = 1\ncached = 1\ncompletion = 8\nreasoning = 8\n",
+             [prices]\nprompt = 1\ncached = 1\ncompletion = 8\nreasoning = 8\n{section}",
             z = "0".repeat(64)
         );
         let manifest_bytes = manifest.into_bytes();
@@ -181,6 +199,7 @@ impl Rig {
             requests: Arc::new(Semaphore::new(manifest.limits.concurrent_requests as usize)),
             bodies: Semaphore::new(bounds.body_bytes),
             bounds,
+            devices,
             quotes: Default::default(),
             peers,
             receipts: Receipts::default(),

@@ -5,14 +5,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use chrysalis_wire::limits::MAX_SEALED_REQUEST_BYTES;
-use chrysalis_wire::manifest::{LimitsSection, MANIFEST_VERSION, ModelSection, PricesSection};
+use chrysalis_evidence::Pins;
+use chrysalis_wire::limits::{MAX_PEER_PINS_BYTES, MAX_SEALED_REQUEST_BYTES};
+use chrysalis_wire::manifest::{
+    DevicesSection, LimitsSection, MANIFEST_VERSION, ModelSection, PeersSection, PricesSection,
+};
 use chrysalis_wire::{Digest, NetworkId, WorkerManifest};
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::commands::gramine;
 use crate::commands::model::open;
+use crate::commands::pins::sim;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::files::{self, Existing};
@@ -59,6 +64,18 @@ pub(crate) struct Init {
     /// Price of 10^6 completion tokens, in nanogram.
     #[arg(long, default_value_t = 80_000_000)]
     price_completion: u64,
+    /// Serve only clients that prove themselves and meet these pins. The same file goes to `up`.
+    #[arg(long, value_name = "FILE")]
+    peer_pins: Option<PathBuf>,
+    /// Seconds after which such a client has to prove itself again.
+    #[arg(long, value_name = "SECONDS", requires = "peer_pins", default_value_t = 300)]
+    reattest: u32,
+    /// Number of GPUs that the worker shows evidence of; it does not boot with more or fewer.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    gpus: u32,
+    /// Number of switches between them.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    switches: u32,
     /// Replace the file if it is there.
     #[arg(long)]
     force: bool,
@@ -93,6 +110,29 @@ pub(crate) fn run(command: &ManifestCommand, context: &Context) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
+impl Init {
+    /// The section about clients. The pins are read, so that a worker does not find out at its boot
+    /// that they are none.
+    fn peers(&self) -> Result<Option<PeersSection>, Failure> {
+        let Some(path) = &self.peer_pins else { return Ok(None) };
+        let text = files::read_text(path, MAX_PEER_PINS_BYTES)?;
+        let sim = sim(self.network.0 == NetworkId::INSECURE_SIM);
+        let pins = Pins::parse(&text, sim).map_err(|e| Failure::from(e).in_file(path))?;
+        let (network, own) = (pins.network(), self.network.0);
+        if network != own {
+            let message = format!("the pins of clients are for network {network}, not {own}");
+            return Err(Failure::new(Class::Usage, "E-NETWORK", message).in_file(path));
+        }
+        let pins_sha256 = Digest(Sha256::digest(text.as_bytes()).into());
+        Ok(Some(PeersSection { pins_sha256, reattest_seconds: self.reattest }))
+    }
+
+    fn devices(&self) -> Option<DevicesSection> {
+        let (gpus, switches) = (self.gpus, self.switches);
+        ((gpus, switches) != (0, 0)).then_some(DevicesSection { gpus, switches })
+    }
+}
+
 fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
     let bundle = open(&arguments.bundle)?;
     let name = arguments.name.clone().unwrap_or_else(|| api_name(&bundle.manifest().name));
@@ -113,6 +153,8 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
             completion: arguments.price_completion,
             reasoning: arguments.price_completion,
         },
+        peers: arguments.peers()?,
+        devices: arguments.devices(),
     };
     let text = write(&manifest)?;
     // The worker's own parser has the last word, now and not at its boot.
@@ -127,6 +169,13 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
         out.field("model", &manifest.model.name)?;
         out.field("model root", manifest.model.root)?;
         out.field("sealed", if manifest.model.sealed { "yes" } else { "no" })?;
+        if let Some(peers) = &manifest.peers {
+            out.field("serves only", format_args!("clients under pins {}", peers.pins_sha256))?;
+        }
+        if let Some(devices) = &manifest.devices {
+            let DevicesSection { gpus, switches } = devices;
+            out.field("devices", format_args!("{gpus} GPUs, {switches} switches"))?;
+        }
         out.line("Next: `chrysalis measure worker` predicts what a worker with it will measure.")
     })
 }

@@ -17,6 +17,7 @@ pub(crate) mod policy;
 pub(crate) mod receipt;
 pub(crate) mod release;
 pub(crate) mod release_image;
+pub(crate) mod reload;
 pub(crate) mod serve;
 pub(crate) mod sgx;
 pub(crate) mod shape;

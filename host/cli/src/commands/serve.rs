@@ -1,5 +1,6 @@
 //! `chrysalis serve`: the OpenAI API on this machine, in front of one attested worker. Programs
-//! on this machine are trusted with their own prompts, the network is not.
+//! on this machine are trusted with their own prompts, the network is not. Pins and collateral are
+//! read again when their files change; what they deny then is ended, also in the middle of an answer.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::args::listen;
 use crate::commands::ask::receipts;
+use crate::commands::reload::follow;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::signals::Signals;
@@ -79,7 +81,12 @@ pub(crate) fn run(arguments: &Serve, context: &Context) -> Result<ExitCode, Fail
             }
             Ok(())
         })?;
-        until_stopped(Gateway::new(attested, store, exposure, keep), listener, context).await?;
+        let judged = attested.worker().clone();
+        let gateway = Gateway::new(attested, store, exposure, keep);
+        tokio::select! {
+            stopped = until_stopped(gateway, listener, context) => stopped?,
+            () = follow(&arguments.policy, &judged, context) => {}
+        }
         Ok(ExitCode::SUCCESS)
     })
 }

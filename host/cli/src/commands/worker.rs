@@ -51,6 +51,9 @@ pub(crate) struct Up {
     /// Collateral the worker appraises itself with before it says ready.
     #[arg(long, value_name = "FILE")]
     collateral: PathBuf,
+    /// The pins of clients, if the manifest serves only some.
+    #[arg(long, value_name = "FILE", conflicts_with = "gramine")]
+    peer_pins: Option<PathBuf>,
     /// Public address.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443", value_parser = listen)]
     listen: SocketAddr,
@@ -98,6 +101,7 @@ pub(crate) fn up(arguments: Up, context: &Context) -> Result<ExitCode, Failure> 
         manifest: arguments.manifest,
         bundle: arguments.bundle,
         collateral: arguments.collateral,
+        peer_pins: arguments.peer_pins,
         listen: arguments.listen,
         state: state_dir(arguments.state.state.as_ref())?,
         vm: vm.map(Box::new),
@@ -342,6 +346,10 @@ fn event_text(event: &ConsoleEvent) -> Option<String> {
         }
         ConsoleEvent::Served { requests, refused } => {
             format!("{requests} requests answered, {refused} refused (rounded down to 8)")
+        }
+        ConsoleEvent::PeersRefused { code, rule, count } => {
+            let by = rule.as_deref().map(|rule| format!(" by {rule}")).unwrap_or_default();
+            format!("{count} clients refused with {code}{by}")
         }
         ConsoleEvent::Stopping {} => "worker stops".to_owned(),
     })

@@ -40,6 +40,11 @@ pub(super) async fn completion(State(shared): State<Arc<Shared>>, body: Body) ->
     answer(shared, body, PathId::Completions).await
 }
 
+/// `POST /v1/responses`.
+pub(super) async fn response(State(shared): State<Arc<Shared>>, body: Body) -> Response {
+    answer(shared, body, PathId::Responses).await
+}
+
 async fn answer(shared: Arc<Shared>, body: Body, path: PathId) -> Response {
     let stream = match begin(&shared, body, path).await {
         Ok(stream) => stream,

@@ -16,16 +16,24 @@ use crate::error::ClientError;
 
 type Answer = Result<Response, GatewayError>;
 
-/// `GET /healthz`: the gateway runs and its worker was appraised.
+/// `GET /healthz`: the gateway runs, its worker was appraised, and by what it is judged now. A policy
+/// that was refused is named; the one before stays in use.
 pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
     let evidence = shared.worker.evidence().await;
     let verified = &evidence.verified;
+    let policy = shared.worker.worker().policy();
     let body = json!({
         "ok": true,
         "worker": verified.pin_name(),
         "model": verified.manifest().model.name,
         "appraised_at": evidence.at,
         "insecure_sim": verified.insecure_sim(),
+        "policy": {
+            "pins_sha256": policy.judge.pins().digest(),
+            "collateral_sha256": policy.collateral.digest(),
+            "since": policy.since,
+            "refused": policy.refused,
+        },
     });
     json_response(StatusCode::OK, body.to_string())
 }

@@ -9,6 +9,8 @@ mod bench;
 mod fake;
 mod gateway;
 mod grants;
+mod history;
+mod keep;
 mod local;
 mod reattest;
 mod receipts;

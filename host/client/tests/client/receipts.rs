@@ -4,12 +4,12 @@ use std::fs;
 
 use chrysalis_client::limits::MAX_STORED_RECEIPT_BYTES;
 use chrysalis_client::{
-    ClientError, ClientEvent, Keep, PathId, ReceiptStore, Spoken, StoredReceipt, StoredReport,
-    Transcript, read_stored_receipt,
+    ClientError, ClientEvent, Keep, PathId, ProvenChild, ReceiptStore, Spoken, StoredReceipt,
+    StoredReport, Transcript, read_stored_receipt,
 };
 use chrysalis_evidence::{AllowSim, Pins};
 use chrysalis_policy::Judge;
-use chrysalis_receipt::Outcome;
+use chrysalis_receipt::{Blinds, Child, Outcome};
 use chrysalis_wire::RequestId;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -284,4 +284,61 @@ async fn says_when_the_store_cannot_be_written() {
     fs::remove_dir(directory.path().join("receipts")).unwrap();
     let refused = store.save(&kept.stored).unwrap_err();
     assert!(matches!(refused, ClientError::Store { kind: std::io::ErrorKind::NotFound, .. }));
+}
+
+#[tokio::test]
+async fn one_part_is_proved_to_a_stranger_and_shows_none_of_the_others() {
+    let kept = Kept::new().await;
+    let judge = Judge::by(Pins::parse(&pins(), AllowSim::Yes).unwrap());
+    let judge = Some((&judge, &*kept.bench.collateral));
+    let stored: Value = serde_json::from_slice(&kept.stored.to_json().unwrap()).unwrap();
+    let salt = stored["salt"].as_str().unwrap();
+    let Blinds { io, usage, model, att, .. } = kept.stored.receipt().blinds();
+    for (child, own) in Child::ALL.into_iter().zip([io, usage, model, att]) {
+        let json = ProvenChild::of(&kept.stored, child).to_json().unwrap();
+        let text = String::from_utf8(json.clone()).unwrap();
+        assert!(!text.contains(salt), "{child}");
+        for blind in [io, usage, model, att] {
+            assert_eq!(text.contains(&hex::encode(blind)), blind == own, "{child}");
+        }
+        assert!(ProvenChild::is_one(&json));
+        let report = ProvenChild::parse(&json).unwrap().verify(judge);
+        assert!(report.holds, "{child}: {}", report.conclusion());
+        assert!(report.conclusion().starts_with("HOLDS (INSECURE-SIM"), "{}", report.conclusion());
+    }
+    let report = ProvenChild::of(&kept.stored, Child::Model).verify(None);
+    assert!(!report.holds && !report.failed());
+    assert!(report.conclusion().starts_with("UNPROVEN"), "{}", report.conclusion());
+}
+
+#[tokio::test]
+async fn a_proof_does_not_hold_under_other_pins_or_other_evidence_or_changed() {
+    let (kept, other) = (Kept::new().await, Kept::new().await);
+    let proof = |kept: &Kept| -> Value {
+        let json = ProvenChild::of(&kept.stored, Child::Usage).to_json().unwrap();
+        serde_json::from_slice(&json).unwrap()
+    };
+    let conclude = |value: &Value, pins: &str| {
+        let judge = Judge::by(Pins::parse(pins, AllowSim::Yes).unwrap());
+        let proof = ProvenChild::parse(&serde_json::to_vec(value).unwrap()).unwrap();
+        let report = proof.verify(Some((&judge, &kept.bench.collateral)));
+        assert!(report.failed() && !report.holds, "{}", report.conclusion());
+        assert!(report.conclusion().starts_with("REFUSED"), "{}", report.conclusion());
+        let failed = report.receipt.checks.iter().filter(|c| c.outcome == Outcome::Fail);
+        failed.map(|c| c.id).collect::<Vec<_>>()
+    };
+    assert!(conclude(&proof(&kept), &pins_for(b"another executable")).is_empty());
+
+    let mut moved = proof(&kept);
+    moved["evidence"] = proof(&other)["evidence"].clone();
+    moved["session"] = proof(&other)["session"].clone();
+    assert!(conclude(&moved, &pins()).contains(&"meter-key"));
+
+    let mut cheaper = proof(&kept);
+    cheaper["proof"]["head"]["amount"] = "1".into();
+    assert_eq!(conclude(&cheaper, &pins()), ["signature", "amount"]);
+
+    let mut unknown = proof(&kept);
+    unknown["note"] = "x".into();
+    assert!(ProvenChild::parse(&serde_json::to_vec(&unknown).unwrap()).is_err());
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use chrysalis_wire::ConfigDisk;
-use chrysalis_wire::limits::{MAX_COLLATERAL_BYTES, MAX_MANIFEST_BYTES};
+use chrysalis_wire::limits::{MAX_COLLATERAL_BYTES, MAX_MANIFEST_BYTES, MAX_PEER_PINS_BYTES};
 use tokio::io::AsyncRead;
 use tokio::net::UnixStream;
 use tokio::process::Command;
@@ -137,11 +137,18 @@ fn write_config_disk(launch: &Launch, path: &Path) -> Result<(), LoaderError> {
     };
     let manifest = read("manifest", &launch.manifest, MAX_MANIFEST_BYTES)?;
     let collateral = read("collateral", &launch.collateral, MAX_COLLATERAL_BYTES)?;
-    let disk = ConfigDisk::new(manifest, collateral).map_err(|e| LoaderError::NoFile {
-        what: "configuration disk".to_owned(),
-        path: path.display().to_string(),
-        reason: e.to_string(),
-    })?;
+    let pins = launch.peer_pins.as_deref();
+    let pins = pins.map(|from| read("pins of clients", from, MAX_PEER_PINS_BYTES)).transpose()?;
+    let disk = ConfigDisk::new(manifest, collateral)
+        .and_then(|disk| match pins {
+            Some(pins) => disk.with_peer_pins(pins),
+            None => Ok(disk),
+        })
+        .map_err(|e| LoaderError::NoFile {
+            what: "configuration disk".to_owned(),
+            path: path.display().to_string(),
+            reason: e.to_string(),
+        })?;
     // A new file each time: a QEMU that still holds the last one keeps its own.
     let _ = std::fs::remove_file(path);
     OpenOptions::new()
@@ -200,6 +207,7 @@ mod tests {
             manifest: dir.join("manifest"),
             bundle: dir.join("bundle"),
             collateral: dir.join("collateral"),
+            peer_pins: None,
             listen: "127.0.0.1:0".parse().unwrap(),
             state: dir.to_owned(),
             vm: None,
@@ -212,11 +220,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let script = format!("printf '%s\\n' \"$@\" > {}/args", dir.path().display());
         let backend = backend(&fake(dir.path(), &script));
-        let mut guest = backend.start(&launch(dir.path())).unwrap();
+        let pins = dir.path().join("pins");
+        std::fs::write(&pins, "pins").unwrap();
+        let launch = Launch { peer_pins: Some(pins), ..launch(dir.path()) };
+        let mut guest = backend.start(&launch).unwrap();
         assert_eq!(guest.ended().await, "exit code 0");
         let disk = std::fs::read(config_disk_path(dir.path())).unwrap();
         let disk = ConfigDisk::parse(&disk).unwrap();
         assert_eq!((disk.manifest(), disk.collateral()), (&b"manifest"[..], &b"collateral"[..]));
+        assert_eq!(disk.peer_pins(), Some(&b"pins"[..]));
         let args = std::fs::read_to_string(dir.path().join("args")).unwrap();
         let port = backend.port.load(Ordering::Relaxed);
         assert!(args.contains(&format!("tcp:127.0.0.1:{port}-10.0.2.15:8443")), "{args}");

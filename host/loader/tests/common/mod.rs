@@ -64,6 +64,7 @@ impl Rig {
             manifest: dir.path().join("script"),
             bundle: dir.path().join("bundle"),
             collateral: dir.path().join("bundle"),
+            peer_pins: None,
             listen: "127.0.0.1:0".parse().unwrap(),
             state: dir.path().join("state"),
             vm: None,

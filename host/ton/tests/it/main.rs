@@ -15,6 +15,8 @@ mod closing;
 mod conservation;
 mod deploying;
 mod fees;
+mod metering;
+mod model;
 mod node;
 mod registry;
 mod sandbox;

@@ -6,6 +6,7 @@ use chrysalis_tee_sim::{Revoked, collateral, forge_collateral};
 use chrysalis_wire::UnixTime;
 use serde_json::{Value, json};
 
+use super::collateral_enclave;
 use super::quote::honest;
 use crate::case::{Stage, text};
 use crate::world::{DAY, ISSUED, alone, with_line};
@@ -19,6 +20,7 @@ pub(crate) fn stage() -> Stage {
     revocations(&mut stage, base);
     platforms(&mut stage, base);
     statuses(&mut stage, base);
+    collateral_enclave::enclaves(&mut stage);
     stage
 }
 

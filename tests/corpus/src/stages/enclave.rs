@@ -19,17 +19,8 @@ use crate::world::{
 };
 
 pub(super) fn quotes(stage: &mut Stage) {
-    let base = stage.genuine(
-        "genuine-enclave",
-        "a genuine quote of an SGX enclave",
-        &json!({
-            "pins": enclave_pins(),
-            "collateral": enclave_collateral(ISSUED),
-            "now": NOW.0,
-            "report_data": hex::encode(REPORT_DATA),
-            "quote": hex::encode(quote(|_| {})),
-        }),
-    );
+    let base =
+        stage.genuine("genuine-enclave", "a genuine quote of an SGX enclave", &honest_enclave());
     kinds(stage, base);
     forms(stage, base);
     signatures(stage, base);
@@ -37,6 +28,17 @@ pub(super) fn quotes(stage: &mut Stage) {
     lists(stage, base);
     identities(stage, base);
     denials(stage, base);
+}
+
+/// A genuine quote of an enclave alone, as the stages `quote` and `collateral` judge one.
+pub(super) fn honest_enclave() -> Value {
+    json!({
+        "pins": enclave_pins(),
+        "collateral": enclave_collateral(ISSUED),
+        "now": NOW.0,
+        "report_data": hex::encode(REPORT_DATA),
+        "quote": hex::encode(quote(|_| {})),
+    })
 }
 
 fn kinds(stage: &mut Stage, base: usize) {

@@ -3,6 +3,7 @@
 mod admission;
 pub(crate) mod attest;
 pub(crate) mod collateral;
+mod collateral_enclave;
 pub(crate) mod document;
 mod document_batch;
 mod document_enclave;
@@ -17,4 +18,5 @@ mod pins_policy;
 pub(crate) mod quote;
 mod quote_policy;
 pub(crate) mod ratls;
+mod ratls_enclave;
 mod ratls_evidence;

@@ -8,7 +8,7 @@ use gramine_ratls::{
 };
 use serde_json::{Value, json};
 
-use super::ratls_evidence;
+use super::{ratls_enclave, ratls_evidence};
 use crate::case::{Stage, bytes, shorten};
 use crate::certificate::{Certificate, Key, der, evidence, extension, quote, validity};
 use crate::world::{ISSUED, NOW, pins};
@@ -26,6 +26,7 @@ pub(crate) fn stage() -> Stage {
     formats(&mut stage, tagged, gramine, cocoon);
     ratls_evidence::claims(&mut stage, tagged);
     ratls_evidence::quotes(&mut stage, tagged, gramine);
+    ratls_enclave::enclaves(&mut stage);
     stage
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrysalis_api::{
-    ApiError, Endpoint, FinishReason, InferenceRequest, Input, Limits, Responder, TokenUsage,
+    ApiError, Endpoint, FinishReason, InferenceRequest, Input, Limits, Piece as Text, Responder,
+    TokenUsage, Whole,
 };
 use chrysalis_channel::{FrameKind, OpenedRequest, PathId, ResponseSealer};
 use chrysalis_receipt::{
@@ -87,6 +88,7 @@ fn acts(state: &State, opened: OpenedRequest, script: Answer) -> Vec<Act> {
     let endpoint = match header.path {
         PathId::ChatCompletions => Endpoint::Chat,
         PathId::Completions => Endpoint::Completions,
+        PathId::Responses => Endpoint::Responses,
     };
     let limits = Limits::from_manifest(&state.manifest.limits);
     let parsed = InferenceRequest::parse(endpoint, inner.json, &limits).unwrap();
@@ -148,12 +150,16 @@ fn pieces(
     let take = |secret: SecretBytes| secret.expose().to_vec();
     let streamed = request.stream != (script == Answer::OtherForm);
     if !streamed {
-        let whole = take(responder.whole(&said.words.concat(), said.reason, &said.usage));
+        let text = said.words.concat();
+        let whole = take(responder.whole(
+            &[Whole { piece: Text::text(&text), reasoning: None, calls: &[], reason: said.reason }],
+            &said.usage,
+        ));
         // In small pieces, so that more than one frame carries it.
         return whole.chunks(100).map(|piece| (FrameKind::Body, piece.to_vec())).collect();
     }
-    let mut pieces: Vec<Vec<u8>> = responder.open().map(take).into_iter().collect();
-    pieces.extend(said.words.iter().map(|word| take(responder.delta(word, None))));
+    let mut pieces: Vec<Vec<u8>> = responder.open(0).map(take).into_iter().collect();
+    pieces.extend(said.words.iter().map(|word| take(responder.delta(0, Text::text(word), None))));
     if script == Answer::NotJson {
         pieces.push(b"canary is not JSON".to_vec());
     }
@@ -161,7 +167,7 @@ fn pieces(
         pieces.push(b"{\"choices\":[]\n\n}".to_vec());
     }
     if !matches!(script, Answer::FailsMidway | Answer::Vanishes) {
-        pieces.push(take(responder.finish(said.reason)));
+        pieces.push(take(responder.finish(0, said.reason)));
         pieces.extend(responder.usage(&said.usage).map(take));
     }
     pieces.into_iter().map(|piece| (FrameKind::Chunk, piece)).collect()
@@ -227,7 +233,7 @@ fn receipt(
             finish: match said.reason {
                 _ if script == Answer::FailsMidway => Finish::Failed,
                 _ if script == Answer::Vanishes => Finish::Aborted,
-                FinishReason::Stop => Finish::Stop,
+                FinishReason::Stop | FinishReason::ToolCalls => Finish::Stop,
                 FinishReason::Length => Finish::Length,
             },
             prices: state.manifest.prices,

@@ -1,0 +1,223 @@
+//! Tools of a chat: what a request says about them, and how a conversation with them is told to a model.
+//!
+//! One format for every model, the one Qwen and SmolLM2 learned: descriptions in the system message
+//! between `<tools>` tags, a call as JSON between `<tool_call>` tags, a result between `<tool_response>` tags
+//! in a message of the user. It is put into the messages here, so any chat template renders it; a template's
+//! own `tools` are not used. These tags are text: content can contain them, and a tool's result can pretend
+//! to be anything. What was called is therefore never more than a wish, for the application to check.
+
+use zeroize::Zeroizing;
+
+use crate::constraint::Constraint;
+use crate::json::{Fields, Object, Value};
+use crate::limits::{
+    MAX_CONSTRAINT_BYTES, MAX_NAME_CHARS, MAX_TOOL_CALLS, MAX_TOOL_TEXT_BYTES, MAX_TOOLS,
+};
+use crate::refusal::RequestError;
+use crate::request::{Message, Role};
+use crate::secret::Prompt;
+
+/// The tools a model may call.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    list: Vec<Tool>,
+    /// The one that has to be called; any of them if there is no name.
+    required: Option<Option<String>>,
+}
+
+#[derive(Debug)]
+struct Tool {
+    name: String,
+    /// `function` of the tool, as it stands in the request.
+    json: Prompt,
+    /// What its arguments have to be.
+    parameters: Prompt,
+}
+
+impl Tools {
+    /// The tools of a request; `None` if it has none, or wants none called.
+    pub(crate) fn read(object: &Object<'_>) -> Result<Option<Self>, RequestError> {
+        if let Some(parallel) = object.optional("parallel_tool_calls") {
+            parallel.boolean()?;
+        }
+        let choice = object.optional("tool_choice");
+        let Some(list) = object.optional("tools") else {
+            let none = |choice: &Value<'_>| matches!(choice.word(), Some("none" | "auto"));
+            return match choice.filter(|choice| !none(choice)) {
+                None => Ok(None),
+                Some(choice) => {
+                    let rule = "without 'tools'";
+                    Err(RequestError::Conflict { param: choice.path(), rule })
+                }
+            };
+        };
+        let elements = list.elements(MAX_TOOLS)?;
+        if elements.is_empty() {
+            return Err(RequestError::Empty { param: list.path() });
+        }
+        let mut tools = Self { list: Vec::new(), required: None };
+        for element in &elements {
+            let tool = tool(element)?;
+            if tools.list.iter().any(|other| other.name == tool.name) {
+                return Err(RequestError::Duplicate { param: element.path() });
+            }
+            tools.list.push(tool);
+        }
+        let Some(choice) = choice else { return Ok(Some(tools)) };
+        match choice.word() {
+            Some("none") => return Ok(None),
+            Some("auto") => {}
+            Some("required") => tools.required = Some(None),
+            _ => tools.required = Some(Some(tools.named(&choice)?)),
+        }
+        Ok(Some(tools))
+    }
+
+    /// The name in a `tool_choice` that is an object.
+    fn named(&self, choice: &Value<'_>) -> Result<String, RequestError> {
+        const FIELDS: Fields = Fields { known: &["type", "function"], unsupported: &[] };
+        const FUNCTION: Fields = Fields { known: &["name"], unsupported: &[] };
+        if choice.is_string() {
+            let allowed = "\"none\", \"auto\", \"required\" or a function";
+            return Err(RequestError::UnsupportedValue { param: choice.path(), allowed });
+        }
+        let object = choice.object(&FIELDS)?;
+        is_function(&object)?;
+        let name = object.required("function")?.object(&FUNCTION)?.required("name")?;
+        let wanted = name.short_prompt(MAX_NAME_CHARS)?;
+        let known = self.list.iter().find(|tool| tool.name == wanted.expose());
+        let allowed = "the name of a tool in 'tools'";
+        let unknown = || RequestError::UnsupportedValue { param: name.path(), allowed };
+        Ok(known.ok_or_else(unknown)?.name.clone())
+    }
+
+    /// Names of the tools.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.list.iter().map(|tool| tool.name.clone()).collect()
+    }
+
+    /// What the answer has to be if a call is required.
+    pub(crate) fn constraint(&self) -> Option<Constraint> {
+        let required = self.required.as_ref()?;
+        let wanted = |tool: &&Tool| required.as_ref().is_none_or(|name| *name == tool.name);
+        let pair = |tool: &Tool| {
+            [Prompt::new(tool.name.clone()), Prompt::new(tool.parameters.expose().to_owned())]
+        };
+        Some(Constraint::ToolCall(self.list.iter().filter(wanted).flat_map(pair).collect()))
+    }
+
+    /// Tells a model about the tools, in the system message.
+    pub(crate) fn introduce(&self, messages: &mut Vec<Message>) {
+        let jsons = self.list.iter().flat_map(|tool| [tool.json.expose(), "\n"]);
+        let parts: Vec<&str> = [BEFORE].into_iter().chain(jsons).chain([AFTER]).collect();
+        let first =
+            messages.first_mut().filter(|m| matches!(m.role, Role::System | Role::Developer));
+        match first {
+            Some(system) => {
+                let with: Vec<&str> =
+                    [system.content.expose(), "\n\n"].into_iter().chain(parts).collect();
+                system.content = concat(&with);
+            }
+            None => messages.insert(0, Message { role: Role::System, content: concat(&parts) }),
+        }
+    }
+}
+
+fn is_function(object: &Object<'_>) -> Result<(), RequestError> {
+    let kind = object.required("type")?;
+    if kind.word() == Some("function") {
+        return Ok(());
+    }
+    Err(RequestError::UnsupportedValue { param: kind.path(), allowed: "\"function\"" })
+}
+
+fn tool(value: &Value<'_>) -> Result<Tool, RequestError> {
+    const FIELDS: Fields = Fields { known: &["type", "function"], unsupported: &[] };
+    const FUNCTION: Fields =
+        Fields { known: &["name", "description", "parameters", "strict"], unsupported: &[] };
+    let object = value.object(&FIELDS)?;
+    is_function(&object)?;
+    let value = object.required("function")?;
+    let function = value.object(&FUNCTION)?;
+    let name = function.required("name")?;
+    let text = name.short_prompt(MAX_NAME_CHARS)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    if text.is_empty() || !text.expose().bytes().all(plain) {
+        let allowed = "letters, digits, underscores and hyphens".to_owned();
+        return Err(RequestError::OutOfRange { param: name.path(), allowed });
+    }
+    if let Some(description) = function.optional("description") {
+        description.short_prompt(MAX_TOOL_TEXT_BYTES)?;
+    }
+    function.optional("strict").map_or(Ok(true), |strict| strict.boolean())?;
+    let parameters = match function.optional("parameters") {
+        None => Prompt::new(r#"{"type":"object"}"#.to_owned()),
+        Some(parameters) => {
+            parameters.object_lenient()?;
+            parameters.json(MAX_CONSTRAINT_BYTES)?
+        }
+    };
+    Ok(Tool { name: text.expose().to_owned(), json: value.json(MAX_TOOL_TEXT_BYTES)?, parameters })
+}
+
+/// What an assistant said and called, as the model would have written it.
+pub(crate) fn called(content: Option<Prompt>, calls: &Value<'_>) -> Result<Prompt, RequestError> {
+    const FIELDS: Fields = Fields { known: &["id", "type", "function"], unsupported: &["index"] };
+    const FUNCTION: Fields = Fields { known: &["name", "arguments"], unsupported: &[] };
+    let mut texts: Vec<Prompt> = content.into_iter().filter(|text| !text.is_empty()).collect();
+    for call in calls.elements(MAX_TOOL_CALLS)? {
+        let object = call.object(&FIELDS)?;
+        object.required("id")?.short_prompt(MAX_TOOL_TEXT_BYTES)?;
+        is_function(&object)?;
+        let function = object.required("function")?.object(&FUNCTION)?;
+        let name = function.required("name")?.short_prompt(MAX_NAME_CHARS)?;
+        let arguments = function.required("arguments")?.prompt()?;
+        let parts = [
+            CALL_BEGIN,
+            "\n{\"name\": \"",
+            name.expose(),
+            "\", \"arguments\": ",
+            arguments.expose(),
+            "}\n",
+            CALL_END,
+        ];
+        texts.push(concat(&parts));
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for text in &texts {
+        if !parts.is_empty() {
+            parts.push("\n");
+        }
+        parts.push(text.expose());
+    }
+    Ok(concat(&parts))
+}
+
+/// Adds what a tool returned: one message of the user for all results in a row.
+pub(crate) fn returned(messages: &mut Vec<Message>, result: &Prompt, follows_result: bool) {
+    let result = [RESULT_BEGIN, "\n", result.expose(), "\n", RESULT_END];
+    match messages.last_mut().filter(|_| follows_result) {
+        Some(before) => {
+            let all: Vec<&str> =
+                [before.content.expose(), "\n"].into_iter().chain(result).collect();
+            before.content = concat(&all);
+        }
+        None => messages.push(Message { role: Role::User, content: concat(&result) }),
+    }
+}
+
+/// One buffer of the final size, so that none that grew is left behind.
+pub(crate) fn concat(parts: &[&str]) -> Prompt {
+    let size = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+    let mut text = Zeroizing::new(String::with_capacity(size));
+    parts.iter().for_each(|part| text.push_str(part));
+    Prompt::from(text)
+}
+
+pub(crate) const CALL_BEGIN: &str = "<tool_call>";
+pub(crate) const CALL_END: &str = "</tool_call>";
+const RESULT_BEGIN: &str = "<tool_response>";
+const RESULT_END: &str = "</tool_response>";
+const BEFORE: &str =
+    "# Tools\n\nThere are functions you can call. Each line is the description of one:\n<tools>\n";
+const AFTER: &str = "</tools>\n\nTo call a function, write its name and its arguments as JSON, like this:\n<tool_call>\n{\"name\": \"NAME\", \"arguments\": {}}\n</tool_call>\nWhat it returns follows between <tool_response> tags.";

@@ -1,0 +1,214 @@
+//! Constrained decoding: of each token only those are drawn with which the answer can still become what the
+//! request asked for, so what comes out always parses unless it is cut.
+//!
+//! The constraint comes from a request and is not trusted. It becomes a grammar over bytes
+//! (`program.rs`), which runs as a machine with states that are numbered as they are met (`machine.rs`);
+//! one walk over the tree of all tokens (`vocabulary.rs`) gives those that are allowed. Size, nesting,
+//! places of a state and the work for one token are bounded. It is our own and small because the crates
+//! that do this are several times as large as this engine, quote the request in their errors, and
+//! panic on some schemas, which ends a worker.
+
+mod digits;
+mod json;
+mod machine;
+mod program;
+mod regex;
+mod value;
+mod vocabulary;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrysalis_wire::SecretBytes;
+use serde_json::Value;
+use thiserror::Error;
+
+use self::json::Schemas;
+use self::machine::{Machine, StateId};
+use self::program::{Expr, Program};
+pub(crate) use self::vocabulary::{Mask, Vocabulary};
+
+/// What an answer has to be.
+#[derive(Debug)]
+pub enum Constraint {
+    /// A JSON object.
+    JsonObject,
+    /// An instance of this JSON Schema, which is JSON text.
+    JsonSchema(SecretBytes),
+    /// Text that this regular expression matches as a whole.
+    Regex(SecretBytes),
+    /// One of these texts.
+    Choice(Vec<SecretBytes>),
+    /// A call of one of these tools, by name and JSON Schema of its arguments: JSON between `<tool_call>` tags.
+    ToolCall(Vec<(SecretBytes, SecretBytes)>),
+}
+
+/// Why a constraint is refused. It quotes nothing of it.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ConstraintError {
+    /// More than [`MAX_CONSTRAINT_BYTES`].
+    #[error("it is {got} bytes; at most {MAX_CONSTRAINT_BYTES} are accepted")]
+    TooLong {
+        /// Its size.
+        got: usize,
+    },
+    /// It is not UTF-8.
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    /// The schema is not JSON.
+    #[error("the schema is not JSON that nests less than 128 deep")]
+    NotJson,
+    /// The schema has a keyword that would not be kept.
+    #[error("the schema uses a keyword that is not supported: {keyword}")]
+    Keyword {
+        /// The keyword.
+        keyword: &'static str,
+    },
+    /// The schema combines keywords that are kept one by one only.
+    #[error("the schema combines {keyword} with other keywords, which is not supported")]
+    Combination {
+        /// One of them.
+        keyword: &'static str,
+    },
+    /// The schema is none.
+    #[error("the schema is not valid: {what}")]
+    Malformed {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The regular expression is none, or has parts that are not supported.
+    #[error("the regular expression is not supported: {what}")]
+    Regex {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// No text is what it asks for.
+    #[error("no answer could be what it asks for")]
+    Unmeetable,
+    /// Too many parts, or nested too deep.
+    #[error("it has too many parts, or nests too deep; make it smaller")]
+    TooLarge,
+    /// Too much work for one token.
+    #[error("it is too ambiguous: one token would take too long")]
+    TooComplex,
+}
+
+/// A constraint on one answer, and how far the answer has come.
+#[derive(Clone)]
+pub(crate) struct Matcher {
+    machine: Machine,
+    state: StateId,
+    vocabulary: Arc<Vocabulary>,
+    /// What was allowed at states met before.
+    masks: HashMap<StateId, Arc<Mask>>,
+}
+
+impl Matcher {
+    /// A matcher before the first token.
+    pub(crate) fn new(
+        constraint: &Constraint,
+        vocabulary: Arc<Vocabulary>,
+    ) -> Result<Self, ConstraintError> {
+        let (machine, state) = Machine::new(Arc::new(program(constraint)?))?;
+        let mut matcher = Self { machine, state, vocabulary, masks: HashMap::new() };
+        // What takes too long, or cannot be spelled at all, is refused before anything is computed.
+        matcher.allowed()?;
+        Ok(matcher)
+    }
+
+    /// The tokens with which the answer may go on, or end.
+    ///
+    /// # Errors
+    /// [`ConstraintError::TooComplex`], and [`ConstraintError::Unmeetable`] if the vocabulary cannot spell
+    /// what comes next.
+    pub(crate) fn allowed(&mut self) -> Result<Arc<Mask>, ConstraintError> {
+        let renumbered = self.machine.refuel(self.state);
+        if renumbered.is_some() || self.masks.len() >= MAX_MASKS {
+            self.masks.clear();
+        }
+        let state = renumbered.unwrap_or(self.state);
+        self.state = state;
+        if let Some(mask) = self.masks.get(&state) {
+            return Ok(Arc::clone(mask));
+        }
+        let mask = Arc::new(self.vocabulary.allowed(&mut self.machine, state)?);
+        if mask.is_empty() {
+            return Err(ConstraintError::Unmeetable);
+        }
+        self.masks.insert(state, Arc::clone(&mask));
+        Ok(mask)
+    }
+
+    /// Whether the answer may end here.
+    #[cfg(test)]
+    pub(crate) fn accepts(&self) -> bool {
+        self.machine.accepts(self.state)
+    }
+
+    /// Whether the answer must end here.
+    pub(crate) fn is_over(&self) -> bool {
+        self.machine.is_over(self.state)
+    }
+
+    /// Goes on with the bytes of a token.
+    pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<(), ConstraintError> {
+        for byte in bytes {
+            self.state = self.machine.step(self.state, *byte)?;
+        }
+        Ok(())
+    }
+}
+
+fn program(constraint: &Constraint) -> Result<Program, ConstraintError> {
+    // Rule 0 is the whole.
+    let mut rules = vec![Expr::Never];
+    let whole = match constraint {
+        Constraint::JsonObject => Schemas::new(&Value::Null, &mut rules).any_object(),
+        Constraint::JsonSchema(schema) => {
+            let text = text(schema, schema.len())?;
+            let schema: Value = serde_json::from_str(text).map_err(|_| ConstraintError::NotJson)?;
+            Schemas::new(&schema, &mut rules).instance()?
+        }
+        Constraint::Regex(pattern) => regex::whole(text(pattern, pattern.len())?, &mut rules)?,
+        Constraint::Choice(texts) => {
+            let size = texts.iter().map(SecretBytes::len).fold(0, usize::saturating_add);
+            let one = |one: &SecretBytes| text(one, size).map(Expr::text);
+            Expr::Any(texts.iter().map(one).collect::<Result<_, _>>()?)
+        }
+        Constraint::ToolCall(tools) => {
+            let sizes = tools.iter().map(|(name, schema)| name.len().saturating_add(schema.len()));
+            let size = sizes.fold(0, usize::saturating_add);
+            let mut calls = Vec::with_capacity(tools.len());
+            for (name, schema) in tools {
+                let (name, schema) = (text(name, size)?, text(schema, size)?);
+                let name = serde_json::to_string(name).map_err(|_| ConstraintError::NotJson)?;
+                let begin = format!("<tool_call>\n{{\"name\": {name}, \"arguments\": ");
+                let schema: Value =
+                    serde_json::from_str(schema).map_err(|_| ConstraintError::NotJson)?;
+                let arguments = Schemas::new(&schema, &mut rules).instance()?;
+                let end = Expr::text("}\n</tool_call>");
+                calls.push(Expr::Seq(vec![Expr::text(&begin), arguments, end]));
+            }
+            Expr::Any(calls)
+        }
+    };
+    if let Some(first) = rules.first_mut() {
+        *first = whole;
+    }
+    Program::new(&rules)
+}
+
+fn text(bytes: &SecretBytes, size: usize) -> Result<&str, ConstraintError> {
+    if size > MAX_CONSTRAINT_BYTES {
+        return Err(ConstraintError::TooLong { got: size });
+    }
+    core::str::from_utf8(bytes.expose()).map_err(|_| ConstraintError::NotUtf8)
+}
+
+/// Largest schema, pattern, or list of texts, in bytes.
+pub const MAX_CONSTRAINT_BYTES: usize = 64 * 1024;
+/// Masks that are kept: one for each place of an answer that comes again.
+const MAX_MASKS: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,346 @@
+//! What a meter counts, channel by channel: the largest cap, what is owed, and what is promised to
+//! requests that run. It is memory of an enclave and dies with it; what outlives it are the claims it
+//! signed, in the hands of whoever pays and whoever is paid ([`MeterBook::resume`]).
+//!
+//! Offers and claims enter verified. Nothing enters that lowers an amount.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use chrysalis_wire::{Digest, UnixTime};
+
+use crate::channel::{MeterState, Settlement, SignedCap, VerifiedCap};
+use crate::error::ReceiptError;
+use crate::key::MeterKey;
+use crate::log::{Frontier, LogHead};
+use crate::meter::claim::{Claim, VerifiedClaim};
+use crate::meter::offer::{Payee, StateRequest, VerifiedOffer, expect_payee};
+use crate::meter::terms::ChannelTerms;
+
+/// The channels of one meter key.
+pub struct MeterBook {
+    payee: Payee,
+    channels: HashMap<Digest, Account>,
+}
+
+/// One channel.
+struct Account {
+    terms: ChannelTerms,
+    cap: Option<(SignedCap, VerifiedCap)>,
+    /// The latest claim of an earlier meter: where this one began to count.
+    base: Option<Claim>,
+    /// Counted by this meter, nanogram.
+    earned: u128,
+    /// Promised to requests that run, nanogram.
+    reserved: u128,
+    units: u64,
+    log: Frontier,
+    /// Hash of the last settlement the payer said it has.
+    acknowledged: Digest,
+    issued: Option<Issued>,
+    reported: u128,
+}
+
+/// A claim that was signed, and for what.
+struct Issued {
+    claim: Claim,
+    acknowledged: Digest,
+}
+
+/// Nanogram set aside for one request. It is given back by [`MeterBook::charge`] or
+/// [`MeterBook::release`], once: it cannot be copied.
+#[derive(Debug)]
+#[must_use = "what is reserved stays reserved until it is charged or released"]
+pub struct Reservation {
+    account: Digest,
+    amount: u128,
+}
+
+/// What one request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Amount of its receipt, nanogram.
+    pub amount: u128,
+    /// Tokens of prompt and completion.
+    pub units: u64,
+    /// Hash of its receipt, the next leaf of the log.
+    pub receipt: Digest,
+}
+
+/// Why a request is not covered, in nanogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortfall {
+    /// Owed since the channel was opened.
+    pub owed: u128,
+    /// Promised to other requests that run.
+    pub reserved: u128,
+    /// Most this request can cost.
+    pub request: u128,
+    /// The payer's largest cap.
+    pub max_cum: u128,
+}
+
+impl Shortfall {
+    /// Smallest cap that would do.
+    #[must_use]
+    pub const fn wanted(&self) -> u128 {
+        self.owed.saturating_add(self.reserved).saturating_add(self.request)
+    }
+
+    /// How much the cap is too low.
+    #[must_use]
+    pub const fn missing(&self) -> u128 {
+        self.wanted().saturating_sub(self.max_cum)
+    }
+}
+
+impl MeterBook {
+    /// An empty book.
+    #[must_use]
+    pub fn new(payee: Payee) -> Self {
+        Self { payee, channels: HashMap::new() }
+    }
+
+    /// Who is paid.
+    #[must_use]
+    pub const fn payee(&self) -> &Payee {
+        &self.payee
+    }
+
+    /// Sets aside `worst` nanogram for a request, if the larger of the offered and the known cap
+    /// covers what is owed, what is promised and this.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Uncovered`] says what is missing; [`ReceiptError::ChannelsFull`] for a channel
+    /// that is one too many.
+    pub fn reserve(
+        &mut self,
+        offer: VerifiedOffer,
+        worst: u128,
+    ) -> Result<Reservation, ReceiptError> {
+        let account = offer.channel().account;
+        if !self.channels.contains_key(&account) {
+            // An account is made only for a request that is served.
+            uncovered(Shortfall {
+                owed: 0,
+                reserved: 0,
+                request: worst,
+                max_cum: offer.verified.cap().max_cum,
+            })?;
+            self.make_room()?;
+        }
+        let VerifiedOffer { terms, signed, verified } = offer;
+        let channel = self.channels.entry(account).or_insert_with(|| Account::new(terms));
+        if verified.cap().max_cum > channel.max_cum() {
+            channel.cap = Some((signed, verified));
+        }
+        uncovered(channel.shortfall(worst))?;
+        channel.reserved = channel.reserved.saturating_add(worst);
+        Ok(Reservation { account, amount: worst })
+    }
+
+    /// Gives back the part of a reservation above `worst`, once more is known about its request.
+    pub fn narrow(&mut self, reservation: &mut Reservation, worst: u128) {
+        let Some(surplus) = reservation.amount.checked_sub(worst) else { return };
+        if let Some(channel) = self.channels.get_mut(&reservation.account) {
+            channel.reserved = channel.reserved.saturating_sub(surplus);
+            reservation.amount = worst;
+        }
+    }
+
+    /// Counts what a request came to and gives back the rest of its reservation.
+    ///
+    /// # Errors
+    /// [`ReceiptError::OverReservation`] for more than was reserved: then nothing is counted, and the
+    /// payee bears it. [`ReceiptError::Log`] for a full log.
+    pub fn charge(&mut self, reservation: Reservation, charge: Charge) -> Result<(), ReceiptError> {
+        let Reservation { account, amount: reserved } = reservation;
+        let channel = self.channels.get_mut(&account).ok_or(ReceiptError::NoSuchChannel)?;
+        channel.reserved = channel.reserved.saturating_sub(reserved);
+        let Charge { amount, units, receipt } = charge;
+        if amount > reserved {
+            return Err(ReceiptError::OverReservation { reserved, got: amount });
+        }
+        channel.log.append(&receipt)?;
+        // Within the cap, which has 120 bits.
+        channel.earned = channel.earned.saturating_add(amount);
+        channel.units = channel.units.saturating_add(units);
+        Ok(())
+    }
+
+    /// Gives a reservation back whole.
+    pub fn release(&mut self, reservation: Reservation) {
+        if let Some(channel) = self.channels.get_mut(&reservation.account) {
+            channel.reserved = channel.reserved.saturating_sub(reservation.amount);
+        }
+    }
+
+    /// Goes on from the claim of an earlier meter: what was owed stays owed. Anybody may hand one in,
+    /// before or after the first request: both signatures in it are the counterparties' own, and a
+    /// lower one than is known changes nothing.
+    ///
+    /// # Errors
+    /// [`ReceiptError::OtherPayee`], [`ReceiptError::OtherChannel`] for another network,
+    /// [`ReceiptError::ChannelsFull`].
+    pub fn resume(&mut self, claim: &VerifiedClaim) -> Result<(), ReceiptError> {
+        let claim = claim.claim();
+        let expected = expect_payee(claim.terms(), &self.payee)?;
+        if expected != claim.channel() {
+            return Err(ReceiptError::OtherChannel { expected, got: claim.channel() });
+        }
+        // This meter's own claims say nothing that it does not know.
+        if claim.cap().cap().meter_key == self.payee.meter_key {
+            return Ok(());
+        }
+        if !self.channels.contains_key(&expected.account) {
+            self.make_room()?;
+        }
+        let channel = match self.channels.entry(expected.account) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(Account::new(claim.terms().clone())),
+        };
+        if claim.cum_amount() > channel.base_amount() {
+            channel.base = Some(claim.clone());
+        }
+        Ok(())
+    }
+
+    /// Signs where a channel stands, for its payer, and notes which claim the payer has.
+    ///
+    /// # Errors
+    /// [`ReceiptError::NoSuchChannel`], [`ReceiptError::SpendSignature`], and
+    /// [`ReceiptError::OverCap`] while more is owed than the cap covers.
+    pub fn answer(
+        &mut self,
+        request: &StateRequest,
+        key: &MeterKey,
+        now: UnixTime,
+    ) -> Result<Claim, ReceiptError> {
+        let account = request.channel().account;
+        let channel = self.channels.get_mut(&account).ok_or(ReceiptError::NoSuchChannel)?;
+        let acknowledged = request.verify(&channel.terms, &self.payee)?;
+        let known = channel.issued.as_ref().map(|issued| issued.claim.hash());
+        if known == Some(acknowledged) {
+            channel.acknowledged = acknowledged;
+        }
+        channel.claim(key, now)
+    }
+
+    /// Claims that say more than when this was called last, for the payee. What no cap covers yet is
+    /// left for later.
+    pub fn grown(&mut self, key: &MeterKey, now: UnixTime) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        for channel in self.channels.values_mut() {
+            if channel.earned == 0 || channel.owed() <= channel.reported {
+                continue;
+            }
+            if let Ok(claim) = channel.claim(key, now) {
+                channel.reported = claim.cum_amount();
+                claims.push(claim);
+            }
+        }
+        claims
+    }
+
+    /// The claim of an earlier meter that a channel goes on from.
+    #[must_use]
+    pub fn base(&self, account: &Digest) -> Option<&Claim> {
+        self.channels.get(account)?.base.as_ref()
+    }
+
+    /// Owed and promised on a channel, nanogram; zeros for one that is not known.
+    #[must_use]
+    pub fn standing(&self, account: &Digest) -> (u128, u128) {
+        self.channels.get(account).map_or((0, 0), |channel| (channel.owed(), channel.reserved))
+    }
+
+    /// Room for one more channel; the ones nothing depends on give theirs up.
+    fn make_room(&mut self) -> Result<(), ReceiptError> {
+        if self.channels.len() >= MAX_CHANNELS {
+            self.channels.retain(|_, channel| channel.owed() > 0 || channel.reserved > 0);
+        }
+        if self.channels.len() >= MAX_CHANNELS {
+            return Err(ReceiptError::ChannelsFull);
+        }
+        Ok(())
+    }
+}
+
+impl Account {
+    fn new(terms: ChannelTerms) -> Self {
+        Self {
+            terms,
+            cap: None,
+            base: None,
+            earned: 0,
+            reserved: 0,
+            units: 0,
+            log: Frontier::new(),
+            acknowledged: Digest([0; 32]),
+            issued: None,
+            reported: 0,
+        }
+    }
+
+    fn max_cum(&self) -> u128 {
+        self.cap.as_ref().map_or(0, |(_, verified)| verified.cap().max_cum)
+    }
+
+    fn base_amount(&self) -> u128 {
+        self.base.as_ref().map_or(0, Claim::cum_amount)
+    }
+
+    fn owed(&self) -> u128 {
+        self.base_amount().saturating_add(self.earned)
+    }
+
+    fn shortfall(&self, request: u128) -> Shortfall {
+        let (owed, reserved, max_cum) = (self.owed(), self.reserved, self.max_cum());
+        Shortfall { owed, reserved, request, max_cum }
+    }
+
+    /// The cumulative receipt under the largest cap; the one signed before, if it still says it all.
+    fn claim(&mut self, key: &MeterKey, now: UnixTime) -> Result<Claim, ReceiptError> {
+        let (owed, LogHead { size: count, root: log_root }) = (self.owed(), self.log.head());
+        let (cap, verified) = self.cap.as_ref().ok_or(ReceiptError::NoSuchChannel)?;
+        // The contract refuses a receipt over its cap. That a claim handed in later has made more
+        // owed than the payer covered shows up here, and in the next request.
+        verified.room(owed, 0)?;
+        if let Some(Issued { claim, acknowledged }) = &self.issued
+            && claim.cum_amount() == owed
+            && claim.settlement().settlement().state.count == count
+            && claim.cap() == cap
+            && *acknowledged == self.acknowledged
+        {
+            return Ok(claim.clone());
+        }
+        let channel = cap.cap().channel;
+        let prev = match &self.base {
+            Some(base) if self.acknowledged == Digest([0; 32]) => base.hash(),
+            _ => self.acknowledged,
+        };
+        let state = MeterState {
+            blind: key.state_blind(&channel, count),
+            count,
+            cum_units: self.units,
+            issued_at: now,
+            prev,
+            log_root,
+        };
+        let settlement = key.sign_settlement(Settlement { channel, cum_amount: owed, state })?;
+        let claim = Claim::new(self.terms.clone(), cap.clone(), settlement)?;
+        let acknowledged = self.acknowledged;
+        self.issued = Some(Issued { claim: claim.clone(), acknowledged });
+        Ok(claim)
+    }
+}
+
+const fn uncovered(shortfall: Shortfall) -> Result<(), ReceiptError> {
+    if shortfall.wanted() > shortfall.max_cum {
+        return Err(ReceiptError::Uncovered(shortfall));
+    }
+    Ok(())
+}
+
+/// Most channels of one meter key; with the hashes of a log each, a few megabytes.
+pub const MAX_CHANNELS: usize = 4096;

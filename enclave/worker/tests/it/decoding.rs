@@ -1,0 +1,184 @@
+//! Choices, answers that have to be something, tools and responses, through the sealed channel.
+
+use std::collections::BTreeSet;
+
+use chrysalis_channel::{Frame, FrameKind, Header, PathId};
+use chrysalis_engine::testing::TinyModel;
+use chrysalis_receipt::Finish;
+use chrysalis_worker::limits::Bounds;
+use http_body_util::BodyExt;
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::rig::{MODEL, Rig, engine, receipt, text};
+
+async fn rig() -> Rig {
+    let model = TinyModel::random(7).context(4096);
+    Rig::start(Bounds::default(), Some(engine(&model))).await
+}
+
+/// A chat that is not streamed, with more fields.
+fn chat(more: &Value) -> String {
+    let mut chat = json!({
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "hi"}],
+        "temperature": 1.5,
+        "seed": 4,
+        "max_tokens": 200,
+    });
+    let fields = more.as_object().unwrap().clone();
+    chat.as_object_mut().unwrap().extend(fields);
+    chat.to_string()
+}
+
+/// The body of an answer that is not streamed.
+fn body(frames: &[Frame]) -> Value {
+    let kinds: Vec<_> = frames.iter().map(|f| f.kind).collect();
+    assert_eq!(kinds, [FrameKind::Body, FrameKind::Receipt], "{}", text(frames));
+    serde_json::from_slice(frames[0].payload.expose()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_choices_are_one_answer_and_one_receipt_with_all_their_tokens() {
+    let rig = rig().await;
+    let one = receipt(&rig.ask(1, &chat(&json!({"max_tokens": 9}))).await);
+    let frames = rig.ask(2, &chat(&json!({"n": 3, "max_tokens": 9}))).await;
+    let (answer, signed) = (body(&frames), receipt(&frames));
+    let choices = answer["choices"].as_array().unwrap();
+    let texts: BTreeSet<_> = choices.iter().map(|c| c["message"]["content"].as_str()).collect();
+    assert_eq!((choices.len(), texts.len()), (3, 3));
+    let usage = &signed.receipt().usage;
+    assert_eq!(usage.prompt, one.receipt().usage.prompt, "the prompt is counted once");
+    assert_eq!(answer["usage"]["completion_tokens"], json!(usage.completion));
+    assert!(usage.completion > one.receipt().usage.completion);
+    let streamed = rig.ask(3, &chat(&json!({"n": 3, "max_tokens": 9, "stream": true}))).await;
+    assert_eq!(receipt(&streamed).receipt().usage.completion, usage.completion);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_choice_that_was_cut_makes_the_receipt_say_so() {
+    let rig = rig().await;
+    let choice =
+        json!({"guided_choice": ["a", "bcdefghijklmnopqrstuvwxyz"], "n": 8, "max_tokens": 5});
+    let frames = rig.ask(1, &chat(&choice)).await;
+    let answer = body(&frames);
+    let reasons: BTreeSet<_> =
+        answer["choices"].as_array().unwrap().iter().map(|c| c["finish_reason"].as_str()).collect();
+    assert_eq!(reasons, [Some("length"), Some("stop")].into(), "this seed gives both");
+    assert_eq!(receipt(&frames).receipt().usage.finish, Finish::Length);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn choices_share_the_tokens_the_header_pays_for() {
+    let rig = rig().await;
+    let header = Header { max_tokens: 5, ..rig.header(1) };
+    let (sealed, mut opener) = rig.seal_with(&header, &chat(&json!({"n": 2, "max_tokens": 3})));
+    let response = rig.send(Method::POST, "/v1/sealed", sealed).await;
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let frames = opener.push(&bytes).unwrap();
+    assert_eq!((frames.len(), frames[0].kind), (1, FrameKind::Error));
+    assert!(text(&frames).contains("max_tokens_exceeded"), "{}", text(&frames));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_commit_to_what_an_answer_has_to_be() {
+    let rig = rig().await;
+    let mut hashes = BTreeSet::new();
+    for (id, more) in (1..).zip([
+        json!({}),
+        json!({"n": 2}),
+        json!({"guided_regex": "[ab]"}),
+        json!({"guided_regex": "[ba]"}),
+        json!({"response_format": {"type": "json_object"}}),
+    ]) {
+        hashes.insert(receipt(&rig.ask(id, &chat(&more)).await).receipt().model.sampling_hash);
+    }
+    assert_eq!(hashes.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_cannot_be_kept_is_refused_by_field_and_keyword_and_not_quoted() {
+    let rig = rig().await;
+    let schema = json!({"not": {"const": "canary-7319"}});
+    let frames = rig.ask(1, &chat(&json!({"guided_json": schema}))).await;
+    assert_eq!((frames.len(), frames[0].kind), (1, FrameKind::Error));
+    let told = text(&frames);
+    assert!(told.contains(r#""param":"guided_json""#) && told.contains(": not"), "{told}");
+    assert!(!told.contains("canary-7319"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_tool_is_called_whole_and_in_a_stream() {
+    let rig = rig().await;
+    let parameters =
+        json!({"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]});
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": parameters}});
+    let with =
+        |stream| chat(&json!({"tools": [tool], "tool_choice": "required", "stream": stream}));
+    let frames = rig.ask(1, &with(false)).await;
+    let choice = &body(&frames)["choices"][0];
+    assert_eq!(choice["finish_reason"], "tool_calls");
+    assert_eq!(choice["message"]["content"], Value::Null);
+    let function = &choice["message"]["tool_calls"][0]["function"];
+    let arguments: Value = serde_json::from_str(function["arguments"].as_str().unwrap()).unwrap();
+    assert!(function["name"] == "f" && [json!(1), json!(2)].contains(&arguments["n"]));
+    assert_eq!(receipt(&frames).receipt().usage.finish, Finish::Stop);
+    let streamed = text(&rig.ask(2, &with(true)).await);
+    assert!(streamed.contains(r#""tool_calls":[{"index":0,"#), "{streamed}");
+    assert!(
+        streamed.contains(r#""finish_reason":"tool_calls""#) && !streamed.contains("tool_call>")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_is_told_as_events_and_whole() {
+    let rig = Rig::saying(&["Hello", " there"]).await;
+    let mut texts = Vec::new();
+    for (id, stream) in [(1, false), (2, true)] {
+        let header = Header { path: PathId::Responses, ..rig.header(id) };
+        let json = json!({"model": MODEL, "input": "hi", "temperature": 0, "stream": stream});
+        let (sealed, mut opener) = rig.seal_with(&header, &json.to_string());
+        let response = rig.send(Method::POST, "/v1/sealed", sealed).await;
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let frames = opener.push(&bytes).unwrap();
+        assert_eq!(receipt(&frames).receipt().usage.finish, Finish::Stop);
+        let (_, content) = frames.split_last().unwrap();
+        let last: Value = serde_json::from_slice(content.last().unwrap().payload.expose()).unwrap();
+        let response = if stream { &last["response"] } else { &last };
+        assert_eq!((&last["type"] == "response.completed", content.len() > 1), (stream, stream));
+        assert_eq!(response["status"], "completed");
+        texts.push(response["output"][0]["content"][0]["text"].clone());
+    }
+    assert_eq!(texts, ["Hello there", "Hello there"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reasoning_is_told_apart_where_the_template_knows_it_and_nowhere_else() {
+    let pieces = ["<think>", "so", " then", "</think>", "\n\nYes"];
+    let known = "{% for m in messages %}{{ m['role'] + ': ' + m['content'].split('</think>')[-1] }}\
+        {% endfor %}{{ 'assistant: ' }}{# <think> #}";
+    let begun = "{% for m in messages %}{{ m['content'] }}{% endfor %}{{ '<think>\n' }}";
+    for (template, from, reasoning, content) in [
+        (Some(known), 0, Some("so then"), "Yes"),
+        (Some(begun), 1, Some("so then"), "Yes"),
+        (None, 0, None, "<think>so then</think>\n\nYes"),
+    ] {
+        let model = TinyModel::scripted(&pieces[from..]);
+        let model = template.map_or_else(|| TinyModel::scripted(&pieces), |t| model.template(t));
+        let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
+        let asked = |stream: bool| chat(&json!({"temperature": 0, "stream": stream}));
+        let frames = rig.ask(1, &asked(false)).await;
+        let message = &body(&frames)["choices"][0]["message"];
+        assert_eq!(message["content"], content, "{template:?}");
+        assert_eq!(message["reasoning_content"].as_str(), reasoning, "{template:?}");
+        let streamed = rig.ask(2, &asked(true)).await;
+        let (mut told, mut said) = (String::new(), String::new());
+        for frame in streamed.iter().filter(|frame| frame.kind == FrameKind::Chunk) {
+            let chunk: Value = serde_json::from_slice(frame.payload.expose()).unwrap();
+            let delta = &chunk["choices"][0]["delta"];
+            told += delta["reasoning_content"].as_str().unwrap_or_default();
+            said += delta["content"].as_str().unwrap_or_default();
+        }
+        assert_eq!((said.as_str(), told.as_str()), (content, reasoning.unwrap_or_default()));
+    }
+}

@@ -1,0 +1,66 @@
+//! `chrysalis receipt prove`: writes a file that shows one part of a receipt to somebody else.
+
+use std::path::{Path, PathBuf};
+
+use chrysalis_client::ProvenChild;
+use chrysalis_receipt::Child;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::read;
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::files::{self, Existing};
+
+/// `receipt prove`.
+#[derive(Debug, Args)]
+pub(crate) struct Prove {
+    /// The stored receipt.
+    file: PathBuf,
+    /// The part to show. Request id, price, time and the worker's evidence with its manifest are
+    /// shown with every part; the words of the exchange, and what would confirm a guess of them, with none.
+    #[arg(long, value_enum)]
+    child: Part,
+    /// Where to write the proof. It is not written over a file that is there.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// A part of a receipt.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Part {
+    /// The commitments to request and answer.
+    Io,
+    /// Tokens, prices, times, and how it ended.
+    Usage,
+    /// Which model answered on which image, and how it was sampled.
+    Model,
+    /// The evidence and what it measured.
+    Att,
+}
+
+pub(super) fn run(arguments: &Prove, context: &Context) -> Result<(), Failure> {
+    let child = match arguments.child {
+        Part::Io => Child::Io,
+        Part::Usage => Child::Usage,
+        Part::Model => Child::Model,
+        Part::Att => Child::Att,
+    };
+    let stored = read(&arguments.file)?;
+    let proof = ProvenChild::of(&stored, child);
+    files::write(&arguments.out, &proof.to_json()?, Existing::Refuse)?;
+    let out: &Path = &arguments.out;
+    let written = Written { child: child.to_string(), proof: out.display().to_string() };
+    context.report.result("chrysalis/proof-written/v1", &written, |out| {
+        out.line(format_args!(
+            "{} shows the part `{}` and no other; whoever has it runs `chrysalis receipt verify`.",
+            written.proof, written.child
+        ))
+    })
+}
+
+#[derive(Serialize)]
+struct Written {
+    child: String,
+    proof: String,
+}

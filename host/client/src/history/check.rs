@@ -1,0 +1,330 @@
+//! The checks of a history. Each is about the whole of it and names the first place where it fails.
+
+use std::collections::{BTreeMap, HashSet};
+
+use chrysalis_receipt::{
+    Check, ConsistencyProof, Frontier, LogHead, Outcome, PublicReceipt, Settlement,
+};
+use chrysalis_wire::{Digest, NetworkId};
+
+use super::{ChannelHistory, HISTORY_REPORT_SCHEMA, HistoryReport, MeterHistory, Place};
+use crate::report::Gram;
+
+pub(super) fn verify(history: &ChannelHistory) -> HistoryReport {
+    let mut seen = Seen::default();
+    for (number, meter) in history.meters.iter().enumerate() {
+        seen.meter(history, meter, number);
+    }
+    let Seen { checks, owed, allowed, requests, places, .. } = seen;
+    let checks: Vec<Check> = checks.into_checks();
+    HistoryReport {
+        schema: HISTORY_REPORT_SCHEMA,
+        holds: checks.iter().all(|check| check.outcome == Outcome::Pass),
+        insecure_sim: history.channel.network == NetworkId::INSECURE_SIM,
+        network: history.channel.network,
+        account: history.channel.account,
+        payer_key: Digest(history.payer_key.to_bytes()),
+        owed,
+        allowed,
+        requests,
+        checks,
+        places,
+    }
+}
+
+/// What was read so far, over all meters.
+#[derive(Default)]
+struct Seen {
+    checks: Checks,
+    owed: u128,
+    allowed: u128,
+    requests: u64,
+    places: Vec<(Digest, Place)>,
+    keys: HashSet<[u8; 32]>,
+    ids: HashSet<[u8; 16]>,
+    hashes: HashSet<Digest>,
+    settlements: HashSet<Digest>,
+}
+
+impl Seen {
+    fn meter(&mut self, history: &ChannelHistory, meter: &MeterHistory, number: usize) {
+        let key = meter.cap.cap().meter_key;
+        let cap = meter.cap.verify(&history.payer_key, history.channel, &key);
+        let cap_holds = match &cap {
+            Err(error) => Err(format!("cap {number}: {error}")),
+            Ok(_) if !self.keys.insert(key.to_bytes()) => {
+                Err(format!("cap {number} names a meter key that an earlier one names too"))
+            }
+            Ok(_) => Ok(()),
+        };
+        self.checks.caps.note(cap_holds);
+        self.allowed = self.allowed.max(meter.cap.cap().max_cum);
+
+        let receipts = self.receipts(meter);
+        let whole = Whole::of(&receipts);
+        let (mut before, mut at) = (self.owed, Frontier::new().head());
+        let mut units = 0;
+        for (n, signed) in meter.settlements.iter().enumerate() {
+            let place = format!("settlement {n} of meter {number}");
+            let settlement = signed.settlement();
+            self.checks.settlements.note(match &cap {
+                Ok(cap) => signed.verify(cap).map(drop).map_err(|e| format!("{place}: {e}")),
+                Err(_) => Err(format!("{place} stands under a cap that does not hold")),
+            });
+            self.checks.grow.note(grows(settlement, before, at.size, units, &place));
+            self.acknowledged(settlement, &place);
+            let head = settlement.state.log_head();
+            self.checks.log.judge(grown(&whole, &meter.growth, &at, &head, &place));
+            self.checks.amounts.judge(adds_up(&receipts, settlement, before, at.size, &place));
+            self.settlements.insert(signed.cell().hash());
+            (before, at, units) = (settlement.cum_amount, head, settlement.state.cum_units);
+        }
+        self.included(meter, &whole, &at, number);
+        for (index, (_, hash)) in &receipts {
+            let place = Place { meter: number, index: *index, settled: *index < at.size };
+            self.places.push((*hash, place));
+        }
+        self.owed = before;
+        self.requests = self.requests.saturating_add(at.size);
+    }
+
+    /// The receipts of one meter by position: signed by it, and no request twice on the channel.
+    fn receipts<'a>(
+        &mut self,
+        meter: &'a MeterHistory,
+    ) -> BTreeMap<u64, (&'a PublicReceipt, Digest)> {
+        let (channel, key) = (meter.cap.cap().channel, meter.cap.cap().meter_key.to_bytes());
+        let mut receipts = BTreeMap::new();
+        for counted in &meter.receipts {
+            let (receipt, index) = (&counted.receipt, counted.index);
+            let id = receipt.request_id();
+            let hash = receipt.verify(channel.network, &key).and_then(|()| receipt.hash());
+            self.checks.receipts.note(match &hash {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("receipt {index}, of request {id}: {error}")),
+            });
+            let Ok(hash) = hash else { continue };
+            let first = self.ids.insert(id.0)
+                & self.hashes.insert(hash)
+                & receipts.insert(index, (receipt, hash)).is_none();
+            self.checks.once.note(if first {
+                Ok(())
+            } else {
+                Err(format!("request {id} or position {index} is counted a second time"))
+            });
+        }
+        receipts
+    }
+
+    fn acknowledged(&mut self, settlement: &Settlement, place: &str) {
+        let prev = settlement.state.prev;
+        let known = prev == Digest([0; 32]) || self.settlements.contains(&prev);
+        self.checks.acknowledged.judge(if known {
+            Ok(())
+        } else {
+            let text = format!("{place} goes back to settlement {prev}, which is not here");
+            Err((Outcome::Skip, text))
+        });
+    }
+
+    fn included(&mut self, meter: &MeterHistory, whole: &Whole, head: &LogHead, number: usize) {
+        for counted in &meter.receipts {
+            let (index, receipt) = (counted.index, &counted.receipt);
+            let place = format!("receipt {index} of meter {number}");
+            self.checks.inclusion.judge(if index >= head.size {
+                Err((Outcome::Skip, format!("{place} is in no settlement yet")))
+            } else if let Some(proof) = &counted.inclusion {
+                let right = receipt.hash().map_err(|e| e.to_string()).and_then(|hash| {
+                    if proof.index() != index {
+                        return Err(format!("its proof is for position {}", proof.index()));
+                    }
+                    proof.verify(&hash, head).map_err(|e| e.to_string())
+                });
+                right.map_err(|text| (Outcome::Fail, format!("{place}: {text}")))
+            } else if whole.head(head.size) == Some(*head) {
+                Ok(())
+            } else {
+                Err((Outcome::Skip, format!("nothing shows that {place} is in the log")))
+            });
+        }
+    }
+}
+
+/// Sums, counts and tokens never go back.
+fn grows(
+    settlement: &Settlement,
+    before: u128,
+    count: u64,
+    units: u64,
+    place: &str,
+) -> Result<(), String> {
+    let state = &settlement.state;
+    if settlement.cum_amount < before {
+        let (now, before) = (Gram(settlement.cum_amount), Gram(before));
+        return Err(format!("{place} says {now} after {before}"));
+    }
+    if state.count < count {
+        return Err(format!("{place} counts {} requests after {count}", state.count));
+    }
+    if state.cum_units < units {
+        return Err(format!("{place} counts {} tokens after {units}", state.cum_units));
+    }
+    Ok(())
+}
+
+type Judged = Result<(), (Outcome, String)>;
+
+/// The later log begins with the earlier one: by every receipt, else by a proof.
+fn grown(
+    whole: &Whole,
+    growth: &[ConsistencyProof],
+    earlier: &LogHead,
+    later: &LogHead,
+    place: &str,
+) -> Judged {
+    if let Some(head) = whole.head(later.size) {
+        return if head == *later {
+            Ok(())
+        } else {
+            Err((Outcome::Fail, format!("{place}: its root is not that of the receipts here")))
+        };
+    }
+    if earlier.size == later.size {
+        let text = format!("{place}: the meter has signed two logs of {} receipts", later.size);
+        return if earlier == later { Ok(()) } else { Err((Outcome::Fail, text)) };
+    }
+    // Every log begins with the empty one.
+    if earlier.size == 0 {
+        return Ok(());
+    }
+    let proof = growth.iter().find(|p| (p.first(), p.second()) == (earlier.size, later.size));
+    match proof.map(|proof| proof.verify(earlier, later)) {
+        Some(Ok(())) => Ok(()),
+        Some(Err(error)) => Err((Outcome::Fail, format!("{place}: {error}"))),
+        None => Err((Outcome::Skip, format!("nothing shows that {place} took no receipt back"))),
+    }
+}
+
+/// What was added to the sum is what the requests since then cost.
+fn adds_up(
+    receipts: &BTreeMap<u64, (&PublicReceipt, Digest)>,
+    settlement: &Settlement,
+    before: u128,
+    from: u64,
+    place: &str,
+) -> Judged {
+    let to = settlement.state.count.max(from);
+    let (mut sum, mut known) = (0u128, 0u64);
+    for (_, (receipt, _)) in receipts.range(from..to) {
+        sum = sum.saturating_add(receipt.amount());
+        known = known.saturating_add(1);
+    }
+    let added = settlement.cum_amount.saturating_sub(before);
+    let missing = to.saturating_sub(from).saturating_sub(known);
+    let (words, total) = (Gram(sum), Gram(added));
+    if missing == 0 && sum != added {
+        return Err((Outcome::Fail, format!("{place} adds {total}, its requests cost {words}")));
+    }
+    if sum > added {
+        let text = format!("{place} adds {total}, and the requests known of it cost {words}");
+        return Err((Outcome::Fail, text));
+    }
+    if missing > 0 {
+        return Err((Outcome::Skip, format!("{missing} receipts of {place} are not here")));
+    }
+    Ok(())
+}
+
+/// The heads of a log of which every receipt from the first on is there.
+struct Whole(Vec<LogHead>);
+
+impl Whole {
+    fn of(receipts: &BTreeMap<u64, (&PublicReceipt, Digest)>) -> Self {
+        let mut frontier = Frontier::new();
+        let mut heads = vec![frontier.head()];
+        for (index, (_, hash)) in receipts {
+            if *index != frontier.head().size || frontier.append(hash).is_err() {
+                break;
+            }
+            heads.push(frontier.head());
+        }
+        Self(heads)
+    }
+
+    fn head(&self, size: u64) -> Option<LogHead> {
+        self.0.get(usize::try_from(size).ok()?).copied()
+    }
+}
+
+/// One check over many places.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    worst: Option<(Outcome, String)>,
+}
+
+impl Tally {
+    fn note(&mut self, result: Result<(), String>) {
+        self.judge(result.map_err(|text| (Outcome::Fail, text)));
+    }
+
+    fn judge(&mut self, judged: Judged) {
+        match judged {
+            Ok(()) => self.passed = self.passed.saturating_add(1),
+            // The first failure is kept, else the first place that could not be checked.
+            Err((outcome, text)) => {
+                let failed = matches!(self.worst, Some((Outcome::Fail, _)));
+                if self.worst.is_none() || (!failed && outcome == Outcome::Fail) {
+                    self.worst = Some((outcome, text));
+                }
+            }
+        }
+    }
+
+    fn check(self, id: &'static str, title: &'static str, of: &str) -> Check {
+        let (outcome, detail) =
+            self.worst.unwrap_or_else(|| (Outcome::Pass, format!("{} {of}", self.passed)));
+        Check { id, title, outcome, detail }
+    }
+}
+
+#[derive(Default)]
+struct Checks {
+    caps: Tally,
+    settlements: Tally,
+    grow: Tally,
+    acknowledged: Tally,
+    receipts: Tally,
+    once: Tally,
+    log: Tally,
+    inclusion: Tally,
+    amounts: Tally,
+}
+
+impl Checks {
+    fn into_checks(self) -> Vec<Check> {
+        vec![
+            self.caps.check("caps", "The payer allowed each meter key, each once", "caps"),
+            self.settlements.check(
+                "settlements",
+                "The allowed meter key signed every sum, none above its cap",
+                "settlements",
+            ),
+            self.grow.check("growth", "Sums, counts and tokens only grow", "settlements"),
+            self.acknowledged.check(
+                "acknowledged",
+                "Every sum goes back to one that is here",
+                "settlements",
+            ),
+            self.receipts.check("receipts", "The same key signed every receipt", "receipts"),
+            self.once.check("once", "No request is counted twice", "receipts"),
+            self.log.check("log", "No sum took a receipt of an earlier one back", "settlements"),
+            self.inclusion.check("inclusion", "Every receipt is in the last log", "receipts"),
+            self.amounts.check(
+                "amounts",
+                "What was added is what the requests cost",
+                "settlements",
+            ),
+        ]
+    }
+}

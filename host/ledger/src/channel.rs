@@ -1,0 +1,317 @@
+//! What the entries of one channel add up to. Entries come from counterparties, consoles and readers
+//! of chains; a pure function of the state before decides whether one is new, known or refused.
+
+use chrysalis_receipt::{ChannelId, ChannelTerms, Claim, SignedCap};
+use chrysalis_wire::{Digest, NetworkId, RequestId, UnixTime};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{LedgerError, damaged};
+use crate::event::EventKind;
+use crate::nano::Nano;
+
+/// Something to record.
+#[derive(Clone, Debug)]
+pub enum Entry<'a> {
+    /// A channel, before anything else of it.
+    Opened {
+        /// Network it is on.
+        network: NetworkId,
+        /// Its terms.
+        terms: &'a ChannelTerms,
+    },
+    /// A cap, before it is given to anybody.
+    Cap(&'a SignedCap),
+    /// A request whose receipt was verified; counted once per id.
+    Request {
+        /// Channel that paid for it.
+        channel: ChannelId,
+        /// Id of the request.
+        request: RequestId,
+        /// Amount of the receipt, nanogram.
+        amount: u128,
+    },
+    /// The meter's cumulative receipt with the cap it is under. Opens an unknown channel.
+    Claim(&'a Claim),
+    /// What the chain says was paid, since the channel was opened.
+    Paid {
+        /// The channel.
+        channel: ChannelId,
+        /// Sum of all payments, nanogram.
+        cum_paid: u128,
+        /// What this transaction cost, nanogram.
+        fee: u128,
+        /// Its hash.
+        transaction: Digest,
+    },
+    /// The payer asked to close.
+    Closing {
+        /// The channel.
+        channel: ChannelId,
+        /// From when on the rest can be taken back.
+        refund_from: UnixTime,
+    },
+    /// The rest went back to the payer.
+    Closed {
+        /// The channel.
+        channel: ChannelId,
+    },
+}
+
+/// How far a channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Phase {
+    /// Nobody asked to close.
+    Open,
+    /// The payer asked to close: settle before the rest can be taken back.
+    Closing {
+        /// From when on that is.
+        refund_from: UnixTime,
+    },
+    /// The rest went back.
+    Closed,
+}
+
+/// What is known of one channel. Amounts are nanogram and sums since the channel was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// The channel.
+    pub id: ChannelId,
+    /// Its terms.
+    pub terms: ChannelTerms,
+    /// Owed by the latest cumulative receipt.
+    pub earned: u128,
+    /// Most that may be owed by the largest cap.
+    pub covered: u128,
+    /// Meter that the latest cap names.
+    pub meter: Option<Digest>,
+    /// Paid on the chain.
+    pub settled: u128,
+    /// Fees of those payments.
+    pub fees: u128,
+    /// Sum of the receipts of single requests; a payer's ledger only.
+    pub receipted: u128,
+    /// Requests counted: by receipts of their own on a payer's side, by the meter on a payee's.
+    pub requests: u64,
+    /// How far it is.
+    pub phase: Phase,
+    /// The claim to settle by, once there is one.
+    pub claim: Option<Claim>,
+    /// When the first entry was recorded.
+    pub first: UnixTime,
+    /// When the last entry was recorded.
+    pub last: UnixTime,
+}
+
+impl Channel {
+    fn new(id: ChannelId, terms: ChannelTerms, at: UnixTime) -> Self {
+        Self {
+            id,
+            terms,
+            earned: 0,
+            covered: 0,
+            meter: None,
+            settled: 0,
+            fees: 0,
+            receipted: 0,
+            requests: 0,
+            phase: Phase::Open,
+            claim: None,
+            first: at,
+            last: at,
+        }
+    }
+
+    /// Owed and not paid yet.
+    #[must_use]
+    pub const fn unsettled(&self) -> u128 {
+        self.earned.saturating_sub(self.settled)
+    }
+
+    /// Applies an entry to the state before it, which the entry may find missing. `None` if it says
+    /// nothing new.
+    pub(crate) fn apply(
+        before: Option<Self>,
+        entry: &Entry<'_>,
+        at: UnixTime,
+    ) -> Result<Option<(Self, Vec<EventKind>)>, LedgerError> {
+        let (mut channel, mut events) = match (before, entry.terms()) {
+            (Some(channel), _) => (channel, vec![]),
+            (None, Some(terms)) => {
+                let opened = EventKind::Opened { payer: terms.payer(), payee: terms.payee() };
+                (Self::new(entry.channel()?, terms.clone(), at), vec![opened])
+            }
+            (None, None) => return Err(LedgerError::UnknownChannel { channel: entry.channel()? }),
+        };
+        events.extend(channel.change(entry)?);
+        channel.last = at;
+        Ok((!events.is_empty()).then_some((channel, events)))
+    }
+
+    fn change(&mut self, entry: &Entry<'_>) -> Result<Option<EventKind>, LedgerError> {
+        match entry {
+            Entry::Opened { .. } => Ok(None),
+            Entry::Cap(cap) => self.cap(cap),
+            Entry::Request { request, amount, .. } => {
+                self.receipted = self.sum(self.receipted, *amount)?;
+                self.requests = self.requests.saturating_add(1);
+                Ok(Some(EventKind::Request { request: *request, amount: Nano(*amount) }))
+            }
+            Entry::Claim(claim) => self.claim(claim),
+            Entry::Paid { cum_paid, fee, transaction, .. } => {
+                // What is paid only grows, so whatever is not more was seen before.
+                let Some(amount) = cum_paid.checked_sub(self.settled).filter(|more| *more > 0)
+                else {
+                    return Ok(None);
+                };
+                self.settled = *cum_paid;
+                self.fees = self.sum(self.fees, *fee)?;
+                Ok(Some(EventKind::Settled {
+                    cum_paid: Nano(*cum_paid),
+                    amount: Nano(amount),
+                    fee: Nano(*fee),
+                    transaction: *transaction,
+                }))
+            }
+            Entry::Closing { refund_from, .. } => Ok((self.phase == Phase::Open).then(|| {
+                self.phase = Phase::Closing { refund_from: *refund_from };
+                EventKind::Closing { refund_from: *refund_from }
+            })),
+            Entry::Closed { .. } => Ok((self.phase != Phase::Closed).then(|| {
+                self.phase = Phase::Closed;
+                EventKind::Closed {}
+            })),
+        }
+    }
+
+    fn cap(&mut self, signed: &SignedCap) -> Result<Option<EventKind>, LedgerError> {
+        let cap = signed.cap();
+        signed.verify(self.terms.payer_key(), self.id, &cap.meter_key)?;
+        let meter = Digest(cap.meter_key.to_bytes());
+        if cap.max_cum <= self.covered && self.meter == Some(meter) {
+            return Ok(None);
+        }
+        self.covered = self.covered.max(cap.max_cum);
+        self.meter = Some(meter);
+        Ok(Some(EventKind::Cap { meter, max_cum: Nano(cap.max_cum) }))
+    }
+
+    fn claim(&mut self, claim: &Claim) -> Result<Option<EventKind>, LedgerError> {
+        claim.clone().verify()?;
+        let cum = claim.cum_amount();
+        let Some(amount) = cum.checked_sub(self.earned).filter(|more| *more > 0) else {
+            return Ok(None);
+        };
+        let meter = claim.cap().cap().meter_key;
+        let state = &claim.settlement().settlement().state;
+        let before = self.claim.as_ref().filter(|old| old.cap().cap().meter_key == meter);
+        let (count, units) = before.map_or((0, 0), |old| {
+            let state = &old.settlement().settlement().state;
+            (state.count, state.cum_units)
+        });
+        let requests = state.count.saturating_sub(count);
+        // A payer counts its requests by their own receipts.
+        if self.receipted == 0 {
+            self.requests = self.requests.saturating_add(requests);
+        }
+        let tokens = state.cum_units.saturating_sub(units);
+        self.earned = cum;
+        self.covered = self.covered.max(claim.cap().cap().max_cum);
+        let meter = Digest(meter.to_bytes());
+        self.meter = Some(meter);
+        self.claim = Some(claim.clone());
+        let (cum, amount) = (Nano(cum), Nano(amount));
+        Ok(Some(EventKind::Earned { meter, cum, amount, requests, tokens }))
+    }
+
+    fn sum(&self, sum: u128, more: u128) -> Result<u128, LedgerError> {
+        sum.checked_add(more).ok_or(LedgerError::Overflow { channel: self.id })
+    }
+
+    pub(crate) fn write(&self) -> Result<Vec<u8>, LedgerError> {
+        // Terms stand in the form a claim has, which is the only one they have.
+        let record = Record {
+            terms: hex::encode(self.terms.encode()),
+            earned: Nano(self.earned),
+            covered: Nano(self.covered),
+            meter: self.meter,
+            settled: Nano(self.settled),
+            fees: Nano(self.fees),
+            receipted: Nano(self.receipted),
+            requests: self.requests,
+            phase: self.phase,
+            claim: self.claim.as_ref().map(|claim| hex::encode(claim.encode())),
+            first: self.first,
+            last: self.last,
+        };
+        serde_json::to_vec(&record).map_err(damaged)
+    }
+
+    pub(crate) fn read(id: ChannelId, bytes: &[u8]) -> Result<Self, LedgerError> {
+        let r: Record = serde_json::from_slice(bytes).map_err(damaged)?;
+        let terms = ChannelTerms::decode(&hex::decode(&r.terms).map_err(damaged)?);
+        let claim = r
+            .claim
+            .map(|text| Claim::decode(&hex::decode(text).map_err(damaged)?).map_err(damaged))
+            .transpose()?;
+        Ok(Self {
+            id,
+            terms: terms.map_err(damaged)?,
+            earned: r.earned.0,
+            covered: r.covered.0,
+            meter: r.meter,
+            settled: r.settled.0,
+            fees: r.fees.0,
+            receipted: r.receipted.0,
+            requests: r.requests,
+            phase: r.phase,
+            claim,
+            first: r.first,
+            last: r.last,
+        })
+    }
+}
+
+impl Entry<'_> {
+    /// Terms that open a channel.
+    const fn terms(&self) -> Option<&ChannelTerms> {
+        match self {
+            Self::Opened { terms, .. } => Some(terms),
+            Self::Claim(claim) => Some(claim.terms()),
+            _ => None,
+        }
+    }
+
+    /// The channel it is about.
+    pub(crate) fn channel(&self) -> Result<ChannelId, LedgerError> {
+        Ok(match self {
+            Self::Opened { network, terms } => {
+                terms.id(*network).map_err(chrysalis_receipt::ReceiptError::from)?
+            }
+            Self::Cap(cap) => cap.cap().channel,
+            Self::Claim(claim) => claim.channel(),
+            Self::Request { channel, .. }
+            | Self::Paid { channel, .. }
+            | Self::Closing { channel, .. }
+            | Self::Closed { channel } => *channel,
+        })
+    }
+}
+
+/// A channel as it stands in the file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    terms: String,
+    earned: Nano,
+    covered: Nano,
+    meter: Option<Digest>,
+    settled: Nano,
+    fees: Nano,
+    receipted: Nano,
+    requests: u64,
+    phase: Phase,
+    claim: Option<String>,
+    first: UnixTime,
+    last: UnixTime,
+}

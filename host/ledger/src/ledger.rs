@@ -1,0 +1,265 @@
+//! The file: opened with every checksum in it verified, written one entry per transaction. The file
+//! is trusted no further than its checksums and its own signatures go.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use chrysalis_receipt::ChannelId;
+use chrysalis_wire::{RequestId, UnixTime};
+use redb::{
+    Builder, ConcurrencyMode, Database, DatabaseError, Durability, ReadableTable, StorageError,
+    TableDefinition, WriteTransaction,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::channel::{Channel, Entry};
+use crate::error::{LedgerError, damaged, storage};
+use crate::event::{Event, EventKind};
+use crate::view::LedgerView;
+
+/// Whose ledger it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// One process signs caps under one budget, so one process writes.
+    Payer,
+    /// The host of a worker and the watcher of its channels both write, one after the other.
+    Payee,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Payer => "payer",
+            Self::Payee => "payee",
+        })
+    }
+}
+
+impl Side {
+    pub(crate) const fn concurrency(self) -> ConcurrencyMode {
+        match self {
+            Self::Payer => ConcurrencyMode::SingleWriter,
+            Self::Payee => ConcurrencyMode::MultiWriter,
+        }
+    }
+}
+
+/// Whether an entry was new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is on the disk now, as the event with this number.
+    New {
+        /// See [`Event::seq`].
+        seq: u64,
+    },
+    /// It was there already, or something that includes it.
+    Known,
+}
+
+/// A ledger that is open for writing.
+#[derive(Clone)]
+pub struct Ledger {
+    database: Arc<Database>,
+}
+
+impl Ledger {
+    /// Opens the ledger at `path`, or makes an empty one that only its owner can read.
+    ///
+    /// # Errors
+    /// [`LedgerError::Open`], [`LedgerError::InUse`], [`LedgerError::Damaged`],
+    /// [`LedgerError::NotALedger`], [`LedgerError::Newer`], [`LedgerError::OtherSide`].
+    pub fn open(path: &Path, side: Side) -> Result<Self, LedgerError> {
+        let opened = |kind| LedgerError::Open { path: path.to_owned(), kind };
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(OWNER_ONLY);
+        drop(options.open(path).map_err(|e| opened(e.kind()))?);
+        let database = Builder::new()
+            .set_concurrency_mode(side.concurrency())
+            .set_check_integrity_on_open(true)
+            .create(path)
+            .map_err(|e| refused(path, e))?;
+        let ledger = Self { database: Arc::new(database) };
+        ledger.claim_format(side)?;
+        Ok(ledger)
+    }
+
+    /// Records `entry` as of `at`, by the caller's clock. Returns once it is on the disk.
+    ///
+    /// # Errors
+    /// [`LedgerError::Refused`] for a cap or claim that does not verify,
+    /// [`LedgerError::UnknownChannel`], [`LedgerError::Overflow`], [`LedgerError::Storage`]. After
+    /// any of them the ledger is as it was.
+    pub fn record(&self, entry: &Entry<'_>, at: UnixTime) -> Result<Recorded, LedgerError> {
+        self.write(|tx| {
+            let id = entry.channel()?;
+            if let Entry::Request { request, .. } = entry
+                && !first_time(tx, id, *request)?
+            {
+                return Ok(Recorded::Known);
+            }
+            let key = key(id);
+            let mut channels = tx.open_table(CHANNELS).map_err(storage)?;
+            let before = channels
+                .get(key.as_slice())
+                .map_err(storage)?
+                .map(|bytes| Channel::read(id, bytes.value()))
+                .transpose()?;
+            let Some((after, kinds)) = Channel::apply(before, entry, at)? else {
+                return Ok(Recorded::Known);
+            };
+            channels.insert(key.as_slice(), after.write()?.as_slice()).map_err(storage)?;
+            let mut seq = 0;
+            for kind in kinds {
+                seq = append(tx, id, at, kind)?;
+            }
+            Ok(Recorded::New { seq })
+        })
+    }
+
+    /// Reads what was recorded.
+    #[must_use]
+    pub fn view(&self) -> LedgerView {
+        LedgerView::of(Arc::clone(&self.database))
+    }
+
+    /// Marks an empty file as a ledger, and refuses one that is something else.
+    fn claim_format(&self, side: Side) -> Result<(), LedgerError> {
+        self.write(|tx| {
+            let foreign = tx.list_tables().map_err(storage)?.next().is_some();
+            let mut meta = tx.open_table(META).map_err(|_| LedgerError::NotALedger)?;
+            let found = meta.get(FORMAT).map_err(storage)?.map(|bytes| bytes.value().to_vec());
+            match found {
+                Some(bytes) => Format::check(&bytes, side).map(|()| Recorded::Known),
+                None if foreign => Err(LedgerError::NotALedger),
+                None => {
+                    let format = Format { schema: SCHEMA_VERSION, side };
+                    let bytes = serde_json::to_vec(&format).map_err(damaged)?;
+                    meta.insert(FORMAT, bytes.as_slice()).map_err(storage)?;
+                    drop(meta);
+                    for table in [CHANNELS, REQUESTS] {
+                        tx.open_table(table).map_err(storage)?;
+                    }
+                    tx.open_table(EVENTS).map_err(storage)?;
+                    Ok(Recorded::New { seq: 0 })
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    /// One transaction, on the disk when this returns [`Recorded::New`] and without effect else.
+    fn write(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<Recorded, LedgerError>,
+    ) -> Result<Recorded, LedgerError> {
+        let mut tx = self.database.begin_write().map_err(storage)?;
+        tx.set_durability(Durability::Immediate).map_err(storage)?;
+        match work(&tx) {
+            Ok(new @ Recorded::New { .. }) => tx.commit().map_err(storage).map(|()| new),
+            other => {
+                tx.abort().map_err(storage)?;
+                other
+            }
+        }
+    }
+}
+
+/// What the file says about itself.
+#[derive(Serialize, Deserialize)]
+struct Format {
+    schema: u32,
+    side: Side,
+}
+
+impl Format {
+    fn check(bytes: &[u8], expected: Side) -> Result<(), LedgerError> {
+        // Alone and first: what else a newer file says is not known here.
+        #[derive(Deserialize)]
+        struct SchemaOnly {
+            schema: u32,
+        }
+        let SchemaOnly { schema } = serde_json::from_slice(bytes).map_err(damaged)?;
+        if schema > SCHEMA_VERSION {
+            return Err(LedgerError::Newer { got: schema });
+        }
+        let Self { side: got, .. } = serde_json::from_slice(bytes).map_err(damaged)?;
+        if got == expected { Ok(()) } else { Err(LedgerError::OtherSide { expected, got }) }
+    }
+}
+
+pub(crate) fn check_format(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    side: Side,
+) -> Result<(), LedgerError> {
+    let bytes = meta.get(FORMAT).map_err(storage)?.ok_or(LedgerError::NotALedger)?;
+    Format::check(bytes.value(), side)
+}
+
+/// Notes a request; false if it was noted before.
+fn first_time(
+    tx: &WriteTransaction,
+    id: ChannelId,
+    request: RequestId,
+) -> Result<bool, LedgerError> {
+    let mut requests = tx.open_table(REQUESTS).map_err(storage)?;
+    let key = [key(id).as_slice(), &request.0].concat();
+    Ok(requests.insert(key.as_slice(), [].as_slice()).map_err(storage)?.is_none())
+}
+
+fn append(
+    tx: &WriteTransaction,
+    channel: ChannelId,
+    at: UnixTime,
+    kind: EventKind,
+) -> Result<u64, LedgerError> {
+    let mut events = tx.open_table(EVENTS).map_err(storage)?;
+    let last = events.last().map_err(storage)?.map_or(0, |(seq, _)| seq.value());
+    let seq = last.checked_add(1).ok_or(LedgerError::Overflow { channel })?;
+    let ChannelId { network, account } = channel;
+    let event = Event { seq, at, network, account, kind };
+    let bytes = serde_json::to_vec(&event).map_err(damaged)?;
+    events.insert(seq, bytes.as_slice()).map_err(storage)?;
+    Ok(seq)
+}
+
+/// Network and account: the key of everything about a channel.
+pub(crate) fn key(id: ChannelId) -> [u8; KEY_BYTES] {
+    let mut key = [0; KEY_BYTES];
+    let (network, account) = key.split_at_mut(NETWORK_BYTES);
+    network.copy_from_slice(&id.network.0.to_be_bytes());
+    account.copy_from_slice(&id.account.0);
+    key
+}
+
+/// What a file says that is no database, or one in use.
+pub(crate) fn refused(path: &Path, error: DatabaseError) -> LedgerError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            LedgerError::InUse { path: path.to_owned() }
+        }
+        // A file that ends early or has no database in it opens well and reads badly.
+        DatabaseError::Storage(StorageError::Io(e))
+            if !matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+        {
+            LedgerError::Open { path: path.to_owned(), kind: e.kind() }
+        }
+        other => damaged(other),
+    }
+}
+
+/// Version of the file this build writes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+pub(crate) const CHANNELS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("channels");
+pub(crate) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
+const REQUESTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("requests");
+
+const FORMAT: &str = "chrysalis-ledger";
+const OWNER_ONLY: u32 = 0o600;
+const NETWORK_BYTES: usize = 4;
+pub(crate) const KEY_BYTES: usize = 36;

@@ -1,0 +1,128 @@
+//! Reads a ledger, also while another process writes to it. What is read is checked as it was when
+//! it was written: a record that does not parse is damage.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use chrysalis_receipt::ChannelId;
+use chrysalis_wire::{Digest, NetworkId};
+use redb::{
+    Builder, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+};
+
+use crate::channel::Channel;
+use crate::error::{LedgerError, damaged, storage};
+use crate::event::Event;
+use crate::ledger::{CHANNELS, EVENTS, META, Side, check_format, key, refused};
+
+/// A ledger that is open for reading.
+pub struct LedgerView(Source);
+
+enum Source {
+    /// The writer's own.
+    Writer(Arc<Database>),
+    /// Somebody else's.
+    Reader(ReadOnlyDatabase),
+}
+
+impl LedgerView {
+    pub(crate) const fn of(database: Arc<Database>) -> Self {
+        Self(Source::Writer(database))
+    }
+
+    /// Opens the ledger at `path` for reading; whoever writes to it goes on.
+    ///
+    /// # Errors
+    /// [`LedgerError::Open`] if there is none, [`LedgerError::Damaged`] for one that was not closed
+    /// after a crash too ([`crate::Ledger::open`] repairs it), [`LedgerError::NotALedger`],
+    /// [`LedgerError::Newer`], [`LedgerError::OtherSide`].
+    pub fn open(path: &Path, side: Side) -> Result<Self, LedgerError> {
+        let database = Builder::new()
+            .set_concurrency_mode(side.concurrency())
+            .open_read_only(path)
+            .map_err(|e| refused(path, e))?;
+        let view = Self(Source::Reader(database));
+        let meta = view.begin()?.open_table(META).map_err(|_| LedgerError::NotALedger)?;
+        check_format(&meta, side)?;
+        Ok(view)
+    }
+
+    /// Every channel, in the order of network and account.
+    ///
+    /// # Errors
+    /// [`LedgerError::Damaged`], [`LedgerError::Storage`].
+    pub fn channels(&self) -> Result<Vec<Channel>, LedgerError> {
+        let table = self.begin()?.open_table(CHANNELS).map_err(storage)?;
+        let mut channels = Vec::new();
+        for entry in table.iter().map_err(storage)? {
+            let (key, record) = entry.map_err(storage)?;
+            channels.push(Channel::read(id(key.value())?, record.value())?);
+        }
+        Ok(channels)
+    }
+
+    /// One channel.
+    ///
+    /// # Errors
+    /// [`LedgerError::Damaged`], [`LedgerError::Storage`].
+    pub fn channel(&self, id: ChannelId) -> Result<Option<Channel>, LedgerError> {
+        let table = self.begin()?.open_table(CHANNELS).map_err(storage)?;
+        let record = table.get(key(id).as_slice()).map_err(storage)?;
+        record.map(|bytes| Channel::read(id, bytes.value())).transpose()
+    }
+
+    /// Up to `most` events after number `after`, in order; 0 begins at the first.
+    ///
+    /// # Errors
+    /// [`LedgerError::Damaged`], [`LedgerError::Storage`].
+    pub fn events(&self, after: u64, most: usize) -> Result<Vec<Event>, LedgerError> {
+        let table = self.begin()?.open_table(EVENTS).map_err(storage)?;
+        let from = after.saturating_add(1);
+        table
+            .range(from..)
+            .map_err(storage)?
+            .take(most)
+            .map(|entry| {
+                let (_, bytes) = entry.map_err(storage)?;
+                serde_json::from_slice(bytes.value()).map_err(damaged)
+            })
+            .collect()
+    }
+
+    /// Writes every event as a line of JSON; amounts are decimal strings in nanogram.
+    ///
+    /// # Errors
+    /// [`LedgerError::Storage`] also if `out` refuses; [`LedgerError::Damaged`].
+    pub fn export(&self, out: &mut impl Write) -> Result<u64, LedgerError> {
+        let mut last = 0;
+        loop {
+            let page = self.events(last, EXPORT_PAGE)?;
+            if page.is_empty() {
+                return Ok(last);
+            }
+            for event in page {
+                let line = serde_json::to_string(&event).map_err(damaged)?;
+                writeln!(out, "{line}").map_err(|e| storage(redb::StorageError::Io(e)))?;
+                last = event.seq;
+            }
+        }
+    }
+
+    fn begin(&self) -> Result<ReadTransaction, LedgerError> {
+        match &self.0 {
+            Source::Writer(database) => database.begin_read(),
+            Source::Reader(database) => database.begin_read(),
+        }
+        .map_err(storage)
+    }
+}
+
+fn id(key: &[u8]) -> Result<ChannelId, LedgerError> {
+    let (network, account) = key.split_first_chunk().ok_or_else(|| damaged("a short key"))?;
+    let account = account.try_into().map_err(|_| damaged("a key of another length"))?;
+    Ok(ChannelId { network: NetworkId(i32::from_be_bytes(*network)), account: Digest(account) })
+}
+
+/// Events held at once while exporting.
+const EXPORT_PAGE: usize = 1024;

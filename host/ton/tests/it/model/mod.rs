@@ -1,0 +1,408 @@
+//! A model of a payment channel, explored exhaustively at small bounds: payer, meter, its owner's host
+//! and the chain, with crashes, restarts under new keys, disks that were rolled back, and messages that
+//! are withheld, reordered and replayed by whichever side is hostile.
+//!
+//! Whether a meter takes a cap and has room under it is decided by the real [`SignedCap::verify`] and
+//! [`VerifiedCap::room`]; the contract is one that a TVM agrees with action by action ([`contract`]).
+//! Each rule can be taken away, and the explorer must then find the attack that it is there for.
+//!
+//! Amounts are units of the smallest settlement; every request costs one.
+
+mod attacks;
+mod contract;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::LazyLock;
+
+use chrysalis_receipt::{
+    ChannelId, MeterKey, MeterPublicKey, PayerKey, PayerPublicKey, SignedCap, VerifiedCap,
+};
+use chrysalis_wire::{Digest, NetworkId};
+use zeroize::Zeroizing;
+
+use contract::{CONTRACT, Contract, ContractRules, Pair, Phase, Signed};
+
+/// Who is hostile. The chain never is; the network is whoever of the two is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hostile {
+    /// The payer signs any cap at any time and closes when it likes.
+    Payer,
+    /// The host of the meter: delivers, withholds and replays; restarts the enclave as it likes.
+    Host,
+    /// Such a host that has stolen the first meter key out of its enclave.
+    HostWithMeterKey,
+}
+
+/// Rules of the parties, each of which can be taken away.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    contract: ContractRules,
+    /// A meter takes only caps that name its key.
+    own_key: bool,
+    /// A lower cap never replaces a higher one.
+    highest_cap: bool,
+    /// Open requests count as owed.
+    reservations: bool,
+    /// A cap is worth what the deposit covers.
+    covered: bool,
+    /// After a restart the sum goes on from the last pair.
+    base: bool,
+    /// Of that pair both signatures are verified.
+    base_signed: bool,
+    /// No further request before the last receipts are on the owner's disk.
+    stored_first: bool,
+}
+
+const ALL: Rules = Rules {
+    contract: CONTRACT,
+    own_key: true,
+    highest_cap: true,
+    reservations: true,
+    covered: true,
+    base: true,
+    base_signed: true,
+    stored_first: true,
+};
+
+/// How somebody was wronged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attack {
+    /// More was paid than the payer ever allowed.
+    AboveCap,
+    /// More was paid than was served.
+    Unearned,
+    /// An honest payee lost more than a window for each crash and one for the end.
+    Lost,
+    /// The payer cannot get the rest back.
+    Kept,
+}
+
+/// Bounds: units deposited, restarts, requests at once. A window is as many units.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    deposit: u8,
+    restarts: u8,
+    window: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State {
+    contract: Contract,
+    /// Everything that was ever paid to the payee, put in by the payer and given back.
+    paid: u8,
+    put_in: u8,
+    back: u8,
+    /// What an honest payer has acknowledged, as its disk says, and whether that was rolled back.
+    acknowledged: u8,
+    rolled_back: bool,
+    /// Caps and receipts that exist, by epoch: a bit for each amount.
+    caps: [u16; 3],
+    receipts: [u16; 3],
+    meter: Meter,
+    /// The pair on the owner's disk.
+    stored: Option<Pair>,
+    /// Requests ever served to their end.
+    served: u8,
+}
+
+/// A meter: one start of the enclave. A restart forgets all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Meter {
+    epoch: u8,
+    cap: Option<Signed>,
+    earned: u8,
+    open: u8,
+    unstored: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    SignCap { epoch: u8, units: u8 },
+    Deliver { cap: Signed },
+    Begin,
+    End,
+    Store,
+    Restart { base: u8 },
+    Acknowledge { units: u8 },
+    RollBack { units: u8 },
+    Settle { pair: Pair },
+    StartClose,
+    Elapse,
+    FinishClose,
+    DepositAgain,
+}
+
+/// What the real code says about every cap there can be: taken by which meter, and its content.
+struct Real {
+    taken: HashMap<(Signed, u8), VerifiedCap>,
+}
+
+const CHANNEL: ChannelId = ChannelId { network: NetworkId::MAINNET, account: Digest([0xc1; 32]) };
+/// Most units that anything says.
+const MOST: u8 = 9;
+
+static REAL: LazyLock<Real> = LazyLock::new(|| {
+    let payer = PayerKey::from_seed(&Zeroizing::new([0x22; 32]));
+    let payer_key = PayerPublicKey::parse(&payer.public()).unwrap();
+    let meters = [0x11, 0x12, 0x13].map(|seed| {
+        let key = MeterKey::from_seed(&Zeroizing::new([seed; 32])).public();
+        MeterPublicKey::parse(&key).unwrap()
+    });
+    let mut taken = HashMap::new();
+    for (named, units) in (0..3u8).flat_map(|epoch| (0..=MOST).map(move |units| (epoch, units))) {
+        let cap: SignedCap = payer.sign(CHANNEL, meters[usize::from(named)], units.into()).unwrap();
+        for by in 0..3u8 {
+            if let Ok(verified) = cap.verify(&payer_key, CHANNEL, &meters[usize::from(by)]) {
+                taken.insert((Signed::new(named, units), by), verified);
+            }
+        }
+    }
+    Real { taken }
+});
+
+struct Model {
+    hostile: Hostile,
+    rules: Rules,
+    bounds: Bounds,
+}
+
+impl Model {
+    fn start(&self) -> State {
+        let deposit = self.bounds.deposit;
+        State {
+            contract: Contract::open(deposit),
+            paid: 0,
+            put_in: deposit,
+            back: 0,
+            acknowledged: 0,
+            rolled_back: false,
+            caps: [0; 3],
+            receipts: [0; 3],
+            meter: Meter { epoch: 0, cap: None, earned: 0, open: 0, unstored: 0 },
+            stored: None,
+            served: 0,
+        }
+    }
+
+    /// The cap as the meter reads it, if it takes it.
+    fn takes(&self, meter: &Meter, cap: Signed) -> Option<&'static VerifiedCap> {
+        let by = if self.rules.own_key { meter.epoch } else { cap.epoch };
+        REAL.taken.get(&(cap, by))
+    }
+
+    /// Whether another request fits under the cap in hand.
+    fn has_room(&self, meter: &Meter) -> bool {
+        let Some(cap) = meter.cap.and_then(|cap| self.takes(meter, cap)) else { return false };
+        let reserved = if self.rules.reservations { meter.open.into() } else { 0 };
+        let in_flight = meter.open + if self.rules.stored_first { meter.unstored } else { 0 };
+        in_flight < self.bounds.window
+            && cap.room(meter.earned.into(), reserved).is_ok_and(|room| room >= 1)
+    }
+
+    fn actions(&self, s: &State) -> Vec<Action> {
+        let mut actions = vec![Action::StartClose, Action::FinishClose, Action::Elapse];
+        if self.has_room(&s.meter) && s.contract.phase == Phase::Open {
+            actions.push(Action::Begin);
+        }
+        if s.meter.open > 0 {
+            actions.push(Action::End);
+        }
+        if self.hostile == Hostile::Payer {
+            self.of_a_hostile_payer(s, &mut actions);
+        } else {
+            self.of_a_hostile_host(s, &mut actions);
+        }
+        actions
+    }
+
+    /// The payee's side is honest: the host stores what the meter gives it and settles from that.
+    fn of_a_hostile_payer(&self, s: &State, actions: &mut Vec<Action>) {
+        for epoch in 0..=self.bounds.restarts {
+            for units in 0..=self.bounds.deposit + 3 {
+                actions.push(Action::Deliver { cap: Signed::new(epoch, units) });
+            }
+        }
+        if s.meter.unstored > 0 {
+            actions.push(Action::Store);
+        }
+        if s.meter.epoch < self.bounds.restarts {
+            let base = s.stored.map_or(0, |pair| pair.receipt.units).max(s.contract.counted);
+            actions.push(Action::Restart { base: if self.rules.base { base } else { 0 } });
+        }
+        actions.extend(s.stored.map(|pair| Action::Settle { pair }));
+        // The payer has had every receipt, and can sign whatever cap goes with it.
+        for receipt in signed(&s.receipts) {
+            actions.push(Action::Settle { pair: Pair { cap: receipt, receipt } });
+        }
+    }
+
+    /// The payer is honest: it allows what it has acknowledged and a window more, within its deposit.
+    fn of_a_hostile_host(&self, s: &State, actions: &mut Vec<Action>) {
+        let units = s.acknowledged.saturating_add(self.bounds.window).min(self.bounds.deposit);
+        actions.push(Action::SignCap { epoch: s.meter.epoch, units });
+        actions.extend(signed(&s.caps).map(|cap| Action::Deliver { cap }));
+        let receipts: Vec<_> = signed(&s.receipts).collect();
+        actions.extend(receipts.iter().map(|r| Action::Acknowledge { units: r.units }));
+        if !s.rolled_back {
+            actions.extend((0..s.acknowledged).map(|units| Action::RollBack { units }));
+        }
+        if s.meter.epoch < self.bounds.restarts {
+            // A base is proved by a pair that both have signed, or by none.
+            let proved = |units: &u8| {
+                let holds = |r: &Signed| {
+                    r.units == *units
+                        && signed(&s.caps).any(|c| c.epoch == r.epoch && c.units >= r.units)
+                };
+                *units == 0 || receipts.iter().any(holds)
+            };
+            let bases = 0..=self.bounds.deposit;
+            let bases = bases.filter(|base| !self.rules.base_signed || proved(base));
+            actions.extend(bases.map(|base| Action::Restart { base }));
+        }
+        let mut receipts = receipts;
+        if self.hostile == Hostile::HostWithMeterKey {
+            receipts.extend((1..=MOST).map(|units| Signed::new(0, units)));
+        }
+        // Whatever it has, in any order and again; and what it can make itself.
+        let elsewhere = Signed { elsewhere: true, ..Signed::new(0, MOST) };
+        let forged = Signed { forged: true, ..Signed::new(0, MOST) };
+        receipts.extend([elsewhere, forged, Signed { units: 1, ..forged }]);
+        for cap in signed(&s.caps).chain([elsewhere, forged]) {
+            actions.extend(
+                receipts.iter().map(|r| Action::Settle { pair: Pair { cap, receipt: *r } }),
+            );
+        }
+        if s.contract.phase == Phase::Over && s.put_in == self.bounds.deposit {
+            actions.push(Action::DepositAgain);
+        }
+    }
+
+    /// The state after `action`; `None` if the action does not apply there.
+    fn step(&self, s: &State, action: Action) -> Option<State> {
+        let mut next = s.clone();
+        let (rules, meter) = (&self.rules, &mut next.meter);
+        match action {
+            Action::SignCap { epoch, units } => next.caps[usize::from(epoch)] |= 1 << units,
+            Action::Deliver { cap } => {
+                self.takes(meter, cap)?;
+                // What the contract says of itself is read, and lowers what a cap is worth.
+                let worth = s.contract.counted + s.contract.balance;
+                let lower = meter.cap.is_some_and(|held| held.units >= cap.units);
+                if (rules.covered && cap.units > worth) || (rules.highest_cap && lower) {
+                    return None;
+                }
+                meter.cap = Some(cap);
+            }
+            Action::Begin => meter.open += 1,
+            Action::End => {
+                meter.open -= 1;
+                meter.earned += 1;
+                meter.unstored += 1;
+                next.served += 1;
+                if self.hostile != Hostile::Payer {
+                    meter.unstored = 0;
+                }
+                next.receipts[usize::from(meter.epoch)] |= 1 << meter.earned;
+            }
+            Action::Store => {
+                let cap = meter.cap?;
+                let receipt = Signed::new(meter.epoch, meter.earned);
+                next.stored = Some(Pair { cap, receipt });
+                meter.unstored = 0;
+            }
+            Action::Restart { base } => {
+                let epoch = meter.epoch + 1;
+                *meter = Meter { epoch, cap: None, earned: base, open: 0, unstored: 0 };
+            }
+            Action::Acknowledge { units } => next.acknowledged = s.acknowledged.max(units),
+            Action::RollBack { units } => {
+                next.acknowledged = units;
+                next.rolled_back = true;
+            }
+            Action::Settle { pair } => {
+                next.paid += next.contract.settle(&rules.contract, pair).ok()?;
+            }
+            Action::StartClose => next.contract.start_close(&rules.contract).ok()?,
+            Action::Elapse => {
+                // The owner's watcher looks more often than the delay is long.
+                let unsettled = |pair| { s.contract }.settle(&rules.contract, pair).is_ok();
+                if s.contract.phase != Phase::Closing || s.stored.is_some_and(unsettled) {
+                    return None;
+                }
+                next.contract.phase = Phase::Over;
+            }
+            Action::FinishClose => next.back += next.contract.finish_close().ok()?,
+            Action::DepositAgain => {
+                if !rules.contract.remains {
+                    // It is gone once it gave everything back.
+                    (s.contract.balance == 0).then_some(())?;
+                    next.contract = Contract::open(0);
+                }
+                next.contract.balance += self.bounds.deposit;
+                next.put_in += self.bounds.deposit;
+            }
+        }
+        Some(next)
+    }
+
+    fn wrong(&self, s: &State) -> Option<Attack> {
+        let allowed = signed(&s.caps).map(|cap| cap.units).max().unwrap_or(0);
+        if self.hostile != Hostile::Payer && s.paid > allowed {
+            return Some(Attack::AboveCap);
+        }
+        if self.hostile != Hostile::HostWithMeterKey && s.paid > s.served {
+            return Some(Attack::Unearned);
+        }
+        let crashes = s.meter.epoch;
+        let given_back = s.contract.phase == Phase::Over && s.back > 0;
+        if self.hostile == Hostile::Payer
+            && (given_back || (s.contract.phase == Phase::Over && s.contract.balance == 0))
+            && s.served.saturating_sub(s.paid) > self.bounds.window * (crashes + 1)
+        {
+            return Some(Attack::Lost);
+        }
+        // What the payer gets by closing and waiting, whatever anybody else does not do.
+        let mut alone = Contract { phase: Phase::Over, ..s.contract };
+        let rest = if self.rules.contract.alone { alone.finish_close().unwrap_or(0) } else { 0 };
+        (s.put_in != s.paid + s.back + rest).then_some(Attack::Kept)
+    }
+
+    /// Breadth first, so what is found is a shortest one: its steps and what it is. Otherwise the
+    /// number of states, and the most that was paid in any.
+    fn explore(&self) -> Result<(usize, u8), (Vec<Action>, Attack)> {
+        let mut numbers = HashMap::from([(self.start(), 0)]);
+        let mut steps: Vec<Option<(usize, Action)>> = vec![None];
+        let mut queue = VecDeque::from([(self.start(), 0)]);
+        let mut paid = 0;
+        while let Some((state, number)) = queue.pop_front() {
+            paid = paid.max(state.paid);
+            if let Some(attack) = self.wrong(&state) {
+                let (mut way, mut at) = (Vec::new(), number);
+                while let Some((before, action)) = steps[at] {
+                    way.push(action);
+                    at = before;
+                }
+                way.reverse();
+                return Err((way, attack));
+            }
+            for action in self.actions(&state) {
+                let Some(next) = self.step(&state, action) else { continue };
+                if !numbers.contains_key(&next) {
+                    numbers.insert(next.clone(), steps.len());
+                    queue.push_back((next, steps.len()));
+                    steps.push(Some((number, action)));
+                }
+            }
+        }
+        Ok((numbers.len(), paid))
+    }
+}
+
+/// Every one of a set of signed amounts.
+fn signed(set: &[u16; 3]) -> impl Iterator<Item = Signed> {
+    let set = *set;
+    (0..3u8).flat_map(move |epoch| {
+        let has = move |units: &u8| set[usize::from(epoch)] & (1 << units) != 0;
+        (0..16u8).filter(has).map(move |units| Signed::new(epoch, units))
+    })
+}
