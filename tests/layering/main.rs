@@ -51,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-ton", &["wire", "receipt"]),
     // Payer and payee both keep one; it verifies what it is told and holds no key.
     ("chrysalis-ledger", &["wire", "receipt"]),
+    ("chrysalis-chain", &["wire", "receipt", "ton"]),
     ("chrysalis-devchain", &["wire", "ton"]),
     ("chrysalis-client", &["wire", "api", "channel", "evidence", "policy", "receipt", "vault"]),
     (
