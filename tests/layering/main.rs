@@ -53,6 +53,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-ledger", &["wire", "receipt"]),
     ("chrysalis-chain", &["wire", "receipt", "ton"]),
     ("chrysalis-devchain", &["wire", "ton"]),
+    ("chrysalis-watch", &["wire", "receipt", "ton", "chain"]),
     ("chrysalis-client", &["wire", "api", "channel", "evidence", "policy", "receipt", "vault"]),
     (
         "chrysalis-cli",
