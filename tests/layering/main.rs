@@ -52,7 +52,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-ton", &["wire", "receipt"]),
     // Payer and payee both keep one; it verifies what it is told and holds no key.
     ("chrysalis-ledger", &["wire", "receipt"]),
-    ("chrysalis-devchain", &["wire"]),
+    ("chrysalis-chain", &["wire", "receipt", "ton"]),
+    ("chrysalis-devchain", &["wire", "ton"]),
+    ("chrysalis-watch", &["wire", "receipt", "ton", "chain"]),
     (
         "chrysalis-client",
         &["wire", "api", "channel", "evidence", "policy", "receipt", "vault", "ledger"],
@@ -78,6 +80,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "collateral",
             "policy",
             "ledger",
+            "ton",
+            "chain",
+            "devchain",
         ],
     ),
     ("chrysalis-tests", &["*"]),

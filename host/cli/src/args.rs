@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    appraise::Appraise, ask::Ask, image::ImageCommand, manifest::ManifestCommand,
-    measure::MeasureCommand, model::ModelCommand, policy::PolicyCommand, receipt::ReceiptCommand,
-    release::ReleaseCommand, serve::Serve, sgx::SgxCommand, shape::ShapeCommand,
-    shell::Completions, shell::Man, tcb::Tcb, vectors::VectorsCommand, worker::Logs, worker::State,
-    worker::Up,
+    appraise::Appraise, ask::Ask, channel::ChannelCommand, devchain::Devchain, image::ImageCommand,
+    manifest::ManifestCommand, measure::MeasureCommand, model::ModelCommand, policy::PolicyCommand,
+    receipt::ReceiptCommand, release::ReleaseCommand, serve::Serve, sgx::SgxCommand,
+    shape::ShapeCommand, shell::Completions, shell::Man, tcb::Tcb, vectors::VectorsCommand,
+    worker::Logs, worker::State, worker::Up,
 };
 use crate::report::Format;
 
@@ -74,6 +74,11 @@ pub(crate) enum Command {
     /// List, show, verify and prove receipts.
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+    /// Open, fill, show and close payment channels on TON.
+    #[command(subcommand)]
+    Channel(ChannelCommand),
+    /// Run a chain of one process for trying things out; its coins have no value.
+    Devchain(Devchain),
     /// Write the completions of a shell to standard output.
     Completions(Completions),
     /// Write the manual pages.

@@ -16,6 +16,7 @@ mod exit;
 mod explain;
 mod files;
 mod progress;
+mod qr;
 mod report;
 mod signals;
 mod transcript;

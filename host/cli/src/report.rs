@@ -108,6 +108,13 @@ impl Report {
         }
     }
 
+    /// A picture in characters, for people at a terminal and nobody else.
+    pub(crate) fn picture(&self, picture: &str) {
+        if self.format == Format::Text && io::stderr().is_terminal() {
+            error_line(picture);
+        }
+    }
+
     /// A line about what is going on, to standard error.
     pub(crate) fn note(&self, text: &str) {
         match self.format {

@@ -55,8 +55,7 @@ impl Accounts {
         let mut account = self.get(id)?.unwrap_or_else(|| wallet(id, now));
         let sum = account.balance.tokens.into_inner().checked_add(value);
         account.balance.tokens = tokens(sum.ok_or(ChainError::Overflow)?)?;
-        self.put(id, wrap(Some(account))?);
-        Ok(())
+        self.change(id, account)
     }
 
     /// Takes coins from a wallet.
@@ -73,7 +72,18 @@ impl Accounts {
             value,
         })?;
         account.balance.tokens = tokens(rest)?;
-        self.put(id, wrap(Some(account))?);
+        self.change(id, account)
+    }
+
+    /// Every account with its bag of cells, by id.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Digest, &ShardAccount)> {
+        self.0.iter().map(|(id, account)| (*id, account))
+    }
+
+    /// Another state without a transaction, so the last one stays the last.
+    fn change(&mut self, id: Digest, account: Account) -> Result<(), ChainError> {
+        let last_trans_hash = self.shard(id)?.last_trans_hash;
+        self.put(id, ShardAccount { last_trans_hash, ..wrap(Some(account))? });
         Ok(())
     }
 }

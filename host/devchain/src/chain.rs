@@ -6,15 +6,14 @@ use chrysalis_wire::{Digest, NetworkId};
 use tycho_executor::{Executor, ExecutorInspector, ExecutorParams, ParsedConfig, TxError};
 use tycho_types::boc::{Boc, BocRepr};
 use tycho_types::cell::{Cell, CellBuilder};
-use tycho_types::models::{
-    AccountState, CurrencyCollection, IntMsgInfo, MsgInfo, OwnedMessage, StateInit,
-};
+use tycho_types::models::{CurrencyCollection, IntMsgInfo, MsgInfo, OwnedMessage, StateInit};
 use tycho_types::prelude::Load as _;
 
 use crate::accounts::{Accounts, address, tokens};
 use crate::config::blockchain_config;
 use crate::error::ChainError;
 use crate::getter;
+use crate::stack::{Called, StackValue};
 use crate::transaction::Transaction;
 
 /// A message from a wallet.
@@ -45,12 +44,22 @@ impl Transfer {
 /// A local chain. A clone is a fork: both go on from the same state.
 #[derive(Clone)]
 pub struct DevChain {
-    config: std::sync::Arc<ParsedConfig>,
-    accounts: Accounts,
-    now: u32,
-    lt: u64,
-    issued: u128,
-    fees: u128,
+    pub(crate) config: std::sync::Arc<ParsedConfig>,
+    pub(crate) accounts: Accounts,
+    pub(crate) now: u32,
+    pub(crate) lt: u64,
+    pub(crate) issued: u128,
+    pub(crate) fees: u128,
+    pub(crate) signatures: Signatures,
+}
+
+/// What the virtual machine makes of signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signatures {
+    /// It verifies them.
+    Verified,
+    /// It takes any: for estimates of what a message will cost once it is signed.
+    Believed,
 }
 
 impl DevChain {
@@ -62,7 +71,9 @@ impl DevChain {
         let config = blockchain_config(network).map_err(ChainError::executor)?;
         let config = ParsedConfig::parse(config, now).map_err(ChainError::executor)?;
         let accounts = Accounts::default();
-        Ok(Self { config: config.into(), accounts, now, lt: LT_STEP, issued: 0, fees: 0 })
+        let signatures = Signatures::Verified;
+        let (lt, issued, fees) = (LT_STEP, 0, 0);
+        Ok(Self { config: config.into(), accounts, now, lt, issued, fees, signatures })
     }
 
     /// Unix time, seconds.
@@ -115,18 +126,6 @@ impl DevChain {
         self.accounts.balance(account)
     }
 
-    /// Bag of cells of a contract's data; `None` where no contract is.
-    ///
-    /// # Errors
-    /// [`ChainError::Executor`] for an account that cannot be read.
-    pub fn data(&self, account: Digest) -> Result<Option<Vec<u8>>, ChainError> {
-        let state = self.accounts.get(account)?.map(|a| a.state);
-        Ok(match state {
-            Some(AccountState::Active(init)) => init.data.map(Boc::encode),
-            _ => None,
-        })
-    }
-
     /// The numbers that a get-method of a contract returns, given others: each big endian in 32
     /// bytes and not negative.
     ///
@@ -141,6 +140,21 @@ impl DevChain {
     ) -> Result<Vec<Digest>, ChainError> {
         let state = self.accounts.get(account)?.ok_or(ChainError::NoContract { account })?;
         getter::run(&self.config, &state, self.now, method, arguments)
+    }
+
+    /// What a get-method of a contract comes to, given any values.
+    ///
+    /// # Errors
+    /// [`ChainError::NoContract`] where none is, [`ChainError::Malformed`] for arguments or results
+    /// that are not read. A method that throws is no error: see [`Called::exit_code`].
+    pub fn call(
+        &self,
+        account: Digest,
+        method: &str,
+        arguments: &[StackValue],
+    ) -> Result<Called, ChainError> {
+        let state = self.accounts.get(account)?.ok_or(ChainError::NoContract { account })?;
+        getter::call(&self.config, &state, self.now, method, arguments)
     }
 
     /// Sends from a wallet, and runs every message that follows.
@@ -242,12 +256,13 @@ impl DevChain {
             to.as_std().ok_or_else(|| ChainError::malformed("address", "not a standard one"))?;
         let id = Digest(to.address.0);
 
-        let params = ExecutorParams {
+        let mut params = ExecutorParams {
             block_unixtime: self.now,
             block_lt: self.lt,
             strict_extra_currency: true,
             ..ExecutorParams::default()
         };
+        params.vm_modifiers.chksig_always_succeed = self.signatures == Signatures::Believed;
         let state = self.accounts.shard(id)?;
         let mut inspector = ExecutorInspector::default();
         let executor = Executor::new(&params, &self.config).with_min_lt(self.lt);
@@ -273,8 +288,8 @@ impl DevChain {
             infos.push(info);
         }
         let total_fees = output.transaction_meta.total_fees.into_inner();
-        let hash = Digest(output.transaction.inner().repr_hash().0);
-        let transaction = Transaction::of(&transaction, hash, total_fees, received, &infos)?;
+        let cell = output.transaction.inner().clone();
+        let transaction = Transaction::of(&transaction, cell, total_fees, received, &infos)?;
 
         // Whoever delivers a message earns what its sender left in it.
         let earned = total_fees.saturating_add(fwd_fee);

@@ -54,12 +54,69 @@ pub enum ChainError {
     /// An amount that the chain cannot count.
     #[error("an amount does not fit in Coins")]
     Overflow,
+    /// More coins than the faucet gives at once, or none.
+    #[error("the faucet gives 1 to {most} nanogram at once, not {asked}")]
+    Faucet {
+        /// Most it gives.
+        most: u128,
+        /// What was asked for.
+        asked: u128,
+    },
+    /// A stored state that is not one, or of another network.
+    #[error("the stored state is refused: {detail}; move it away to begin with an empty chain")]
+    Snapshot {
+        /// What is wrong.
+        detail: String,
+    },
+    /// The state cannot be read or written.
+    #[error("cannot {action} the stored state: {kind}")]
+    Store {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        kind: std::io::ErrorKind,
+    },
+    /// Another process has the stored state.
+    #[error("another devchain is using this state; stop it, or give another --state")]
+    InUse,
+    /// The address to listen on can be reached by others.
+    #[error("{0} can be reached from other machines, and anybody who reaches a dev chain rules it")]
+    NotLoopback(std::net::SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {kind}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        kind: std::io::ErrorKind,
+    },
     /// The executor itself refused.
     #[error("the executor refused: {0}")]
     Executor(String),
 }
 
 impl ChainError {
+    /// Stable code of the refusal.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotAccepted { .. } => "E-CHAIN-NOT-ACCEPTED",
+            Self::NoContract { .. } => "E-CHAIN-NO-CONTRACT",
+            Self::Malformed { .. } => "E-CHAIN-MALFORMED",
+            Self::NotAWallet { .. } => "E-CHAIN-NOT-A-WALLET",
+            Self::Balance { .. } => "E-CHAIN-BALANCE",
+            Self::NotQuiescent => "E-CHAIN-NOT-QUIESCENT",
+            Self::Overflow => "E-CHAIN-OVERFLOW",
+            Self::Faucet { .. } => "E-CHAIN-FAUCET",
+            Self::Snapshot { .. } => "E-CHAIN-STATE",
+            Self::Store { .. } => "E-CHAIN-STORE",
+            Self::InUse => "E-CHAIN-IN-USE",
+            Self::NotLoopback(_) => "E-CHAIN-NOT-LOOPBACK",
+            Self::Listen { .. } => "E-LISTEN",
+            Self::Executor(_) => "E-CHAIN-EXECUTOR",
+        }
+    }
+
     pub(crate) fn malformed(what: &'static str, detail: impl ToString) -> Self {
         Self::Malformed { what, detail: detail.to_string() }
     }

@@ -10,24 +10,25 @@ use tycho_vm::{GasParams, RcStackValue, SmcInfoBase, VmGetterMethodId as _, VmSt
 
 use crate::config::GLOBAL_VERSION;
 use crate::error::ChainError;
+use crate::stack::{Called, MAX_RESULT_DEPTH, MAX_RESULT_VALUES, StackValue};
 
-/// The numbers that a method of `account` returns at a time, given others.
-pub(crate) fn run(
+/// Runs a method of `account` at a time.
+pub(crate) fn call(
     config: &ParsedConfig,
     account: &Account,
     now: u32,
     method: &str,
-    arguments: &[Digest],
-) -> Result<Vec<Digest>, ChainError> {
+    arguments: &[StackValue],
+) -> Result<Called, ChainError> {
     let id = account.address.as_std().map_or(HashBytes::ZERO, |a| a.address);
     let (code, data) = match &account.state {
         AccountState::Active(init) => (init.code.clone(), init.data.clone()),
         _ => (None, None),
     };
     let code = code.ok_or(ChainError::NoContract { account: Digest(id.0) })?;
-    let numbers = arguments.iter().map(|number| BigInt::from_bytes_be(Sign::Plus, &number.0));
-    let selector = BigInt::from(method.as_getter_method_id());
-    let stack: Vec<_> = numbers.chain([selector]).map(RcStackValue::new_dyn_value).collect();
+    let mut stack =
+        arguments.iter().map(StackValue::to_machine).collect::<Result<Vec<_>, ChainError>>()?;
+    stack.push(RcStackValue::new_dyn_value(BigInt::from(method.as_getter_method_id())));
 
     let info = SmcInfoBase::new()
         .with_now(now)
@@ -53,18 +54,39 @@ pub(crate) fn run(
         .with_version(VmVersion::Ton(GLOBAL_VERSION))
         .build();
     // The machine counts exit codes down from -1.
-    match !machine.run() {
-        0 | 1 => {}
-        exit_code => return Err(ChainError::NotAccepted { exit_code }),
+    let exit_code = !machine.run();
+    let gas = machine.gas.consumed();
+    let mut left = MAX_RESULT_VALUES;
+    let values = machine.stack.items.iter();
+    let stack = values.map(|value| StackValue::of_machine(value, MAX_RESULT_DEPTH, &mut left));
+    let stack = stack.collect::<Result<_, _>>();
+    // What lies on the stack of a method that threw is no result, so nobody misses it.
+    let stack = if matches!(exit_code, 0 | 1) { stack? } else { stack.unwrap_or_default() };
+    Ok(Called { exit_code, gas, stack })
+}
+
+/// The numbers that a method of `account` returns at a time, given others.
+pub(crate) fn run(
+    config: &ParsedConfig,
+    account: &Account,
+    now: u32,
+    method: &str,
+    arguments: &[Digest],
+) -> Result<Vec<Digest>, ChainError> {
+    let number = |number: &Digest| StackValue::Number(BigInt::from_bytes_be(Sign::Plus, &number.0));
+    let arguments: Vec<StackValue> = arguments.iter().map(number).collect();
+    let called = call(config, account, now, method, &arguments)?;
+    if !called.succeeded() {
+        return Err(ChainError::NotAccepted { exit_code: called.exit_code });
     }
-    let values = machine.stack.items.iter().cloned();
-    values.map(|value| number(value, method)).collect()
+    called.stack.iter().map(|value| natural(value, method)).collect()
 }
 
 /// A number of the stack in 32 bytes.
-fn number(value: RcStackValue, method: &str) -> Result<Digest, ChainError> {
+fn natural(value: &StackValue, method: &str) -> Result<Digest, ChainError> {
     let refused = || ChainError::malformed("result of a get-method", method);
-    let (sign, bytes) = value.into_int().map_err(|_| refused())?.to_bytes_be();
+    let StackValue::Number(number) = value else { return Err(refused()) };
+    let (sign, bytes) = number.to_bytes_be();
     let start = 32usize.checked_sub(bytes.len()).filter(|_| sign != Sign::Minus);
     let mut number = [0; 32];
     let place = start.and_then(|start| number.get_mut(start..)).ok_or_else(refused)?;

@@ -1,6 +1,8 @@
 //! What one transaction did, in numbers.
 
 use chrysalis_wire::Digest;
+use tycho_types::boc::Boc;
+use tycho_types::cell::Cell;
 use tycho_types::models::{ComputePhase, MsgInfo, OrdinaryTxInfo, Transaction as Recorded, TxInfo};
 
 use crate::error::ChainError;
@@ -43,6 +45,8 @@ pub struct Transaction {
     pub now: u32,
     /// Hash of the transaction.
     pub hash: Digest,
+    /// The transaction itself.
+    pub(crate) cell: Cell,
 }
 
 impl Transaction {
@@ -50,6 +54,12 @@ impl Transaction {
     #[must_use]
     pub fn cost(&self) -> u128 {
         self.sent.iter().fold(self.fees, |sum, sent| sum.saturating_add(sent.fwd_fee))
+    }
+
+    /// Bag of cells of the whole transaction, as TON records it.
+    #[must_use]
+    pub fn boc(&self) -> Vec<u8> {
+        Boc::encode(&self.cell)
     }
 
     /// Whether code ran and nothing was undone.
@@ -60,7 +70,7 @@ impl Transaction {
 
     pub(crate) fn of(
         tx: &Recorded,
-        hash: Digest,
+        cell: Cell,
         total_fees: u128,
         received: u128,
         messages: &[MsgInfo],
@@ -85,7 +95,8 @@ impl Transaction {
             sent: messages.iter().filter_map(sent).collect(),
             lt: tx.lt,
             now: tx.now,
-            hash,
+            hash: Digest(cell.repr_hash().0),
+            cell,
         })
     }
 }

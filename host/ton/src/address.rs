@@ -85,6 +85,20 @@ impl FromStr for Address {
     }
 }
 
+/// The account that a text names, in the form of wallets or as `0:` and 64 hexadecimal digits.
+///
+/// # Errors
+/// [`TonError::Address`] for anything else, and for other workchains.
+pub fn account_of(text: &str) -> Result<Digest, TonError> {
+    match text.split_once(':') {
+        None => Ok(text.parse::<Address>()?.account),
+        Some(("0", account)) => account
+            .parse()
+            .map_err(|_| TonError::Address { reason: "not 64 hexadecimal digits after 0:" }),
+        Some(_) => Err(TonError::Address { reason: "not in workchain 0" }),
+    }
+}
+
 /// CRC-16 of XMODEM: polynomial 0x1021, from zero.
 fn crc16(bytes: &[u8]) -> u16 {
     let mut crc = 0u16;
@@ -114,6 +128,16 @@ mod tests {
         let address: Address = TEXT.parse().unwrap();
         assert_eq!(address, Address::contract(ACCOUNT.parse().unwrap(), NetworkId::MAINNET));
         assert_eq!(address.to_string(), TEXT);
+    }
+
+    #[test]
+    fn both_forms_name_the_same_account() {
+        let raw = format!("0:{ACCOUNT}");
+        assert_eq!(account_of(TEXT), account_of(&raw));
+        assert_eq!(account_of(TEXT).unwrap().to_string(), ACCOUNT);
+        for text in ["", "0:", "-1:00", &raw[..65], &format!("{raw}0"), &raw.replace("0:", "-1:")] {
+            assert!(account_of(text).is_err(), "{text}");
+        }
     }
 
     #[test]

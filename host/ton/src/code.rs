@@ -19,6 +19,12 @@ pub const REGISTRY_CODE_HASH: Digest = Digest([
     0xd0, 0x73, 0x8d, 0x91, 0x57, 0x04, 0xbc, 0xef, 0x9f, 0x8d, 0x8f, 0x29, 0x42, 0x98, 0x8a, 0xaa,
 ]);
 
+/// Hash of the code of TON's standard wallet, version 5 revision 1; `contracts/WALLET-V5R1.md`.
+pub const WALLET_CODE_HASH: Digest = Digest([
+    0x20, 0x83, 0x4b, 0x7b, 0x72, 0xb1, 0x12, 0x14, 0x7e, 0x1b, 0x2f, 0xb4, 0x57, 0xb8, 0x4e, 0x74,
+    0xd1, 0xa3, 0x0f, 0x04, 0xf7, 0x37, 0xd4, 0xf6, 0x2a, 0x66, 0x8e, 0x95, 0x52, 0xd2, 0xb7, 0x2f,
+]);
+
 /// The channel contract's code.
 ///
 /// # Errors
@@ -35,6 +41,11 @@ pub fn registry_code() -> Result<Cell, TonError> {
     pinned(include_bytes!("../contracts/registry.boc"), REGISTRY_CODE_HASH)
 }
 
+/// The wallet contract's code, which is not ours.
+pub(crate) fn wallet_code() -> Result<Cell, TonError> {
+    pinned(include_bytes!("../contracts/wallet-v5r1.boc"), WALLET_CODE_HASH)
+}
+
 fn pinned(boc: &[u8], expected: Digest) -> Result<Cell, TonError> {
     let code = read_boc(boc)?;
     let got = code.hash();
@@ -49,6 +60,7 @@ mod tests {
     fn the_compiled_contracts_have_the_pinned_hashes() {
         assert_eq!(channel_code().unwrap().hash(), CHANNEL_CODE_HASH);
         assert_eq!(registry_code().unwrap().hash(), REGISTRY_CODE_HASH);
+        assert_eq!(wallet_code().unwrap().hash(), WALLET_CODE_HASH);
     }
 
     #[test]

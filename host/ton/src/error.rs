@@ -5,6 +5,7 @@ use chrysalis_wire::Digest;
 use thiserror::Error;
 
 use crate::boc::{MAX_BOC_BYTES, MAX_CELLS};
+use crate::wallet::MAX_WALLET_MESSAGES;
 
 /// Why something was refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -52,6 +53,12 @@ pub enum TonError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The text is no amount.
+    #[error("not an amount of GRAM: {reason}")]
+    Amount {
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// The bag of cells is too large.
     #[error("{got} bytes; a bag of cells is read up to {MAX_BOC_BYTES}")]
     BocSize {
@@ -69,6 +76,12 @@ pub enum TonError {
     Boc {
         /// What is wrong.
         reason: &'static str,
+    },
+    /// A wallet is told to send nothing, or too much at once.
+    #[error("{got} messages in one order of a wallet; it takes 1 to {MAX_WALLET_MESSAGES}")]
+    WalletMessages {
+        /// Messages given.
+        got: usize,
     },
     /// The compiled contract in this build is not the one whose hash is pinned in it.
     #[error("the compiled contract has hash {got}, {expected} is pinned; this build is damaged")]
@@ -92,9 +105,11 @@ impl TonError {
             Self::Owners { .. } => "E-REGISTRY-OWNERS",
             Self::OwnerKey { .. } => "E-REGISTRY-OWNER-KEY",
             Self::Address { .. } => "E-TON-ADDRESS",
+            Self::Amount { .. } => "E-TON-AMOUNT",
             Self::BocSize { .. } => "E-BOC-SIZE",
             Self::BocCells { .. } => "E-BOC-CELLS",
             Self::Boc { .. } => "E-BOC",
+            Self::WalletMessages { .. } => "E-WALLET-MESSAGES",
             Self::Code { .. } => "E-TON-CODE",
         }
     }

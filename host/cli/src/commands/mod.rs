@@ -3,7 +3,11 @@
 
 pub(crate) mod appraise;
 pub(crate) mod ask;
+pub(crate) mod chain;
+pub(crate) mod channel;
 pub(crate) mod collateral;
+pub(crate) mod dev_wallet;
+pub(crate) mod devchain;
 pub(crate) mod gramine;
 pub(crate) mod handover;
 pub(crate) mod image;
@@ -57,6 +61,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Serve(arguments) => serve::run(&arguments, context),
         Command::Release(command) => release::run(&command, context),
         Command::Receipt(command) => receipt::run(&command, context),
+        Command::Channel(command) => channel::run(&command, context),
+        Command::Devchain(arguments) => devchain::run(&arguments, context),
         Command::Completions(arguments) => shell::completions(&arguments, context),
         Command::Man(arguments) => shell::man(&arguments, context),
         Command::Supervise => supervise::run(context),

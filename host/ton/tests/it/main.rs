@@ -23,6 +23,7 @@ mod sandbox;
 mod settling;
 mod traps;
 mod vectors;
+mod wallet;
 
 use chrysalis_devchain::{ChainError, DevChain, Transaction, Transfer};
 use chrysalis_receipt::{

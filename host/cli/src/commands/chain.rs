@@ -1,0 +1,129 @@
+//! What commands that look at a chain share: which server they ask, as whom, and how they say that it
+//! is not to be had. The server is a stranger.
+
+use std::path::{Path, PathBuf};
+
+use chrysalis_chain::{AccessError, ApiKey, Endpoint, EndpointError, TlsRoots, Toncenter};
+use chrysalis_ton::{Gram, TonError, account_of};
+use chrysalis_wire::{Digest, SecretBytes};
+use clap::Args;
+
+use crate::exit::{Class, Failure};
+use crate::files;
+
+/// Which chain server is asked.
+#[derive(Debug, Args)]
+pub(crate) struct Chain {
+    /// Base URL of a chain server with toncenter's API v2; without it the local `chrysalis devchain`.
+    #[arg(long, value_name = "URL", default_value = LOCAL_CHAIN)]
+    chain: String,
+    /// File with the server's API key; $CHRYSALIS_CHAIN_KEY is read without it.
+    #[arg(long, value_name = "FILE")]
+    chain_key_file: Option<PathBuf>,
+    /// Certificate authorities of the server, PEM; without it those of the system.
+    #[arg(long, value_name = "FILE")]
+    chain_ca_file: Option<PathBuf>,
+}
+
+impl Chain {
+    pub(crate) fn open(&self) -> Result<Toncenter, Failure> {
+        let endpoint = Endpoint::parse(&self.chain)?;
+        let tls = match &self.chain_ca_file {
+            Some(path) => Some(authorities(path)?),
+            None if self.chain.starts_with("https:") => SYSTEM_AUTHORITIES
+                .iter()
+                .map(Path::new)
+                .find(|path| path.is_file())
+                .map(authorities)
+                .transpose()?,
+            None => None,
+        };
+        Ok(Toncenter::new(endpoint, self.key()?, tls))
+    }
+
+    fn key(&self) -> Result<Option<ApiKey>, Failure> {
+        let text = match &self.chain_key_file {
+            Some(path) => files::read_secret(path, MAX_KEY_FILE_BYTES)?,
+            None => match std::env::var(KEY_VARIABLE) {
+                Ok(text) => SecretBytes::new(text.into_bytes()),
+                Err(_) => return Ok(None),
+            },
+        };
+        let text = core::str::from_utf8(text.expose()).map_err(|_| EndpointError::Key)?;
+        Ok(Some(ApiKey::parse(text)?))
+    }
+}
+
+/// Reads an address in either form.
+pub(crate) fn account(text: &str) -> Result<Digest, String> {
+    account_of(text).map_err(|e| e.to_string())
+}
+
+/// Reads an amount in GRAM.
+pub(crate) fn gram(text: &str) -> Result<Gram, String> {
+    text.parse().map_err(|e: TonError| e.to_string())
+}
+
+fn authorities(path: &Path) -> Result<TlsRoots, Failure> {
+    let pem = files::read(path, MAX_AUTHORITIES_BYTES)?;
+    TlsRoots::from_pem(&pem).map_err(|e| Failure::from(e).in_file(path))
+}
+
+impl From<EndpointError> for Failure {
+    fn from(error: EndpointError) -> Self {
+        let next = match &error {
+            EndpointError::Form { .. } => "write it as https://HOST[:PORT]/api/v2",
+            EndpointError::Plain { .. } => "use https",
+            EndpointError::Key => "give the key as the server's operator gave it to you",
+        };
+        Self::new(Class::Usage, error.code(), error.to_string()).next(next)
+    }
+}
+
+impl From<AccessError> for Failure {
+    fn from(error: AccessError) -> Self {
+        let (class, next) = match &error {
+            AccessError::NotAccepted { .. } => {
+                (Class::Refused, "look at the contract with `chrysalis channel show`")
+            }
+            AccessError::NoContract { .. } | AccessError::Threw { .. } => {
+                (Class::Refused, "check the address, and which network the server is of")
+            }
+            AccessError::Malformed { .. }
+            | AccessError::OtherAccount { .. }
+            | AccessError::Ton(_) => (Class::Malformed, "ask another server"),
+            AccessError::NoTlsRoots => (Class::Usage, "give a PEM file with --chain-ca-file"),
+            AccessError::RateLimited => (Class::Internal, "give a key with --chain-key-file"),
+            _ => (
+                Class::Internal,
+                "check the address of the server, or start a local chain with \
+                                    `chrysalis devchain`",
+            ),
+        };
+        Self::new(class, error.code(), error.to_string()).next(next)
+    }
+}
+
+impl From<TonError> for Failure {
+    fn from(error: TonError) -> Self {
+        let (class, next) = match &error {
+            TonError::Setting { .. } | TonError::SameParties { .. } => {
+                (Class::Usage, "choose another value")
+            }
+            TonError::Code { .. } => (Class::Internal, "install this program again"),
+            _ => (Class::Malformed, "run the command again with --help"),
+        };
+        Self::new(class, error.code(), error.to_string()).next(next)
+    }
+}
+
+/// Where `chrysalis devchain` listens.
+pub(crate) const LOCAL_CHAIN: &str = "http://127.0.0.1:18081/api/v2";
+
+const KEY_VARIABLE: &str = "CHRYSALIS_CHAIN_KEY";
+const MAX_KEY_FILE_BYTES: usize = 1 << 10;
+/// Where systems keep the authorities they trust.
+const SYSTEM_AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+/// Largest file of authorities read, in bytes.
+const MAX_AUTHORITIES_BYTES: usize = 4 << 20;
