@@ -165,3 +165,35 @@ fn an_accepted_worker_shows_what_was_verified() {
     assert_eq!(worker.evidence_digest(), quote.digest());
     assert_eq!(worker.collateral_expires(), bundle.stated().unwrap().expires);
 }
+
+#[test]
+fn a_quote_alone_says_that_it_is_simulated_and_whether_it_is_accepted() {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
+    let all = cases(&vectors, &["quote"]);
+    for name in ["quote/001-genuine-v4", "quote/065-debug"] {
+        let case = all.iter().find(|case| case.name == name).unwrap();
+        let input = &case.input;
+        let appraiser = Appraiser::new(pins(input, AllowSim::Yes).unwrap());
+        let expected = ReportData(bytes(input, "report_data").try_into().unwrap());
+        let bundle = collateral(input).unwrap();
+        let quote = bytes(input, "quote");
+        let verdict = appraiser.appraise_quote(&quote, &expected, &bundle, value(input, "now"));
+        let wanted = case.expected["code"].is_null();
+        assert!(verdict.insecure_sim);
+        assert_eq!((verdict.accepted(), verdict.result.is_ok()), (wanted, wanted));
+        let json = serde_json::to_value(&verdict).unwrap();
+        assert_eq!(json["accepted"], wanted);
+        // The rule about report_data asks less of a quote alone, and says so; the others are the same.
+        for rule in &verdict.rules {
+            let own = rule.id == crate::RuleId::ReportData;
+            assert_eq!(rule.title != rule.id.title(), own, "{rule}");
+        }
+        match &verdict.result {
+            Ok(accepted) => assert!(accepted.insecure_sim()),
+            Err(refusal) => {
+                let sentence = format!("expected {}; found {}", refusal.expected, refusal.found);
+                assert_eq!(refusal.message(), sentence);
+            }
+        }
+    }
+}

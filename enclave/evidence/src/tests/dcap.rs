@@ -7,7 +7,7 @@ use dcap_qvl::{QuoteCollateralV3, TcbStatus};
 use super::{JUNE_2025, MARCH_2026, OCTOBER_2026, Real, vector};
 use crate::backend::AwsLcConfig;
 use crate::dcap::{DcapError, verify, verify_claims};
-use crate::{BodyKind, TeeKind, TrustRoot};
+use crate::{Authority, BodyKind, PlatformFamily, TeeKind, TrustRoot};
 
 fn refusal(real: &Real) -> DcapError {
     verify_claims(&real.cut(), &real.collateral, &TrustRoot::Intel, real.now).unwrap_err()
@@ -190,6 +190,21 @@ fn refuses_a_quote_with_one_flipped_body_bit() {
     real.quote[48 + 136] ^= 1;
     let words = "ISV enclave report signature is invalid".to_owned();
     assert_eq!(refusal(&real), DcapError::Refused(words));
+}
+
+#[test]
+fn a_quote_names_the_family_that_its_collateral_is_for() {
+    for (real, authority) in
+        [(Real::td10(), Authority::Platform), (Real::sgx(), Authority::Processor)]
+    {
+        let Some(real) = real else { return };
+        let family = PlatformFamily::of_quote(&real.cut()).unwrap();
+        assert_eq!(family.authority, authority);
+        assert_eq!(hex::encode(family.fmspc), real.collateral.stated().unwrap().fmspc);
+    }
+    let names = [Authority::Processor, Authority::Platform].map(|a| (a.word(), a.common_name()));
+    assert_eq!(names[0], ("processor", "Intel SGX PCK Processor CA"));
+    assert_eq!(names[1], ("platform", "Intel SGX PCK Platform CA"));
 }
 
 /// Header and TD 1.0 report.
