@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::commands::chain::{Chain, account, gram};
 use crate::commands::dev_wallet::DevWallet;
 use crate::commands::manifest::Network;
+use crate::commands::pay;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::qr;
@@ -87,8 +88,11 @@ pub(crate) struct Deploy {
     #[arg(long, value_name = "ADDRESS", value_parser = account)]
     payee: Digest,
     /// Public key whose caps count: 64 hexadecimal digits.
-    #[arg(long, value_name = "HEX")]
-    payer_key: Digest,
+    #[arg(long, value_name = "HEX", required_unless_present = "payer_key_file")]
+    payer_key: Option<Digest>,
+    /// The file of that key instead, as `serve` and `ask` take it; made if it is not there.
+    #[arg(long, value_name = "FILE", conflicts_with = "payer_key")]
+    payer_key_file: Option<PathBuf>,
     /// GRAM to begin with.
     #[arg(long, value_name = "GRAM", value_parser = gram)]
     deposit: Gram,
@@ -173,7 +177,15 @@ fn deploy(arguments: &Deploy, context: &Context) -> Result<(), Failure> {
             return Err(Failure::new(Class::Usage, "E-USAGE", message).next("give --payer"));
         }
     };
-    let key = PayerPublicKey::parse(&arguments.payer_key.0)?;
+    let key = match (&arguments.payer_key, &arguments.payer_key_file) {
+        (Some(public), _) => PayerPublicKey::parse(&public.0)?,
+        (None, Some(file)) => PayerPublicKey::parse(&pay::key(file)?.public())?,
+        (None, None) => {
+            let message = "a channel has a key whose caps count";
+            let next = "give --payer-key or --payer-key-file";
+            return Err(Failure::new(Class::Usage, "E-USAGE", message).next(next));
+        }
+    };
     let config = ChannelConfig::new(key, payer, arguments.payee, arguments.salt)?
         .with_close_delay(arguments.close_delay)?
         .with_min_settle(arguments.min_settle.nano)?;

@@ -88,7 +88,8 @@ pub(crate) fn warn_when_near(payer: &Payer, context: &Context, warned: &AtomicBo
     }
 }
 
-fn key(path: &Path) -> Result<PayerKey, Failure> {
+/// The key in a file, which is made if it is not there.
+pub(crate) fn key(path: &Path) -> Result<PayerKey, Failure> {
     if !path.exists() {
         let mut seed = Zeroizing::new([0u8; 32]);
         getrandom::fill(seed.as_mut_slice())
