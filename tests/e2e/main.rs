@@ -14,6 +14,7 @@ mod enclave;
 mod fake_root;
 mod faults;
 mod gpu;
+mod payment;
 mod prompt;
 mod proxy;
 mod reload;

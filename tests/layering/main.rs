@@ -46,7 +46,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-collateral", &["wire", "evidence"]),
     ("chrysalis-policy", &["wire", "evidence"]),
     ("chrysalis-tcb", &["wire", "image"]),
-    ("chrysalis-loader", &["wire", "shape"]),
+    // Keeps what its worker earned; it verifies claims and signs nothing.
+    ("chrysalis-loader", &["wire", "shape", "ledger", "receipt"]),
     // Linked by whoever settles, a proxy in its enclave among them, so no virtual machine in it.
     ("chrysalis-ton", &["wire", "receipt"]),
     // Payer and payee both keep one; it verifies what it is told and holds no key.
@@ -54,7 +55,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-chain", &["wire", "receipt", "ton"]),
     ("chrysalis-devchain", &["wire", "ton"]),
     ("chrysalis-watch", &["wire", "receipt", "ton", "chain"]),
-    ("chrysalis-client", &["wire", "api", "channel", "evidence", "policy", "receipt", "vault"]),
+    (
+        "chrysalis-client",
+        &["wire", "api", "channel", "evidence", "policy", "receipt", "vault", "ledger"],
+    ),
     (
         "chrysalis-cli",
         &[
@@ -75,6 +79,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tcb",
             "collateral",
             "policy",
+            "ledger",
             "ton",
             "chain",
             "devchain",

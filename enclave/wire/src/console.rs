@@ -134,6 +134,11 @@ pub enum ConsoleEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<String>,
     },
+    /// What was earned on a channel: the claim to settle by, which its owner's host keeps.
+    Earned {
+        /// An encoded claim of `chrysalis-receipt` in lower-case hexadecimal.
+        claim: String,
+    },
     /// A step of PID 1 changed.
     Init {
         /// The step.

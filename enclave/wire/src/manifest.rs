@@ -32,6 +32,9 @@ pub struct WorkerManifest {
     /// The devices shown in every evidence; none if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<DevicesSection>,
+    /// How the worker is paid; it serves for nothing without this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment: Option<PaymentSection>,
 }
 
 /// The model served.
@@ -96,6 +99,16 @@ pub struct DevicesSection {
     pub gpus: u32,
     /// Number of switches between them.
     pub switches: u32,
+}
+
+/// Whom a request's payer pays, and by which contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentSection {
+    /// Account of the owner, in workchain 0 of the manifest's network.
+    pub payee: Digest,
+    /// Representation hash of the channel contract's code.
+    pub channel_code: Digest,
 }
 
 /// Why a manifest was refused.
@@ -228,6 +241,20 @@ mod tests {
     fn refuses_a_missing_section() {
         let t = text().replace("[prices]", "[price]");
         assert!(matches!(WorkerManifest::parse(t.as_bytes()), Err(ManifestError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_payment_section_is_read_whole_or_refused() {
+        let z = "7".repeat(64);
+        let with = |section: &str| WorkerManifest::parse(format!("{}{section}", text()).as_bytes());
+        let whole = format!("[payment]\npayee = \"{z}\"\nchannel_code = \"{z}\"\n");
+        let payment =
+            PaymentSection { payee: Digest([0x77; 32]), channel_code: Digest([0x77; 32]) };
+        assert_eq!(with(&whole).unwrap().payment, Some(payment));
+        assert_eq!(WorkerManifest::parse(text().as_bytes()).unwrap().payment, None);
+        for bad in [format!("[payment]\npayee = \"{z}\"\n"), format!("{whole}cap = 1\n")] {
+            assert!(matches!(with(&bad), Err(ManifestError::Malformed(_))));
+        }
     }
 
     #[test]

@@ -27,8 +27,11 @@ use crate::devices;
 use crate::error::WorkerError;
 use crate::gate::gate;
 use crate::grant::GrantDesk;
-use crate::limits::{Bounds, COUNTER_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL, REPLAY_CAPACITY};
+use crate::limits::{
+    Bounds, CLAIM_INTERVAL, COUNTER_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL, REPLAY_CAPACITY,
+};
 use crate::measure::measure;
+use crate::payment::Payments;
 use crate::quotes::QuoteDesk;
 use crate::receipts::Receipts;
 use crate::server::serve;
@@ -88,6 +91,7 @@ async fn boot_and_serve(
     let upkeep = tokio::spawn(maintain(Arc::clone(&worker)));
     let reporting = tokio::spawn(report(Arc::clone(&worker)));
     let refusing = tokio::spawn(report_refusals(Arc::clone(&worker)));
+    let claiming = tokio::spawn(claim(Arc::clone(&worker)));
     tokio::select! {
         finished = finish_boot(&worker, &args, &setting) => finished?,
         _ = stop.wait_for(|stopped| *stopped) => {}
@@ -96,6 +100,9 @@ async fn boot_and_serve(
     upkeep.abort();
     reporting.abort();
     refusing.abort();
+    claiming.abort();
+    // What was earned since the last time; the answers in progress are over.
+    report_claims(&worker);
     Ok(())
 }
 
@@ -143,6 +150,28 @@ async fn report_refusals(worker: Arc<Worker>) {
     }
 }
 
+/// Tells the owner what was earned, on a thread that may block. Not after each request: the host would
+/// read the length of every prompt from the sums.
+async fn claim(worker: Arc<Worker>) {
+    if worker.payments.is_none() {
+        return;
+    }
+    let mut interval = tokio::time::interval(CLAIM_INTERVAL);
+    loop {
+        interval.tick().await;
+        let worker = Arc::clone(&worker);
+        drop(spawn_blocking(move || report_claims(&worker)).await);
+    }
+}
+
+fn report_claims(worker: &Worker) {
+    let Some(payments) = &worker.payments else { return };
+    for claim in payments.grown(&worker.session.meter, (worker.clock)().seconds()) {
+        let claim = hex::encode(claim.encode());
+        worker.stages.console().event(&ConsoleEvent::Earned { claim });
+    }
+}
+
 /// Stages `manifest` and `keys`: everything up to a worker that can attest.
 fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
     let stages = &setting.stages;
@@ -163,6 +192,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
 
     stages.set(BootStage::Keys, StageState::Started);
     let session = Session::generate(manifest.network, (setting.clock)().seconds())?;
+    let payments = Payments::new(&manifest, &session.meter)?;
     stages.set(BootStage::Keys, StageState::Done);
 
     let bounds = Bounds::default();
@@ -183,6 +213,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         devices,
         quotes: QuoteDesk::default(),
         peers,
+        payments,
         receipts: Receipts::default(),
         counters: Counters::default(),
         grant: GrantDesk::default(),

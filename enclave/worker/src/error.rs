@@ -98,6 +98,9 @@ pub enum WorkerError {
         /// Its message.
         message: String,
     },
+    /// The manifest asks to be paid in a way this build does not know.
+    #[error("the manifest's [payment] cannot be served: {0}")]
+    Payment(#[source] chrysalis_receipt::ReceiptError),
     /// A part of the worker stopped.
     #[error("the {0} stopped")]
     Stopped(&'static str),
@@ -126,6 +129,7 @@ impl WorkerError {
             Self::PeerPinsDigest { .. } => "E-PEER-PINS-DIGEST".into(),
             Self::Devices { .. } => "E-DEVICES".into(),
             Self::Refused { code, .. } => (*code).into(),
+            Self::Payment(error) => error.code().into(),
             Self::Stopped(_) => "E-STOPPED".into(),
         }
     }

@@ -1,5 +1,6 @@
-//! The routes of the worker, over HTTP/1.1 inside TLS 1.3: six, and three more for clients that have
-//! to prove themselves where there is a [`crate::peer::PeerGate`]. Everything that arrives here is
+//! The routes of the worker, over HTTP/1.1 inside TLS 1.3: six, three more for clients that have to prove
+//! themselves where there is a [`crate::peer::PeerGate`], and two where the worker is paid. Everything that
+//! arrives here is
 //! attacker-controlled, the relay's host included; bodies, headers, times and counts are bounded.
 //!
 //! Errors outside the sealed channel are a closed set of codes. None of them is computed from a
@@ -13,6 +14,7 @@ use chrysalis_evidence::exchange::{
     Challenge, Challenger, MAX_EVIDENCE_BYTES, MESSAGE_HEADER_BYTES, Prover, Statement,
 };
 use chrysalis_evidence::{MAX_COLLATERAL_BYTES, Role};
+use chrysalis_receipt::{CLAIM_BYTES, PaymentRequired, STATE_REQUEST_BYTES};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -23,6 +25,7 @@ use tokio::time::timeout;
 
 use crate::body::ReplyBody;
 use crate::limits::{MAX_GRANT_BYTES, RETRY_AFTER_SECONDS};
+use crate::payment::PAYMENT_HEADER;
 use crate::peer::{Client, PeerGate};
 use crate::worker::Worker;
 use crate::{attestation, inference};
@@ -87,6 +90,8 @@ pub async fn route(
         (&Method::GET, "/v1/attestation") => {
             attestation::answer(&worker, &connection, request.uri().query()).await
         }
+        // A claim proves itself, and whose it is does not matter.
+        (&Method::POST, "/v1/payment/claim") => resume(&worker, request).await,
         (&Method::POST, "/v1/peer/challenge") => challenge(&worker, &connection),
         (&Method::POST, "/v1/peer/collateral") => carry(&worker, &connection, request).await,
         (&Method::POST, "/v1/peer/evidence") => evidence(&worker, &connection, request).await,
@@ -109,6 +114,7 @@ async fn answer_served(
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
         (&Method::POST, "/v1/sealed") => sealed(worker, connection, request).await,
+        (&Method::POST, "/v1/payment/state") => payment_state(&worker, request).await,
         (&Method::GET, other) => receipt(&worker, other),
         _ => Err(Refused::NotFound),
     }
@@ -163,8 +169,32 @@ async fn sealed(
 ) -> Result<Response<ReplyBody>, Refused> {
     let limit = worker.manifest.limits.request_bytes as usize;
     let engine = Arc::clone(worker.engine.get().ok_or(Refused::NotReady)?);
+    let offer = request.headers().get(PAYMENT_HEADER).cloned();
     let body = read_body(&worker, request, limit).await?;
-    inference::answer(Arc::clone(&worker), engine, &body.bytes, connection.over())
+    let offer = offer.as_ref().map(HeaderValue::as_bytes);
+    inference::answer(Arc::clone(&worker), engine, &body.bytes, offer, connection.over())
+}
+
+async fn resume(
+    worker: &Worker,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Refused> {
+    let payments = worker.payments.as_ref().ok_or(Refused::NotFound)?;
+    let body = read_body(worker, request, CLAIM_BYTES).await?;
+    payments.resume(&body.bytes)?;
+    Ok(json(StatusCode::OK, &Accepted { accepted: true }))
+}
+
+async fn payment_state(
+    worker: &Worker,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Refused> {
+    let payments = worker.payments.as_ref().ok_or(Refused::NotFound)?;
+    let body = read_body(worker, request, STATE_REQUEST_BYTES).await?;
+    let now = (worker.clock)().seconds();
+    let claim = payments.state(&body.bytes, &worker.session.meter, now)?;
+    let body = ReplyBody::whole(claim.encode());
+    Ok(with_type(StatusCode::OK, "application/octet-stream", body))
 }
 
 async fn grant(
@@ -234,6 +264,7 @@ pub enum Refused {
     Channel { code: &'static str, message: String },
     Full { code: &'static str, message: String },
     Key { code: &'static str, message: String },
+    Payment { code: &'static str, message: String, required: Box<PaymentRequired> },
 }
 
 impl Refused {
@@ -243,7 +274,8 @@ impl Refused {
                 StatusCode::NOT_FOUND,
                 "E-NOT-FOUND",
                 "there is no such route".into(),
-                "routes: /livez /readyz /v1/attestation /v1/sealed /v1/grant /v1/receipts/{id}",
+                "routes: /livez /readyz /v1/attestation /v1/sealed /v1/grant /v1/receipts/{id}, and \
+                 where [payment] is in the manifest /v1/payment/state /v1/payment/claim",
             ),
             Self::NotReady => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -335,6 +367,12 @@ impl Refused {
                 message.clone(),
                 "grant the key this bundle was sealed with; the worker goes on waiting",
             ),
+            Self::Payment { code, message, .. } => (
+                StatusCode::PAYMENT_REQUIRED,
+                code,
+                message.clone(),
+                "open a channel to the payee, and sign a cap and each request; see `payment`",
+            ),
         }
     }
 
@@ -342,8 +380,12 @@ impl Refused {
     #[must_use]
     pub fn into_response(self) -> Response<ReplyBody> {
         let (status, code, message, next_step) = self.parts();
-        let mut response =
-            json(status, &ErrorBody { error: ErrorParts { code, message, next_step } });
+        let payment = match &self {
+            Self::Payment { required, .. } => Some(&**required),
+            _ => None,
+        };
+        let error = ErrorParts { code, message, next_step };
+        let mut response = json(status, &ErrorBody { error, payment });
         if matches!(self, Self::Busy | Self::NotReady) {
             response
                 .headers_mut()
@@ -370,6 +412,8 @@ struct Accepted {
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     error: ErrorParts<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment: Option<&'a PaymentRequired>,
 }
 
 #[derive(Serialize)]

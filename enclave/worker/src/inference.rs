@@ -22,6 +22,7 @@ use crate::body::ReplyBody;
 use crate::convert;
 use crate::http::{Refused, with_type};
 use crate::limits::FRAMES_IN_FLIGHT;
+use crate::payment::Held;
 use crate::worker::Worker;
 use crate::writer::Writer;
 
@@ -35,10 +36,11 @@ pub fn answer(
     worker: Arc<Worker>,
     engine: Arc<dyn Engine>,
     sealed: &[u8],
+    offer: Option<&[u8]>,
     over: watch::Receiver<bool>,
 ) -> Result<Response<ReplyBody>, Refused> {
     let counters = Arc::clone(&worker);
-    let answered = begin(worker, engine, sealed, over);
+    let answered = begin(worker, engine, sealed, offer, over);
     let counter =
         if answered.is_ok() { &counters.counters.answered } else { &counters.counters.refused };
     counter.fetch_add(1, Ordering::Relaxed);
@@ -49,15 +51,28 @@ fn begin(
     worker: Arc<Worker>,
     engine: Arc<dyn Engine>,
     sealed: &[u8],
+    offer: Option<&[u8]>,
     over: watch::Receiver<bool>,
 ) -> Result<Response<ReplyBody>, Refused> {
     let permit = Arc::clone(&worker.requests).try_acquire_owned().map_err(|_| Refused::Busy)?;
     let started = (worker.clock)();
+    // Nothing is opened for whoever shows no payer's signature for these very bytes.
+    let offer = match &worker.payments {
+        Some(payments) => Some((payments, payments.offer(offer, sealed)?)),
+        None => None,
+    };
     let opened = open(&worker, started, sealed)?;
+    let held = match offer {
+        Some((payments, offer)) => {
+            Some(payments.reserve(&worker.manifest, offer, opened.header.max_tokens)?)
+        }
+        None => None,
+    };
     let (frames, body) = mpsc::channel(FRAMES_IN_FLIGHT);
     let task = async move {
         // A requester that went away has nothing left to be told; its receipt is stored.
-        let (Ok(()) | Err(Gone)) = run(&worker, &*engine, opened, started, frames, over).await;
+        let (Ok(()) | Err(Gone)) =
+            run(&worker, &*engine, opened, held, started, frames, over).await;
         // The place is free once the engine let go of the request.
         drop::<OwnedSemaphorePermit>(permit);
     };
@@ -84,6 +99,7 @@ async fn run(
     worker: &Worker,
     engine: &dyn Engine,
     opened: OpenedRequest,
+    mut held: Option<Held>,
     started: UnixMillis,
     frames: mpsc::Sender<Bytes>,
     over: watch::Receiver<bool>,
@@ -95,7 +111,13 @@ async fn run(
     let prepared = block_in_place(|| prepare(worker, engine, &header, body, recipient, started));
     match prepared {
         Err(error) => answer.send(FrameKind::Error, &error.frame_payload(), true).await,
-        Ok(prepared) => generate(worker, &header, &mut answer, prepared, started, over).await,
+        Ok(prepared) => {
+            if let Some(held) = &mut held {
+                let prompt = prepared.generation.control.usage().prompt;
+                held.narrow(&worker.manifest, prompt, header.max_tokens);
+            }
+            generate(worker, &header, &mut answer, prepared, held, started, over).await
+        }
     }
 }
 
@@ -134,6 +156,7 @@ async fn generate(
     header: &Header,
     answer: &mut Answer,
     prepared: Prepared,
+    held: Option<Held>,
     started: UnixMillis,
     mut over: watch::Receiver<bool>,
 ) -> Result<(), Gone> {
@@ -197,6 +220,11 @@ async fn generate(
     let commit = answer.take_commit().ok_or(Gone)?;
     let ended = (worker.clock)().max(started);
     let receipt = facts.sign(worker, commit.finish(), outcome, ended).map_err(|_| Gone)?;
+    // Before the receipt leaves: whoever has it finds it in the next cumulative one. What cannot be
+    // charged is the owner's loss and no reason to withhold the receipt.
+    if let Some(held) = held {
+        drop(held.charge(&receipt));
+    }
     if let Ok(public) = PublicReceipt::from(&receipt).to_json() {
         worker.receipts.put(header.request_id, Bytes::from(public));
     }

@@ -33,6 +33,7 @@ pub mod http;
 pub mod inference;
 pub mod limits;
 pub mod measure;
+pub mod payment;
 pub mod peer;
 pub mod quotes;
 pub mod receipts;

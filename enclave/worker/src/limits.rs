@@ -124,6 +124,10 @@ pub const MAX_EVIDENCE_DIGESTS: usize = 4096;
 /// How often keys are looked after; expired ones are destroyed within this time.
 pub const KEY_MAINTENANCE: Duration = Duration::from_secs(15);
 
+/// How often the owner is told what was earned: what a worker that is killed can lose, unless its
+/// payers have it.
+pub const CLAIM_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How often the console may show the counters.
 pub const COUNTER_INTERVAL: Duration = Duration::from_secs(60);
 

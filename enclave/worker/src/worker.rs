@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use crate::grant::GrantDesk;
 use crate::http::Refused;
 use crate::limits::Bounds;
+use crate::payment::Payments;
 use crate::peer::PeerGate;
 use crate::quotes::QuoteDesk;
 use crate::receipts::Receipts;
@@ -61,6 +62,8 @@ pub struct Worker {
     pub quotes: QuoteDesk,
     /// Whom this worker serves; everybody if there is no gate.
     pub peers: Option<PeerGate>,
+    /// Who pays; nobody if the manifest does not ask for it.
+    pub payments: Option<Arc<Payments>>,
     /// Receipts of this boot.
     pub receipts: Receipts,
     /// What the console counts.

@@ -10,6 +10,8 @@ use chrysalis_api::{AnswerError, ApiError};
 use chrysalis_channel::ChannelError;
 use chrysalis_evidence::Refusal;
 use chrysalis_evidence::exchange::{Due, ExchangeError};
+use chrysalis_ledger::LedgerError;
+use chrysalis_receipt::{PaymentRequired, ReceiptError};
 use chrysalis_wire::{Digest, RequestId};
 use thiserror::Error;
 
@@ -211,6 +213,39 @@ pub enum ClientError {
         /// The system's reason.
         kind: ErrorKind,
     },
+    /// The worker wants to be paid, or paid more.
+    #[error("the worker wants to be paid: {message} ({code})")]
+    PaymentRequired {
+        /// Code of the worker.
+        code: String,
+        /// Its message, sanitised.
+        message: String,
+        /// Whom to pay and how much of a cap would do; not verified.
+        required: Box<PaymentRequired>,
+    },
+    /// The next request needs a cap above what the user allowed.
+    #[error("the next request needs a cap of {needed} nanogram, the budget is {limit}")]
+    Budget {
+        /// Smallest cap that would do.
+        needed: u128,
+        /// Most that may be signed.
+        limit: u128,
+    },
+    /// The worker claimed more than its receipts come to.
+    #[error(
+        "the worker claims more than the {accounted} nanogram that all its receipts, and all requests \
+         without one, can come to; nothing more is signed for it"
+    )]
+    Overcharged {
+        /// The most that can be owed.
+        accounted: u128,
+    },
+    /// A message about payment that does not verify, or a channel the worker is not paid by.
+    #[error(transparent)]
+    Payment(#[from] ReceiptError),
+    /// The ledger of what was promised.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// The operating system gives no randomness.
     #[error("the operating system gives no randomness")]
     Randomness,
@@ -267,6 +302,11 @@ impl ClientError {
             Self::Answer(error) => error.code(),
             Self::NotLoopback(_) => "E-NOT-LOOPBACK",
             Self::Listen { .. } => "E-LISTEN",
+            Self::PaymentRequired { .. } => "E-PAYMENT-REQUIRED",
+            Self::Budget { .. } => "E-BUDGET",
+            Self::Overcharged { .. } => "E-OVERCHARGED",
+            Self::Payment(error) => error.code(),
+            Self::Ledger(error) => error.code(),
             Self::Randomness => "E-RANDOMNESS",
         }
     }
@@ -324,6 +364,15 @@ impl ClientError {
                 "listen on 127.0.0.1, or allow others to read your prompts explicitly"
             }
             Self::Listen { .. } => "choose another port",
+            Self::PaymentRequired { .. } => {
+                "open a channel to the worker's payee and pay through it, or use another worker"
+            }
+            Self::Budget { .. } => "raise the budget, or ask for fewer tokens",
+            Self::Overcharged { .. } => {
+                "use another worker; settle and close the channel, the deposit beyond the claim is yours"
+            }
+            Self::Payment(_) => "check the channel's terms against the worker's manifest",
+            Self::Ledger(_) => "nothing was signed or sent; see to the ledger and try again",
             Self::Randomness => "check the operating system",
         }
     }
@@ -339,6 +388,7 @@ impl ClientError {
             | Self::TimedOut { .. }
             | Self::Disconnected
             | Self::Store { .. }
+            | Self::Ledger(_)
             | Self::Listen { .. }
             | Self::OwnEvidence { .. }
             | Self::Randomness

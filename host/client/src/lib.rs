@@ -10,6 +10,7 @@
 //! * [`StoredReceipt`] keeps what a receipt proves; [`ReceiptStore`] keeps them on disk;
 //!   [`ProvenChild`] shows one part of one to somebody else, and [`ChannelHistory`] recomputes what a
 //!   whole channel owes.
+//! * [`Payer`] pays for requests through a channel, up to a budget.
 //! * [`Gateway`] speaks the OpenAI API on loopback, so that unmodified SDKs work.
 //!
 //! No prompt and no answer reaches a log, an error or a file of this crate, but for the
@@ -35,6 +36,7 @@ mod keep;
 pub mod limits;
 mod observed;
 mod own;
+mod payer;
 mod plain;
 mod proven;
 mod random;
@@ -61,10 +63,11 @@ pub use history::{
 };
 pub use limits::Bounds;
 pub use own::{Identity, OwnEvidence};
+pub use payer::{Budget, Payer, PayerStanding};
 pub use proven::{PROVEN_CHILD_SCHEMA, PROVEN_REPORT_SCHEMA, ProvenChild, ProvenReport};
 pub use report::{Gram, STORED_REPORT_SCHEMA, StoredReport, Utc, receipt_in_words};
 pub use response::{ClientEvent, Completed, ResponseStream};
 pub use store::{ReceiptStore, read_stored_receipt};
 pub use stored::{STORED_RECEIPT_SCHEMA, StoredReceipt};
 pub use transcript::{Keep, Spoken, TRANSCRIPT_SCHEMA, Transcript, payloads_of};
-pub use worker::{AttestedWorker, Policy, PolicyRefusal, Worker};
+pub use worker::{AttestedWorker, Policy, PolicyRefusal, Worker, hand_in_claims};

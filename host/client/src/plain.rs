@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use chrysalis_receipt::PaymentRequired;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -47,14 +48,19 @@ async fn refusal(response: Response<Incoming>, wait: Duration) -> ClientError {
         Err(error) => return error,
     };
     // Not every HTTP server on the way speaks our error format.
-    let parts = serde_json::from_slice::<ErrorBody>(&body).map_or_else(
-        |_| ErrorParts {
-            code: "E-HTTP".to_owned(),
-            message: "the answer has no Chrysalis error in it".to_owned(),
-            next_step: "check that the address is a Chrysalis worker".to_owned(),
-        },
-        |body| body.error,
-    );
+    let ErrorBody { error: parts, payment } =
+        serde_json::from_slice(&body).unwrap_or_else(|_| ErrorBody {
+            error: ErrorParts {
+                code: "E-HTTP".to_owned(),
+                message: "the answer has no Chrysalis error in it".to_owned(),
+                next_step: "check that the address is a Chrysalis worker".to_owned(),
+            },
+            payment: None,
+        });
+    if let Some(required) = payment.filter(|_| status == PAYMENT_REQUIRED) {
+        let (code, message) = (sanitise(&parts.code), sanitise(&parts.message));
+        return ClientError::PaymentRequired { code, message, required: Box::new(required) };
+    }
     ClientError::WorkerRefused {
         status,
         code: sanitise(&parts.code),
@@ -67,6 +73,7 @@ async fn refusal(response: Response<Incoming>, wait: Duration) -> ClientError {
 #[derive(Deserialize)]
 struct ErrorBody {
     error: ErrorParts,
+    payment: Option<PaymentRequired>,
 }
 
 #[derive(Deserialize)]
@@ -76,3 +83,6 @@ struct ErrorParts {
     #[serde(default)]
     next_step: String,
 }
+
+/// The status whose answer says whom to pay.
+const PAYMENT_REQUIRED: u16 = 402;

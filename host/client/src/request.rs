@@ -19,6 +19,8 @@ use crate::random::fresh;
 pub(crate) struct SealedCall {
     /// The bytes to post.
     pub(crate) sealed: Vec<u8>,
+    /// The most completion tokens it pays for.
+    pub(crate) max_tokens: u32,
     /// What the answer is checked against.
     pub(crate) pending: Pending,
 }
@@ -86,7 +88,7 @@ impl SealedCall {
             sent: now,
             opener,
         };
-        Ok(Self { sealed, pending })
+        Ok(Self { sealed, max_tokens: header.max_tokens, pending })
     }
 }
 

@@ -22,11 +22,12 @@ use crate::error::ClientError;
 use crate::io::next_piece;
 use crate::limits::{Bounds, DRAIN_TIMEOUT};
 use crate::observed::Observed;
+use crate::payer::Ticket;
 use crate::request::Pending;
 use crate::settle::{Settled, settle};
 use crate::stored::StoredReceipt;
 use crate::transcript::Transcript;
-use crate::worker::Shared;
+use crate::worker::{AttestedWorker, Shared};
 
 /// One event of an answer.
 #[derive(Debug)]
@@ -77,6 +78,8 @@ pub struct ResponseStream {
     first: Option<ClientEvent>,
     /// Why the answer has to end, until it has: the worker was refused meanwhile.
     over: Option<watch::Receiver<Option<ClientError>>>,
+    /// What the request may cost, until its receipt says what it did.
+    ticket: Option<Ticket>,
 }
 
 /// The connection while it carries this answer.
@@ -107,6 +110,7 @@ impl ResponseStream {
         incoming: Incoming,
         pending: Pending,
         transcript: Option<Transcript>,
+        ticket: Option<Ticket>,
         over: watch::Receiver<Option<ClientError>>,
     ) -> Self {
         let Pending { appraised, request_id, salt, request_commit, sampling_hash, .. } = pending;
@@ -127,6 +131,7 @@ impl ResponseStream {
             chunks: 0,
             phase: Phase::Start,
             first: None,
+            ticket,
             over: Some(over),
         }
     }
@@ -170,7 +175,33 @@ impl ResponseStream {
             self.wire = None;
             self.over = None;
         }
+        self.pay(&outcome).await?;
         outcome
+    }
+
+    /// Settles the ticket by what the answer ended with. An answer whose cost cannot be written down
+    /// is no complete one.
+    async fn pay(
+        &mut self,
+        outcome: &Result<Option<ClientEvent>, ClientError>,
+    ) -> Result<(), ClientError> {
+        match outcome {
+            Ok(Some(ClientEvent::Done(completed))) => match self.ticket.take() {
+                Some(ticket) => {
+                    let amount = completed.stored.receipt().receipt().amount;
+                    ticket.receipted(self.asked.request_id, amount).await
+                }
+                None => Ok(()),
+            },
+            // An error that ends the answer has no receipt, because nothing was produced.
+            Ok(Some(ClientEvent::Error { .. })) if self.phase == Phase::End => {
+                if let Some(ticket) = self.ticket.take() {
+                    ticket.refused();
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Waits for the first event and keeps it.
@@ -343,6 +374,8 @@ impl ResponseStream {
         tokio::spawn(async move {
             if let Ok(None) = next_piece(&mut incoming, DRAIN_TIMEOUT).await {
                 shared.put_idle(connection);
+                // What it learns it keeps; a worker that does not answer is asked again next time.
+                drop(AttestedWorker::of(shared).collect_claim().await);
             }
         });
     }

@@ -1,7 +1,7 @@
 //! A worker as a client sees it: where it is, how it is judged, and, once judged, what may be
 //! sent to it. Nothing is sealed to a worker whose evidence was not appraised by this process.
 
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use chrysalis_channel::{GrantRequest, OsRandom, PathId, seal_grant};
 use chrysalis_evidence::exchange::{Awaiting, Due, ExchangeError, Judged};
 use chrysalis_evidence::{Collateral, Session, Verdict};
 use chrysalis_policy::{Judge, VerdictCache};
+use chrysalis_receipt::{CLAIM_BYTES, Claim};
 use chrysalis_vault::ModelKey;
 use chrysalis_wire::{AttestationDocument, Digest, KeyRole, SecretBytes, UnixTime};
 use http_body_util::Full;
@@ -27,6 +28,7 @@ use crate::io::{read_whole, within};
 use crate::keep::keep;
 use crate::limits::{Bounds, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME, MAX_PLAIN_ERROR_BYTES};
 use crate::own::{Identity, due, prove};
+use crate::payer::Payer;
 use crate::plain::expect_ok;
 use crate::random::fresh;
 use crate::request::SealedCall;
@@ -215,6 +217,7 @@ pub(crate) struct Shared {
     proved: Mutex<Option<Instant>>,
     /// Whether somebody looks after this.
     kept: Once,
+    payer: OnceLock<Payer>,
 }
 
 /// A connection whose last answer is complete.
@@ -233,6 +236,7 @@ impl AttestedWorker {
             over: watch::Sender::new(None),
             proved: Mutex::default(),
             kept: Once::new(),
+            payer: OnceLock::new(),
         };
         shared.put_idle(connection);
         Self { shared: Arc::new(shared) }
@@ -255,9 +259,59 @@ impl AttestedWorker {
         &self.shared.worker
     }
 
+    pub(crate) const fn of(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
     /// The evidence accepted last.
     pub async fn evidence(&self) -> Arc<Appraised> {
         self.shared.current().await
+    }
+
+    /// Pays for every request from now on, with `payer`, if the worker asks to be paid.
+    ///
+    /// # Errors
+    /// [`ClientError::Payment`] if the worker is not paid through that channel.
+    pub async fn pay_with(&self, payer: Payer) -> Result<(), ClientError> {
+        if payer.suits(&self.evidence().await.verified)? {
+            // A second payer would not know what the first one signed.
+            drop(self.shared.payer.set(payer));
+        }
+        Ok(())
+    }
+
+    /// Who pays, if anybody.
+    #[must_use]
+    pub fn payer(&self) -> Option<&Payer> {
+        self.shared.payer.get()
+    }
+
+    /// Gives a restarted worker the claim it has to go on from.
+    async fn hand_over(&self, appraised: &Appraised, claim: Vec<u8>) -> Result<(), ClientError> {
+        let (connection, response) = self.shared.post(appraised, CLAIM, claim, None).await?;
+        let wait = self.shared.worker.bounds.idle;
+        let body = expect_ok(response, "application/json", wait).await?;
+        read_whole(body, "answer to the claim", MAX_PLAIN_ERROR_BYTES, wait).await?;
+        self.shared.put_idle(connection);
+        Ok(())
+    }
+
+    /// Asks for the worker's cumulative receipt, holds it against the receipts of the requests and
+    /// keeps it. `None` if nobody pays. Done after each answer by itself; a caller that stops may
+    /// want the last one.
+    ///
+    /// # Errors
+    /// [`ClientError::Overcharged`] for one that claims too much, after which nothing more is paid.
+    pub async fn collect_claim(&self) -> Result<Option<Claim>, ClientError> {
+        let appraised = self.shared.current().await;
+        let Some(payer) = self.shared.payer.get() else { return Ok(None) };
+        let (question, asked) = payer.question(&appraised.verified)?;
+        let (connection, response) = self.shared.post(&appraised, STATE, question, None).await?;
+        let wait = self.shared.worker.bounds.idle;
+        let body = expect_ok(response, "application/octet-stream", wait).await?;
+        let claim = read_whole(body, "claim", CLAIM_BYTES, wait).await?;
+        self.shared.put_idle(connection);
+        payer.accept(&appraised.verified, asked, &claim).await.map(Some)
     }
 
     /// Seals `json`, the exact bytes of an OpenAI request, and sends it. The request's own token
@@ -287,7 +341,17 @@ impl AttestedWorker {
     ) -> Result<ResponseStream, ClientError> {
         self.keep();
         let appraised = self.shared.usable().await?;
-        let outcome = self.try_request(&appraised, path, json, keep).await;
+        let mut outcome = self.try_request(&appraised, path, json, keep).await;
+        let required = match &outcome {
+            Err(ClientError::PaymentRequired { required, .. }) => Some(required.clone()),
+            _ => None,
+        };
+        if let (Some(required), Some(payer)) = (required, self.shared.payer.get())
+            && payer.learn(&required).await?
+        {
+            // It was not served, and now there is a cap that covers it.
+            outcome = self.try_request(&appraised, path, json, keep).await;
+        }
         let stale = match &outcome {
             Ok(stream) => stream.wants_new_evidence(),
             Err(error) => error.wants_new_evidence(),
@@ -311,13 +375,38 @@ impl AttestedWorker {
         let over = self.shared.over.subscribe();
         let now = self.shared.worker.clock.now();
         let call = SealedCall::seal(appraised, path, json, now)?;
-        let (connection, response) = self.shared.post(appraised, SEALED, call.sealed).await?;
+        let (offer, ticket) = match self.shared.payer.get() {
+            Some(payer) => {
+                if let Some(claim) = payer.handover(&appraised.verified) {
+                    self.hand_over(appraised, claim).await?;
+                }
+                let (sealed, most) = (&call.sealed, call.max_tokens);
+                let (offer, ticket) = payer.offer(&appraised.verified, sealed, most).await?;
+                (Some(offer), Some(ticket))
+            }
+            None => (None, None),
+        };
+        let (connection, response) =
+            self.shared.post(appraised, SEALED, call.sealed, offer).await?;
         let wait = self.shared.worker.bounds.idle;
-        let body = expect_ok(response, "application/octet-stream", wait).await?;
+        let body = match expect_ok(response, "application/octet-stream", wait).await {
+            Ok(body) => body,
+            Err(error) => {
+                let refused = matches!(
+                    error,
+                    ClientError::WorkerRefused { .. } | ClientError::PaymentRequired { .. }
+                );
+                if let Some(ticket) = ticket.filter(|_| refused) {
+                    ticket.refused();
+                }
+                return Err(error);
+            }
+        };
         let shared = Arc::clone(&self.shared);
         let id = call.pending.request_id;
         let words = (keep == Keep::Words).then(|| Transcript::new(id, json));
-        let mut stream = ResponseStream::new(shared, connection, body, call.pending, words, over);
+        let mut stream =
+            ResponseStream::new(shared, connection, body, call.pending, words, ticket, over);
         stream.prefetch().await?;
         Ok(stream)
     }
@@ -339,7 +428,7 @@ impl AttestedWorker {
         let digest = &appraised.verified.keyset_digest();
         let sealed = seal_grant(recipient, digest, &grant, now, &mut OsRandom)
             .map_err(ClientError::Channel)?;
-        let (_connection, response) = self.shared.post(&appraised, GRANT, sealed).await?;
+        let (_connection, response) = self.shared.post(&appraised, GRANT, sealed, None).await?;
         let wait = self.shared.worker.bounds.idle;
         let body = expect_ok(response, "application/json", wait).await?;
         read_whole(body, "answer to the grant", MAX_PLAIN_ERROR_BYTES, wait).await.map(drop)
@@ -475,12 +564,18 @@ impl Shared {
         appraised: &Appraised,
         path: &'static str,
         sealed: Vec<u8>,
+        offer: Option<String>,
     ) -> Result<(Connection, Response<Incoming>), ClientError> {
         let pin = appraised.verified.keyset().tls_spki;
         let wait = self.worker.bounds.idle;
         let mut request = post(path, sealed)?;
-        // A grant is not for clients alone.
-        let gated = path == SEALED;
+        // Grants and claims prove themselves, whoever brings them.
+        let gated = path != GRANT && path != CLAIM;
+        if let Some(offer) = offer {
+            let offer = HeaderValue::from_str(&offer)
+                .map_err(|e| ClientError::Protocol { what: "offer", reason: e.to_string() })?;
+            request.headers_mut().insert(PAYMENT_HEADER, offer);
+        }
         if let Some(mut connection) = self.take_idle(pin) {
             let admitted =
                 if gated { self.admit(appraised, &mut connection).await } else { Ok(()) };
@@ -506,6 +601,23 @@ impl Shared {
     }
 }
 
+/// Gives a worker of one's own the claims it has to go on from, whatever it is: a claim is no secret to
+/// it, and proves itself.
+///
+/// # Errors
+/// [`ClientError`] of the first one that it does not take.
+pub async fn hand_in_claims(address: &str, claims: &[Claim]) -> Result<(), ClientError> {
+    let bounds = Bounds::default();
+    let mut connection = Connection::open(address, None, None, &bounds).await?;
+    for claim in claims {
+        let request = post(CLAIM, claim.encode())?;
+        let response = connection.send(request, bounds.idle).await?;
+        let body = expect_ok(response, "application/json", bounds.idle).await?;
+        read_whole(body, "answer to the claim", MAX_PLAIN_ERROR_BYTES, bounds.idle).await?;
+    }
+    Ok(())
+}
+
 fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, ClientError> {
     let mut request = Request::builder()
         .method(Method::POST)
@@ -519,3 +631,7 @@ fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, Clien
 
 const SEALED: &str = "/v1/sealed";
 const GRANT: &str = "/v1/grant";
+const STATE: &str = "/v1/payment/state";
+const CLAIM: &str = "/v1/payment/claim";
+/// Carries what pays for a sealed request.
+const PAYMENT_HEADER: &str = "chrysalis-payment";

@@ -76,6 +76,7 @@ pub fn parse_line(line: &[u8]) -> Option<ConsoleEvent> {
         ConsoleEvent::Stage { code, .. }
         | ConsoleEvent::Init { code, .. }
         | ConsoleEvent::PowerOff { code } => code.as_deref().is_none_or(is_code),
+        ConsoleEvent::Earned { claim } => is_claim(claim),
         ConsoleEvent::Listening { address, .. } => address.parse::<SocketAddr>().is_ok(),
         ConsoleEvent::PeersRefused { code, rule, .. } => {
             is_code(code) && rule.as_deref().is_none_or(is_rule)
@@ -108,6 +109,11 @@ fn is_name(text: &str, prefix: &str) -> bool {
         })
 }
 
+/// Whether `text` has the shape of an encoded claim; whether it is one, its reader finds out.
+fn is_claim(text: &str) -> bool {
+    text.len() == CLAIM_DIGITS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// A boot stage in words, as the console spells it.
 #[must_use]
 pub const fn stage_name(stage: BootStage) -> &'static str {
@@ -122,8 +128,12 @@ pub const fn stage_name(stage: BootStage) -> &'static str {
     }
 }
 
-/// Longest console line accepted, in bytes. The longest event there is has under 200.
+/// Longest console line accepted, in bytes. The longest event there is, a claim,
+/// has under 960.
 pub const MAX_CONSOLE_LINE_BYTES: usize = 1024;
+
+/// Hexadecimal digits of a claim: 460 bytes.
+pub const CLAIM_DIGITS: usize = 920;
 
 /// Longest refusal code accepted, in bytes.
 pub const MAX_CODE_BYTES: usize = 48;
@@ -193,6 +203,16 @@ mod tests {
         };
         assert!(parse_line(line("E-CHUNK-HASH").as_bytes()).is_some());
         for bad in ["write me a poem", "E-", "E-lower", "CHUNK", &format!("E-{}", "A".repeat(47))] {
+            assert!(parse_line(line(bad).as_bytes()).is_none(), "accepted {bad}");
+        }
+    }
+
+    #[test]
+    fn drops_a_claim_that_has_not_the_shape_of_one() {
+        let line = |claim: &str| format!(r#"{{"event":"earned","claim":"{claim}"}}"#);
+        let digits = "0a".repeat(CLAIM_DIGITS / 2);
+        assert!(parse_line(line(&digits).as_bytes()).is_some());
+        for bad in [&digits[1..], &format!("{digits}0"), &digits.replace('a', "A"), "a poem"] {
             assert!(parse_line(line(bad).as_bytes()).is_none(), "accepted {bad}");
         }
     }

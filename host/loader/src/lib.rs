@@ -22,6 +22,7 @@ pub mod backend;
 pub mod backoff;
 pub mod console;
 pub mod control;
+mod earnings;
 mod error;
 pub mod gramine;
 pub mod launch;
@@ -38,6 +39,7 @@ pub mod vm;
 
 pub use backend::{Backend, Guest, ProcessBackend};
 pub use control::{Down, Status, down, status};
+pub use earnings::EARNINGS_FILE;
 pub use error::LoaderError;
 pub use launch::{Launch, default_state_dir};
 pub use log::LogReader;

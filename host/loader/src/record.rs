@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use chrysalis_wire::{BootStage, ConsoleEvent, StageState, UnixMillis};
 
+use crate::earnings::Earnings;
 use crate::error::LoaderError;
 use crate::launch::Launch;
 use crate::log::LogWriter;
@@ -19,6 +20,7 @@ pub(crate) struct Recorder {
     state: StateDir,
     console: LogWriter,
     log: LogWriter,
+    earnings: Earnings,
     reporter: Reporter,
     clock: Clock,
     last_progress: Option<Instant>,
@@ -56,7 +58,9 @@ impl Recorder {
         };
         let console = LogWriter::open(state.console_log())?;
         let log = LogWriter::open(state.loader_log())?;
-        Ok(Self { run, state, console, log, reporter, clock, last_progress: None, complete: false })
+        let earnings = Earnings::at(state.earnings());
+        let (last_progress, complete) = (None, false);
+        Ok(Self { run, state, console, log, earnings, reporter, clock, last_progress, complete })
     }
 
     /// Writes `run.json`. A full disk must not stop a worker that serves: the error is noted.
@@ -94,6 +98,13 @@ impl Recorder {
             self.complete = complete;
         }
         let now = (self.clock)().seconds();
+        if let ConsoleEvent::Earned { claim } = event {
+            // Sums belong in the ledger, where they replace each other, and not in a log as well.
+            if let Err(error) = self.earnings.record(claim, now) {
+                self.note(&format!("a claim was not recorded: {}: {error}", error.code()));
+            }
+            return;
+        }
         self.console.event(now, event);
         self.report(SupervisorEvent::Console { event: event.clone() });
         let run = &mut self.run;
@@ -121,6 +132,7 @@ impl Recorder {
             ConsoleEvent::Image { insecure_sim, .. } => run.insecure_sim = Some(*insecure_sim),
             ConsoleEvent::Init { .. }
             | ConsoleEvent::Measured { .. }
+            | ConsoleEvent::Earned { .. }
             | ConsoleEvent::WorkerEnded { .. }
             | ConsoleEvent::PeersRefused { .. }
             | ConsoleEvent::PowerOff { .. }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use chrysalis_wire::{BootStage, UnixTime};
 
+use crate::earnings::EARNINGS_FILE;
 use crate::error::LoaderError;
 
 /// What the supervisor last wrote about itself.
@@ -152,6 +153,12 @@ impl StateDir {
     #[must_use]
     pub fn loader_log(&self) -> PathBuf {
         self.root.join("loader.log")
+    }
+
+    /// The ledger of what the worker earned.
+    #[must_use]
+    pub fn earnings(&self) -> PathBuf {
+        self.root.join(EARNINGS_FILE)
     }
 
     /// The state of the last run.

@@ -16,6 +16,7 @@ mod decoding;
 mod devices;
 mod judge;
 mod own;
+mod payment;
 mod peer;
 mod rig;
 mod routes;

@@ -21,6 +21,7 @@ use chrysalis_wire::{
 };
 use chrysalis_worker::console::Console;
 use chrysalis_worker::limits::{Bounds, REPLAY_CAPACITY};
+use chrysalis_worker::payment::Payments;
 use chrysalis_worker::peer::PeerGate;
 use chrysalis_worker::receipts::Receipts;
 use chrysalis_worker::server::serve;
@@ -125,7 +126,7 @@ impl Rig {
         bounds: Bounds,
         engine: Option<Arc<dyn Engine>>,
     ) -> Self {
-        Self::build(platform, bounds, engine, None, None).await
+        Self::build(platform, bounds, engine, None, None, "").await
     }
 
     /// A worker on `platform` with these devices, which its manifest names.
@@ -133,7 +134,7 @@ impl Rig {
         platform: Arc<dyn Platform>,
         devices: Arc<dyn Devices>,
     ) -> Self {
-        Self::build(platform, Bounds::default(), None, None, Some(devices)).await
+        Self::build(platform, Bounds::default(), None, None, Some(devices), "").await
     }
 
     /// A worker on `platform` that serves whom `gate` lets in, with `engine` or not ready.
@@ -143,7 +144,14 @@ impl Rig {
         engine: Option<Arc<dyn Engine>>,
     ) -> Self {
         let bounds = Bounds { peer_check: Duration::from_millis(50), ..Bounds::default() };
-        Self::build(platform, bounds, engine, Some(gate), None).await
+        Self::build(platform, bounds, engine, Some(gate), None, "").await
+    }
+
+    /// A worker that says `pieces` and is paid as `payment`, a section of its manifest, says.
+    pub(crate) async fn paid(pieces: &[&str], payment: &str) -> Self {
+        let engine = Some(engine(&TinyModel::scripted(pieces)));
+        let bounds = Bounds::default();
+        Self::build(Arc::new(NoPlatform), bounds, engine, None, None, payment).await
     }
 
     async fn build(
@@ -152,6 +160,7 @@ impl Rig {
         engine: Option<Arc<dyn Engine>>,
         peers: Option<PeerGate>,
         devices: Option<Arc<dyn Devices>>,
+        payment: &str,
     ) -> Self {
         let section = devices.as_ref().map_or_else(String::new, |devices| {
             let DeviceCount { gpus, switches } = devices.count().unwrap();
@@ -161,13 +170,15 @@ impl Rig {
             "version = 1\nnetwork = 5458253\nregistry = \"{z}\"\n\n[model]\nname = \"{MODEL}\"\n\
              root = \"{z}\"\nsealed = false\n\n[limits]\nrequest_bytes = {REQUEST_BYTES}\n\
              context_tokens = 4096\ncompletion_tokens = 4000\nconcurrent_requests = 1\n\n\
-             [prices]\nprompt = 1\ncached = 1\ncompletion = 8\nreasoning = 8\n{section}",
+             [prices]\nprompt = 20000000\ncached = 5000000\ncompletion = 80000000\n\
+             reasoning = 80000000\n{section}\n{payment}",
             z = "0".repeat(64)
         );
         let manifest_bytes = manifest.into_bytes();
         let manifest = WorkerManifest::parse(&manifest_bytes).unwrap();
         let session = Session::generate(manifest.network, BOOTED).unwrap();
         session.remember_evidence(EVIDENCE);
+        let payments = Payments::new(&manifest, &session.meter).unwrap();
         let policy_digest = Digest(Sha256::digest(&manifest_bytes).into());
         let events = boot_events(&policy_digest, &manifest.model.root).to_vec();
         for event in &events {
@@ -202,6 +213,7 @@ impl Rig {
             devices,
             quotes: Default::default(),
             peers,
+            payments,
             receipts: Receipts::default(),
             counters: Counters::default(),
             grant: Default::default(),

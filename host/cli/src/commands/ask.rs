@@ -4,14 +4,18 @@
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
-use chrysalis_client::{Completed, Keep, Question, ReceiptStore, ask as question_and_answer};
+use chrysalis_client::{
+    ClientError, Completed, Keep, Question, ReceiptStore, ask as question_and_answer,
+};
 use chrysalis_receipt::ReceiptReport;
 use chrysalis_wire::{RequestId, SecretBytes};
 use clap::Args;
 use serde::Serialize;
 
 use crate::args::state_dir;
+use crate::commands::pay::{Pay, warn_when_near};
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::signals::Signals;
@@ -43,6 +47,8 @@ pub(crate) struct Ask {
     /// Whoever reads the state directory can read them.
     #[arg(long)]
     keep_transcript: bool,
+    #[command(flatten)]
+    pay: Pay,
     /// Directory that receipts are kept under.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -78,6 +84,8 @@ pub(crate) fn run(arguments: &Ask, context: &Context) -> Result<ExitCode, Failur
         let report = &context.report;
         report.notes(attestation.verdict(), |out| transcript::verdict(out, attestation.verdict()));
         let attested = attestation.accept()?;
+        let state = state_dir(arguments.state.as_ref())?;
+        let payer = arguments.pay.attach(&attested, &state, context).await?;
         let mut signals = Signals::catch()?;
         let mut answer = Answer::new(context);
         let completed = tokio::select! {
@@ -87,7 +95,15 @@ pub(crate) fn run(arguments: &Ask, context: &Context) -> Result<ExitCode, Failur
             // Dropping the question closes the connection, and the worker stops.
             () = signals.next() => Err(interrupted()),
         };
-        answer.finish(completed)
+        let answered = answer.finish(completed)?;
+        // Where the channel stands now. An answer that arrived stays one if the worker does not say.
+        if let Err(error @ ClientError::Overcharged { .. }) = attested.collect_claim().await {
+            context.report.note(&format!("{}: {error}", error.code()));
+        }
+        if let Some(payer) = payer {
+            warn_when_near(&payer, context, &AtomicBool::new(false));
+        }
+        Ok(answered)
     })?;
     let path = store.save_completed(&completed)?;
     report(answer, &completed, &path.display().to_string(), context)?;

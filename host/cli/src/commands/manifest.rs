@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use chrysalis_evidence::Pins;
+use chrysalis_receipt::ChannelCode;
 use chrysalis_wire::limits::{MAX_PEER_PINS_BYTES, MAX_SEALED_REQUEST_BYTES};
 use chrysalis_wire::manifest::{
-    DevicesSection, LimitsSection, MANIFEST_VERSION, ModelSection, PeersSection, PricesSection,
+    DevicesSection, LimitsSection, MANIFEST_VERSION, ModelSection, PaymentSection, PeersSection,
+    PricesSection,
 };
 use chrysalis_wire::{Digest, NetworkId, WorkerManifest};
 use clap::{Args, Subcommand};
@@ -76,9 +78,19 @@ pub(crate) struct Init {
     /// Number of switches between them.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     switches: u32,
+    /// Account to be paid, `0:` and 64 hexadecimal digits. Without it the worker serves for nothing.
+    #[arg(long, value_name = "ACCOUNT", value_parser = account)]
+    payee: Option<Digest>,
     /// Replace the file if it is there.
     #[arg(long)]
     force: bool,
+}
+
+/// An account of workchain 0 in its raw form; nobody is paid in another.
+pub(crate) fn account(text: &str) -> Result<Digest, String> {
+    text.strip_prefix("0:")
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| "expected 0: and 64 lower-case hexadecimal digits".to_owned())
 }
 
 /// A network by name or number.
@@ -155,6 +167,9 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
         },
         peers: arguments.peers()?,
         devices: arguments.devices(),
+        payment: arguments
+            .payee
+            .map(|payee| PaymentSection { payee, channel_code: ChannelCode::METERED_V1.hash() }),
     };
     let text = write(&manifest)?;
     // The worker's own parser has the last word, now and not at its boot.
@@ -175,6 +190,9 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
         if let Some(devices) = &manifest.devices {
             let DevicesSection { gpus, switches } = devices;
             out.field("devices", format_args!("{gpus} GPUs, {switches} switches"))?;
+        }
+        if let Some(payment) = &manifest.payment {
+            out.field("payee", format_args!("0:{}", payment.payee))?;
         }
         out.line("Next: `chrysalis measure worker` predicts what a worker with it will measure.")
     })

@@ -5,16 +5,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use chrysalis_client::{Exposure, Gateway, Keep, ReceiptStore};
+use chrysalis_client::{ClientError, Exposure, Gateway, Keep, Payer, ReceiptStore};
 use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::args::listen;
+use crate::args::{listen, state_dir};
 use crate::commands::ask::receipts;
+use crate::commands::pay::{Pay, warn_when_near};
 use crate::commands::reload::follow;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
@@ -41,6 +43,8 @@ pub(crate) struct Serve {
     /// Whoever reads the state directory can read them.
     #[arg(long)]
     keep_transcripts: bool,
+    #[command(flatten)]
+    pay: Pay,
     /// Directory that receipts are kept under.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -51,6 +55,7 @@ pub(crate) fn run(arguments: &Serve, context: &Context) -> Result<ExitCode, Fail
     let keep = if arguments.keep_transcripts { Keep::Words } else { Keep::Receipt };
     let directory = receipts(arguments.state.as_ref())?;
     let store = ReceiptStore::open(&directory)?;
+    let state = state_dir(arguments.state.as_ref())?;
     let worker = arguments.policy.worker(&arguments.worker, context)?;
     context.block_on(async {
         let listener = Gateway::bind(arguments.listen, exposure).await?;
@@ -62,12 +67,15 @@ pub(crate) fn run(arguments: &Serve, context: &Context) -> Result<ExitCode, Fail
         context.report.notes(verdict, |out| transcript::verdict(out, verdict));
         let attested = attestation.accept()?;
         let evidence = attested.evidence().await;
+        let payer = arguments.pay.attach(&attested, &state, context).await?;
         let serving = Serving {
             base_url: format!("http://{listen}/v1"),
             model: evidence.verified.manifest().model.name.clone(),
             insecure_sim: evidence.verified.insecure_sim(),
             receipts: directory.display().to_string(),
             keeps_transcripts: arguments.keep_transcripts,
+            channel: payer.as_ref().map(|payer| format!("0:{}", payer.channel().account)),
+            pay_limit: payer.as_ref().map(|payer| payer.standing().limit.to_string()),
         };
         context.report.result("chrysalis/serve/v1", &serving, |out| {
             if serving.insecure_sim {
@@ -76,16 +84,25 @@ pub(crate) fn run(arguments: &Serve, context: &Context) -> Result<ExitCode, Fail
             out.field("base_url", &serving.base_url)?;
             out.field("model", &serving.model)?;
             out.field("receipts", &serving.receipts)?;
+            if let (Some(channel), Some(limit)) = (&serving.channel, &serving.pay_limit) {
+                out.field("channel", channel)?;
+                out.field("pays at most", format_args!("{limit} nanogram"))?;
+            }
             if serving.keeps_transcripts {
                 out.line("Requests and answers are kept beside the receipts.")?;
             }
             Ok(())
         })?;
         let judged = attested.worker().clone();
-        let gateway = Gateway::new(attested, store, exposure, keep);
+        let gateway = Gateway::new(attested.clone(), store, exposure, keep);
         tokio::select! {
             stopped = until_stopped(gateway, listener, context) => stopped?,
             () = follow(&arguments.policy, &judged, context) => {}
+            () = watch_budget(payer.as_ref(), context) => {}
+        }
+        // The last answer's claim, if it was not collected yet. The worker may be gone already.
+        if let Err(error @ ClientError::Overcharged { .. }) = attested.collect_claim().await {
+            return Err(error.into());
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -119,6 +136,17 @@ async fn until_stopped(
     Ok(())
 }
 
+/// Says once when the budget is nearly used up; never ends.
+async fn watch_budget(payer: Option<&Payer>, context: &Context) {
+    let Some(payer) = payer else { return core::future::pending().await };
+    let warned = AtomicBool::new(false);
+    let mut interval = tokio::time::interval(BUDGET_INTERVAL);
+    loop {
+        interval.tick().await;
+        warn_when_near(payer, context, &warned);
+    }
+}
+
 fn runtime(error: std::io::Error) -> Failure {
     Failure::new(Class::Internal, "E-RUNTIME", error.to_string())
 }
@@ -130,7 +158,13 @@ struct Serving {
     insecure_sim: bool,
     receipts: String,
     keeps_transcripts: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pay_limit: Option<String>,
 }
 
+/// How often the budget is looked at.
+const BUDGET_INTERVAL: Duration = Duration::from_secs(1);
 /// A stop that takes no longer is not worth a word.
 const QUIET_STOP: Duration = Duration::from_millis(300);

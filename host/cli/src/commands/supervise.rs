@@ -4,11 +4,13 @@
 use std::process::ExitCode;
 
 use chrysalis_loader::{
-    Launch, ProcessBackend, Reporter, SupervisorEvent, Timing, stop_signal, supervise, up::detach,
+    Launch, ProcessBackend, Reporter, StateDir, SupervisorEvent, Timing, stop_signal, supervise,
+    up::detach,
 };
 
 use chrysalis_loader::vm::VmBackend;
 
+use crate::commands::handover;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 
@@ -28,6 +30,7 @@ pub(crate) fn run(context: &Context) -> Result<ExitCode, Failure> {
         let stop =
             stop_signal().map_err(|e| Failure::new(Class::Internal, "E-RUNTIME", e.to_string()))?;
         let timing = Timing::default();
+        let _handing_over = handover::watch(StateDir::at(&launch.state));
         // The VM's half moves into its backend; the rest of the launch is the supervisor's.
         match launch.vm.take() {
             Some(vm) => {

@@ -351,6 +351,8 @@ fn event_text(event: &ConsoleEvent) -> Option<String> {
             let by = rule.as_deref().map(|rule| format!(" by {rule}")).unwrap_or_default();
             format!("{count} clients refused with {code}{by}")
         }
+        // Kept in the ledger and in no log.
+        ConsoleEvent::Earned { .. } => return None,
         ConsoleEvent::Stopping {} => "worker stops".to_owned(),
     })
 }

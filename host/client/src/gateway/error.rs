@@ -75,6 +75,10 @@ fn to_api(error: ClientError) -> ApiError {
         ClientError::NoSuchReceipt(_) => {
             ApiError::new(404, ErrorKind::InvalidRequest, code, message)
         }
+        ClientError::PaymentRequired { .. } | ClientError::Budget { .. } => {
+            ApiError::new(402, ErrorKind::InvalidRequest, code, message)
+        }
+        ClientError::Ledger(_) => server(500),
         ClientError::Store { .. } | ClientError::StoredMalformed(_) | ClientError::Randomness => {
             server(500)
         }

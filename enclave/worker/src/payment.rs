@@ -1,0 +1,190 @@
+//! Who pays for a request. Offers, questions and claims come from the network; the arithmetic and
+//! every signature are `chrysalis-receipt`'s, the lock and the HTTP are here.
+//!
+//! A worker whose manifest has no `[payment]` serves for nothing and counts nothing.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrysalis_receipt::{
+    ChannelCode, ChannelId, Charge, Claim, MeterBook, MeterKey, MeterPublicKey, Offer, Payee,
+    PaymentRequired, ReceiptError, Reservation, SignedReceipt, StateRequest, VerifiedOffer, bound,
+    worst_case,
+};
+use chrysalis_wire::{Digest, UnixTime, WorkerManifest};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::WorkerError;
+use crate::http::Refused;
+
+/// The meter of a worker that is paid.
+pub struct Payments {
+    book: Mutex<MeterBook>,
+    payee: Payee,
+    code: ChannelCode,
+}
+
+impl Payments {
+    /// The meter that the manifest asks for, if it does.
+    ///
+    /// # Errors
+    /// [`WorkerError::Payment`] for a contract this build does not know, or a meter key that is weak.
+    pub fn new(
+        manifest: &WorkerManifest,
+        meter: &MeterKey,
+    ) -> Result<Option<Arc<Self>>, WorkerError> {
+        let Some(payment) = &manifest.payment else { return Ok(None) };
+        let code = ChannelCode::known(payment.channel_code).map_err(WorkerError::Payment)?;
+        let meter_key = MeterPublicKey::parse(&meter.public()).map_err(WorkerError::Payment)?;
+        let payee = Payee { network: manifest.network, account: payment.payee, meter_key };
+        let book = Mutex::new(MeterBook::new(payee));
+        Ok(Some(Arc::new(Self { book, payee, code })))
+    }
+
+    /// Reads and verifies what a request carries in [`PAYMENT_HEADER`]: everything that needs no
+    /// look into the request.
+    ///
+    /// # Errors
+    /// [`Refused::Payment`], status 402.
+    pub fn offer(&self, header: Option<&[u8]>, sealed: &[u8]) -> Result<VerifiedOffer, Refused> {
+        let header = header.ok_or_else(|| self.refused("E-PAYMENT-MISSING", &MISSING))?;
+        let bytes = hex::decode(header)
+            .map_err(|_| self.refused("E-PAYMENT-MESSAGE", &"the offer is not hexadecimal"))?;
+        let request = Digest(Sha256::digest(sealed).into());
+        Offer::decode(&bytes)
+            .and_then(|offer| offer.verify(&request, &self.payee))
+            .map_err(|error| self.because(&error))
+    }
+
+    /// Sets aside the most that a request for `completion` tokens can cost.
+    ///
+    /// # Errors
+    /// [`Refused::Payment`], status 402, with what is missing and the claim that proves it.
+    pub fn reserve(
+        self: &Arc<Self>,
+        manifest: &WorkerManifest,
+        offer: VerifiedOffer,
+        completion: u32,
+    ) -> Result<Held, Refused> {
+        let account = offer.channel().account;
+        let worst = worst_case(&manifest.prices, &manifest.limits, completion);
+        let mut book = self.book();
+        match book.reserve(offer, worst) {
+            Ok(reservation) => {
+                Ok(Held { payments: Arc::clone(self), reservation: Some(reservation) })
+            }
+            Err(error) => {
+                let mut required = self.required();
+                if let ReceiptError::Uncovered(shortfall) = &error {
+                    required.shortfall = Some((*shortfall).into());
+                }
+                // A payer that lost its ledger learns from its own signature what it owes.
+                if let Some(claim) = book.base(&account) {
+                    required = required.with_claim(claim);
+                }
+                Err(payment_refused(error.code(), &error, required))
+            }
+        }
+    }
+
+    /// Where a channel stands, for its payer.
+    ///
+    /// # Errors
+    /// [`Refused::Payment`] if nothing was counted on it or the question is not its payer's.
+    pub fn state(&self, body: &[u8], key: &MeterKey, now: UnixTime) -> Result<Claim, Refused> {
+        StateRequest::decode(body)
+            .and_then(|request| self.book().answer(&request, key, now))
+            .map_err(|error| self.because(&error))
+    }
+
+    /// Goes on from a claim of an earlier boot.
+    ///
+    /// # Errors
+    /// [`Refused::Payment`] for one that does not verify or pays somebody else.
+    pub fn resume(&self, body: &[u8]) -> Result<(), Refused> {
+        Claim::decode(body)
+            .and_then(Claim::verify)
+            .and_then(|claim| self.book().resume(&claim))
+            .map_err(|error| self.because(&error))
+    }
+
+    /// Claims that grew since this was called last, for the owner.
+    pub fn grown(&self, key: &MeterKey, now: UnixTime) -> Vec<Claim> {
+        self.book().grown(key, now)
+    }
+
+    /// Owed and promised on a channel, nanogram.
+    #[must_use]
+    pub fn standing(&self, channel: &ChannelId) -> (u128, u128) {
+        self.book().standing(&channel.account)
+    }
+
+    fn because(&self, error: &ReceiptError) -> Refused {
+        self.refused(error.code(), error)
+    }
+
+    fn refused(&self, code: &'static str, message: &dyn std::fmt::Display) -> Refused {
+        payment_refused(code, message, self.required())
+    }
+
+    fn required(&self) -> PaymentRequired {
+        let Payee { network, account, meter_key } = self.payee;
+        PaymentRequired::new(network, account, self.code.hash(), Digest(meter_key.to_bytes()))
+    }
+
+    fn book(&self) -> MutexGuard<'_, MeterBook> {
+        // Each change is made whole before the next; a panic elsewhere cannot leave half of one.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is set aside for one request. Dropped without a charge, it is given back whole.
+pub struct Held {
+    payments: Arc<Payments>,
+    reservation: Option<Reservation>,
+}
+
+impl Held {
+    /// Gives back what the prompt's length rules out.
+    pub fn narrow(&mut self, manifest: &WorkerManifest, prompt: u32, completion: u32) {
+        if let Some(reservation) = &mut self.reservation {
+            let worst = bound(&manifest.prices, prompt, completion);
+            self.payments.book().narrow(reservation, worst);
+        }
+    }
+
+    /// Counts what the receipt says the request came to.
+    ///
+    /// # Errors
+    /// [`ReceiptError::OverReservation`] if that is more than was set aside; it is not counted then.
+    pub fn charge(mut self, receipt: &SignedReceipt) -> Result<(), ReceiptError> {
+        let Some(reservation) = self.reservation.take() else { return Ok(()) };
+        let usage = &receipt.receipt().usage;
+        let charge = Charge {
+            amount: receipt.receipt().amount,
+            units: u64::from(usage.prompt).saturating_add(usage.completion.into()),
+            receipt: receipt.hash(),
+        };
+        self.payments.book().charge(reservation, charge)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            self.payments.book().release(reservation);
+        }
+    }
+}
+
+fn payment_refused(
+    code: &'static str,
+    message: &dyn std::fmt::Display,
+    required: PaymentRequired,
+) -> Refused {
+    Refused::Payment { code, message: message.to_string(), required: Box::new(required) }
+}
+
+/// Header field of a sealed request that carries an [`Offer`], in hexadecimal.
+pub const PAYMENT_HEADER: &str = "chrysalis-payment";
+
+const MISSING: &str = "this worker is paid for its requests, and this one carries no offer";

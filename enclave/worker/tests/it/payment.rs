@@ -1,0 +1,250 @@
+//! A worker that is paid, over its real socket: what it refuses to do for nothing, and what it says is
+//! owed for what it did.
+
+use chrysalis_channel::ResponseOpener;
+use chrysalis_receipt::{
+    ChannelCode, ChannelId, ChannelTerms, Claim, MeterKey, MeterPublicKey, MeterState, Offer,
+    PayerKey, PayerPublicKey, PaymentRequired, Settlement, Shortfall, StateRequest, TermsParts,
+};
+use chrysalis_wire::{Digest, UnixTime};
+use chrysalis_worker::payment::PAYMENT_HEADER;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::rig::{NOW, Rig, chat, code, json, receipt};
+
+const PAYEE: Digest = Digest([0x77; 32]);
+const NONE: Digest = Digest([0; 32]);
+/// More than any request of the rig costs: its context at its dearest prices.
+const PLENTY: u128 = 1_000_000_000;
+
+fn payer() -> PayerKey {
+    PayerKey::from_seed(&Zeroizing::new([0x22; 32]))
+}
+
+fn terms() -> ChannelTerms {
+    ChannelTerms::new(TermsParts {
+        payer_key: PayerPublicKey::parse(&payer().public()).unwrap(),
+        payer: Digest([8; 32]),
+        payee: PAYEE,
+        close_delay: 86_400,
+        min_settle: 50_000_000,
+        salt: 1,
+    })
+    .unwrap()
+}
+
+async fn paid() -> Rig {
+    let code = ChannelCode::METERED_V1.hash();
+    let section = format!("[payment]\npayee = \"{PAYEE}\"\nchannel_code = \"{code}\"\n");
+    Rig::paid(&["Hello", " there"], &section).await
+}
+
+fn meter(rig: &Rig) -> MeterPublicKey {
+    MeterPublicKey::parse(&rig.worker.session.meter.public()).unwrap()
+}
+
+fn channel(rig: &Rig) -> ChannelId {
+    terms().id(rig.worker.manifest.network).unwrap()
+}
+
+fn offer(rig: &Rig, sealed: &[u8], max_cum: u128) -> String {
+    let cap = payer().sign(channel(rig), meter(rig), max_cum).unwrap();
+    let request = Digest(Sha256::digest(sealed).into());
+    hex::encode(Offer::sign(&payer(), terms(), cap, &request).unwrap().encode())
+}
+
+async fn post(rig: &Rig, offer: Option<String>, sealed: Vec<u8>) -> Response<Incoming> {
+    let mut request = Request::builder().method(Method::POST).uri("/v1/sealed");
+    if let Some(offer) = offer {
+        request = request.header(PAYMENT_HEADER, offer);
+    }
+    let request = request.body(Full::new(Bytes::from(sealed))).unwrap();
+    rig.http().await.send_request(request).await.unwrap()
+}
+
+/// Pays for one request and returns the amount of its receipt.
+async fn ask(rig: &Rig, id: u8, max_cum: u128) -> u128 {
+    let (sealed, opener) = rig.seal(id, &chat("hi"));
+    let response = post(rig, Some(offer(rig, &sealed, max_cum)), sealed).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    amount(response, opener).await
+}
+
+async fn amount(response: Response<Incoming>, mut opener: ResponseOpener) -> u128 {
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let frames = opener.push(&bytes).unwrap();
+    receipt(&frames).receipt().amount
+}
+
+async fn required(response: Response<Incoming>, expected: &str) -> PaymentRequired {
+    let (status, body) = json(response).await;
+    assert_eq!(status, StatusCode::PAYMENT_REQUIRED, "{body}");
+    assert_eq!(body["error"]["code"], expected);
+    serde_json::from_value(body["payment"].clone()).unwrap()
+}
+
+async fn state(rig: &Rig, payer: &PayerKey) -> Response<Incoming> {
+    let question = StateRequest::sign(payer, channel(rig), &meter(rig), NONE).unwrap();
+    rig.send(Method::POST, "/v1/payment/state", question.encode()).await
+}
+
+async fn claim(rig: &Rig) -> Claim {
+    let response = state(rig, &payer()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    Claim::decode(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_opened_for_whoever_offers_nothing_and_they_learn_whom_to_pay() {
+    let rig = paid().await;
+    let (sealed, _) = rig.seal(1, &chat("hi"));
+    let required = required(post(&rig, None, sealed.clone()).await, "E-PAYMENT-MISSING").await;
+    assert_eq!((required.payee, required.code), (PAYEE, ChannelCode::METERED_V1.hash()));
+    assert_eq!(required.meter_key, Digest(rig.worker.session.meter.public()));
+    assert_eq!(required.shortfall, None);
+    // The same bytes are still fresh: they were not opened.
+    let paying = offer(&rig, &sealed, PLENTY);
+    assert_eq!(post(&rig, Some(paying), sealed).await.status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_an_offer_that_was_made_for_other_bytes() {
+    let rig = paid().await;
+    let (first, _) = rig.seal(1, &chat("hi"));
+    let (second, _) = rig.seal(2, &chat("hi"));
+    let refused = post(&rig, Some(offer(&rig, &first, PLENTY)), second).await;
+    required(refused, "E-PAYMENT-SIGNATURE").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cumulative_receipt_is_the_sum_of_the_receipts() {
+    let rig = paid().await;
+    let mut sum = 0;
+    for id in 1..=3 {
+        sum += ask(&rig, id, PLENTY).await;
+        let claim = claim(&rig).await;
+        assert_eq!(claim.cum_amount(), sum);
+        assert_eq!(claim.settlement().settlement().state.count, u64::from(id));
+        claim.verify().unwrap();
+    }
+    assert!(sum > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_a_request_one_nanogram_over_its_cap_and_says_which_cap_would_do() {
+    let rig = paid().await;
+    let owed = ask(&rig, 1, PLENTY).await;
+    // 4096 tokens of context and the 4000 that the header pays for.
+    let worst = 4096 * 20 + 4000 * 80;
+    let small = paid().await;
+    let (sealed, _) = small.seal(1, &chat("hi"));
+    let refused = post(&small, Some(offer(&small, &sealed, worst - 1)), sealed).await;
+    let short = required(refused, "E-PAYMENT-CAP").await.shortfall.unwrap().parse().unwrap();
+    assert_eq!(short, Shortfall { owed: 0, reserved: 0, request: worst, max_cum: worst - 1 });
+    assert_eq!(ask(&small, 2, worst).await, owed, "with one nanogram more it is served");
+    let (sealed, _) = small.seal(3, &chat("hi"));
+    let refused = post(&small, Some(offer(&small, &sealed, worst)), sealed).await;
+    let short = required(refused, "E-PAYMENT-CAP").await.shortfall.unwrap().parse().unwrap();
+    assert_eq!((short.owed, short.wanted()), (owed, owed + worst));
+    assert_eq!(ask(&small, 4, owed + worst).await, owed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_refused_inside_the_channel_costs_nothing() {
+    let rig = paid().await;
+    let (sealed, _) = rig.seal(1, "{\"model\":\"another\",\"messages\":[]}");
+    let response = post(&rig, Some(offer(&rig, &sealed, PLENTY)), sealed).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    drop(response.into_body().collect().await.unwrap());
+    let payments = rig.worker.payments.as_ref().unwrap();
+    assert_eq!(payments.standing(&channel(&rig)), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_requester_that_goes_away_pays_for_what_was_produced_and_no_more() {
+    let rig = paid().await;
+    let (sealed, _) = rig.seal(1, &chat("hi"));
+    let offer = offer(&rig, &sealed, PLENTY);
+    drop(post(&rig, Some(offer), sealed).await);
+    // The place is free again once the request is over.
+    let payments = rig.worker.payments.as_ref().unwrap();
+    let mut standing = payments.standing(&channel(&rig));
+    for _ in 0..200 {
+        if standing.1 == 0 && standing.0 > 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        standing = payments.standing(&channel(&rig));
+    }
+    let stored = rig.send(Method::GET, &format!("/v1/receipts/{}", "01".repeat(16)), vec![]).await;
+    let (_, stored) = json(stored).await;
+    assert_eq!(standing, (stored["head"]["amount"].as_str().unwrap().parse().unwrap(), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_payer_learns_where_a_channel_stands() {
+    let rig = paid().await;
+    assert_eq!(code(state(&rig, &payer()).await).await, (402, "E-PAYMENT-CHANNEL".to_owned()));
+    ask(&rig, 1, PLENTY).await;
+    let stranger = PayerKey::from_seed(&Zeroizing::new([0x23; 32]));
+    assert_eq!(code(state(&rig, &stranger).await).await, (402, "E-PAYMENT-SIGNATURE".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_of_an_earlier_boot_is_where_this_one_goes_on_and_its_payer_is_shown_it() {
+    let rig = paid().await;
+    let earlier = earlier_claim(&rig, 700);
+    let response = rig.send(Method::POST, "/v1/payment/claim", earlier.encode()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let (sealed, _) = rig.seal(1, &chat("hi"));
+    let worst = 4096 * 20 + 4000 * 80;
+    let refused = post(&rig, Some(offer(&rig, &sealed, worst)), sealed).await;
+    let required = required(refused, "E-PAYMENT-CAP").await;
+    assert_eq!(required.claim(), Ok(Some(earlier)));
+    let amount = ask(&rig, 2, worst + 700).await;
+    assert_eq!(claim(&rig).await.cum_amount(), 700 + amount);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_a_claim_with_a_changed_byte_or_a_byte_too_many() {
+    let rig = paid().await;
+    let good = earlier_claim(&rig, 700).encode();
+    for at in (0..good.len()).step_by(23) {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        let refused = rig.send(Method::POST, "/v1/payment/claim", bad).await;
+        assert_eq!(refused.status(), StatusCode::PAYMENT_REQUIRED, "byte {at}");
+    }
+    let long = rig.send(Method::POST, "/v1/payment/claim", [good, vec![0]].concat()).await;
+    assert_eq!(long.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_a_payment_section_asks_for_nothing_and_has_no_such_routes() {
+    let rig = Rig::saying(&["Hello"]).await;
+    let frames = rig.ask(1, &chat("hi")).await;
+    assert!(receipt(&frames).receipt().amount > 0, "the receipt still says what it is worth");
+    assert_eq!(code(state(&rig, &payer()).await).await.0, 404);
+    let claim = rig.send(Method::POST, "/v1/payment/claim", vec![]).await;
+    assert_eq!(claim.status(), StatusCode::NOT_FOUND);
+}
+
+fn earlier_claim(rig: &Rig, cum_amount: u128) -> Claim {
+    let earlier = MeterKey::from_seed(&Zeroizing::new([0x99; 32]));
+    let key = MeterPublicKey::parse(&earlier.public()).unwrap();
+    let cap = payer().sign(channel(rig), key, cum_amount).unwrap();
+    let state = MeterState {
+        blind: [1; 16],
+        count: 3,
+        cum_units: 30,
+        issued_at: UnixTime(NOW.0 / 1000),
+        prev: NONE,
+        log_root: NONE,
+    };
+    let settlement = Settlement { channel: channel(rig), cum_amount, state };
+    Claim::new(terms(), cap, earlier.sign_settlement(settlement).unwrap()).unwrap()
+}

@@ -1,0 +1,337 @@
+//! Pays a worker for what it answers. The worker is attested and still not believed about money: a
+//! cap is signed only up to what the user allowed, and only after it is on the disk; what the worker
+//! says is owed is held against the receipts of the requests.
+
+mod standing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use chrysalis_evidence::VerifiedWorker;
+use chrysalis_ledger::{Channel, Entry, Ledger};
+use chrysalis_receipt::{
+    ChannelId, ChannelTerms, Claim, MeterPublicKey, Offer, PayerKey, PaymentRequired, ReceiptError,
+    StateRequest, worst_case,
+};
+use chrysalis_wire::{Digest, NetworkId, RequestId};
+use sha2::{Digest as _, Sha256};
+use tokio::task::spawn_blocking;
+
+pub use self::standing::Budget;
+use self::standing::{Asked, Standing, TooMuch};
+use crate::clock::Clock;
+use crate::error::ClientError;
+
+/// Pays through one channel. Clones share it.
+#[derive(Clone)]
+pub struct Payer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    key: PayerKey,
+    terms: ChannelTerms,
+    channel: ChannelId,
+    budget: Budget,
+    ledger: Ledger,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+struct State {
+    standing: Standing,
+    /// Meter that the last cap names.
+    meter: Option<Digest>,
+    /// The last claim in the ledger.
+    claim: Option<Claim>,
+    /// Why nothing more is signed.
+    stopped: Option<TooMuch>,
+}
+
+/// Where a channel stands, nanogram since it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayerStanding {
+    /// The most that may be owed.
+    pub may_owe: u128,
+    /// Largest cap signed.
+    pub covered: u128,
+    /// No cap goes above this.
+    pub limit: u128,
+    /// Whether most of the limit may be owed.
+    pub near: bool,
+}
+
+impl Payer {
+    /// A payer with `key` for the channel with `terms`, as its ledger left it.
+    ///
+    /// # Errors
+    /// [`ClientError::Payment`] for a key that is not the channel's, [`ClientError::Ledger`].
+    pub fn open(
+        key: PayerKey,
+        terms: ChannelTerms,
+        network: NetworkId,
+        budget: Budget,
+        ledger: Ledger,
+        clock: Clock,
+    ) -> Result<Self, ClientError> {
+        if key.public() != terms.payer_key().to_bytes() {
+            return Err(ReceiptError::Terms { field: "the payer key" }.into());
+        }
+        let channel = terms.id(network).map_err(ReceiptError::from)?;
+        ledger.record(&Entry::Opened { network, terms: &terms }, clock.now().seconds())?;
+        let (covered, claimed, meter, claim) = ledger
+            .view()
+            .channel(channel)?
+            .map_or((0, 0, None, None), |Channel { covered, earned, meter, claim, .. }| {
+                (covered, earned, meter, claim)
+            });
+        let state = Mutex::new(State {
+            standing: Standing::new(budget, covered, claimed, Instant::now()),
+            meter,
+            claim,
+            stopped: None,
+        });
+        let inner = Inner { key, terms, channel, budget, ledger, clock, state };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The channel it pays through.
+    #[must_use]
+    pub fn channel(&self) -> ChannelId {
+        self.inner.channel
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn standing(&self) -> PayerStanding {
+        let state = self.inner.state();
+        PayerStanding {
+            may_owe: state.standing.may_owe(),
+            covered: state.standing.covered(),
+            limit: self.inner.budget.limit,
+            near: state.standing.near(),
+        }
+    }
+
+    /// Whether the worker asks to be paid, and through this channel.
+    ///
+    /// # Errors
+    /// [`ClientError::Payment`] if it pays somebody else, by another contract or on another network.
+    pub(crate) fn suits(&self, verified: &VerifiedWorker) -> Result<bool, ClientError> {
+        let Some(payment) = verified.manifest().payment else { return Ok(false) };
+        let (expected, got) = (payment.payee, self.inner.terms.payee());
+        if expected != got {
+            return Err(ReceiptError::OtherPayee { expected, got }.into());
+        }
+        if payment.channel_code != self.inner.terms.code().hash() {
+            return Err(ReceiptError::UnknownCode { got: payment.channel_code }.into());
+        }
+        let expected = ChannelId { network: verified.keyset().network, ..self.inner.channel };
+        if expected != self.inner.channel {
+            return Err(ReceiptError::OtherChannel { expected, got: self.inner.channel }.into());
+        }
+        Ok(true)
+    }
+
+    /// The claim that a worker with another meter key has to go on from: this payer does not want to
+    /// be owed what the next settlement would be refused for. `None` once it named this meter.
+    pub(crate) fn handover(&self, verified: &VerifiedWorker) -> Option<Vec<u8>> {
+        let state = self.inner.state();
+        let meter = Digest(verified.keyset().meter_key);
+        let claim = state.claim.as_ref().filter(|_| state.meter != Some(meter))?;
+        Some(claim.encode())
+    }
+
+    /// Signs for the sealed request that is about to be sent, and for a higher cap if it takes one.
+    ///
+    /// # Errors
+    /// [`ClientError::Budget`], [`ClientError::Overcharged`] after a claim that was too much,
+    /// [`ClientError::Ledger`], [`ClientError::Payment`].
+    pub(crate) async fn offer(
+        &self,
+        verified: &VerifiedWorker,
+        sealed: &[u8],
+        max_tokens: u32,
+    ) -> Result<(String, Ticket), ClientError> {
+        let manifest = verified.manifest();
+        let worst = worst_case(&manifest.prices, &manifest.limits, max_tokens);
+        let meter = MeterPublicKey::parse(&verified.keyset().meter_key)?;
+        let request = Digest(Sha256::digest(sealed).into());
+        let inner = Arc::clone(&self.inner);
+        let offer = blocking(move || inner.offer(meter, &request, worst)).await?;
+        let payer = self.clone();
+        Ok((hex::encode(offer.encode()), Ticket { payer, worst, over: false }))
+    }
+
+    /// The question for the latest claim, and what to hold the answer against.
+    pub(crate) fn question(
+        &self,
+        verified: &VerifiedWorker,
+    ) -> Result<(Vec<u8>, Asked), ClientError> {
+        let meter = MeterPublicKey::parse(&verified.keyset().meter_key)?;
+        let state = self.inner.state();
+        let asked = state.standing.ask(Instant::now());
+        let (key, channel) = (&self.inner.key, self.inner.channel);
+        let acknowledged = state.claim.as_ref().map_or(Digest([0; 32]), Claim::hash);
+        let question = StateRequest::sign(key, channel, &meter, acknowledged)?;
+        Ok((question.encode(), asked))
+    }
+
+    /// Takes the answer: a claim of the attested meter that the receipts account for. On the disk when
+    /// this returns.
+    ///
+    /// # Errors
+    /// [`ClientError::Overcharged`], after which nothing more is signed; [`ClientError::Payment`],
+    /// [`ClientError::Ledger`].
+    pub(crate) async fn accept(
+        &self,
+        verified: &VerifiedWorker,
+        asked: Asked,
+        claim: &[u8],
+    ) -> Result<Claim, ClientError> {
+        let claim = self.own(Claim::decode(claim)?)?;
+        let (expected, got) = (verified.keyset().meter_key, claim.cap().cap().meter_key.to_bytes());
+        if expected != got {
+            let (expected, got) = (Digest(expected), Digest(got));
+            return Err(ReceiptError::OtherMeter { expected, got }.into());
+        }
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.accept(asked, claim)).await
+    }
+
+    /// Learns from a refusal what this payer owed and forgot. True if it did: then the request is
+    /// worth another try.
+    pub(crate) async fn learn(&self, required: &PaymentRequired) -> Result<bool, ClientError> {
+        let Some(claim) = required.claim()? else { return Ok(false) };
+        let claim = self.own(claim)?;
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.adopt(&claim)).await
+    }
+
+    /// The claim, if it is of this payer's channel and both its signatures hold. The one on its cap
+    /// is this payer's own.
+    fn own(&self, claim: Claim) -> Result<Claim, ClientError> {
+        let (expected, got) = (self.inner.channel, claim.channel());
+        if expected != got {
+            return Err(ReceiptError::OtherChannel { expected, got }.into());
+        }
+        Ok(claim.verify().map(|verified| verified.claim().clone())?)
+    }
+}
+
+impl Inner {
+    fn offer(
+        &self,
+        meter: MeterPublicKey,
+        request: &Digest,
+        worst: u128,
+    ) -> Result<Offer, ClientError> {
+        let mut state = self.state();
+        if let Some(TooMuch { accounted }) = state.stopped {
+            return Err(ClientError::Overcharged { accounted });
+        }
+        let limit = self.budget.limit;
+        let max_cum = state
+            .standing
+            .cap_for(worst)
+            .map_err(|needed| ClientError::Budget { needed, limit })?;
+        let cap = self.key.sign(self.channel, meter, max_cum)?;
+        let named = Some(Digest(meter.to_bytes()));
+        if max_cum > state.standing.covered() || state.meter != named {
+            // Before it is sent: what was signed must not be forgotten by a crash.
+            self.ledger.record(&Entry::Cap(&cap), self.clock.now().seconds())?;
+            state.standing.cover(max_cum);
+            state.meter = named;
+        }
+        let offer = Offer::sign(&self.key, self.terms.clone(), cap, request)?;
+        state.standing.begin(worst);
+        Ok(offer)
+    }
+
+    fn accept(&self, asked: Asked, claim: Claim) -> Result<Claim, ClientError> {
+        let mut state = self.state();
+        match state.standing.accept(asked, claim.cum_amount()) {
+            Ok(true) => {
+                self.ledger.record(&Entry::Claim(&claim), self.clock.now().seconds())?;
+                state.claim = Some(claim.clone());
+                Ok(claim)
+            }
+            Ok(false) => Ok(claim),
+            Err(too_much @ TooMuch { accounted }) => {
+                state.stopped = Some(too_much);
+                Err(ClientError::Overcharged { accounted })
+            }
+        }
+    }
+
+    fn adopt(&self, claim: &Claim) -> Result<bool, ClientError> {
+        let mut state = self.state();
+        let before = state.standing.may_owe();
+        self.ledger.record(&Entry::Claim(claim), self.clock.now().seconds())?;
+        state.standing.adopt(claim.cum_amount(), claim.cap().cap().max_cum);
+        if state.claim.as_ref().is_none_or(|known| known.cum_amount() < claim.cum_amount()) {
+            state.claim = Some(claim.clone());
+        }
+        Ok(state.standing.may_owe() > before)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is made whole; a panic elsewhere cannot leave half of one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request on its way. Dropped without a word, it may have cost its most.
+pub(crate) struct Ticket {
+    payer: Payer,
+    worst: u128,
+    over: bool,
+}
+
+impl Ticket {
+    /// The receipt came and holds. On the disk when this returns.
+    ///
+    /// # Errors
+    /// [`ClientError::Ledger`].
+    pub(crate) async fn receipted(
+        mut self,
+        request: RequestId,
+        amount: u128,
+    ) -> Result<(), ClientError> {
+        self.end(amount);
+        let inner = Arc::clone(&self.payer.inner);
+        let record = move || {
+            let entry = Entry::Request { channel: inner.channel, request, amount };
+            inner.ledger.record(&entry, inner.clock.now().seconds()).map(drop).map_err(Into::into)
+        };
+        blocking(record).await
+    }
+
+    /// The worker refused it before it did anything.
+    pub(crate) fn refused(mut self) {
+        self.end(0);
+    }
+
+    fn end(&mut self, amount: u128) {
+        self.over = true;
+        self.payer.inner.state().standing.end(self.worst, amount);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.over {
+            self.payer.inner.state().standing.lose(self.worst, Instant::now());
+        }
+    }
+}
+
+/// Signs and writes off the threads that serve.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
+) -> Result<T, ClientError> {
+    let stopped = |_| ClientError::Store { what: "use", kind: std::io::ErrorKind::Interrupted };
+    spawn_blocking(work).await.map_err(stopped)?
+}
