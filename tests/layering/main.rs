@@ -54,7 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-ledger", &["wire", "receipt"]),
     ("chrysalis-chain", &["wire", "receipt", "ton"]),
     ("chrysalis-devchain", &["wire", "ton"]),
-    ("chrysalis-watch", &["wire", "receipt", "ton", "chain"]),
+    ("chrysalis-watch", &["wire", "receipt", "ton", "chain", "ledger"]),
     (
         "chrysalis-client",
         &["wire", "api", "channel", "evidence", "policy", "receipt", "vault", "ledger"],
@@ -83,6 +83,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ton",
             "chain",
             "devchain",
+            "watch",
         ],
     ),
     ("chrysalis-tests", &["*"]),

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    appraise::Appraise, ask::Ask, channel::ChannelCommand, devchain::Devchain, image::ImageCommand,
-    manifest::ManifestCommand, measure::MeasureCommand, model::ModelCommand, policy::PolicyCommand,
-    receipt::ReceiptCommand, release::ReleaseCommand, serve::Serve, sgx::SgxCommand,
-    shape::ShapeCommand, shell::Completions, shell::Man, tcb::Tcb, vectors::VectorsCommand,
-    worker::Logs, worker::State, worker::Up,
+    appraise::Appraise, ask::Ask, channel::ChannelCommand, devchain::Devchain,
+    earnings::EarningsCommand, image::ImageCommand, manifest::ManifestCommand,
+    measure::MeasureCommand, model::ModelCommand, policy::PolicyCommand, receipt::ReceiptCommand,
+    release::ReleaseCommand, serve::Serve, sgx::SgxCommand, shape::ShapeCommand,
+    shell::Completions, shell::Man, tcb::Tcb, vectors::VectorsCommand, watch::Watch, worker::Logs,
+    worker::State, worker::Up,
 };
 use crate::report::Format;
 
@@ -77,6 +78,10 @@ pub(crate) enum Command {
     /// Open, fill, show and close payment channels on TON.
     #[command(subcommand)]
     Channel(ChannelCommand),
+    /// Bring what a worker earned to the chain, above all when a payer closes. Needs no key.
+    Watch(Watch),
+    /// Show what a worker earned, what was paid of it and what comes next.
+    Earnings(EarningsCommand),
     /// Run a chain of one process for trying things out; its coins have no value.
     Devchain(Devchain),
     /// Write the completions of a shell to standard output.

@@ -1,5 +1,5 @@
-//! `chrysalis devchain` and `chrysalis channel`, as a user meets them: a local chain, a wallet on it, and
-//! a channel from the first coin to the refund.
+//! `chrysalis devchain`, `channel`, `watch` and `earnings`, as a user meets them: a local chain, a wallet
+//! on it, a channel from the first coin to the refund, and a payee who is paid without a key.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -8,8 +8,15 @@ mod common;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use chrysalis_ledger::{Entry, Ledger, Side};
+use chrysalis_receipt::{
+    Claim, MeterKey, MeterPublicKey, MeterState, PayerKey, PayerPublicKey, Settlement,
+};
+use chrysalis_ton::ChannelConfig;
+use chrysalis_wire::{Digest, NetworkId, UnixTime};
 use common::World;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 /// A payer's public key, and a payee.
 const PAYER_KEY: &str = "2152f8d19b791d24453242e15f2eab6cb7cffa7b6a5ed30097960e069881db12";
@@ -142,4 +149,107 @@ fn refuses_a_dev_wallet_on_the_main_network_and_settings_that_hurt() {
         let run = world.run(&line).exits(exit);
         assert!(run.stderr().contains(code), "{line}: {}", run.stderr());
     }
+}
+
+const NANO: u128 = 1_250_000_000;
+
+/// A claim of 1.25 GRAM as a worker makes it, in a channel of `payer`'s with the settings of the tests.
+fn claim(payer: Digest, payee: Digest) -> Claim {
+    let network = NetworkId::INSECURE_SIM;
+    let caps = PayerKey::from_seed(&Zeroizing::new([0x22; 32]));
+    let meter = MeterKey::from_seed(&Zeroizing::new([0x11; 32]));
+    let key = PayerPublicKey::parse(&caps.public()).unwrap();
+    let config = ChannelConfig::new(key, payer, payee, 1).unwrap();
+    let channel = config.id(network).unwrap();
+    let meter_key = MeterPublicKey::parse(&meter.public()).unwrap();
+    let cap = caps.sign(channel, meter_key, 2 * NANO).unwrap();
+    let state = MeterState {
+        blind: [1; 16],
+        count: 3,
+        cum_units: 30,
+        issued_at: UnixTime(1_795_000_000),
+        prev: Digest([0; 32]),
+        log_root: Digest([0; 32]),
+    };
+    let settlement = Settlement { channel, cum_amount: NANO, state };
+    let settlement = meter.sign_settlement(settlement).unwrap();
+    Claim::new(config.terms().unwrap(), cap, settlement).unwrap()
+}
+
+#[test]
+fn a_payee_is_paid_by_whoever_watches_and_sees_what_she_earned() {
+    let world = World::new();
+    let chain = Chain::start(&world);
+    let url = chain.url().to_owned();
+    let wallet = json(&world, "devchain wallet --out @wallet.key");
+    let (address, account) =
+        (wallet["address"].as_str().unwrap(), wallet["account"].as_str().unwrap());
+    world.run(&format!("devchain faucet {address} 10 --chain {url}")).success();
+    let claim = claim(account.parse().unwrap(), Digest([7; 32]));
+    let payer_key = Digest(PayerKey::from_seed(&Zeroizing::new([0x22; 32])).public());
+    let deploy = format!(
+        "channel deploy --payee {PAYEE} --payer-key {payer_key} --deposit 2 \
+         --dev-wallet @wallet.key --chain {url}"
+    );
+    let channel = json(&world, &deploy)["address"].as_str().unwrap().to_owned();
+
+    // The worker's supervisor has it open, and goes on.
+    let ledger = Ledger::open(&world.path("earnings.redb"), Side::Payee).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    ledger.record(&Entry::Claim(&claim), UnixTime(now.as_secs())).unwrap();
+    let earnings = || json(&world, "earnings --ledger @earnings.redb");
+    let before = earnings();
+    assert_eq!(before["total"]["earned_nano"], "1250000000");
+    assert_eq!(
+        (&before["unsettled_nano"], &before["covered_nano"]),
+        (&"1250000000".into(), &"1250000000".into())
+    );
+    assert_eq!(before["next"]["fee_ppm"], "561");
+
+    let watch = format!("watch --once --ledger @earnings.redb --chain {url}");
+    let line = |text: String| serde_json::from_str::<Value>(text.lines().next().unwrap()).unwrap();
+    let round = line(world.run(&format!("{watch} --format json")).success().stdout());
+    assert_eq!(
+        (&round["channel"], &round["owed_nano"]),
+        (&channel.as_str().into(), &"1250000000".into())
+    );
+    assert!(round["what"].as_str().unwrap().ends_with(": sent"), "{round}");
+    let shown = json(&world, &format!("channel show {channel} --chain {url}"));
+    assert_eq!(shown["paid_nano"], "1250000000");
+
+    // The next look takes it down; bringing the claim again pays nothing.
+    let text = world.run(&watch).success().stdout();
+    assert!(text.contains("not accepted"), "{text}");
+    let after = earnings();
+    assert_eq!(
+        (&after["today"]["settled_nano"], &after["next"]),
+        (&"1250000000".into(), &Value::Null)
+    );
+    assert_eq!((&after["total"]["requests"], &after["unsettled_nano"]), (&3.into(), &"0".into()));
+    let fees: u64 = after["total"]["fees_nano"].as_str().unwrap().parse().unwrap();
+    assert!(fees > 300_000 && fees < 800_000, "{fees}");
+    let text = world.run("earnings --ledger @earnings.redb").success().stdout();
+    assert!(text.contains("earned 1.2500 GRAM, settled 1.2500 GRAM"), "{text}");
+    let text = world.run("earnings --nano --ledger @earnings.redb").success().stdout();
+    assert!(text.contains("earned 1250000000 nanogram"), "{text}");
+    drop(ledger);
+}
+
+#[test]
+fn refuses_to_watch_a_ledger_that_is_not_there_or_at_settings_that_hurt() {
+    let world = World::new();
+    drop(Ledger::open(&world.path("earnings.redb"), Side::Payee).unwrap());
+    drop(Ledger::open(&world.path("payments.redb"), Side::Payer).unwrap());
+    for (line, exit, code) in [
+        ("watch --ledger @none.redb", 64, "E-LEDGER-OPEN"),
+        ("earnings --ledger @none.redb", 64, "E-LEDGER-OPEN"),
+        ("earnings --ledger @payments.redb", 10, "E-LEDGER-SIDE"),
+        ("watch --ledger @earnings.redb --max-fee 0", 64, "E-WATCH-FEE-SHARE"),
+        ("watch --ledger @earnings.redb --settle-after 0", 64, "E-WATCH-SETTLE-AFTER"),
+        ("watch --ledger @earnings.redb --also http://ton.example", 64, "E-CHAIN-URL-PLAIN"),
+    ] {
+        let run = world.run(line).exits(exit);
+        assert!(run.stderr().contains(code), "{line}: {}", run.stderr());
+    }
+    assert!(!world.path("none.redb").exists());
 }

@@ -39,6 +39,7 @@ mod book;
 mod decide;
 mod earnings;
 mod error;
+mod ledger;
 mod policy;
 mod watcher;
 
@@ -46,6 +47,7 @@ pub use book::{Book, BookError, Note, Proven, Watched};
 pub use decide::{Decision, Memory, Reason, Seen, Waiting, decide};
 pub use earnings::{Earnings, Fact, Happened, Standing, Upcoming, Window};
 pub use error::WatchError;
+pub use ledger::facts;
 pub use policy::{
     DEFAULT_FEE_SHARE_PPM, DEFAULT_SETTLE_AFTER, DEFAULT_SETTLE_AT, EXPECTED_FEE,
     MAX_FEE_SHARE_PPM, MAX_SETTLE_AFTER, MIN_SETTLE_AFTER, POLL_SECONDS, Policy, REPEAT_SECONDS,

@@ -27,18 +27,25 @@ pub(crate) struct Chain {
 
 impl Chain {
     pub(crate) fn open(&self) -> Result<Toncenter, Failure> {
-        let endpoint = Endpoint::parse(&self.chain)?;
-        let tls = match &self.chain_ca_file {
-            Some(path) => Some(authorities(path)?),
-            None if self.chain.starts_with("https:") => SYSTEM_AUTHORITIES
+        Ok(Toncenter::new(Endpoint::parse(&self.chain)?, self.key()?, self.tls(&self.chain)?))
+    }
+
+    /// Another server, which gets no key: keys are of one server.
+    pub(crate) fn another(&self, url: &str) -> Result<Toncenter, Failure> {
+        Ok(Toncenter::new(Endpoint::parse(url)?, None, self.tls(url)?))
+    }
+
+    fn tls(&self, url: &str) -> Result<Option<TlsRoots>, Failure> {
+        match &self.chain_ca_file {
+            Some(path) => Ok(Some(authorities(path)?)),
+            None if url.starts_with("https:") => SYSTEM_AUTHORITIES
                 .iter()
                 .map(Path::new)
                 .find(|path| path.is_file())
                 .map(authorities)
-                .transpose()?,
-            None => None,
-        };
-        Ok(Toncenter::new(endpoint, self.key()?, tls))
+                .transpose(),
+            None => Ok(None),
+        }
     }
 
     fn key(&self) -> Result<Option<ApiKey>, Failure> {

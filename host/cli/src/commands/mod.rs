@@ -8,6 +8,7 @@ pub(crate) mod channel;
 pub(crate) mod collateral;
 pub(crate) mod dev_wallet;
 pub(crate) mod devchain;
+pub(crate) mod earnings;
 pub(crate) mod gramine;
 pub(crate) mod handover;
 pub(crate) mod image;
@@ -32,6 +33,7 @@ pub(crate) mod supervise;
 pub(crate) mod tcb;
 pub(crate) mod vectors;
 pub(crate) mod vm;
+pub(crate) mod watch;
 pub(crate) mod worker;
 
 use std::process::ExitCode;
@@ -62,6 +64,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Release(command) => release::run(&command, context),
         Command::Receipt(command) => receipt::run(&command, context),
         Command::Channel(command) => channel::run(&command, context),
+        Command::Watch(arguments) => watch::run(&arguments, context),
+        Command::Earnings(arguments) => earnings::run(&arguments, context),
         Command::Devchain(arguments) => devchain::run(&arguments, context),
         Command::Completions(arguments) => shell::completions(&arguments, context),
         Command::Man(arguments) => shell::man(&arguments, context),

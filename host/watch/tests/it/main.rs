@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod chain;
+mod ledger;
 mod lies;
 mod settling;
 mod world;

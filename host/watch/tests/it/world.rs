@@ -171,8 +171,12 @@ impl World {
     }
 
     pub fn round(&self, watcher: &mut Watcher<Server>) -> Round {
+        self.round_of(watcher, &self.book)
+    }
+
+    pub fn round_of(&self, watcher: &mut Watcher<Server>, book: &impl Book) -> Round {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(watcher.tick(&self.book, self.now())).unwrap()
+        runtime.block_on(watcher.tick(book, self.now())).unwrap()
     }
 
     pub fn look(&self, watcher: &mut Watcher<Server>) -> Report {

@@ -1,0 +1,80 @@
+//! The watcher over a ledger in a file, as a worker's supervisor writes it.
+
+use chrysalis_ledger::{Entry, Ledger, Phase, Side};
+use chrysalis_receipt::Claim;
+use chrysalis_watch::{Decision, Earnings, Outcome, Policy, Reason, Window, facts};
+
+use crate::chain::Manner::Honest;
+use crate::world::{DAY, GRAM, HOUR, World};
+
+/// Takes down in a ledger what the meter signed last.
+fn record(world: &World, ledger: &Ledger) {
+    let (cap, settlement) = world.book.claim.clone().unwrap();
+    let claim = Claim::new(world.config.terms().unwrap(), cap, settlement).unwrap();
+    ledger.record(&Entry::Claim(&claim), world.now()).unwrap();
+}
+
+#[test]
+fn what_a_ledger_says_is_owed_is_settled_and_taken_down_once_also_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("earnings.redb");
+    let mut world = World::open(5 * GRAM);
+    world.earns(2 * GRAM);
+    let ledger = Ledger::open(&path, Side::Payee).unwrap();
+    record(&world, &ledger);
+    let mut watcher = world.watcher(&[Honest]);
+    let first = world.round_of(&mut watcher, &ledger);
+    assert_eq!((first.refused.as_slice(), first.reports.len()), ([].as_slice(), 1));
+    assert_eq!(first.reports[0].channel, world.channel);
+    assert_eq!(first.reports[0].outcome, Some(Outcome::Taken));
+    assert_eq!(world.paid(), 2 * GRAM);
+    drop((watcher, ledger));
+
+    let ledger = Ledger::open(&path, Side::Payee).unwrap();
+    let mut watcher = world.watcher(&[Honest]);
+    for _ in 0..3 {
+        world.passes(HOUR);
+        let round = world.round_of(&mut watcher, &ledger);
+        assert_eq!(round.reports[0].not_noted, None);
+        // The contract refuses what it has paid; nobody pays for that.
+        assert_ne!(round.reports[0].outcome, Some(Outcome::Taken));
+    }
+    let channel = ledger.view().channel(world.channel).unwrap().unwrap();
+    assert_eq!((channel.settled, channel.phase), (2 * GRAM, Phase::Open));
+    let (standings, facts) = facts(&ledger.view()).unwrap();
+    let earnings = Earnings::of(&standings, facts, &Policy::default(), world.now());
+    let fees = channel.fees;
+    assert!(fees > 300_000 && fees < 800_000, "{fees}");
+    let ever = Window { earned: 2 * GRAM, settled: 2 * GRAM, fees, requests: 1 };
+    assert_eq!((earnings.total, earnings.week), (ever, ever));
+    assert_eq!((earnings.unsettled, earnings.room, earnings.next), (0, 0, None));
+}
+
+#[test]
+fn a_request_to_close_is_answered_and_taken_down_and_more_is_settled_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let mut world = World::open(5 * GRAM);
+    let mut watcher = world.watcher(&[Honest]);
+    assert_eq!(world.round_of(&mut watcher, &ledger).reports, []);
+    world.earns_under(GRAM, 3 * GRAM);
+    record(&world, &ledger);
+    world.round_of(&mut watcher, &ledger);
+    world.passes(HOUR);
+    world.earns_under(2 * GRAM, 3 * GRAM);
+    record(&world, &ledger);
+    world.starts_to_close();
+    let report = world.round_of(&mut watcher, &ledger).reports.remove(0);
+    let closing =
+        |decision| matches!(decision, Decision::Settle { owed: GRAM, why: Reason::Closing { .. } });
+    assert!(closing(report.decision), "{report:?}");
+    assert_eq!(world.paid(), 2 * GRAM);
+    let channel = ledger.view().channel(world.channel).unwrap().unwrap();
+    let refund_from = chrysalis_wire::UnixTime(world.now().0 + u64::from(DAY));
+    assert_eq!(channel.phase, Phase::Closing { refund_from });
+    let (standings, _) = facts(&ledger.view()).unwrap();
+    let earnings = Earnings::of(&standings, [], &Policy::default(), world.now());
+    // The second payment is seen, and taken down, at the next look.
+    assert_eq!((earnings.room, earnings.unsettled), (GRAM, GRAM));
+    assert_eq!(earnings.next.map(|next| next.amount), Some(GRAM));
+}
