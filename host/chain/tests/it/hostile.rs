@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrysalis_chain::{
     AccessError, ApiKey, ChainAccess as _, Endpoint, MAX_ANSWER_BYTES, MAX_STACK, MAX_TRANSACTIONS,
-    Toncenter, channel_view,
+    TlsRoots, Toncenter, channel_view,
 };
 use chrysalis_receipt::CellBuilder;
 use chrysalis_wire::{Digest, UnixTime};
@@ -274,4 +274,19 @@ async fn the_key_goes_to_the_server_and_nowhere_else() {
     assert!(head.starts_with("POST /jsonRPC HTTP/1.1\r\n") && head.contains("x-api-key: s3cret"));
     stream.write_all(&ok(json!(1))).await.unwrap();
     assert_eq!(asked.await.unwrap(), Ok(json!(1)));
+}
+
+#[tokio::test]
+async fn a_server_that_should_be_authenticated_and_is_not_gets_neither_question_nor_key() {
+    for pem in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        assert_eq!(TlsRoots::from_pem(pem.as_bytes()).unwrap_err(), AccessError::NoTlsRoots);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("https://{}", listener.local_addr().unwrap());
+    let key = Some(ApiKey::parse("s3cret").unwrap());
+    let chain = Toncenter::new(Endpoint::parse(&base).unwrap(), key, None);
+    let refused = chain.account(ACCOUNT).await;
+    assert_eq!(refused, Err(AccessError::NoTlsRoots));
+    let (mut stream, _) = listener.accept().await.unwrap();
+    assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 0);
 }

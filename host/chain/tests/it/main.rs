@@ -4,6 +4,7 @@
 
 mod honest;
 mod hostile;
+mod tls;
 
 use std::time::Duration;
 
