@@ -102,12 +102,7 @@ pub(crate) fn kinds(devices: &[Device], pins: &DevicePins) -> Decision<()> {
 pub(crate) fn distinct(devices: &[Device]) -> Decision<()> {
     for (index, device) in devices.iter().enumerate() {
         let earlier = devices.iter().take(index);
-        // Any of the three would do if certificates are issued as they should be.
-        let same = |other: &Device| {
-            other.key() == device.key()
-                || other.id() == device.id()
-                || other.serials().first() == device.serials().first()
-        };
+        let same = |other: &Device| alike(marks(other), marks(device));
         if let Some(other) = earlier.into_iter().position(same) {
             return Refused::new(
                 "E-GPU-DUPLICATE",
@@ -118,6 +113,18 @@ pub(crate) fn distinct(devices: &[Device]) -> Decision<()> {
         }
     }
     Ok(Passed::new((), list(devices, |d| d.id().to_owned())))
+}
+
+/// What tells devices apart: key, id, serial number.
+type Marks<'a> = (&'a [u8; 97], &'a str, Option<&'a String>);
+
+fn marks(device: &Device) -> Marks<'_> {
+    (device.key(), device.id(), device.serials().first())
+}
+
+/// Any of the three would do if certificates are issued as they should be.
+fn alike(one: Marks<'_>, other: Marks<'_>) -> bool {
+    one.0 == other.0 || one.1 == other.1 || one.2 == other.2
 }
 
 pub(crate) fn denied(devices: &[Device], pins: &DevicePins) -> Decision<()> {
@@ -323,3 +330,18 @@ const COUNT: &str = "show every device of the worker, or pin the number it has";
 const FORM: &str = "ask for fresh evidence; a device that keeps failing must not be used";
 const CHAIN: &str = "this is no device of the pinned root; do not use this worker";
 const GOLDEN: &str = "if this version is meant to be accepted, import NVIDIA's manifest for it";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_mark_in_common_makes_one_device_of_two() {
+        let serials = ["a", "b"].map(str::to_owned);
+        let one = (&[1; 97], "id 1", Some(&serials[0]));
+        assert!(!alike(one, (&[2; 97], "id 2", Some(&serials[1]))));
+        assert!(alike(one, (&[1; 97], "id 2", Some(&serials[1]))));
+        assert!(alike(one, (&[2; 97], "id 1", Some(&serials[1]))));
+        assert!(alike(one, (&[2; 97], "id 2", Some(&serials[0]))));
+    }
+}

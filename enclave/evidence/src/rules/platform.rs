@@ -385,3 +385,15 @@ fn short(bytes: &[u8]) -> String {
 
 const SECONDS_PER_DAY: u64 = 86_400;
 const SHORT_CHARS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_are_shown_by_their_head() {
+        assert_eq!(short(&[0xAB; 8]), "ab".repeat(8));
+        assert_eq!(short(&[0xAB; 9]), format!("{}...", "ab".repeat(8)));
+        assert_eq!(short(&[]), "");
+    }
+}

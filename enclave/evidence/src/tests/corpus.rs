@@ -147,6 +147,14 @@ fn an_accepted_worker_shows_what_was_verified() {
     assert_eq!((&json["accepted"], &json["insecure_sim"]), (&true.into(), &true.into()));
     assert_eq!(json["worker"]["pin_name"], "sim");
 
+    // What the transcript says of rules that pass is read by people who decide.
+    let detail = |id: crate::RuleId| {
+        let rule = verdict.rules.iter().find(|rule| rule.id == id).unwrap();
+        rule.detail.clone()
+    };
+    assert_eq!(detail(crate::RuleId::CollateralAge), "issued 7 days ago, at most 14");
+    assert!(detail(crate::RuleId::Image).contains("sim"), "{}", detail(crate::RuleId::Image));
+
     let worker = verdict.result.unwrap();
     let pin = &appraiser.pins().workers()[0];
     assert_eq!((worker.pin_name(), worker.insecure_sim()), ("sim", true));
@@ -195,5 +203,36 @@ fn a_quote_alone_says_that_it_is_simulated_and_whether_it_is_accepted() {
                 assert_eq!(refusal.message(), sentence);
             }
         }
+    }
+}
+
+#[test]
+fn an_enclave_and_a_set_of_devices_are_shown_with_what_was_pinned() {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
+    let enclaves = cases(&vectors, &["document"]);
+    let input = &enclaves.iter().find(|c| c.name.ends_with("-genuine-enclave")).unwrap().input;
+    let appraiser = Appraiser::new(pins(input, AllowSim::Yes).unwrap());
+    let document: AttestationDocument = value(input, "document");
+    let (bundle, now) = (collateral(input).unwrap(), value(input, "now"));
+    let verdict = appraiser.appraise(&document, &value(input, "session"), &bundle, now);
+    let text = verdict.to_text();
+    assert!(text.contains("CONFIGID zero, CONFIGSVN 0, one of 1"), "{text}");
+    assert!(text.contains("enclave"), "{text}");
+
+    let sets = cases(&vectors, &["gpu"]);
+    for (name, words) in [("gpu/001-genuine", "ACCEPTED  1 devices"), ("gpu/067", "REFUSED  ")] {
+        let case = sets.iter().find(|c| c.name.starts_with(name)).unwrap();
+        let pins = pins(&case.input, AllowSim::Yes).unwrap();
+        let set: Vec<DeviceDocument> = value(&case.input, "devices");
+        let read = |device: &DeviceDocument| DeviceEvidence {
+            report: hex::decode(&device.report).unwrap(),
+            chain: hex::decode(&device.chain).unwrap(),
+        };
+        let set: Vec<DeviceEvidence> = set.iter().map(read).collect();
+        let nonce = bytes(&case.input, "nonce").try_into().unwrap();
+        let now = value(&case.input, "now");
+        let shown = nvidia::appraise(&set, &nonce, pins.device().unwrap(), now).to_string();
+        assert!(shown.contains(words), "{shown}");
+        assert!(shown.lines().count() > 10, "{shown}");
     }
 }

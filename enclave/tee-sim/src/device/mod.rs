@@ -64,6 +64,8 @@ pub enum DeviceFault {
     ExtraRecord,
     /// Another driver than the pinned one.
     OtherDriver,
+    /// No driver stated at all.
+    NoDriver,
     /// Another VBIOS than the pinned one.
     OtherVbios,
     /// Another mode than the pinned one.

@@ -76,7 +76,9 @@ impl SimDevice {
         field(18, b"0001\0");
         let driver: &[u8] =
             if self.lies(DeviceFault::OtherDriver) { b"999.51.12\0" } else { b"999.51.13\0" };
-        field(3, driver);
+        if !self.lies(DeviceFault::NoDriver) {
+            field(3, driver);
+        }
         let mut firmware = self.firmware();
         if self.lies(DeviceFault::OtherFirmware) {
             flip(&mut firmware, 0);

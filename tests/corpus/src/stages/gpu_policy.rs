@@ -102,6 +102,12 @@ pub(super) fn faults(stage: &mut Stage, one: usize) {
             "a driver that is not pinned",
         ),
         (
+            F::NoDriver,
+            ("E-GPU-DRIVER", RuleId::GpuDriver),
+            "driver-not-stated",
+            "a GPU that states no driver",
+        ),
+        (
             F::OtherVbios,
             ("E-GPU-VBIOS", RuleId::GpuVbios),
             "another-vbios",
