@@ -186,7 +186,7 @@ mod tests {
     use crate::facts::{CPU_SVN, FMSPC, PCE_ID, PCE_SVN, PLATFORM_INSTANCE_ID, PPID};
 
     #[test]
-    #[ignore = "changes the FAKE root and with it every INSECURE-SIM pins file"]
+    #[ignore = "changes the FAKE root and with it every INSECURE-SIM pins file: scripts/fake-roots"]
     fn regenerate_the_fake_pki() {
         let write = |name: &str, der: &[u8]| {
             let path = format!("{}/fake-pki/{name}.der", env!("CARGO_MANIFEST_DIR"));

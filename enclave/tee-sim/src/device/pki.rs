@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[ignore = "changes the FAKE device root and with it every INSECURE-SIM pins file with devices"]
+    #[ignore = "changes the FAKE device root and with it every INSECURE-SIM pins file with devices: scripts/fake-roots"]
     fn regenerate_the_fake_device_root() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fake-pki/device-root.der");
         let root = root_params().self_signed(&DeviceKey::of("root")).unwrap();
