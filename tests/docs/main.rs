@@ -21,7 +21,8 @@ fn every_command_of_the_readme_runs() {
     assert!(count("sh") >= 5 && count("python") >= 1, "blocks are missing: {blocks:?}");
     let script: Vec<String> = blocks.iter().map(|(language, text)| run(language, text)).collect();
     let script = format!(
-        "set -euo pipefail\nrm -rf target/first\n\
+        "set -Eeuo pipefail\nrm -rf target/first\n\
+         trap 'echo \"failed: $BASH_COMMAND\" >&2' ERR\n\
          trap 'chrysalis down --state target/first/state >/dev/null 2>&1; kill %% 2>/dev/null; true' EXIT\n{}",
         with_free_ports(&script.join("\n"))
     );

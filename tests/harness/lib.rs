@@ -37,13 +37,15 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Panics with everything that was printed unless the exit code is `code`.
+    /// Panics with the end of what was printed unless the exit code is `code`.
     #[track_caller]
     pub fn expect_code(self, code: i32) -> Self {
         assert_eq!(
-            self.code, code,
+            self.code,
+            code,
             "exit code\n--- stdout\n{}\n--- stderr\n{}",
-            self.stdout, self.stderr
+            last_lines(&self.stdout),
+            last_lines(&self.stderr)
         );
         self
     }
@@ -54,6 +56,18 @@ impl Ran {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|e| panic!("stdout is not JSON ({e}): {}", self.stdout))
     }
+}
+
+/// Lines of an output that a failed test shows: enough for what went wrong, and few enough that the
+/// logs of CI keep them.
+const SHOWN_LINES: usize = 40;
+
+/// The last lines of `text`, and how many came before them.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let hidden = lines.len().saturating_sub(SHOWN_LINES);
+    let shown = lines[hidden..].join("\n");
+    if hidden == 0 { shown } else { format!("[{hidden} lines before]\n{shown}") }
 }
 
 impl From<Output> for Ran {
