@@ -218,5 +218,6 @@ pub const BOOT_ATTEMPTS: u32 = 5;
 /// boot takes a minute.
 pub const BOOT_STALL: Duration = Duration::from_secs(600);
 
-/// How long a worker may take to end when asked: it finishes no request, it wipes memory.
-pub const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long a worker may take to end when asked: it lets requests in progress go on for a while, says
+/// what it earned, and wipes memory.
+pub const STOP_GRACE: Duration = Duration::from_secs(30);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrysalis_chain::Toncenter;
 use chrysalis_client::Utc;
 use chrysalis_ledger::{Ledger, LedgerError, Side};
-use chrysalis_ton::{Address, Gram};
+use chrysalis_ton::{Address, Gram, Refusal};
 use chrysalis_watch::{
     Decision, Outcome, Policy, Reason, Report, Round, Waiting, WatchError, Watcher,
 };
@@ -204,6 +204,11 @@ fn said(report: &Report, owed: u128) -> String {
         },
     };
     let outcome = match &report.outcome {
+        Some(Outcome::Refused { refusal: Some(Refusal::AlreadyPaid) }) => {
+            return format!(
+                "nothing is owed: asked ({decided}), the contract says it paid everything"
+            );
+        }
         None | Some(Outcome::Taken) => "sent".to_owned(),
         Some(Outcome::Refused { refusal: Some(refusal) }) => format!("not accepted: {refusal}"),
         Some(Outcome::Refused { refusal: None }) => "not accepted".to_owned(),

@@ -166,9 +166,10 @@ fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// How long a guest may take to power off before QEMU is told to quit; less than the grace time
-/// after which it is killed.
-const POWERDOWN_GRACE: Duration = Duration::from_secs(4);
+/// How long a guest may take to power off before QEMU is told to quit. Its worker lets requests in
+/// progress go on for 5 s and then says what it earned; a guest that is emulated takes its time. Less
+/// than the grace time after which QEMU is killed.
+const POWERDOWN_GRACE: Duration = Duration::from_secs(25);
 
 #[cfg(test)]
 mod tests {

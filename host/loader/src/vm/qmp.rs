@@ -18,9 +18,12 @@ pub(super) async fn stop(mut monitor: UnixStream, patience: Duration) {
         return;
     }
     let _ = monitor.write_all(b"{\"execute\":\"quit\"}\n").await;
-    let _ = timeout(patience, drain(&mut monitor)).await;
+    let _ = timeout(patience.min(QUIT_GRACE), drain(&mut monitor)).await;
     sleep(Duration::from_millis(1)).await;
 }
+
+/// How long QEMU may take to quit.
+const QUIT_GRACE: Duration = Duration::from_secs(2);
 
 async fn drain(monitor: &mut UnixStream) {
     let mut buffer = [0u8; 4096];
