@@ -68,7 +68,7 @@ mod utf8;
 mod vocabulary;
 mod weights;
 
-pub use constrain::{Constraint, ConstraintError, MAX_CONSTRAINT_BYTES};
+pub use constrain::{Constraint, ConstraintError, MAX_CONSTRAINT_BYTES, MAX_PATTERN_BYTES};
 pub use engine::{CandleEngine, EngineOptions};
 pub use error::{EngineError, ModelError, TemplateError};
 pub use logprobs::{LEAST_LOGPROB, LoggedToken, TokenLogprob};
