@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use chrysalis_channel::ReplayCache;
+use chrysalis_channel::{DEFAULT_REPLAY_CAPACITY, ReplayCache};
 use chrysalis_engine::{CandleEngine, Engine, EngineError, EngineOptions, ModelError};
 use chrysalis_evidence::{AllowSim, boot_events};
 use chrysalis_tee::{Devices, Platform};
@@ -27,9 +27,7 @@ use crate::devices;
 use crate::error::WorkerError;
 use crate::gate::gate;
 use crate::grant::GrantDesk;
-use crate::limits::{
-    Bounds, CLAIM_INTERVAL, COUNTER_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL, REPLAY_CAPACITY,
-};
+use crate::limits::{Bounds, CLAIM_INTERVAL, COUNTER_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL};
 use crate::measure::measure;
 use crate::payment::Payments;
 use crate::quotes::QuoteDesk;
@@ -113,7 +111,7 @@ async fn maintain(worker: Arc<Worker>) {
         keys.tick().await;
         // A ring that refuses a rotation keeps its keys until they expire; then clients are told
         // so by type, and the next attestation tries again.
-        drop(worker.session.maintain((worker.clock)().seconds()));
+        drop(worker.maintain((worker.clock)().seconds()));
     }
 }
 
@@ -204,7 +202,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         measurement_digest: measurement.digest(),
         events,
         session,
-        replay_window: Mutex::new(ReplayCache::new(REPLAY_CAPACITY)),
+        replay_window: Mutex::new(ReplayCache::new(DEFAULT_REPLAY_CAPACITY)),
         stages: Arc::clone(stages),
         engine: OnceLock::new(),
         requests: Arc::new(Semaphore::new(manifest.limits.concurrent_requests as usize)),
