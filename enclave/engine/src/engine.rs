@@ -297,6 +297,8 @@ impl TextSide {
                 self.tokenizer.encode_text(text)?
             }
             Input::Chat(messages) => {
+                let sizes = messages.iter().map(|message| message.content.len());
+                self.refuse_hopeless(sizes.fold(0, usize::saturating_add))?;
                 let rendered = self.render(messages)?;
                 self.refuse_hopeless(defuse::plain_len(&rendered))?;
                 self.tokenizer.encode_rendered(&rendered)?
