@@ -132,7 +132,8 @@ impl Payments {
     }
 
     fn book(&self) -> MutexGuard<'_, MeterBook> {
-        // Each change is made whole before the next; a panic elsewhere cannot leave half of one.
+        // Poisoned in builds that unwind only: a panic ends a release worker (`profile.release`), and its
+        // payers resume from their claims.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
