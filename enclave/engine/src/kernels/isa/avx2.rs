@@ -143,6 +143,28 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn sum(self, [a, b]: [__m256; 2]) -> f32 {
+        // SAFETY: detected.
+        unsafe {
+            let all = _mm256_add_ps(a, b);
+            let all = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+            let all = _mm_add_ps(all, _mm_movehl_ps(all, all));
+            _mm_cvtss_f32(_mm_add_ss(all, _mm_movehdup_ps(all)))
+        }
+    }
+
+    #[inline(always)]
+    fn most(self, [a, b]: [__m256; 2]) -> f32 {
+        // SAFETY: detected.
+        unsafe {
+            let all = _mm256_max_ps(a, b);
+            let all = _mm_max_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+            let all = _mm_max_ps(all, _mm_movehl_ps(all, all));
+            _mm_cvtss_f32(_mm_max_ss(all, _mm_movehdup_ps(all)))
+        }
+    }
+
+    #[inline(always)]
     fn load_u8(self, from: &[u8; 16]) -> [__m256; 2] {
         // SAFETY: detected; 16 bytes are readable.
         unsafe {

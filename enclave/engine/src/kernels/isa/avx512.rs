@@ -112,6 +112,30 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn sum(self, lanes: __m512) -> f32 {
+        // SAFETY: detected.
+        unsafe {
+            let all =
+                _mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps::<1>(lanes));
+            let all = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+            let all = _mm_add_ps(all, _mm_movehl_ps(all, all));
+            _mm_cvtss_f32(_mm_add_ss(all, _mm_movehdup_ps(all)))
+        }
+    }
+
+    #[inline(always)]
+    fn most(self, lanes: __m512) -> f32 {
+        // SAFETY: detected.
+        unsafe {
+            let all =
+                _mm256_max_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps::<1>(lanes));
+            let all = _mm_max_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+            let all = _mm_max_ps(all, _mm_movehl_ps(all, all));
+            _mm_cvtss_f32(_mm_max_ss(all, _mm_movehdup_ps(all)))
+        }
+    }
+
+    #[inline(always)]
     fn load_u8(self, from: &[u8; 16]) -> __m512 {
         // SAFETY: detected; 16 bytes are readable.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }

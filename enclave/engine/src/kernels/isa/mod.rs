@@ -57,6 +57,10 @@ pub(crate) trait Isa: Copy {
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once where the processor can.
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The sum of the lanes, in the order of `math::sum`.
+    fn sum(self, lanes: Self::F) -> f32;
+    /// The largest of lanes that are numbers.
+    fn most(self, lanes: Self::F) -> f32;
     /// Unsigned bytes.
     fn load_u8(self, from: &[u8; 16]) -> Self::F;
     /// Signed bytes.
