@@ -48,6 +48,7 @@ impl Isa for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
     type B = [__m256i; 2];
+    const REGISTERS: usize = 8;
     const SIGNED_BIAS: i32 = 0;
 
     #[inline]

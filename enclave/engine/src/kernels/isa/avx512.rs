@@ -35,6 +35,7 @@ impl Isa for Avx512 {
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
+    const REGISTERS: usize = 32;
     const SIGNED_BIAS: i32 = 128;
 
     #[inline]

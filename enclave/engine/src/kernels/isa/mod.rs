@@ -26,6 +26,8 @@ pub(crate) trait Isa: Copy {
     type I: Copy;
     /// 64 bytes: four neighbouring codes for each of the sixteen lanes.
     type B: Copy;
+    /// Values of sixteen lanes that registers hold.
+    const REGISTERS: usize;
     /// [`Isa::dot_signed`] computes with `code + SIGNED_BIAS`; the caller takes it off again.
     const SIGNED_BIAS: i32;
 

@@ -12,6 +12,7 @@ impl Isa for Portable {
     type F = [f32; 16];
     type I = [i32; 16];
     type B = [u8; 64];
+    const REGISTERS: usize = 8;
     const SIGNED_BIAS: i32 = 0;
 
     fn run<K: Kernel>(self, kernel: K) {
