@@ -254,6 +254,18 @@ async fn a_claim_of_an_earlier_boot_is_where_this_one_goes_on_and_its_payer_is_s
     assert_eq!(claim(&rig).await.cum_amount(), 700 + amount);
 }
 
+/// She lost her ledger and not the worker's trust: the worker says what it has her signature for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payer_with_too_low_a_cap_is_shown_the_claim_of_this_very_meter() {
+    let rig = paid().await;
+    let worst = 4096 * 20 + 4000 * 80;
+    ask(&rig, 1, worst).await;
+    let shown = claim(&rig).await;
+    let (sealed, _) = rig.seal(2, &chat("hi"));
+    let refused = post(&rig, Some(offer(&rig, &sealed, 1)), sealed).await;
+    assert_eq!(required(refused, "E-PAYMENT-CAP").await.claim(), Ok(Some(shown)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn refuses_a_claim_with_a_changed_byte_or_a_byte_too_many() {
     let rig = paid().await;
