@@ -248,10 +248,13 @@ impl MeterBook {
         claims
     }
 
-    /// The claim of an earlier meter that a channel goes on from.
+    /// The highest claim of a channel that was handed in or signed: a payer who lost hers learns from
+    /// it what she owes.
     #[must_use]
-    pub fn base(&self, account: &Digest) -> Option<&Claim> {
-        self.channels.get(account)?.base.as_ref()
+    pub fn latest(&self, account: &Digest) -> Option<&Claim> {
+        let channel = self.channels.get(account)?;
+        let own = channel.issued.as_ref().map(|issued| &issued.claim);
+        own.into_iter().chain(&channel.base).max_by_key(|claim| claim.cum_amount())
     }
 
     /// Owed and promised on a channel, nanogram; zeros for one that is not known.
