@@ -78,7 +78,7 @@ impl Payments {
                     required.shortfall = Some((*shortfall).into());
                 }
                 // A payer that lost its ledger learns from its own signature what it owes.
-                if let Some(claim) = book.base(&account) {
+                if let Some(claim) = book.latest(&account) {
                     required = required.with_claim(claim);
                 }
                 Err(payment_refused(error.code(), &error, required))
