@@ -213,7 +213,13 @@ async fn generate(
                 finish = Finish::Failed;
                 break;
             }
-            None => sent = Err(Gone),
+            // Either the requester is gone, or the engine, which the requester is not to pay for.
+            None => {
+                if !answer.is_closed() {
+                    finish = Finish::Failed;
+                }
+                sent = Err(Gone);
+            }
         }
     }
     // Dropping the receiver stops the engine; the counts stay readable.

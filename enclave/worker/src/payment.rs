@@ -95,7 +95,7 @@ impl Payments {
                     self.want(terms);
                 }
                 // A payer that lost its ledger learns from its own signature what it owes.
-                if let Some(claim) = book.base(&account) {
+                if let Some(claim) = book.latest(&account) {
                     required = required.with_claim(claim);
                 }
                 Err(payment_refused(error.code(), &error, required))

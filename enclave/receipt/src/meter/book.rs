@@ -31,8 +31,10 @@ pub struct MeterBook {
 struct Account {
     terms: ChannelTerms,
     cap: Option<(SignedCap, VerifiedCap)>,
-    /// The latest claim of an earlier meter: where this one began to count.
+    /// The highest claim of another meter, in which this one's own may be counted.
     base: Option<Claim>,
+    /// Owed since the channel was opened, nanogram.
+    owed: u128,
     /// Counted by this meter, nanogram.
     earned: u128,
     /// Promised to requests that run, nanogram.
@@ -180,6 +182,7 @@ impl MeterBook {
         channel.log.append(&receipt)?;
         // Within the cap, which has 120 bits.
         channel.earned = channel.earned.saturating_add(amount);
+        channel.owed = channel.owed.saturating_add(amount);
         channel.units = channel.units.saturating_add(units);
         Ok(())
     }
@@ -191,9 +194,12 @@ impl MeterBook {
         }
     }
 
-    /// Goes on from the claim of an earlier meter: what was owed stays owed. Anybody may hand one in,
-    /// before or after the first request: both signatures in it are the counterparties' own, and a
-    /// lower one than is known changes nothing.
+    /// Goes on from the claim of another meter: what was owed stays owed. Anybody may hand one in,
+    /// before or after the first request: the payer signed for it, whoever the meter is that it allowed
+    /// to count, and a lower one than is known changes nothing.
+    ///
+    /// The other meter may have gone on from a claim of this one, and nobody can tell. So what this one
+    /// signed for is taken to be inside, and what it counted and never signed cannot be.
     ///
     /// # Errors
     /// [`ReceiptError::OtherPayee`], [`ReceiptError::OtherChannel`] for another network,
@@ -215,7 +221,8 @@ impl MeterBook {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => place.insert(Account::new(claim.terms().clone())),
         };
-        if claim.cum_amount() > channel.base_amount() {
+        if let Some(more) = claim.cum_amount().checked_sub(channel.signed()).filter(|m| *m > 0) {
+            channel.owed = channel.owed.saturating_add(more);
             channel.base = Some(claim.clone());
         }
         Ok(())
@@ -262,8 +269,7 @@ impl MeterBook {
     /// Signs where a channel stands, for its payer, and notes which claim the payer has.
     ///
     /// # Errors
-    /// [`ReceiptError::NoSuchChannel`], [`ReceiptError::SpendSignature`], and
-    /// [`ReceiptError::OverCap`] while more is owed than the cap covers.
+    /// [`ReceiptError::NoSuchChannel`], [`ReceiptError::SpendSignature`].
     pub fn answer(
         &mut self,
         request: &StateRequest,
@@ -280,12 +286,12 @@ impl MeterBook {
         channel.claim(key, now)
     }
 
-    /// Claims that say more than when this was called last, for the payee. What no cap covers yet is
-    /// left for later.
+    /// Claims that say more than when this was called last, for the payee. What no cap covers yet comes
+    /// with one that does.
     pub fn grown(&mut self, key: &MeterKey, now: UnixTime) -> Vec<Claim> {
         let mut claims = Vec::new();
         for channel in self.channels.values_mut() {
-            if channel.earned == 0 || channel.owed() <= channel.reported {
+            if channel.earned == 0 || channel.claimable() <= channel.reported {
                 continue;
             }
             if let Ok(claim) = channel.claim(key, now) {
@@ -296,22 +302,25 @@ impl MeterBook {
         claims
     }
 
-    /// The claim of an earlier meter that a channel goes on from.
+    /// The highest claim of a channel that was handed in or signed: a payer who lost hers learns from
+    /// it what she owes.
     #[must_use]
-    pub fn base(&self, account: &Digest) -> Option<&Claim> {
-        self.channels.get(account)?.base.as_ref()
+    pub fn latest(&self, account: &Digest) -> Option<&Claim> {
+        let channel = self.channels.get(account)?;
+        let own = channel.issued.as_ref().map(|issued| &issued.claim);
+        own.into_iter().chain(&channel.base).max_by_key(|claim| claim.cum_amount())
     }
 
     /// Owed and promised on a channel, nanogram; zeros for one that is not known.
     #[must_use]
     pub fn standing(&self, account: &Digest) -> (u128, u128) {
-        self.channels.get(account).map_or((0, 0), |channel| (channel.owed(), channel.reserved))
+        self.channels.get(account).map_or((0, 0), |channel| (channel.owed, channel.reserved))
     }
 
     /// Room for one more channel; the ones nothing depends on give theirs up.
     fn make_room(&mut self) -> Result<(), ReceiptError> {
         if self.channels.len() >= MAX_CHANNELS {
-            self.channels.retain(|_, channel| channel.owed() > 0 || channel.reserved > 0);
+            self.channels.retain(|_, channel| channel.owed > 0 || channel.reserved > 0);
         }
         if self.channels.len() >= MAX_CHANNELS {
             return Err(ReceiptError::ChannelsFull);
@@ -326,6 +335,7 @@ impl Account {
             terms,
             cap: None,
             base: None,
+            owed: 0,
             earned: 0,
             reserved: 0,
             units: 0,
@@ -340,28 +350,31 @@ impl Account {
         self.cap.as_ref().map_or(0, |(_, verified)| verified.cap().max_cum)
     }
 
-    fn base_amount(&self) -> u128 {
-        self.base.as_ref().map_or(0, Claim::cum_amount)
+    /// The most of what is owed that a claim of another meter may have gone on from.
+    fn signed(&self) -> u128 {
+        let base = self.base.as_ref().map_or(0, Claim::cum_amount);
+        self.issued.as_ref().map_or(0, |issued| issued.claim.cum_amount()).max(base)
     }
 
-    fn owed(&self) -> u128 {
-        self.base_amount().saturating_add(self.earned)
+    /// What is owed as far as the payer signed for it: the contract refuses a receipt over its cap.
+    /// A claim handed in later may make more owed than that. It must not hold back what is covered, for
+    /// a payer can make one of any amount with a meter of its own.
+    fn claimable(&self) -> u128 {
+        self.owed.min(self.max_cum())
     }
 
     fn shortfall(&self, request: u128) -> Shortfall {
-        let (owed, reserved, max_cum) = (self.owed(), self.reserved, self.max_cum());
+        let (owed, reserved, max_cum) = (self.owed, self.reserved, self.max_cum());
         Shortfall { owed, reserved, request, max_cum }
     }
 
     /// The cumulative receipt under the largest cap; the one signed before, if it still says it all.
     fn claim(&mut self, key: &MeterKey, now: UnixTime) -> Result<Claim, ReceiptError> {
-        let (owed, LogHead { size: count, root: log_root }) = (self.owed(), self.log.head());
-        let (cap, verified) = self.cap.as_ref().ok_or(ReceiptError::NoSuchChannel)?;
-        // The contract refuses a receipt over its cap. That a claim handed in later has made more
-        // owed than the payer covered shows up here, and in the next request.
-        verified.room(owed, 0)?;
+        let cum_amount = self.claimable();
+        let LogHead { size: count, root: log_root } = self.log.head();
+        let (cap, _) = self.cap.as_ref().ok_or(ReceiptError::NoSuchChannel)?;
         if let Some(Issued { claim, acknowledged }) = &self.issued
-            && claim.cum_amount() == owed
+            && claim.cum_amount() == cum_amount
             && claim.settlement().settlement().state.count == count
             && claim.cap() == cap
             && *acknowledged == self.acknowledged
@@ -381,7 +394,7 @@ impl Account {
             prev,
             log_root,
         };
-        let settlement = key.sign_settlement(Settlement { channel, cum_amount: owed, state })?;
+        let settlement = key.sign_settlement(Settlement { channel, cum_amount, state })?;
         let claim = Claim::new(self.terms.clone(), cap.clone(), settlement)?;
         let acknowledged = self.acknowledged;
         self.issued = Some(Issued { claim: claim.clone(), acknowledged });

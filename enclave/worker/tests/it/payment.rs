@@ -1,7 +1,11 @@
 //! A worker that is paid, over its real socket: what it refuses to do for nothing, and what it says is
 //! owed for what it did.
 
+use std::sync::Arc;
+
 use chrysalis_channel::ResponseOpener;
+use chrysalis_engine::testing::TinyModel;
+use chrysalis_engine::{Engine, EngineError, GenerateRequest, Generation, ModelInfo};
 use chrysalis_receipt::{
     ChannelCode, ChannelId, ChannelTerms, Claim, FundingKey, FundingNote, MeterKey, MeterPublicKey,
     MeterState, Offer, PayerKey, PayerPublicKey, PaymentRequired, Settlement, Shortfall,
@@ -15,7 +19,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::rig::{NOW, Rig, chat, code, json, receipt};
+use crate::rig::{NOW, Rig, chat, code, engine, json, receipt};
 
 const PAYEE: Digest = Digest([0x77; 32]);
 const NONE: Digest = Digest([0; 32]);
@@ -38,10 +42,13 @@ fn terms() -> ChannelTerms {
     .unwrap()
 }
 
-async fn paid() -> Rig {
+fn section() -> String {
     let code = ChannelCode::METERED_V1.hash();
-    let section = format!("[payment]\npayee = \"{PAYEE}\"\nchannel_code = \"{code}\"\n");
-    Rig::paid(&["Hello", " there"], &section).await
+    format!("[payment]\npayee = \"{PAYEE}\"\nchannel_code = \"{code}\"\n")
+}
+
+async fn paid() -> Rig {
+    Rig::paid(&["Hello", " there"], &section()).await
 }
 
 fn owner() -> FundingKey {
@@ -191,6 +198,44 @@ async fn a_request_that_is_refused_inside_the_channel_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_fails_as_its_first_event_costs_nothing() {
+    let failing = engine(&TinyModel::random(1).poisoned(b'!'));
+    let rig = Rig::paid_with(failing, &section()).await;
+    let (sealed, opener) = rig.seal(1, &chat("boom!"));
+    let response = post(&rig, Some(offer(&rig, &sealed, PLENTY)), sealed).await;
+    assert_eq!(amount(response, opener).await, 0);
+    let payments = rig.worker.payments.as_ref().unwrap();
+    assert_eq!(payments.standing(&channel(&rig)), (0, 0));
+}
+
+/// Answers nothing: its channel closes at once, as that of an engine whose thread is gone.
+struct Vanishing(Arc<dyn Engine>);
+
+impl Engine for Vanishing {
+    fn info(&self) -> &ModelInfo {
+        self.0.info()
+    }
+
+    fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
+        let mut generation = self.0.generate(request)?;
+        generation.events = tokio::sync::mpsc::channel(1).1;
+        Ok(generation)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_vanishes_costs_nothing_and_gives_back_what_was_set_aside() {
+    // Blocked tokens would race with the end; this model fails before its first.
+    let inner = engine(&TinyModel::random(1).poisoned(b'!'));
+    let rig = Rig::paid_with(Arc::new(Vanishing(inner)), &section()).await;
+    let (sealed, _) = rig.seal(1, &chat("boom!"));
+    let response = post(&rig, Some(offer(&rig, &sealed, PLENTY)), sealed).await;
+    drop(response.into_body().collect().await);
+    let payments = rig.worker.payments.as_ref().unwrap();
+    assert_eq!(payments.standing(&channel(&rig)), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_requester_that_goes_away_pays_for_what_was_produced_and_no_more() {
     let rig = paid().await;
     let (sealed, _) = rig.seal(1, &chat("hi"));
@@ -267,6 +312,18 @@ async fn a_claim_of_an_earlier_boot_is_where_this_one_goes_on_and_its_payer_is_s
     assert_eq!(required.claim(), Ok(Some(earlier)));
     let amount = ask(&rig, 2, worst + 700).await;
     assert_eq!(claim(&rig).await.cum_amount(), 700 + amount);
+}
+
+/// She lost her ledger and not the worker's trust: the worker says what it has her signature for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payer_with_too_low_a_cap_is_shown_the_claim_of_this_very_meter() {
+    let rig = paid().await;
+    let worst = 4096 * 20 + 4000 * 80;
+    ask(&rig, 1, worst).await;
+    let shown = claim(&rig).await;
+    let (sealed, _) = rig.seal(2, &chat("hi"));
+    let refused = post(&rig, Some(offer(&rig, &sealed, 1)), sealed).await;
+    assert_eq!(required(refused, "E-PAYMENT-CAP").await.claim(), Ok(Some(shown)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
