@@ -13,6 +13,7 @@ mod boot;
 mod enclave;
 mod fake_root;
 mod faults;
+mod funding;
 mod gpu;
 mod payment;
 mod prompt;

@@ -63,9 +63,12 @@ fn begin(
     };
     let opened = open(&worker, started, sealed)?;
     let held = match offer {
-        Some((payments, offer)) => {
-            Some(payments.reserve(&worker.manifest, offer, opened.header.max_tokens)?)
-        }
+        Some((payments, offer)) => Some(payments.reserve(
+            &worker.manifest,
+            offer,
+            opened.header.max_tokens,
+            started.seconds(),
+        )?),
         None => None,
     };
     let (frames, body) = mpsc::channel(FRAMES_IN_FLIGHT);

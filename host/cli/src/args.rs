@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     appraise::Appraise, ask::Ask, channel::ChannelCommand, devchain::Devchain,
-    earnings::EarningsCommand, image::ImageCommand, manifest::ManifestCommand,
+    earnings::EarningsCommand, funding::Funding, image::ImageCommand, manifest::ManifestCommand,
     measure::MeasureCommand, model::ModelCommand, policy::PolicyCommand, receipt::ReceiptCommand,
     release::ReleaseCommand, serve::Serve, sgx::SgxCommand, shape::ShapeCommand,
     shell::Completions, shell::Man, tcb::Tcb, vectors::VectorsCommand, watch::Watch, worker::Logs,
@@ -90,7 +90,7 @@ pub(crate) enum Command {
     Man(Man),
     /// The supervisor behind `up`; reads its launch from standard input.
     #[command(name = "__supervise", hide = true)]
-    Supervise,
+    Supervise(Funding),
 }
 
 /// An address to listen on: `IP:PORT`, or `localhost:PORT`.

@@ -9,7 +9,8 @@ pub(crate) mod collateral;
 pub(crate) mod dev_wallet;
 pub(crate) mod devchain;
 pub(crate) mod earnings;
-pub(crate) mod gramine;
+pub(crate) mod funding;
+mod gramine;
 pub(crate) mod handover;
 pub(crate) mod image;
 pub(crate) mod manifest;
@@ -69,6 +70,6 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Devchain(arguments) => devchain::run(&arguments, context),
         Command::Completions(arguments) => shell::completions(&arguments, context),
         Command::Man(arguments) => shell::man(&arguments, context),
-        Command::Supervise => supervise::run(context),
+        Command::Supervise(funding) => supervise::run(&funding, context),
     }
 }
