@@ -379,7 +379,7 @@ fn claims_of_strangers_keep_nobody_from_being_served() {
         let terms = ChannelTerms::new(TermsParts { salt, ..parts() }).unwrap();
         let cap = payer().sign(terms.id(NETWORK).unwrap(), public(&m.key), max_cum).unwrap();
         let offer = Offer::sign(&payer(), terms, cap, &REQUEST).unwrap();
-        m.book.reserve(offer.verify(&REQUEST, m.book.payee()).unwrap(), 10).map(|_| ())
+        m.book.reserve(offer.verify(&REQUEST, m.book.payee()).unwrap(), 10, NOW).map(|_| ())
     };
     let short = Shortfall { owed: 1 << 60, reserved: 0, request: 10, max_cum: 10 };
     assert_eq!(offered(2, 10, &mut m), Err(ReceiptError::Uncovered(short)));
