@@ -14,6 +14,7 @@ mod embeddings;
 mod enclave;
 mod fake_root;
 mod faults;
+mod funding;
 mod gpu;
 mod payment;
 mod prompt;

@@ -219,7 +219,7 @@ fn write(metadata: &[(String, Value)], weights: Weights, dtype: GgmlDType) -> Ve
 
 struct Vocabulary {
     tokens: Vec<String>,
-    types: Vec<u32>,
+    types: Vec<i32>,
 }
 
 impl Vocabulary {
@@ -251,7 +251,7 @@ impl Vocabulary {
             ("tokenizer.ggml.tokens", Value::Array(self.tokens.iter().map(|t| text(t)).collect())),
             (
                 "tokenizer.ggml.token_type",
-                Value::Array(self.types.iter().map(|t| Value::U32(*t)).collect()),
+                Value::Array(self.types.iter().map(|t| Value::I32(*t)).collect()),
             ),
             ("tokenizer.ggml.merges", Value::Array(merges)),
             ("tokenizer.ggml.bos_token_id", Value::U32(1)),

@@ -131,6 +131,10 @@ pub struct PaymentSection {
     pub payee: Digest,
     /// Representation hash of the channel contract's code.
     pub channel_code: Digest,
+    /// The owner's Ed25519 key, which vouches for deposits. Without one whoever signs a cap is served,
+    /// and an owner who is promised more than a channel holds finds out when she settles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub funding_key: Option<Digest>,
 }
 
 /// Why a manifest was refused.
@@ -288,9 +292,12 @@ mod tests {
         let z = "7".repeat(64);
         let with = |section: &str| WorkerManifest::parse(format!("{}{section}", text()).as_bytes());
         let whole = format!("[payment]\npayee = \"{z}\"\nchannel_code = \"{z}\"\n");
-        let payment =
-            PaymentSection { payee: Digest([0x77; 32]), channel_code: Digest([0x77; 32]) };
+        let sevens = Digest([0x77; 32]);
+        let payment = PaymentSection { payee: sevens, channel_code: sevens, funding_key: None };
         assert_eq!(with(&whole).unwrap().payment, Some(payment));
+        let funded = PaymentSection { funding_key: Some(sevens), ..payment };
+        let named = format!("{whole}funding_key = \"{z}\"\n");
+        assert_eq!(with(&named).unwrap().payment, Some(funded));
         assert_eq!(WorkerManifest::parse(text().as_bytes()).unwrap().payment, None);
         for bad in [format!("[payment]\npayee = \"{z}\"\n"), format!("{whole}cap = 1\n")] {
             assert!(matches!(with(&bad), Err(ManifestError::Malformed(_))));

@@ -31,7 +31,8 @@ use crate::error::WorkerError;
 use crate::gate::gate;
 use crate::grant::GrantDesk;
 use crate::limits::{
-    Bounds, CLAIM_INTERVAL, COUNTER_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL, REPLAY_CAPACITY,
+    Bounds, CLAIM_INTERVAL, COUNTER_INTERVAL, FUNDING_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL,
+    REPLAY_CAPACITY,
 };
 use crate::measure::measure;
 use crate::payment::Payments;
@@ -95,6 +96,7 @@ async fn boot_and_serve(
     let reporting = tokio::spawn(report(Arc::clone(&worker)));
     let refusing = tokio::spawn(report_refusals(Arc::clone(&worker)));
     let claiming = tokio::spawn(claim(Arc::clone(&worker)));
+    let wanting = tokio::spawn(want_funding(Arc::clone(&worker)));
     tokio::select! {
         finished = finish_boot(&worker, &args, &setting) => finished?,
         _ = stop.wait_for(|stopped| *stopped) => {}
@@ -104,6 +106,7 @@ async fn boot_and_serve(
     reporting.abort();
     refusing.abort();
     claiming.abort();
+    wanting.abort();
     // What was earned since the last time; the answers in progress are over.
     report_claims(&worker);
     Ok(())
@@ -164,6 +167,24 @@ async fn claim(worker: Arc<Worker>) {
         interval.tick().await;
         let worker = Arc::clone(&worker);
         drop(spawn_blocking(move || report_claims(&worker)).await);
+    }
+}
+
+/// Tells the owner which channels wait for her to look at the chain, on a thread that may block.
+async fn want_funding(worker: Arc<Worker>) {
+    let Some(payments) = worker.payments.clone() else { return };
+    let meter_key = Digest(worker.session.meter.public());
+    loop {
+        let wanted = payments.wanted().await;
+        let stages = Arc::clone(&worker.stages);
+        let write = move || {
+            for terms in wanted {
+                let terms = hex::encode(terms.encode());
+                stages.console().event(&ConsoleEvent::FundingWanted { meter_key, terms });
+            }
+        };
+        drop(spawn_blocking(write).await);
+        tokio::time::sleep(FUNDING_INTERVAL).await;
     }
 }
 

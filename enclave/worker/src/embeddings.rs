@@ -86,7 +86,7 @@ fn parse(json: &[u8], manifest: &WorkerManifest) -> Result<EmbeddingRequest, Api
 }
 
 /// Waits for the vectors and ends with the receipt, also when the requester has gone or the engine has
-/// failed: what was taken on is billed and provable, as a prompt is.
+/// failed: what was taken on is provable, and billed as a prompt is.
 async fn embed(
     worker: &Worker,
     mut answer: Answer,

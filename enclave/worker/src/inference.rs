@@ -64,9 +64,12 @@ fn begin(
     };
     let opened = open(&worker, started, sealed)?;
     let held = match offer {
-        Some((payments, offer)) => {
-            Some(payments.reserve(&worker.manifest, offer, opened.header.max_tokens)?)
-        }
+        Some((payments, offer)) => Some(payments.reserve(
+            &worker.manifest,
+            offer,
+            opened.header.max_tokens,
+            started.seconds(),
+        )?),
         None => None,
     };
     let (frames, body) = mpsc::channel(FRAMES_IN_FLIGHT);
@@ -221,7 +224,13 @@ async fn generate(
                 finish = Finish::Failed;
                 break;
             }
-            None => sent = Err(Gone),
+            // Either the requester is gone, or the engine, which the requester is not to pay for.
+            None => {
+                if !answer.is_closed() {
+                    finish = Finish::Failed;
+                }
+                sent = Err(Gone);
+            }
         }
     }
     // Dropping the receiver stops the engine; the counts stay readable.

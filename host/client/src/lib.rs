@@ -73,4 +73,4 @@ pub use response::{ClientEvent, Completed, ResponseStream};
 pub use store::{ReceiptStore, read_stored_receipt};
 pub use stored::{STORED_RECEIPT_SCHEMA, StoredReceipt};
 pub use transcript::{Keep, Spoken, TRANSCRIPT_SCHEMA, Transcript, payloads_of};
-pub use worker::{AttestedWorker, Policy, PolicyRefusal, Worker, hand_in_claims};
+pub use worker::{AttestedWorker, Policy, PolicyRefusal, Worker, hand_in_claims, hand_in_note};

@@ -64,17 +64,25 @@ pub(crate) fn sum(lanes: &Lanes) -> f32 {
 /// The largest of sixteen lanes that are numbers.
 #[inline(always)]
 pub(crate) fn most(lanes: &Lanes) -> f32 {
-    let mut most = f32::NEG_INFINITY;
-    for lane in lanes {
-        most = if *lane > most { *lane } else { most };
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let mut half = [0.0; 8];
+    for i in 0..8 {
+        half[i] = larger(lanes[i], lanes[i + 8]);
     }
-    most
+    let [a, b, c, d] = core::array::from_fn(|i| larger(half[i], half[i + 4]));
+    larger(larger(a, c), larger(b, d))
 }
 
 /// Rounds to the nearest integer, ties to even, if |x| < 2^22.
 #[inline(always)]
 pub(crate) fn round(x: f32) -> i32 {
     (x + ROUND).to_bits().cast_signed() - ROUND.to_bits().cast_signed()
+}
+
+/// As [`round`], as a number.
+#[inline(always)]
+pub(crate) fn whole(x: f32) -> f32 {
+    (x + ROUND) - ROUND
 }
 
 const ROUND: f32 = 12_582_912.0;
@@ -125,6 +133,7 @@ mod tests {
     fn rounds_ties_to_even() {
         for (x, n) in [(0.5, 0), (1.5, 2), (-0.5, 0), (-1.5, -2), (126.6, 127), (-127.0, -127)] {
             assert_eq!(round(x), n, "{x}");
+            assert_eq!(whole(x), n as f32, "{x}");
         }
     }
 }

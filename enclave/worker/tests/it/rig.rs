@@ -149,9 +149,13 @@ impl Rig {
 
     /// A worker that says `pieces` and is paid as `payment`, a section of its manifest, says.
     pub(crate) async fn paid(pieces: &[&str], payment: &str) -> Self {
-        let engine = Some(engine(&TinyModel::scripted(pieces)));
+        Self::paid_with(engine(&TinyModel::scripted(pieces)), payment).await
+    }
+
+    /// A worker with `engine` that is paid as `payment` says.
+    pub(crate) async fn paid_with(engine: Arc<dyn Engine>, payment: &str) -> Self {
         let bounds = Bounds::default();
-        Self::build(Arc::new(NoPlatform), bounds, engine, None, None, payment).await
+        Self::build(Arc::new(NoPlatform), bounds, Some(engine), None, None, payment).await
     }
 
     async fn build(

@@ -10,7 +10,8 @@ pub(crate) mod dev_wallet;
 pub(crate) mod devchain;
 pub(crate) mod earnings;
 pub(crate) mod embed;
-pub(crate) mod gramine;
+pub(crate) mod funding;
+mod gramine;
 pub(crate) mod handover;
 pub(crate) mod image;
 pub(crate) mod manifest;
@@ -72,6 +73,6 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Devchain(arguments) => devchain::run(&arguments, context),
         Command::Completions(arguments) => shell::completions(&arguments, context),
         Command::Man(arguments) => shell::man(&arguments, context),
-        Command::Supervise => supervise::run(context),
+        Command::Supervise(funding) => supervise::run(&funding, context),
     }
 }

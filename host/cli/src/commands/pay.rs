@@ -72,6 +72,8 @@ impl Pay {
         let budget = Budget { limit, step: self.pay_step };
         let read = context.clock;
         let payer = Payer::open(key, terms, network, budget, ledger, Clock::new(read))?;
+        let report = context.report;
+        payer.tell(move |why| report.note(&format!("waiting: {why}")));
         worker.pay_with(payer.clone()).await?;
         Ok(Some(payer))
     }
@@ -90,6 +92,11 @@ pub(crate) fn warn_when_near(payer: &Payer, context: &Context, warned: &AtomicBo
 
 /// The key in a file, which is made if it is not there.
 pub(crate) fn key(path: &Path) -> Result<PayerKey, Failure> {
+    Ok(PayerKey::from_seed(&made_seed(path)?))
+}
+
+/// The seed in a file, which is made if it is not there.
+pub(crate) fn made_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
     if !path.exists() {
         let mut seed = Zeroizing::new([0u8; 32]);
         getrandom::fill(seed.as_mut_slice())
@@ -97,14 +104,19 @@ pub(crate) fn key(path: &Path) -> Result<PayerKey, Failure> {
         let line = Zeroizing::new(format!("{}\n", Zeroizing::new(hex::encode(*seed)).as_str()));
         files::write_secret(path, line.as_bytes())?;
     }
+    seed(path)
+}
+
+/// The seed in a file.
+pub(crate) fn seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
     let text = files::read_secret(path, KEY_FILE_BYTES)?;
     let mut seed = Zeroizing::new([0u8; 32]);
     let digits = text.expose().trim_ascii();
     hex::decode_to_slice(digits, seed.as_mut_slice()).map_err(|_| {
-        let message = format!("{}: a payer key is 64 hexadecimal digits", path.display());
+        let message = format!("{}: a key is 64 hexadecimal digits", path.display());
         Failure::new(Class::Malformed, "E-PAYER-KEY", message)
     })?;
-    Ok(PayerKey::from_seed(&seed))
+    Ok(seed)
 }
 
 /// Name of a payer's ledger in the state directory.
