@@ -238,6 +238,7 @@ pub(crate) const WANTED_QUEUE: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use chrysalis_receipt::{ChannelTerms, PayerKey, PayerPublicKey, TermsParts};
     use zeroize::Zeroizing;
 
