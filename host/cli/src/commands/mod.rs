@@ -29,6 +29,7 @@ pub(crate) mod release;
 pub(crate) mod release_image;
 pub(crate) mod reload;
 pub(crate) mod serve;
+pub(crate) mod settle;
 pub(crate) mod sgx;
 pub(crate) mod shape;
 pub(crate) mod shell;

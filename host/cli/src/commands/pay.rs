@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrysalis_client::{AttestedWorker, Budget, ClientError, Clock, Payer};
 use chrysalis_ledger::{Ledger, Side};
-use chrysalis_receipt::{
-    ChannelTerms, DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE, PayerKey, PayerPublicKey, TermsParts,
-};
+use chrysalis_receipt::{ChannelTerms, DEFAULT_CLOSE_DELAY, PayerKey, PayerPublicKey, TermsParts};
+use chrysalis_ton::Gram;
 use chrysalis_wire::{Digest, NetworkId};
 use clap::Args;
 use zeroize::Zeroizing;
 
+use crate::commands::chain::gram;
 use crate::commands::manifest::account;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
@@ -36,6 +36,12 @@ pub(crate) struct Pay {
     /// Tells channels of the same key and accounts apart: a closed one never opens again.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     channel_salt: u64,
+    /// The channel's delay between a request to close and the refund, seconds, as it was deployed with.
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_CLOSE_DELAY)]
+    channel_close_delay: u32,
+    /// The channel's smallest settlement, GRAM, as it was deployed with.
+    #[arg(long, value_name = "GRAM", value_parser = gram, default_value = "0.05")]
+    channel_min_settle: Gram,
 }
 
 impl Pay {
@@ -62,8 +68,8 @@ impl Pay {
             payer_key: PayerPublicKey::parse(&key.public())?,
             payer,
             payee: payment.payee,
-            close_delay: DEFAULT_CLOSE_DELAY,
-            min_settle: DEFAULT_MIN_SETTLE,
+            close_delay: self.channel_close_delay,
+            min_settle: self.channel_min_settle.nano,
             salt: self.channel_salt,
         })?;
         let network: NetworkId = verified.keyset().network;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use chrysalis_evidence::VerifiedWorker;
-use chrysalis_ledger::{Channel, Entry, Ledger};
+use chrysalis_ledger::{Channel, Entry, Ledger, Recorded};
 use chrysalis_receipt::{
     ChannelId, ChannelTerms, Claim, MeterPublicKey, Offer, PayerKey, PaymentRequired, ReceiptError,
     StateRequest, worst_case,
@@ -270,8 +270,13 @@ impl Inner {
         let mut state = self.state();
         match state.standing.accept(asked, claim.cum_amount()) {
             Ok(true) => {
-                self.ledger.record(&Entry::Claim(&claim), self.clock.now().seconds())?;
-                state.claim = Some(claim.clone());
+                let recorded =
+                    self.ledger.record(&Entry::Claim(&claim), self.clock.now().seconds())?;
+                // What is acknowledged next is what the ledger has, so that its claims go back to each
+                // other.
+                if recorded != Recorded::Known || state.claim.is_none() {
+                    state.claim = Some(claim.clone());
+                }
                 Ok(claim)
             }
             Ok(false) => Ok(claim),
