@@ -129,6 +129,17 @@ pub enum ClientError {
         /// Why it is refused.
         error: Box<Self>,
     },
+    /// What was accepted when the request was sealed is not any more, and the request was still here.
+    #[error("the worker was refused, or its evidence is too old, and nothing was sent to it")]
+    EvidenceOutdated,
+    /// A model key for a worker that was measured with another model.
+    #[error("the key is of the model with root {asked}; the worker was measured with {measured}")]
+    KeyOfAnotherModel {
+        /// Root of the model the key is of.
+        asked: Digest,
+        /// Root in the worker's measured manifest.
+        measured: Digest,
+    },
     /// The worker serves only clients that prove themselves, and this one cannot.
     #[error("the worker serves only clients that prove themselves")]
     WorkerWantsProof,
@@ -283,6 +294,8 @@ impl ClientError {
             Self::Appraisal(refusal) => refusal.code,
             Self::Exchange(error) => error.code(),
             Self::Reattestation { error, .. } => error.code(),
+            Self::EvidenceOutdated => "E-EVIDENCE-OUTDATED",
+            Self::KeyOfAnotherModel { .. } => "E-GRANT-MODEL",
             Self::WorkerWantsProof => "E-WORKER-WANTS-PROOF",
             Self::OwnEvidence { code } => code,
             Self::NoSealKey { .. } => "E-NO-SEAL-KEY",
@@ -342,6 +355,8 @@ impl ClientError {
             Self::Appraisal(refusal) => refusal.next_step,
             Self::Exchange(_) => "do not use this connection; appraise the worker again",
             Self::Reattestation { error, .. } => error.next_step(),
+            Self::EvidenceOutdated => "try again; the worker is appraised anew first",
+            Self::KeyOfAnotherModel { .. } => "name the worker that serves this model",
             Self::WorkerWantsProof => "go through a proxy that the worker serves",
             Self::OwnEvidence { .. } => "check the platform this client runs on",
             Self::NoSealKey { .. } => "check this machine's clock, then appraise the worker again",
@@ -419,7 +434,7 @@ impl ClientError {
     #[must_use]
     pub fn wants_new_evidence(&self) -> bool {
         match self {
-            Self::TlsKeyChanged { .. } => true,
+            Self::TlsKeyChanged { .. } | Self::EvidenceOutdated => true,
             Self::WorkerRefused { code, .. } => STALE_KEY_CODES.contains(&code.as_str()),
             _ => false,
         }
