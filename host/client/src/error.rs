@@ -12,7 +12,7 @@ use chrysalis_evidence::Refusal;
 use chrysalis_evidence::exchange::{Due, ExchangeError};
 use chrysalis_ledger::LedgerError;
 use chrysalis_receipt::{PaymentRequired, ReceiptError};
-use chrysalis_wire::{Digest, RequestId};
+use chrysalis_wire::{Digest, RequestId, UnixTime};
 use thiserror::Error;
 
 use crate::limits::{MAX_PEER_TEXT_CHARS, MAX_TRANSCRIPT_BYTES};
@@ -201,6 +201,14 @@ pub enum ClientError {
     /// A stored receipt cannot be read.
     #[error("the stored receipt is malformed: {0}")]
     StoredMalformed(String),
+    /// A proof is dated after the present, and would be judged by pins that do not count yet.
+    #[error("the proof says that its evidence was appraised at {}; it is {} here", .at.0, .now.0)]
+    ProofOfTheFuture {
+        /// Seconds since 1970 in the proof.
+        at: UnixTime,
+        /// Seconds since 1970 by this machine's clock.
+        now: UnixTime,
+    },
     /// A channel's history cannot be read.
     #[error("the history is malformed: {0}")]
     HistoryMalformed(String),
@@ -309,6 +317,7 @@ impl ClientError {
             Self::Store { .. } => "E-STORE",
             Self::NoSuchReceipt(_) => "E-NO-RECEIPT",
             Self::StoredMalformed(_) => "E-STORED-RECEIPT",
+            Self::ProofOfTheFuture { .. } => "E-PROOF-TIME",
             Self::HistoryMalformed(_) => "E-HISTORY",
             Self::TranscriptTooLarge => "E-TRANSCRIPT-SIZE",
             Self::Api(_) => "E-REQUEST",
@@ -372,6 +381,9 @@ impl ClientError {
             Self::NoSuchReceipt(_) => "see what is stored with `chrysalis receipt list`",
             Self::StoredMalformed(_) | Self::HistoryMalformed(_) => {
                 "use the file as it was stored; it was edited or damaged"
+            }
+            Self::ProofOfTheFuture { .. } => {
+                "check this machine's clock; ask the prover for another"
             }
             Self::TranscriptTooLarge => "ask for fewer tokens, or keep no transcript",
             Self::Api(_) => "correct the request",
