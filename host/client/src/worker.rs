@@ -274,6 +274,13 @@ impl AttestedWorker {
         self.shared.current()
     }
 
+    /// Whether the policy in use accepts the worker as it showed itself last; nothing is asked of it.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        let now = self.shared.worker.clock.now().seconds();
+        self.shared.worker.refusal(&self.shared.current(), now).is_none()
+    }
+
     /// Pays for every request from now on, with `payer`, if the worker asks to be paid.
     ///
     /// # Errors
