@@ -139,7 +139,13 @@ fn refuses_td_attributes_with_any_debug_bit() {
 
 #[test]
 fn refuses_a_zero_measurement() {
-    assert_eq!(refuse(&"1".repeat(96), &"0".repeat(96)).code(), "E-PINS-ZERO");
+    for (digit, field) in [("1", "mrtd"), ("2", "rtmr0"), ("3", "rtmr1"), ("4", "rtmr2")] {
+        let error = refuse(&digit.repeat(96), &"0".repeat(96));
+        assert!(
+            matches!(&error, PinsError::ZeroMeasurement { field: f, .. } if *f == field),
+            "{error}"
+        );
+    }
 }
 
 #[test]
