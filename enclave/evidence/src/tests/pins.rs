@@ -251,7 +251,13 @@ fn refuses_denials_that_would_deny_nothing() {
         "reason = \"a\\u001b[2J\"\nfmspc = \"90c06f000000\"",
         &format!("reason = \"{}\"\nfmspc = \"90c06f000000\"", "x".repeat(MAX_REASON_CHARS + 1)),
         "reason = \"x\"\nadvisory = \"SA-00001\"",
+        "reason = \"x\"\nadvisory = \"INTEL-SA-\"",
+        "reason = \"x\"\nadvisory = \"INTEL-SA-0615\"",
+        "reason = \"x\"\nadvisory = \"INTEL-SA-006150\"",
+        "reason = \"x\"\nadvisory = \"INTEL-SA-00615 \"",
+        "reason = \"x\"\nadvisory = \"INTEL-SA-0061S\"",
         "reason = \"x\"\ngpu_serial = \"\"",
+        "reason = \"x\"\ngpu_serial = \"0000\"",
         "reason = \"x\"\ngpu_serial = \"ABCD\"",
         &format!("reason = \"x\"\ngpu_serial = \"{}\"", "ab".repeat(22)),
     ] {
