@@ -28,7 +28,7 @@ use crate::io::{read_whole, within};
 use crate::keep::keep;
 use crate::limits::{
     Bounds, FUNDING_ATTEMPTS, MAX_FUNDING_WAIT_SECONDS, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME,
-    MAX_PLAIN_ERROR_BYTES,
+    MAX_PLAIN_ERROR_BYTES, REATTEST_INTERVAL,
 };
 use crate::own::{Identity, due, prove};
 use crate::payer::Payer;
@@ -275,6 +275,13 @@ impl AttestedWorker {
         self.shared.current()
     }
 
+    /// Whether the policy in use accepts the worker as it showed itself last; nothing is asked of it.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        let now = self.shared.worker.clock.now().seconds();
+        self.shared.worker.refusal(&self.shared.current(), now).is_none()
+    }
+
     /// Pays for every request from now on, with `payer`, if the worker asks to be paid.
     ///
     /// # Errors
@@ -406,15 +413,21 @@ impl AttestedWorker {
             }
             None => (None, None),
         };
-        let (connection, response) =
-            self.shared.post(appraised, SEALED, call.sealed, offer).await?;
-        let wait = self.shared.worker.bounds.idle;
-        let body = match expect_ok(response, "application/octet-stream", wait).await {
-            Ok(body) => body,
+        let answered = async {
+            let posted = self.shared.post(appraised, SEALED, call.sealed, offer).await?;
+            let (connection, response) = posted;
+            let wait = self.shared.worker.bounds.idle;
+            let body = expect_ok(response, "application/octet-stream", wait).await?;
+            Ok((connection, body))
+        };
+        let (connection, body) = match answered.await {
+            Ok(answer) => answer,
             Err(error) => {
                 let refused = matches!(
                     error,
-                    ClientError::WorkerRefused { .. } | ClientError::PaymentRequired { .. }
+                    ClientError::WorkerRefused { .. }
+                        | ClientError::PaymentRequired { .. }
+                        | ClientError::EvidenceOutdated
                 );
                 if let Some(ticket) = ticket.filter(|_| refused) {
                     ticket.refused();
@@ -431,13 +444,19 @@ impl AttestedWorker {
         Ok(stream)
     }
 
-    /// Seals the key of a sealed model to the worker's attested grant key and sends it.
+    /// Seals the key of a sealed model to the worker's attested grant key and sends it. As before a
+    /// request, evidence is asked for again where it is due.
     ///
     /// # Errors
+    /// [`ClientError::KeyOfAnotherModel`] if the worker was measured with another model,
     /// [`ClientError::NoSealKey`] if the keyset has no grant key, [`ClientError::WorkerRefused`] if
-    /// the worker does not wait for this model's key.
+    /// the worker does not wait for a key, and what [`AttestedWorker::request`] is refused with.
     pub async fn grant(&self, model_root: Digest, key: &ModelKey) -> Result<(), ClientError> {
-        let appraised = self.evidence().await;
+        let appraised = self.shared.usable().await?;
+        let measured = appraised.verified.model_root();
+        if model_root != measured {
+            return Err(ClientError::KeyOfAnotherModel { asked: model_root, measured });
+        }
         let now = self.shared.worker.clock.now().seconds();
         let recipient = appraised
             .verified
@@ -578,8 +597,22 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether what was sealed under `appraised` may still be sent. Connecting and paying take as long
+    /// as the host likes; what the evidence rests on may end meanwhile. The shorter interval of a user
+    /// was looked at before, and would be over at once where it is nothing.
+    fn is_current(&self, appraised: &Appraised) -> bool {
+        let now = self.worker.clock.now().seconds();
+        !appraised.ended()
+            && appraised.due(REATTEST_INTERVAL, now).is_none()
+            && self.worker.still_accepts(appraised, now)
+    }
+
     /// Posts sealed bytes to the holder of the attested TLS key. An idle connection that turns
     /// out to be closed before anything was written is replaced by a new one.
+    ///
+    /// # Errors
+    /// [`ClientError::EvidenceOutdated`] where a secret would go to who is not accepted any more, just
+    /// before it is sent.
     async fn post(
         &self,
         appraised: &Appraised,
@@ -592,6 +625,7 @@ impl Shared {
         let mut request = post(path, sealed)?;
         // Grants and claims prove themselves, whoever brings them.
         let gated = path != GRANT && path != CLAIM;
+        let secret = path == SEALED || path == GRANT;
         if let Some(offer) = offer {
             let offer = HeaderValue::from_str(&offer)
                 .map_err(|e| ClientError::Protocol { what: "offer", reason: e.to_string() })?;
@@ -601,6 +635,9 @@ impl Shared {
             let admitted =
                 if gated { self.admit(appraised, &mut connection).await } else { Ok(()) };
             match admitted {
+                Ok(()) if secret && !self.is_current(appraised) => {
+                    return Err(ClientError::EvidenceOutdated);
+                }
                 Ok(()) => match connection.send(request, wait).await {
                     Ok(response) => return Ok((connection, response)),
                     Err(SendError::Unsent(unsent)) => request = unsent,
@@ -616,6 +653,9 @@ impl Shared {
         let mut connection = Connection::open(address, Some(pin), own, bounds).await?;
         if gated {
             self.admit(appraised, &mut connection).await?;
+        }
+        if secret && !self.is_current(appraised) {
+            return Err(ClientError::EvidenceOutdated);
         }
         let response = connection.send(request, wait).await?;
         Ok((connection, response))

@@ -2,6 +2,7 @@
 //! again when the policy changes. A worker that fails that has its answer ended, with the reason.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chrysalis_client::{AttestedWorker, Bounds, ClientError, PathId, ResponseStream};
@@ -142,6 +143,29 @@ async fn an_answer_of_one_boot_ends_when_requests_go_to_another() {
     let answer = worker.request(PathId::ChatCompletions, STREAM.as_bytes()).await.unwrap();
     worker.worker().set_policy(judge(&denying()), Arc::clone(&bench.collateral));
     assert!(matches!(end(answer).await, ClientError::Appraisal(_)));
+}
+
+#[tokio::test]
+async fn a_request_on_its_way_is_not_sent_to_a_worker_that_is_denied_meanwhile() {
+    let bench = Bench::start().await;
+    let relay = Relay::to(bench.worker.address).await;
+    let bounds = Bounds { idle: LONG, handshake: LONG, ..SHORT_WAITS };
+    let client = bench.client_with(&relay.address.to_string(), &pins()).with_bounds(bounds);
+    let worker = client.appraise().await.unwrap();
+    // It holds the connection that is open; the next request needs one of its own.
+    let answer = stalled(&bench, &worker).await;
+    relay.hold();
+    let request = worker.request(PathId::ChatCompletions, STREAM.as_bytes());
+    let denial = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        worker.worker().set_policy(judge(&denying()), Arc::clone(&bench.collateral));
+        relay.turn(bench.worker.address);
+    };
+    let (sent, ()) = tokio::join!(request, denial);
+    let error = sent.err().expect("it was sent");
+    assert!(matches!(error, ClientError::Appraisal(_)), "{error:?}");
+    assert_eq!(bench.worker.state.posts.load(Ordering::SeqCst), 1);
+    end(answer).await;
 }
 
 #[tokio::test]

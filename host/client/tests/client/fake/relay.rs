@@ -42,4 +42,9 @@ impl Relay {
     pub(crate) fn turn(&self, target: SocketAddr) {
         self.target.send_replace(Some(target));
     }
+
+    /// Accepts connections that come from now on and says nothing on them, until it is turned.
+    pub(crate) fn hold(&self) {
+        self.target.send_replace(None);
+    }
 }
