@@ -36,6 +36,21 @@ pub(crate) fn gelu_tanh(x: f32) -> f32 {
     x / (1.0 + exp(-TWICE * (x + 0.044_715 * x * x * x)))
 }
 
+/// GELU, `x / 2 * (1 + erf(x / sqrt(2)))`, to about 2e-7 of the larger of `x` and 1.
+#[inline(always)]
+pub(crate) fn gelu_erf(x: f32) -> f32 {
+    // Abramowitz and Stegun 7.1.26: 1 - erf(z) for z >= 0, off by 1.5e-7 at most.
+    let z = x.abs() * core::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / (1.0 + 0.327_591_1 * z);
+    let p = 1.061_405_4 * t - 1.453_152;
+    let p = p * t + 1.421_413_7;
+    let p = p * t - 0.284_496_74;
+    let p = p * t + 0.254_829_6;
+    let rest = p * t * exp(-z * z);
+    // Of a negative number what is left is the rest itself, so that nothing cancels.
+    0.5 * x * if x < 0.0 { rest } else { 2.0 - rest }
+}
+
 /// The sum of sixteen lanes, in a fixed order.
 #[inline(always)]
 pub(crate) fn sum(lanes: &Lanes) -> f32 {
