@@ -35,7 +35,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-tee-sim", &["wire", "evidence", "tee"]),
     (
         "chrysalis-worker",
-        &["wire", "api", "channel", "evidence", "receipt", "vault", "engine", "tee", "nvml"],
+        &[
+            "wire", "api", "channel", "evidence", "receipt", "vault", "engine", "tee", "nvml",
+            "cuda",
+        ],
     ),
     ("chrysalis-init", &["wire", "tee"]),
     ("chrysalis-worker-sim", &["wire", "worker", "tee", "tee-sim"]),

@@ -281,7 +281,11 @@ fn load_model(
 ) -> Result<Arc<dyn Engine>, WorkerError> {
     let progress = |done, total| worker.stages.progress(BootStage::Model, done, total);
     let mut files = bundle.files(&worker.manifest.model.root, key, &progress)?;
+    #[cfg(feature = "cuda")]
+    let device = gpu(&worker.manifest)?;
     let options = EngineOptions {
+        #[cfg(feature = "cuda")]
+        device,
         max_concurrent: worker.manifest.limits.concurrent_requests as usize,
         context_tokens: worker.manifest.limits.context_tokens,
         ..EngineOptions::new(entropy)
@@ -296,6 +300,22 @@ fn load_model(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The GPU that computes: the first of those that the manifest names, whose reports are in every evidence
+/// and which refuse to report while their memory is not protected. A manifest that names none is served by
+/// the processor, whatever the machine has; one that names some is never served by it.
+#[cfg(feature = "cuda")]
+fn gpu(
+    manifest: &chrysalis_wire::WorkerManifest,
+) -> Result<Option<chrysalis_cuda::Device>, WorkerError> {
+    if manifest.devices.is_none_or(|devices| devices.gpus == 0) {
+        return Ok(None);
+    }
+    let library = Path::new(chrysalis_cuda::LIBRARY);
+    chrysalis_cuda::Device::open(library, chrysalis_cuda::embedded())
+        .map(Some)
+        .map_err(|error| WorkerError::Refused { code: error.code(), message: error.to_string() })
 }
 
 /// The seed of a request that brings none. Without randomness there would be no keys either.
