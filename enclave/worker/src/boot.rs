@@ -310,6 +310,8 @@ fn load_model(
     let engine = match worker.manifest.model.task {
         ModelTask::Text => {
             let options = EngineOptions {
+                #[cfg(feature = "cuda")]
+                device: gpu(&worker.manifest)?,
                 max_concurrent: max_requests,
                 context_tokens: tokens,
                 ..EngineOptions::new(entropy)
@@ -330,6 +332,22 @@ fn load_model(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The GPU that computes: the first of those that the manifest names, whose reports are in every evidence
+/// and which refuse to report while their memory is not protected. A manifest that names none is served by
+/// the processor, whatever the machine has; text of one that names some is never computed by it.
+#[cfg(feature = "cuda")]
+fn gpu(
+    manifest: &chrysalis_wire::WorkerManifest,
+) -> Result<Option<chrysalis_cuda::Device>, WorkerError> {
+    if manifest.devices.is_none_or(|devices| devices.gpus == 0) {
+        return Ok(None);
+    }
+    let library = Path::new(chrysalis_cuda::LIBRARY);
+    chrysalis_cuda::Device::open(library, chrysalis_cuda::embedded())
+        .map(Some)
+        .map_err(|error| WorkerError::Refused { code: error.code(), message: error.to_string() })
 }
 
 /// The seed of a request that brings none. Without randomness there would be no keys either.
