@@ -66,6 +66,12 @@ impl Answer {
         self.due.get_or_insert_with(|| Instant::now() + limit);
     }
 
+    /// Whether the requester has gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.frames.as_ref().is_none_or(mpsc::Sender::is_closed)
+    }
+
     /// Seals and sends one frame; waits a bounded time while the requester reads slowly.
     ///
     /// # Errors
