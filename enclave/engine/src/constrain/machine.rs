@@ -48,6 +48,8 @@ pub(crate) struct Machine {
     program: Arc<Program>,
     states: Vec<State>,
     index: HashMap<(Vec<Item>, bool), StateId>,
+    /// The states behind places that were closed before: bytes of one range lead to the same.
+    closed: HashMap<Vec<Item>, StateId>,
     frames: Vec<Frame>,
     frame_index: HashMap<(u32, StackId), StackId>,
     /// Places of all states.
@@ -64,6 +66,7 @@ impl Machine {
             program,
             states: Vec::new(),
             index: HashMap::new(),
+            closed: HashMap::new(),
             frames: Vec::new(),
             frame_index: HashMap::new(),
             held: 0,
@@ -97,7 +100,16 @@ impl Machine {
         let takes = |(place, _): &&Item| matches!(self.op(*place), Some(Op::Byte(low, high)) if (low..=high).contains(&byte));
         let after = items.iter().filter(takes).map(|(at, stack)| (at.saturating_add(1), *stack));
         let after: Vec<Item> = after.collect();
-        let next = if after.is_empty() { StateId::DEAD } else { self.close(after)? };
+        let next = match self.closed.get(&after) {
+            _ if after.is_empty() => StateId::DEAD,
+            Some(known) => *known,
+            None => {
+                let next = self.close(after.clone())?;
+                self.held = self.held.saturating_add(after.len());
+                self.closed.insert(after, next);
+                next
+            }
+        };
         if let Some(state) = self.states.get_mut(index(state.0)) {
             let table = state.next.get_or_insert_with(|| Box::new([StateId::UNKNOWN; 256]));
             if let Some(place) = table.get_mut(usize::from(byte)) {
@@ -151,6 +163,7 @@ impl Machine {
         self.frames = vec![Frame { back: 0, below: BOTTOM, depth: 0 }];
         // Their memory too: what is cleared keeps its size.
         self.index = HashMap::new();
+        self.closed = HashMap::new();
         self.frame_index = HashMap::new();
         self.held = 0;
     }
@@ -240,7 +253,7 @@ pub(crate) const MAX_PLACES: usize = 8192;
 /// makes one way back at most.
 const MASK_WORK: usize = 1 << 20;
 /// Work that each token allows: a few milliseconds, so that no answer slows those computed with it for long.
-const TOKEN_WORK: usize = 1 << 16;
+const TOKEN_WORK: usize = 1 << 15;
 /// Work for a state, which is a kilobyte once it is left.
 const STATE_WORK: usize = 16;
 /// Places that are passed over in the time that it takes to look at one.
