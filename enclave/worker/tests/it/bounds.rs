@@ -1,7 +1,7 @@
 //! What peers may take: connections, places, memory and time. Each test fails if its bound is not
 //! there, because then what it waits for does not happen.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrysalis_channel::{FrameKind, OsRandom, ReplayCache, open_request};
 use chrysalis_engine::testing::TinyModel;
@@ -51,22 +51,38 @@ async fn a_reader_that_stops_reading_frees_its_place_and_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_reads_a_little_now_and_then_frees_its_place() {
-    let bounds = Bounds { delivery: SHORT, ..Bounds::default() };
-    let rig = Rig::start(bounds, Some(engine(&talkative()))).await;
-    let (sealed, _) = rig.seal(1, &chat("talk"));
-    let mut tls = rig.tls(trusting()).await;
-    tls.write_all(&post("/v1/sealed", &format!("content-length: {}", sealed.len()))).await.unwrap();
-    tls.write_all(&sealed).await.unwrap();
+async fn a_reader_that_takes_a_frame_now_and_then_does_not_get_the_rest_once_all_is_there() {
+    let rig = Rig::saying(&["ok"]).await;
+    let (sealed, _) = rig.seal(1, &chat("hello"));
+    let opened = open_request(
+        &rig.worker.session.ring(),
+        &mut rig.worker.replay(),
+        &rig.worker.expectation(),
+        NOW,
+        &sealed,
+        &mut OsRandom,
+    )
+    .unwrap();
+    let (frames, mut reader) = mpsc::channel(1);
     let slow = tokio::spawn(async move {
-        let mut some = [0; 1024];
-        while tls.read_exact(&mut some).await.is_ok() {
-            sleep(SHORT / 2).await;
+        while reader.recv().await.is_some() {
+            sleep(SHORT / 6).await;
         }
     });
-    eventually("the place is free", || rig.worker.requests.available_permits() == 1).await;
-    assert!(!slow.is_finished(), "it reads still");
-    slow.abort();
+    let mut answer = Answer::new(frames, opened.sealer, LONG);
+    let begun = Instant::now();
+    // While there is more to come, a reader may take its time.
+    while begun.elapsed() < 2 * SHORT {
+        assert_eq!(answer.send(FrameKind::Chunk, b"some", false).await, Ok(()));
+    }
+    answer.hurry(SHORT);
+    let complete = Instant::now();
+    while answer.send(FrameKind::Chunk, b"more", false).await.is_ok() {
+        answer.hurry(LONG);
+        assert!(complete.elapsed() < LONG, "each frame is taken in time, and there is no end");
+    }
+    assert!(complete.elapsed() >= SHORT / 2);
+    slow.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
