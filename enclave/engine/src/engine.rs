@@ -240,13 +240,15 @@ impl Engine for CandleEngine {
         if request.choices > places {
             return Err(EngineError::Choices { got: request.choices, limit: places });
         }
-        let slots: Vec<Slot> = (0..request.choices)
-            .map(|_| Slot::take(&self.slots, self.limit))
-            .collect::<Result<_, _>>()?;
+        Slot::find(&self.slots, self.limit)?;
+        // What takes a while and may be refused comes first: meanwhile others may have the places.
         let matcher = request.constraint.as_ref();
         let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary())).transpose()?;
         let prompt = self.text.prompt(&request.input)?;
         let reasoning = self.text.reasoning(&request.input, &prompt);
+        let slots: Vec<Slot> = (0..request.choices)
+            .map(|_| Slot::take(&self.slots, self.limit))
+            .collect::<Result<_, _>>()?;
         let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let left = self.info.context_tokens.saturating_sub(prompt_tokens);
         let max_tokens = request.max_tokens.min(left);

@@ -219,6 +219,14 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Refuses at once where all `limit` places are taken; takes none.
+    pub(crate) fn find(taken: &AtomicUsize, limit: usize) -> Result<(), EngineError> {
+        if taken.load(Ordering::Acquire) < limit {
+            return Ok(());
+        }
+        Err(EngineError::Busy { limit })
+    }
+
     /// Takes a place unless `limit` are taken.
     pub(crate) fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Result<Self, EngineError> {
         taken

@@ -8,7 +8,7 @@ use crate::cell::CellError;
 use crate::channel::ChannelId;
 use crate::json::MAX_RECEIPT_JSON_BYTES;
 use crate::log::LogError;
-use crate::meter::book::{MAX_CHANNELS, Shortfall};
+use crate::meter::book::{MAX_CHANNELS, MAX_CLAIMED, Shortfall};
 use crate::proof::Child;
 
 /// Why a receipt, a proof or a key was refused.
@@ -231,6 +231,11 @@ pub enum ReceiptError {
     /// More channels than a meter keeps.
     #[error("this worker serves {MAX_CHANNELS} channels already; use another worker")]
     ChannelsFull,
+    /// More claims of channels that were not served yet than a meter keeps.
+    #[error(
+        "this worker keeps {MAX_CLAIMED} claims of channels it does not serve yet; make a request first"
+    )]
+    ClaimsFull,
     /// A check of a verification did not pass.
     #[error("{title}: {detail}")]
     Check {
@@ -284,6 +289,7 @@ impl ReceiptError {
             Self::OverReservation { .. } => "E-PAYMENT-RESERVED",
             Self::NoSuchChannel => "E-PAYMENT-CHANNEL",
             Self::ChannelsFull => "E-PAYMENT-FULL",
+            Self::ClaimsFull => "E-PAYMENT-CLAIMS",
             Self::Check { .. } => "E-RECEIPT-CHECK",
         }
     }

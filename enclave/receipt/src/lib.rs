@@ -113,7 +113,7 @@ pub use log::{
     CONSISTENCY_SCHEMA, ConsistencyProof, Frontier, INCLUSION_SCHEMA, InclusionProof, LogError,
     LogHead, MAX_PATH_HASHES, head_of, prove_consistency, prove_inclusion,
 };
-pub use meter::book::{Charge, MAX_CHANNELS, MeterBook, Reservation, Shortfall};
+pub use meter::book::{Charge, MAX_CHANNELS, MAX_CLAIMED, MeterBook, Reservation, Shortfall};
 pub use meter::claim::{CLAIM_BYTES, Claim, VerifiedClaim};
 pub use meter::funding::{
     FundingKey, FundingNote, FundingPublicKey, MAX_NOTE_SECONDS, NOTE_BYTES, NOTE_SKEW_SECONDS,

@@ -170,7 +170,7 @@ async fn sealed(
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Refused> {
     let limit = worker.manifest.limits.request_bytes as usize;
-    let engine = Arc::clone(worker.engine.get().ok_or(Refused::NotReady)?);
+    let engine = worker.engine.get().ok_or(Refused::NotReady)?.clone();
     let offer = request.headers().get(PAYMENT_HEADER).cloned();
     let body = read_body(&worker, request, limit).await?;
     let offer = offer.as_ref().map(HeaderValue::as_bytes);

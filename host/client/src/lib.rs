@@ -27,6 +27,7 @@ mod ask;
 mod attest;
 mod clock;
 mod connection;
+mod embed;
 mod error;
 mod evidence;
 mod gateway;
@@ -52,8 +53,10 @@ mod worker;
 
 pub use ask::{Question, ask};
 pub use attest::Attestation;
+pub use chrysalis_api::Vectors;
 pub use chrysalis_channel::PathId;
 pub use clock::Clock;
+pub use embed::embed;
 pub use error::{ClientError, ErrorClass};
 pub use evidence::Appraised;
 pub use gateway::{Exposure, Gateway};

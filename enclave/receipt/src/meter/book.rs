@@ -161,10 +161,11 @@ impl MeterBook {
         now: UnixTime,
     ) -> Result<Reservation, ReceiptError> {
         let account = offer.channel().account;
-        if !self.channels.contains_key(&account) {
-            // An account is made only for a request that is served.
+        let known = self.channels.get(&account);
+        if !known.is_some_and(Account::pays) {
+            // A place among those who pay is taken only by a request that is served.
             uncovered(Shortfall {
-                owed: 0,
+                owed: known.map_or(0, |channel| channel.owed),
                 reserved: 0,
                 request: worst,
                 max_cum: offer.verified.cap().max_cum,
@@ -242,7 +243,7 @@ impl MeterBook {
     ///
     /// # Errors
     /// [`ReceiptError::OtherPayee`], [`ReceiptError::OtherChannel`] for another network,
-    /// [`ReceiptError::ChannelsFull`].
+    /// [`ReceiptError::ClaimsFull`].
     pub fn resume(&mut self, claim: &VerifiedClaim) -> Result<(), ReceiptError> {
         let claim = claim.claim();
         let expected = expect_payee(claim.terms(), &self.payee)?;
@@ -253,8 +254,11 @@ impl MeterBook {
         if claim.cap().cap().meter_key == self.payee.meter_key {
             return Ok(());
         }
-        if !self.channels.contains_key(&expected.account) {
-            self.make_room()?;
+        // Claims cost nothing: whoever makes some in masses fills this place, and not the other.
+        if !self.channels.contains_key(&expected.account)
+            && self.channels.len().saturating_sub(self.paying()) >= MAX_CLAIMED
+        {
+            return Err(ReceiptError::ClaimsFull);
         }
         let channel = match self.channels.entry(expected.account) {
             Entry::Occupied(known) => known.into_mut(),
@@ -373,15 +377,19 @@ impl MeterBook {
         self.channels.get(account).map_or((0, 0), |channel| (channel.owed, channel.reserved))
     }
 
-    /// Room for one more channel; the ones nothing depends on give theirs up.
+    /// Room for one more channel that pays; the ones nothing depends on give theirs up.
     fn make_room(&mut self) -> Result<(), ReceiptError> {
-        if self.channels.len() >= MAX_CHANNELS {
+        if self.paying() >= MAX_CHANNELS {
             self.channels.retain(|_, channel| channel.owed > 0 || channel.reserved > 0);
         }
-        if self.channels.len() >= MAX_CHANNELS {
+        if self.paying() >= MAX_CHANNELS {
             return Err(ReceiptError::ChannelsFull);
         }
         Ok(())
+    }
+
+    fn paying(&self) -> usize {
+        self.channels.values().filter(|channel| channel.pays()).count()
     }
 }
 
@@ -403,6 +411,11 @@ impl Account {
             untold: 0,
             telling: 0,
         }
+    }
+
+    /// Whether a request was served for it. Else nothing but a claim of another meter is known of it.
+    const fn pays(&self) -> bool {
+        self.cap.is_some()
     }
 
     fn max_cum(&self) -> u128 {
@@ -468,5 +481,7 @@ const fn uncovered(shortfall: Shortfall) -> Result<(), ReceiptError> {
     Ok(())
 }
 
-/// Most channels of one meter key; with the hashes of a log each, a few megabytes.
+/// Most channels that pay one meter key; with the hashes of a log each, a few megabytes.
 pub const MAX_CHANNELS: usize = 4096;
+/// Most channels of which nothing is known but a claim of another meter.
+pub const MAX_CLAIMED: usize = 4096;

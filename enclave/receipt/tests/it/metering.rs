@@ -1,8 +1,8 @@
 //! A payer and a meter over many requests: what is refused, what is owed, what survives a restart.
 
 use chrysalis_receipt::{
-    CLAIM_BYTES, ChannelId, ChannelTerms, Charge, Claim, MAX_CHANNELS, MeterBook, MeterKey,
-    MeterPublicKey, MeterState, OFFER_BYTES, Offer, Payee, PayerKey, PayerPublicKey,
+    CLAIM_BYTES, ChannelId, ChannelTerms, Charge, Claim, MAX_CHANNELS, MAX_CLAIMED, MeterBook,
+    MeterKey, MeterPublicKey, MeterState, OFFER_BYTES, Offer, Payee, PayerKey, PayerPublicKey,
     PaymentRequired, ReceiptError, Reservation, STATE_REQUEST_BYTES, Settlement, Shortfall,
     SignedCap, StateRequest, TermsParts, VerifiedClaim,
 };
@@ -253,6 +253,12 @@ fn a_claim_that_comes_late_still_counts_and_a_lower_one_changes_nothing() {
 
 /// A payer can have a meter key of her own, and sign whatever she likes with both.
 fn payer_made(amount: u128) -> VerifiedClaim {
+    payer_made_on(1, amount)
+}
+
+fn payer_made_on(salt: u64, amount: u128) -> VerifiedClaim {
+    let terms = ChannelTerms::new(TermsParts { salt, ..parts() }).unwrap();
+    let channel = terms.id(NETWORK).unwrap();
     let hers = meter(0x66);
     let state = MeterState {
         blind: [0; 16],
@@ -262,9 +268,10 @@ fn payer_made(amount: u128) -> VerifiedClaim {
         prev: NONE,
         log_root: NONE,
     };
-    let settlement = Settlement { channel: channel(), cum_amount: amount, state };
+    let settlement = Settlement { channel, cum_amount: amount, state };
     let settlement = hers.sign_settlement(settlement).unwrap();
-    Claim::new(terms(), cap(&hers, amount), settlement).unwrap().verify().unwrap()
+    let cap = payer().sign(channel, public(&hers), amount).unwrap();
+    Claim::new(terms, cap, settlement).unwrap().verify().unwrap()
 }
 
 #[test]
@@ -353,6 +360,32 @@ fn one_channel_more_than_the_most_takes_the_place_of_none_that_is_owed() {
     assert_eq!(refused, Err(ReceiptError::ChannelsFull));
     book.release(last);
     assert!(reserve(MAX_CHANNELS as u64 + 1, &mut book).is_ok());
+}
+
+/// Claims are made for nothing. As many as there is room for take no place of whoever pays, and their
+/// makers take one only by paying.
+#[test]
+fn claims_of_strangers_keep_nobody_from_being_served() {
+    let mut m = Side::new(0x11);
+    for salt in 2..MAX_CLAIMED as u64 + 2 {
+        m.book.resume(&payer_made_on(salt, 1 << 60)).unwrap();
+    }
+    let one_more = payer_made_on(MAX_CLAIMED as u64 + 2, 1 << 60);
+    assert_eq!(m.book.resume(&one_more), Err(ReceiptError::ClaimsFull));
+    assert_eq!(m.serve(100, 60, 60), Ok(()), "a new payer");
+    m.book.resume(&payer_made_on(1, 70)).unwrap();
+    assert_eq!(m.standing(), (130, 0), "who is served needs no place for a claim");
+    let offered = |salt: u64, max_cum: u128, m: &mut Side| {
+        let terms = ChannelTerms::new(TermsParts { salt, ..parts() }).unwrap();
+        let cap = payer().sign(terms.id(NETWORK).unwrap(), public(&m.key), max_cum).unwrap();
+        let offer = Offer::sign(&payer(), terms, cap, &REQUEST).unwrap();
+        m.book.reserve(offer.verify(&REQUEST, m.book.payee()).unwrap(), 10, NOW).map(|_| ())
+    };
+    let short = Shortfall { owed: 1 << 60, reserved: 0, request: 10, max_cum: 10 };
+    assert_eq!(offered(2, 10, &mut m), Err(ReceiptError::Uncovered(short)));
+    assert_eq!(m.book.resume(&one_more), Err(ReceiptError::ClaimsFull), "it has its place still");
+    assert_eq!(offered(2, (1 << 60) + 10, &mut m), Ok(()));
+    assert_eq!(m.book.resume(&one_more), Ok(()), "who pays leaves its place");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use chrysalis_evidence::Pins;
 use chrysalis_receipt::{ChannelCode, FundingKey};
 use chrysalis_wire::limits::{MAX_PEER_PINS_BYTES, MAX_SEALED_REQUEST_BYTES};
 use chrysalis_wire::manifest::{
-    DevicesSection, LimitsSection, MANIFEST_VERSION, ModelSection, PaymentSection, PeersSection,
-    PricesSection,
+    DevicesSection, LimitsSection, MANIFEST_VERSION, ModelSection, ModelTask, PaymentSection,
+    PeersSection, PricesSection,
 };
 use chrysalis_wire::{Digest, NetworkId, WorkerManifest};
 use clap::{Args, Subcommand};
@@ -18,7 +18,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::commands::gramine;
-use crate::commands::model::open;
+use crate::commands::model::{EMBEDDING_ARCHITECTURE, open};
 use crate::commands::pay::made_seed;
 use crate::commands::pins::sim;
 use crate::context::Context;
@@ -162,11 +162,13 @@ impl Init {
 fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
     let bundle = open(&arguments.bundle)?;
     let name = arguments.name.clone().unwrap_or_else(|| api_name(&bundle.manifest().name));
+    let embeds = bundle.manifest().architecture == EMBEDDING_ARCHITECTURE;
+    let task = if embeds { ModelTask::Embedding } else { ModelTask::Text };
     let manifest = WorkerManifest {
         version: MANIFEST_VERSION,
         network: arguments.network.0,
         registry: Digest([0; 32]),
-        model: ModelSection { name, root: bundle.root(), sealed: bundle.is_sealed() },
+        model: ModelSection { name, root: bundle.root(), sealed: bundle.is_sealed(), task },
         limits: LimitsSection {
             request_bytes: REQUEST_BYTES,
             context_tokens: arguments.context_tokens,
@@ -196,6 +198,9 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
         out.field("model", &manifest.model.name)?;
         out.field("model root", manifest.model.root)?;
         out.field("sealed", if manifest.model.sealed { "yes" } else { "no" })?;
+        if manifest.model.task == ModelTask::Embedding {
+            out.field("answers with", "vectors, at /v1/embeddings")?;
+        }
         if let Some(peers) = &manifest.peers {
             out.field("serves only", format_args!("clients under pins {}", peers.pins_sha256))?;
         }

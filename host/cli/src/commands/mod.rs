@@ -9,6 +9,7 @@ pub(crate) mod collateral;
 pub(crate) mod dev_wallet;
 pub(crate) mod devchain;
 pub(crate) mod earnings;
+pub(crate) mod embed;
 pub(crate) mod funding;
 mod gramine;
 pub(crate) mod handover;
@@ -19,6 +20,7 @@ pub(crate) mod measure_diff;
 pub(crate) mod measure_image;
 pub(crate) mod measure_input;
 pub(crate) mod model;
+mod model_folder;
 pub(crate) mod pay;
 pub(crate) mod pins;
 pub(crate) mod policy;
@@ -62,6 +64,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Logs(arguments) => worker::logs(&arguments, context),
         Command::Appraise(arguments) => appraise::run(&arguments, context),
         Command::Ask(arguments) => ask::run(&arguments, context),
+        Command::Embed(arguments) => embed::run(&arguments, context),
         Command::Serve(arguments) => serve::run(&arguments, context),
         Command::Release(command) => release::run(&command, context),
         Command::Receipt(command) => receipt::run(&command, context),

@@ -87,7 +87,9 @@ fn verify_one(
                 .next("verify it without --request and --response"));
         }
         let proof = ProvenChild::parse(&bytes).map_err(|e| Failure::from(e).in_file(path))?;
-        let report = proof.verify(Some((judge, collateral)));
+        let report = proof
+            .verify(Some((judge, collateral)), context.now())
+            .map_err(|e| Failure::from(e).in_file(path))?;
         show_proof(&report, context)?;
         let (evidence, holds) = (report.evidence, report.holds);
         return conclude(evidence, report.receipt, holds).map_err(|failure| failure.in_file(path));
