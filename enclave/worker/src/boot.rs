@@ -155,15 +155,17 @@ async fn report_refusals(worker: Arc<Worker>) {
     }
 }
 
-/// Tells the owner what was earned, on a thread that may block. Not after each request: the host would
-/// read the length of every prompt from the sums.
+/// Tells the owner what was earned, on a thread that may block: from time to time, and after a batch of
+/// requests of one channel. Not after each request: the host would read the length of every prompt from the
+/// sums. No channel gets further ahead of it than its window.
 async fn claim(worker: Arc<Worker>) {
-    if worker.payments.is_none() {
-        return;
-    }
+    let Some(payments) = worker.payments.clone() else { return };
     let mut interval = tokio::time::interval(CLAIM_INTERVAL);
     loop {
-        interval.tick().await;
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = payments.due() => {}
+        }
         let worker = Arc::clone(&worker);
         drop(spawn_blocking(move || report_claims(&worker)).await);
     }
@@ -189,10 +191,13 @@ async fn want_funding(worker: Arc<Worker>) {
 
 fn report_claims(worker: &Worker) {
     let Some(payments) = &worker.payments else { return };
-    for claim in payments.grown(&worker.session.meter, (worker.clock)().seconds()) {
+    let claims = payments.grown(&worker.session.meter, (worker.clock)().seconds());
+    for claim in &claims {
         let claim = hex::encode(claim.encode());
         worker.stages.console().event(&ConsoleEvent::Earned { claim });
     }
+    // In the pipe, which outlives this process.
+    payments.told(&claims);
 }
 
 /// Stages `manifest` and `keys`: everything up to a worker that can attest.
