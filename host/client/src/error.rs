@@ -241,6 +241,8 @@ pub enum ClientError {
         message: String,
         /// Whom to pay and how much of a cap would do; not verified.
         required: Box<PaymentRequired>,
+        /// Seconds after which it may be served, if the worker says so.
+        retry_after: Option<u32>,
     },
     /// The next request needs a cap above what the user allowed.
     #[error("the next request needs a cap of {needed} nanogram, the budget is {limit}")]
@@ -391,6 +393,9 @@ impl ClientError {
                 "listen on 127.0.0.1, or allow others to read your prompts explicitly"
             }
             Self::Listen { .. } => "choose another port",
+            Self::PaymentRequired { retry_after: Some(_), .. } => {
+                "deploy the channel or top it up, and ask again once the deposit is on the chain"
+            }
             Self::PaymentRequired { .. } => {
                 "open a channel to the worker's payee and pay through it, or use another worker"
             }
@@ -437,7 +442,9 @@ impl ClientError {
     #[must_use]
     pub const fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::WorkerRefused { retry_after, .. } => *retry_after,
+            Self::WorkerRefused { retry_after, .. } | Self::PaymentRequired { retry_after, .. } => {
+                *retry_after
+            }
             _ => None,
         }
     }

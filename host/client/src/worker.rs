@@ -2,14 +2,14 @@
 //! sent to it. Nothing is sealed to a worker whose evidence was not appraised by this process.
 
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrysalis_channel::{GrantRequest, OsRandom, PathId, seal_grant};
 use chrysalis_evidence::exchange::{Awaiting, Due, ExchangeError, Judged};
 use chrysalis_evidence::{Collateral, Refusal, RuleId, Session, Verdict};
 use chrysalis_policy::{Judge, VerdictCache};
-use chrysalis_receipt::{CLAIM_BYTES, Claim};
+use chrysalis_receipt::{CLAIM_BYTES, Claim, SignedNote};
 use chrysalis_vault::ModelKey;
 use chrysalis_wire::{AttestationDocument, Digest, KeyRole, SecretBytes, UnixTime};
 use http_body_util::Full;
@@ -27,7 +27,8 @@ use crate::evidence::Appraised;
 use crate::io::{read_whole, within};
 use crate::keep::keep;
 use crate::limits::{
-    Bounds, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME, MAX_PLAIN_ERROR_BYTES, REATTEST_INTERVAL,
+    Bounds, FUNDING_ATTEMPTS, MAX_FUNDING_WAIT_SECONDS, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME,
+    MAX_PLAIN_ERROR_BYTES, REATTEST_INTERVAL,
 };
 use crate::own::{Identity, due, prove};
 use crate::payer::Payer;
@@ -365,6 +366,19 @@ impl AttestedWorker {
             // It was not served, and now there is a cap that covers it.
             outcome = self.try_request(&appraised, path, json, keep).await;
         }
+        // The deposit may be on its way, or its owner about to look.
+        for _ in 0..FUNDING_ATTEMPTS {
+            let Err(ClientError::PaymentRequired { retry_after: Some(wait), message, .. }) =
+                &outcome
+            else {
+                break;
+            };
+            let Some(payer) = self.shared.payer.get() else { break };
+            payer.waits(message);
+            let wait = Duration::from_secs((*wait).min(MAX_FUNDING_WAIT_SECONDS).into());
+            tokio::time::sleep(wait).await;
+            outcome = self.try_request(&appraised, path, json, keep).await;
+        }
         let stale = match &outcome {
             Ok(stream) => stream.wants_new_evidence(),
             Err(error) => error.wants_new_evidence(),
@@ -665,6 +679,18 @@ pub async fn hand_in_claims(address: &str, claims: &[Claim]) -> Result<(), Clien
     Ok(())
 }
 
+/// Gives a worker of one's own what its owner saw of a channel's deposit.
+///
+/// # Errors
+/// [`ClientError`], in particular [`ClientError::PaymentRequired`] for a note it does not take.
+pub async fn hand_in_note(address: &str, note: &SignedNote) -> Result<(), ClientError> {
+    let bounds = Bounds::default();
+    let mut connection = Connection::open(address, None, None, &bounds).await?;
+    let response = connection.send(post(FUNDING, note.encode())?, bounds.idle).await?;
+    let body = expect_ok(response, "application/json", bounds.idle).await?;
+    read_whole(body, "answer to the note", MAX_PLAIN_ERROR_BYTES, bounds.idle).await.map(drop)
+}
+
 fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, ClientError> {
     let mut request = Request::builder()
         .method(Method::POST)
@@ -680,5 +706,6 @@ const SEALED: &str = "/v1/sealed";
 const GRANT: &str = "/v1/grant";
 const STATE: &str = "/v1/payment/state";
 const CLAIM: &str = "/v1/payment/claim";
+const FUNDING: &str = "/v1/payment/funding";
 /// Carries what pays for a sealed request.
 const PAYMENT_HEADER: &str = "chrysalis-payment";

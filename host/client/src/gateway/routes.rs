@@ -80,6 +80,7 @@ async fn the_model(shared: &Shared) -> ModelCard {
         id: evidence.verified.manifest().model.name.clone(),
         created: evidence.at,
         owned_by: "chrysalis".to_owned(),
+        task: evidence.verified.manifest().model.task,
     }
 }
 
