@@ -183,15 +183,21 @@ impl Driver {
 
     /// Loads a module of machine code.
     pub(crate) fn load(&self, image: &[u8]) -> Result<Handle, CudaError> {
-        // A module says itself how long it is; one that ends early must not be read past its end by
-        // much, and is none.
+        // A module says itself how long it is. What is shorter than the header of one is none.
         if image.len() < LEAST_IMAGE_BYTES {
             return Err(CudaError::NoKernels);
         }
-        // SAFETY: as in `handle`. The image is part of this binary, measured with it, and the driver
-        // copies what it needs.
+        // Bytes of a binary lie anywhere, and the tables of a module at multiples of eight.
+        let mut aligned = vec![0u64; image.len().div_ceil(8)];
+        for (to, from) in aligned.iter_mut().zip(image.chunks(8)) {
+            let mut word = [0; 8];
+            word.get_mut(..from.len()).unwrap_or_default().copy_from_slice(from);
+            *to = u64::from_ne_bytes(word);
+        }
+        // SAFETY: as in `handle`. The image is part of this binary, measured with it, and whole; the
+        // driver copies what it needs before it returns.
         self.handle("cuModuleLoadData", |out| unsafe {
-            (self.functions.load)(out, image.as_ptr().cast())
+            (self.functions.load)(out, aligned.as_ptr().cast())
         })
     }
 
