@@ -28,7 +28,7 @@ use crate::io::{read_whole, within};
 use crate::keep::keep;
 use crate::limits::{Bounds, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME, MAX_PLAIN_ERROR_BYTES};
 use crate::own::{Identity, due, prove};
-use crate::payer::Payer;
+use crate::payer::{Payer, Ticket};
 use crate::plain::expect_ok;
 use crate::random::fresh;
 use crate::request::SealedCall;
@@ -376,18 +376,23 @@ impl AttestedWorker {
         let now = self.shared.worker.clock.now();
         let call = SealedCall::seal(appraised, path, json, now)?;
         let (offer, ticket) = match self.shared.payer.get() {
-            Some(payer) => {
-                if let Some(claim) = payer.handover(&appraised.verified) {
-                    self.hand_over(appraised, claim).await?;
-                }
-                let (sealed, most) = (&call.sealed, call.max_tokens);
-                let (offer, ticket) = payer.offer(&appraised.verified, sealed, most).await?;
+            // Asked again: evidence that was renewed may be of another pinned manifest.
+            Some(payer) if payer.suits(&appraised.verified)? => {
+                let (offer, ticket) = self.offer(payer, appraised, &call).await?;
                 (Some(offer), Some(ticket))
             }
-            None => (None, None),
+            _ => (None, None),
         };
-        let (connection, response) =
-            self.shared.post(appraised, SEALED, call.sealed, offer).await?;
+        let posted = self.shared.post(appraised, SEALED, call.sealed, offer).await;
+        let (connection, response) = match posted {
+            Ok(posted) => posted,
+            Err(PostError { written, error }) => {
+                if let Some(ticket) = ticket.filter(|_| !written) {
+                    ticket.refused().await?;
+                }
+                return Err(error);
+            }
+        };
         let wait = self.shared.worker.bounds.idle;
         let body = match expect_ok(response, "application/octet-stream", wait).await {
             Ok(body) => body,
@@ -397,7 +402,7 @@ impl AttestedWorker {
                     ClientError::WorkerRefused { .. } | ClientError::PaymentRequired { .. }
                 );
                 if let Some(ticket) = ticket.filter(|_| refused) {
-                    ticket.refused();
+                    ticket.refused().await?;
                 }
                 return Err(error);
             }
@@ -409,6 +414,33 @@ impl AttestedWorker {
             ResponseStream::new(shared, connection, body, call.pending, words, ticket, over);
         stream.prefetch().await?;
         Ok(stream)
+    }
+
+    /// Signs for a call, after the worker has what it must go on from.
+    async fn offer(
+        &self,
+        payer: &Payer,
+        appraised: &Appraised,
+        call: &SealedCall,
+    ) -> Result<(String, Ticket), ClientError> {
+        let (verified, id) = (&appraised.verified, call.pending.request_id);
+        if let Some(claim) = payer.handover(verified) {
+            match self.hand_over(appraised, claim).await {
+                // It has no place for claims of those it does not serve yet; the request says the rest.
+                Ok(()) | Err(ClientError::PaymentRequired { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match payer.offer(verified, id, &call.sealed, call.max_tokens).await {
+            // Part of the budget may be held for requests whose receipts never came: a claim says what
+            // they came to.
+            Err(error @ ClientError::Budget { .. }) => match self.collect_claim().await {
+                Ok(Some(_)) => payer.offer(verified, id, &call.sealed, call.max_tokens).await,
+                Err(overcharged @ ClientError::Overcharged { .. }) => Err(overcharged),
+                Ok(None) | Err(_) => Err(error),
+            },
+            offered => offered,
+        }
     }
 
     /// Seals the key of a sealed model to the worker's attested grant key and sends it.
@@ -565,15 +597,16 @@ impl Shared {
         path: &'static str,
         sealed: Vec<u8>,
         offer: Option<String>,
-    ) -> Result<(Connection, Response<Incoming>), ClientError> {
+    ) -> Result<(Connection, Response<Incoming>), PostError> {
         let pin = appraised.verified.keyset().tls_spki;
         let wait = self.worker.bounds.idle;
-        let mut request = post(path, sealed)?;
+        let mut request = post(path, sealed).map_err(PostError::unsent)?;
         // Grants and claims prove themselves, whoever brings them.
         let gated = path != GRANT && path != CLAIM;
         if let Some(offer) = offer {
             let offer = HeaderValue::from_str(&offer)
-                .map_err(|e| ClientError::Protocol { what: "offer", reason: e.to_string() })?;
+                .map_err(|e| ClientError::Protocol { what: "offer", reason: e.to_string() })
+                .map_err(PostError::unsent)?;
             request.headers_mut().insert(PAYMENT_HEADER, offer);
         }
         if let Some(mut connection) = self.take_idle(pin) {
@@ -583,42 +616,52 @@ impl Shared {
                 Ok(()) => match connection.send(request, wait).await {
                     Ok(response) => return Ok((connection, response)),
                     Err(SendError::Unsent(unsent)) => request = unsent,
-                    Err(SendError::Failed(error)) => return Err(error),
+                    Err(SendError::Failed(error)) => return Err(PostError::sent(error)),
                 },
                 // It was closed while nobody looked; nothing was sent on it.
                 Err(ClientError::Disconnected) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(PostError::unsent(error)),
             }
         }
         let (address, bounds) = (&self.worker.address, &self.worker.bounds);
         let own = self.worker.identity();
-        let mut connection = Connection::open(address, Some(pin), own, bounds).await?;
+        let mut connection =
+            Connection::open(address, Some(pin), own, bounds).await.map_err(PostError::unsent)?;
         if gated {
-            self.admit(appraised, &mut connection).await?;
+            self.admit(appraised, &mut connection).await.map_err(PostError::unsent)?;
         }
-        let response = connection.send(request, wait).await?;
+        let response = connection.send(request, wait).await.map_err(|error| match error {
+            SendError::Unsent(_) => PostError::unsent(ClientError::Disconnected),
+            SendError::Failed(error) => PostError::sent(error),
+        })?;
         Ok((connection, response))
     }
 }
 
-/// Gives a worker of one's own the claims it has to go on from, whatever it is: a claim is no secret to
-/// it, and proves itself.
-///
-/// # Errors
-/// [`ClientError`] of the first one that it does not take.
-pub async fn hand_in_claims(address: &str, claims: &[Claim]) -> Result<(), ClientError> {
-    let bounds = Bounds::default();
-    let mut connection = Connection::open(address, None, None, &bounds).await?;
-    for claim in claims {
-        let request = post(CLAIM, claim.encode())?;
-        let response = connection.send(request, bounds.idle).await?;
-        let body = expect_ok(response, "application/json", bounds.idle).await?;
-        read_whole(body, "answer to the claim", MAX_PLAIN_ERROR_BYTES, bounds.idle).await?;
-    }
-    Ok(())
+/// Why a post was not answered.
+struct PostError {
+    /// Whether any of it may have reached the worker.
+    written: bool,
+    error: ClientError,
 }
 
-fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, ClientError> {
+impl PostError {
+    const fn sent(error: ClientError) -> Self {
+        Self { written: true, error }
+    }
+
+    const fn unsent(error: ClientError) -> Self {
+        Self { written: false, error }
+    }
+}
+
+impl From<PostError> for ClientError {
+    fn from(failed: PostError) -> Self {
+        failed.error
+    }
+}
+
+pub(crate) fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, ClientError> {
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(path)
@@ -632,6 +675,7 @@ fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, Clien
 const SEALED: &str = "/v1/sealed";
 const GRANT: &str = "/v1/grant";
 const STATE: &str = "/v1/payment/state";
-const CLAIM: &str = "/v1/payment/claim";
+/// Takes claims; proves whose they are by themselves.
+pub(crate) const CLAIM: &str = "/v1/payment/claim";
 /// Carries what pays for a sealed request.
 const PAYMENT_HEADER: &str = "chrysalis-payment";

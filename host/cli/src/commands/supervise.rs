@@ -30,13 +30,16 @@ pub(crate) fn run(context: &Context) -> Result<ExitCode, Failure> {
         let stop =
             stop_signal().map_err(|e| Failure::new(Class::Internal, "E-RUNTIME", e.to_string()))?;
         let timing = Timing::default();
-        let _handing_over = handover::watch(StateDir::at(&launch.state));
+        let told = handover::each_life(StateDir::at(&launch.state), context.report);
         // The VM's half moves into its backend; the rest of the launch is the supervisor's.
         match launch.vm.take() {
             Some(vm) => {
-                supervise(&launch, &VmBackend::new(*vm), &timing, clock, reporter, stop).await?;
+                let vm = VmBackend::new(*vm);
+                supervise(&launch, &vm, &timing, clock, reporter, &told, stop).await?;
             }
-            None => supervise(&launch, &ProcessBackend, &timing, clock, reporter, stop).await?,
+            None => {
+                supervise(&launch, &ProcessBackend, &timing, clock, reporter, &told, stop).await?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     })

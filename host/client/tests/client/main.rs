@@ -9,6 +9,7 @@ mod bench;
 mod fake;
 mod gateway;
 mod grants;
+mod handover;
 mod history;
 mod keep;
 mod local;
