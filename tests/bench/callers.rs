@@ -14,7 +14,8 @@ use crate::report::{Better, Comparison};
 pub(crate) fn measure(rounds: usize) -> Result<Vec<Comparison>> {
     let gguf = std::fs::read(model().context("no model; run scripts/fetch-model")?)?;
     let most = WAITING.into_iter().chain(TOGETHER).max().unwrap_or(1);
-    let options = EngineOptions { max_concurrent: most, ..EngineOptions::new(|| 0) };
+    // One caller computes every token as many do.
+    let options = EngineOptions { max_concurrent: most, drafts: false, ..EngineOptions::new(|| 0) };
     let engine = CandleEngine::load(&gguf, options)?;
 
     let mut rates = Comparison::new(

@@ -156,7 +156,9 @@ fn gguf() -> Result<PathBuf> {
 
 /// Our side: loads the model, then does tasks until standard input ends.
 pub(crate) fn serve(threads: NonZeroUsize, model: &Path) -> Result<()> {
-    let options = EngineOptions { threads: Some(threads), ..EngineOptions::new(|| 0) };
+    // Both compute every token: what drafts save is measured on its own.
+    let options =
+        EngineOptions { threads: Some(threads), drafts: false, ..EngineOptions::new(|| 0) };
     let engine = CandleEngine::load(&std::fs::read(model)?, options)?;
     let mut out = std::io::stdout().lock();
     say(&mut out, &Hello { about: "chrysalis".to_owned() })?;

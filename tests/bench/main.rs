@@ -6,6 +6,7 @@ mod bare;
 mod callers;
 mod contest;
 mod devices;
+mod drafts;
 mod engine;
 mod handshake;
 mod image;
@@ -93,6 +94,8 @@ enum Section {
     Large,
     /// Many callers of one engine against one.
     Callers,
+    /// An engine that guesses what comes next against one that does not.
+    Drafts,
     /// Verifying and unsealing against a plain read and this CPU's rates.
     Vault,
     /// A bundle into an engine: its rate, and the memory of the process against the file.
@@ -128,6 +131,9 @@ fn main() -> Result<()> {
     }
     if wanted(Section::Callers) {
         comparisons.extend(callers::measure(rounds)?);
+    }
+    if wanted(Section::Drafts) {
+        comparisons.extend(drafts::measure(rounds)?);
     }
     if wanted(Section::Vault) {
         comparisons.extend(vault::measure(rounds)?);

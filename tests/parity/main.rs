@@ -10,6 +10,7 @@
 
 mod candle;
 mod distance;
+mod embedding;
 #[path = "../../enclave/engine/tests/real/mod.rs"]
 mod real;
 mod reference;

@@ -22,7 +22,7 @@ use crate::kernels::{PAGE_TOKENS, Pool};
 use crate::model::Model;
 use crate::request::{ChatMessage, Control, GenerateRequest, Generation, Input, Reasoning, Role};
 use crate::sampler::Sampler;
-use crate::schedule::Limits;
+use crate::schedule::{Limits, MAX_DRAFT_TOKENS};
 use crate::scheduler::{PREFILL_CHUNK_TOKENS, Scheduler, Slot};
 use crate::sequence::Job;
 use crate::stop::StopMatcher;
@@ -44,6 +44,10 @@ pub struct EngineOptions {
     /// none says less. With fewer, the youngest requests may have to wait for others midway. A context
     /// is cut to it.
     pub cache_tokens: Option<NonZeroUsize>,
+    /// Whether tokens that may come next are guessed from what the request itself says, and computed with
+    /// the last one while there are few requests. Answers are the same; those that repeat themselves come
+    /// sooner, which an observer of the stream can see. Guessing stops where it does not pay.
+    pub drafts: bool,
     /// Threads that compute; as many as this process may run on if `None`.
     pub threads: Option<NonZeroUsize>,
     /// Draws the seed of a request that brings none.
@@ -54,7 +58,7 @@ pub struct EngineOptions {
 
 impl EngineOptions {
     /// Four requests together, sixteen waiting, the model's own context and room for it, a thread for
-    /// each processor.
+    /// each processor; drafts where they pay.
     #[must_use]
     pub const fn new(entropy: fn() -> u64) -> Self {
         Self {
@@ -62,6 +66,7 @@ impl EngineOptions {
             max_waiting: 16,
             context_tokens: u32::MAX,
             cache_tokens: None,
+            drafts: true,
             threads: None,
             entropy,
             clock: Instant::now,
@@ -187,6 +192,7 @@ fn limits(options: &EngineOptions, context: u32) -> Limits {
         // Of a step that many requests share, half is left for prompts.
         step_tokens: PREFILL_CHUNK_TOKENS.max(running.saturating_mul(2)).min(MAX_STEP_TOKENS),
         pages: whole.min(held),
+        draft_rows: if options.drafts { MAX_DRAFT_TOKENS.saturating_add(1) } else { 0 },
     }
 }
 
@@ -234,13 +240,15 @@ impl Engine for CandleEngine {
         if request.choices > places {
             return Err(EngineError::Choices { got: request.choices, limit: places });
         }
-        let slots: Vec<Slot> = (0..request.choices)
-            .map(|_| Slot::take(&self.slots, self.limit))
-            .collect::<Result<_, _>>()?;
+        Slot::find(&self.slots, self.limit)?;
+        // What takes a while and may be refused comes first: meanwhile others may have the places.
         let matcher = request.constraint.as_ref();
         let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary())).transpose()?;
         let prompt = self.text.prompt(&request.input)?;
         let reasoning = self.text.reasoning(&request.input, &prompt);
+        let slots: Vec<Slot> = (0..request.choices)
+            .map(|_| Slot::take(&self.slots, self.limit))
+            .collect::<Result<_, _>>()?;
         let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let left = self.info.context_tokens.saturating_sub(prompt_tokens);
         let max_tokens = request.max_tokens.min(left);

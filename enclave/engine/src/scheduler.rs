@@ -70,12 +70,14 @@ struct Serving {
     sequences: BTreeMap<Ticket, Sequence>,
 }
 
-/// What draws the next token of a sequence.
+/// What draws the next tokens of a sequence.
 struct Draw<'a> {
     ticket: Ticket,
     sequence: &'a mut Sequence,
-    logits: Zeroizing<Vec<f32>>,
-    token: Result<Drawn, EngineError>,
+    /// After its last token, then after each of its drafts.
+    logits: Vec<Zeroizing<Vec<f32>>>,
+    drafts: &'a [u32],
+    drawn: Vec<Result<Drawn, EngineError>>,
 }
 
 impl Serving {
@@ -150,14 +152,14 @@ impl Serving {
         self.core.is_empty() && step.work.is_empty()
     }
 
-    /// The logits of each sequence of `step` that draws, in their order.
+    /// The logits that are drawn from: work by work, each in the order of its tokens.
     fn compute(&mut self, step: &Step) -> Result<Vec<Zeroizing<Vec<f32>>>, EngineError> {
         let core = &self.core;
         let segment = |work: &Work| Segment {
-            tokens: core.tokens(work.ticket).get(work.tokens.clone()).unwrap_or_default(),
+            tokens: core.tokens_of(work),
             before: work.tokens.start,
             pages: core.pages(work.ticket),
-            wanted: usize::from(work.draws),
+            wanted: work.draws,
         };
         let batch: Vec<Segment<'_>> = step.work.iter().map(segment).collect();
         self.model.decoder().step(&mut self.cache, &batch)
@@ -165,27 +167,34 @@ impl Serving {
 
     /// Draws the next tokens, all threads together, then passes them on in the order of arrival.
     fn draw(&mut self, step: &Step, logits: Vec<Zeroizing<Vec<f32>>>) {
-        let drawing = step.work.iter().filter(|work| work.draws).map(|work| work.ticket);
-        let mut logits: BTreeMap<Ticket, _> = drawing.zip(logits).collect();
-        let (tokenizer, known) = (&self.tokenizer, self.tokenizer.len());
+        let mut logits = logits.into_iter();
+        let drawing = step.work.iter().filter(|work| work.draws > 0);
+        let mut works: BTreeMap<Ticket, (&Work, Vec<_>)> = drawing
+            .map(|work| (work.ticket, (work, logits.by_ref().take(work.draws).collect())))
+            .collect();
+        let (core, tokenizer, known) = (&self.core, &self.tokenizer, self.tokenizer.len());
         let draw = |(ticket, sequence): (&Ticket, _)| {
-            let (logits, token) = (logits.remove(ticket)?, Ok(Drawn::default()));
-            Some(Draw { ticket: *ticket, sequence, logits, token })
+            let (work, logits) = works.remove(ticket)?;
+            let (drafts, drawn) = (core.drafts_of(work), Vec::with_capacity(work.draws));
+            Some(Draw { ticket: *ticket, sequence, logits, drafts, drawn })
         };
         let mut draws: Vec<Draw<'_>> = self.sequences.iter_mut().filter_map(draw).collect();
         self.model.decoder().share(&mut draws, |draw| {
             // Embeddings may be padded with rows that are no tokens.
-            let logits = draw.logits.get(..known).unwrap_or(&draw.logits);
-            draw.token = draw.sequence.draw(logits, tokenizer);
+            let rows = draw.logits.iter().map(|logits| logits.get(..known).unwrap_or(logits));
+            draw.sequence.draw(rows, draw.drafts, tokenizer, &mut draw.drawn);
         });
         let mut ended = Vec::new();
-        let drawn: Vec<_> = draws.into_iter().map(|draw| (draw.ticket, draw.token)).collect();
-        for (ticket, token) in drawn {
+        let drawn: Vec<_> = draws.into_iter().map(|draw| (draw.ticket, draw.drawn)).collect();
+        for (ticket, drawn) in drawn {
             self.begin_others(ticket);
-            let Some(sequence) = self.sequences.get_mut(&ticket) else { continue };
-            match sequence.take(token, &self.tokenizer) {
-                Some(token) => self.core.append(ticket, token),
-                None => ended.push(ticket),
+            for drawn in drawn {
+                let Some(sequence) = self.sequences.get_mut(&ticket) else { break };
+                let Some(token) = sequence.take(drawn, &self.tokenizer) else {
+                    ended.push(ticket);
+                    break;
+                };
+                self.core.append(ticket, token);
             }
         }
         ended.into_iter().for_each(|ticket| self.end(ticket, |_| ()));
@@ -210,6 +219,14 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Refuses at once where all `limit` places are taken; takes none.
+    pub(crate) fn find(taken: &AtomicUsize, limit: usize) -> Result<(), EngineError> {
+        if taken.load(Ordering::Acquire) < limit {
+            return Ok(());
+        }
+        Err(EngineError::Busy { limit })
+    }
+
     /// Takes a place unless `limit` are taken.
     pub(crate) fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Result<Self, EngineError> {
         taken

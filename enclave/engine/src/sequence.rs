@@ -49,10 +49,11 @@ pub(crate) struct Sequence {
 }
 
 /// A token that was drawn, with its scores if they are wanted.
-#[derive(Default)]
 pub(crate) struct Drawn {
     token: u32,
     scores: Option<Scores>,
+    /// Whether nothing but the end of the turn could follow. By when it is taken, more may be drawn.
+    over: bool,
 }
 
 impl Sequence {
@@ -88,19 +89,36 @@ impl Sequence {
         self.job.control.set_cached(u32::try_from(cached).unwrap_or(u32::MAX));
     }
 
-    /// The next token.
-    pub(crate) fn draw(
+    /// The next token from each row of logits, as long as the one drawn before is the draft that the row
+    /// comes behind. What is drawn is what would be drawn without drafts, whatever draws it: this sees the
+    /// same logits after the same tokens. Once the answer has ended, what follows is never taken.
+    pub(crate) fn draw<'a>(
         &mut self,
-        logits: &[f32],
+        rows: impl Iterator<Item = &'a [f32]>,
+        drafts: &[u32],
         tokenizer: &Tokenizer,
-    ) -> Result<Drawn, EngineError> {
+        drawn: &mut Vec<Result<Drawn, EngineError>>,
+    ) {
+        let drafts = drafts.iter().copied().map(Some).chain([None]);
+        for (logits, draft) in rows.zip(drafts) {
+            let one = self.draw_one(logits, tokenizer);
+            let token = one.as_ref().ok().map(|drawn| drawn.token);
+            drawn.push(one);
+            if token.is_none() || token != draft {
+                break;
+            }
+        }
+    }
+
+    fn draw_one(&mut self, logits: &[f32], tokenizer: &Tokenizer) -> Result<Drawn, EngineError> {
         let allowed = self.job.matcher.as_mut().map(Matcher::allowed).transpose()?;
         let token = self.job.sampler.draw(logits, allowed.as_deref())?;
         if let Some(matcher) = self.job.matcher.as_mut().filter(|_| !tokenizer.ends_turn(token)) {
             matcher.advance(tokenizer.bytes(token))?;
         }
         let scores = self.job.logprobs.map(|top| score(logits, token, top.into()));
-        Ok(Drawn { token, scores })
+        let over = self.job.matcher.as_ref().is_some_and(Matcher::is_over);
+        Ok(Drawn { token, scores, over })
     }
 
     /// Counts the token that was drawn and sends its text; the token, if the answer goes on with it.
@@ -154,8 +172,8 @@ impl Sequence {
         if self.release(&text) {
             return Some(FinishReason::Stop);
         }
-        // Nothing but the end of the turn could follow, which is not worth a step.
-        if self.job.matcher.as_ref().is_some_and(Matcher::is_over) {
+        // The end of the turn is not worth a step.
+        if drawn.over {
             self.flush();
             return Some(FinishReason::Stop);
         }

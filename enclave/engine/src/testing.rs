@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::arithmetic_side_effects, clippy::missing_panics_doc)]
 
+mod bert;
 mod zoo;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use crate::logprobs::{LoggedToken, TokenLogprob};
 pub use crate::probe::{Probe, ProbeBatch, ProbeSession};
 use crate::request::{ChatMessage, Event, FinishReason, Generation, Input, Role, TokenUsage};
 use crate::tokenizer::byte_alphabet;
+pub use bert::{Files, TinyBert, embed, embed_options, embedder};
 pub use zoo::{Ramp, Recipe};
 
 /// A chat template in the form ChatML models ship.

@@ -6,6 +6,8 @@
 mod choices;
 #[path = "decoding/constrained.rs"]
 mod constrained;
+#[path = "decoding/drafts.rs"]
+mod drafts;
 #[path = "decoding/logprobs.rs"]
 mod logprobs;
 

@@ -10,11 +10,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use chrysalis_channel::ReplayCache;
-use chrysalis_engine::{CandleEngine, Engine, EngineError, EngineOptions, ModelError};
+use chrysalis_engine::{
+    CandleEngine, EmbedOptions, Embedder, EngineError, EngineOptions, ModelError,
+};
 use chrysalis_evidence::{AllowSim, boot_events};
 use chrysalis_tee::{Devices, Platform};
 use chrysalis_vault::{Bundle, ModelKey};
 use chrysalis_wire::limits::MAX_MANIFEST_BYTES;
+use chrysalis_wire::manifest::ModelTask;
 use chrysalis_wire::{BootStage, ConsoleEvent, Digest, NetworkId, StageState, WorkerManifest};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
@@ -28,7 +31,8 @@ use crate::error::WorkerError;
 use crate::gate::gate;
 use crate::grant::GrantDesk;
 use crate::limits::{
-    Bounds, CLAIM_INTERVAL, COUNTER_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL, REPLAY_CAPACITY,
+    Bounds, CLAIM_INTERVAL, COUNTER_INTERVAL, FUNDING_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL,
+    REPLAY_CAPACITY,
 };
 use crate::measure::measure;
 use crate::payment::Payments;
@@ -37,7 +41,7 @@ use crate::receipts::Receipts;
 use crate::server::serve;
 use crate::session::Session;
 use crate::stages::Stages;
-use crate::worker::{Clock, Counters, Worker};
+use crate::worker::{Clock, Counters, Loaded, Worker};
 
 /// What `main.rs` supplies: the platform, the clock and, in the simulator, its FAKE root.
 pub struct Setting {
@@ -92,6 +96,7 @@ async fn boot_and_serve(
     let reporting = tokio::spawn(report(Arc::clone(&worker)));
     let refusing = tokio::spawn(report_refusals(Arc::clone(&worker)));
     let claiming = tokio::spawn(claim(Arc::clone(&worker)));
+    let wanting = tokio::spawn(want_funding(Arc::clone(&worker)));
     tokio::select! {
         finished = finish_boot(&worker, &args, &setting) => finished?,
         _ = stop.wait_for(|stopped| *stopped) => {}
@@ -101,6 +106,7 @@ async fn boot_and_serve(
     reporting.abort();
     refusing.abort();
     claiming.abort();
+    wanting.abort();
     // What was earned since the last time; the answers in progress are over.
     report_claims(&worker);
     Ok(())
@@ -161,6 +167,24 @@ async fn claim(worker: Arc<Worker>) {
         interval.tick().await;
         let worker = Arc::clone(&worker);
         drop(spawn_blocking(move || report_claims(&worker)).await);
+    }
+}
+
+/// Tells the owner which channels wait for her to look at the chain, on a thread that may block.
+async fn want_funding(worker: Arc<Worker>) {
+    let Some(payments) = worker.payments.clone() else { return };
+    let meter_key = Digest(worker.session.meter.public());
+    loop {
+        let wanted = payments.wanted().await;
+        let stages = Arc::clone(&worker.stages);
+        let write = move || {
+            for terms in wanted {
+                let terms = hex::encode(terms.encode());
+                stages.console().event(&ConsoleEvent::FundingWanted { meter_key, terms });
+            }
+        };
+        drop(spawn_blocking(write).await);
+        tokio::time::sleep(FUNDING_INTERVAL).await;
     }
 }
 
@@ -278,19 +302,29 @@ fn load_model(
     worker: &Worker,
     bundle: Bundle<File>,
     key: Option<&ModelKey>,
-) -> Result<Arc<dyn Engine>, WorkerError> {
+) -> Result<Loaded, WorkerError> {
     let progress = |done, total| worker.stages.progress(BootStage::Model, done, total);
     let mut files = bundle.files(&worker.manifest.model.root, key, &progress)?;
-    let options = EngineOptions {
-        max_concurrent: worker.manifest.limits.concurrent_requests as usize,
-        context_tokens: worker.manifest.limits.context_tokens,
-        ..EngineOptions::new(entropy)
+    let limits = &worker.manifest.limits;
+    let (max_requests, tokens) = (limits.concurrent_requests as usize, limits.context_tokens);
+    let engine = match worker.manifest.model.task {
+        ModelTask::Text => {
+            let options = EngineOptions {
+                max_concurrent: max_requests,
+                context_tokens: tokens,
+                ..EngineOptions::new(entropy)
+            };
+            CandleEngine::open(&mut files, options).map(|engine| Loaded::Text(Arc::new(engine)))
+        }
+        ModelTask::Embedding => {
+            let options = EmbedOptions { max_requests, request_tokens: tokens, threads: None };
+            Embedder::open(&mut files, options).map(|model| Loaded::Embedding(Arc::new(model)))
+        }
     };
-    let engine = CandleEngine::open(&mut files, options);
     // First why the bundle was refused: to the engine that is a file which could not be read.
     files.finish()?;
     match engine {
-        Ok(engine) => Ok(Arc::new(engine)),
+        Ok(engine) => Ok(engine),
         Err(EngineError::Model(ModelError::FileMissing { name })) => {
             Err(WorkerError::NoModelFile { name })
         }

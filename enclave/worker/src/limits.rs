@@ -128,6 +128,12 @@ pub const KEY_MAINTENANCE: Duration = Duration::from_secs(15);
 /// payers have it.
 pub const CLAIM_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Channels without a deposit that the console may show at once; one more asks again.
+pub const MAX_FUNDING_WANTED: usize = 64;
+
+/// How often the console may show them.
+pub const FUNDING_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How often the console may show the counters.
 pub const COUNTER_INTERVAL: Duration = Duration::from_secs(60);
 

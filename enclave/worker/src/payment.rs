@@ -3,31 +3,38 @@
 //!
 //! A worker whose manifest has no `[payment]` serves for nothing and counts nothing.
 
+use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrysalis_receipt::{
-    ChannelCode, ChannelId, Charge, Claim, MeterBook, MeterKey, MeterPublicKey, Offer, Payee,
-    PaymentRequired, ReceiptError, Reservation, SignedReceipt, StateRequest, VerifiedOffer, bound,
-    worst_case,
+    ChannelCode, ChannelId, ChannelTerms, Charge, Claim, FundingPublicKey, MeterBook, MeterKey,
+    MeterPublicKey, Offer, Payee, PaymentRequired, ReceiptError, Reservation, SignedNote,
+    SignedReceipt, StateRequest, VerifiedOffer, bound, worst_case,
 };
 use chrysalis_wire::{Digest, UnixTime, WorkerManifest};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
 
 use crate::error::WorkerError;
 use crate::http::Refused;
+use crate::limits::MAX_FUNDING_WANTED;
 
 /// The meter of a worker that is paid.
 pub struct Payments {
     book: Mutex<MeterBook>,
     payee: Payee,
     code: ChannelCode,
+    /// Channels that nobody vouches for and somebody wants served.
+    wanted: Mutex<Vec<ChannelTerms>>,
+    wants: Notify,
 }
 
 impl Payments {
     /// The meter that the manifest asks for, if it does.
     ///
     /// # Errors
-    /// [`WorkerError::Payment`] for a contract this build does not know, or a meter key that is weak.
+    /// [`WorkerError::Payment`] for a contract this build does not know, or a meter or funding key that
+    /// is weak.
     pub fn new(
         manifest: &WorkerManifest,
         meter: &MeterKey,
@@ -36,8 +43,13 @@ impl Payments {
         let code = ChannelCode::known(payment.channel_code).map_err(WorkerError::Payment)?;
         let meter_key = MeterPublicKey::parse(&meter.public()).map_err(WorkerError::Payment)?;
         let payee = Payee { network: manifest.network, account: payment.payee, meter_key };
-        let book = Mutex::new(MeterBook::new(payee));
-        Ok(Some(Arc::new(Self { book, payee, code })))
+        let mut book = MeterBook::new(payee);
+        if let Some(key) = &payment.funding_key {
+            let key = FundingPublicKey::parse(&key.0).map_err(WorkerError::Payment)?;
+            book = book.funded_by(key);
+        }
+        let (wanted, wants) = (Mutex::default(), Notify::new());
+        Ok(Some(Arc::new(Self { book: Mutex::new(book), payee, code, wanted, wants })))
     }
 
     /// Reads and verifies what a request carries in [`PAYMENT_HEADER`]: everything that needs no
@@ -64,11 +76,13 @@ impl Payments {
         manifest: &WorkerManifest,
         offer: VerifiedOffer,
         completion: u32,
+        now: UnixTime,
     ) -> Result<Held, Refused> {
         let account = offer.channel().account;
+        let terms = offer.terms().clone();
         let worst = worst_case(&manifest.prices, &manifest.limits, completion);
         let mut book = self.book();
-        match book.reserve(offer, worst) {
+        match book.reserve(offer, worst, now) {
             Ok(reservation) => {
                 Ok(Held { payments: Arc::clone(self), reservation: Some(reservation) })
             }
@@ -76,6 +90,9 @@ impl Payments {
                 let mut required = self.required();
                 if let ReceiptError::Uncovered(shortfall) = &error {
                     required.shortfall = Some((*shortfall).into());
+                }
+                if let ReceiptError::Unfunded { .. } = &error {
+                    self.want(terms);
                 }
                 // A payer that lost its ledger learns from its own signature what it owes.
                 if let Some(claim) = book.latest(&account) {
@@ -105,6 +122,32 @@ impl Payments {
             .and_then(Claim::verify)
             .and_then(|claim| self.book().resume(&claim))
             .map_err(|error| self.because(&error))
+    }
+
+    /// Takes what the owner saw on the chain.
+    ///
+    /// # Errors
+    /// [`Refused::Payment`] for a note that is not good here and now.
+    pub fn fund(&self, body: &[u8], now: UnixTime) -> Result<(), Refused> {
+        SignedNote::decode(body)
+            .and_then(|note| self.book().fund(note, now))
+            .map_err(|error| self.because(&error))
+    }
+
+    /// Waits until somebody wants a channel served that nobody vouches for, and says which.
+    pub async fn wanted(&self) -> Vec<ChannelTerms> {
+        self.wants.notified().await;
+        // Pushed to and taken in one step each.
+        take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn want(&self, terms: ChannelTerms) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        // One too many asks again: its payer is told to.
+        if wanted.len() < MAX_FUNDING_WANTED && !wanted.contains(&terms) {
+            wanted.push(terms);
+        }
+        self.wants.notify_one();
     }
 
     /// Claims that grew since this was called last, for the owner.

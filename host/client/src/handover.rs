@@ -1,7 +1,7 @@
-//! Gives a worker of one's own the claims it has to go on from, whatever it is: a claim is no secret to
-//! it, and proves itself. One that is refused keeps no other from being handed in.
+//! Gives a worker of one's own the claims it has to go on from and what its owner saw of deposits,
+//! whatever it is: neither is a secret to it, and both prove themselves. One that is refused keeps no other from being handed in.
 
-use chrysalis_receipt::{ChannelId, Claim};
+use chrysalis_receipt::{ChannelId, Claim, SignedNote};
 use hyper::Response;
 use hyper::body::Incoming;
 
@@ -10,7 +10,7 @@ use crate::error::ClientError;
 use crate::io::read_whole;
 use crate::limits::{Bounds, MAX_PLAIN_ERROR_BYTES};
 use crate::plain::expect_ok;
-use crate::worker::{CLAIM, post};
+use crate::worker::post;
 
 /// What became of claims.
 #[derive(Debug, Default)]
@@ -39,6 +39,18 @@ pub async fn hand_in_claims(address: &str, claims: Vec<Claim>) -> HandedIn {
         }
     }
     done
+}
+
+/// Gives a worker of one's own what its owner saw of a channel's deposit.
+///
+/// # Errors
+/// [`ClientError`], in particular [`ClientError::PaymentRequired`] for a note it does not take.
+pub async fn hand_in_note(address: &str, note: &SignedNote) -> Result<(), ClientError> {
+    let bounds = Bounds::default();
+    let mut connection = Connection::open(address, None, None, &bounds).await?;
+    let response = connection.send(post(FUNDING, note.encode())?, bounds.idle).await?;
+    let body = expect_ok(response, "application/json", bounds.idle).await?;
+    read_whole(body, "answer to the note", MAX_PLAIN_ERROR_BYTES, bounds.idle).await.map(drop)
 }
 
 async fn hand_in(
@@ -84,3 +96,7 @@ const fn is_final(error: &ClientError) -> bool {
         _ => false,
     }
 }
+
+/// Takes claims.
+pub(crate) const CLAIM: &str = "/v1/payment/claim";
+const FUNDING: &str = "/v1/payment/funding";

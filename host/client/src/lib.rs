@@ -27,6 +27,7 @@ mod ask;
 mod attest;
 mod clock;
 mod connection;
+mod embed;
 mod error;
 mod evidence;
 mod gateway;
@@ -53,12 +54,14 @@ mod worker;
 
 pub use ask::{Question, ask};
 pub use attest::Attestation;
+pub use chrysalis_api::Vectors;
 pub use chrysalis_channel::PathId;
 pub use clock::Clock;
+pub use embed::embed;
 pub use error::{ClientError, ErrorClass};
 pub use evidence::Appraised;
 pub use gateway::{Exposure, Gateway};
-pub use handover::{HandedIn, hand_in_claims};
+pub use handover::{HandedIn, hand_in_claims, hand_in_note};
 pub use history::{
     ChannelHistory, Counted, HISTORY_REPORT_SCHEMA, HISTORY_SCHEMA, HistoryReport, MeterHistory,
     Place,

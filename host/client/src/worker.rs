@@ -2,12 +2,12 @@
 //! sent to it. Nothing is sealed to a worker whose evidence was not appraised by this process.
 
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrysalis_channel::{GrantRequest, OsRandom, PathId, seal_grant};
 use chrysalis_evidence::exchange::{Awaiting, Due, ExchangeError, Judged};
-use chrysalis_evidence::{Collateral, Session, Verdict};
+use chrysalis_evidence::{Collateral, Refusal, RuleId, Session, Verdict};
 use chrysalis_policy::{Judge, VerdictCache};
 use chrysalis_receipt::{CLAIM_BYTES, Claim};
 use chrysalis_vault::ModelKey;
@@ -17,16 +17,20 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response};
 use serde::Serialize;
-use tokio::sync::{RwLock, watch};
+use tokio::sync::watch;
 
 use crate::attest::{Attestation, attest};
 use crate::clock::Clock;
 use crate::connection::{Connection, SendError};
 use crate::error::ClientError;
 use crate::evidence::Appraised;
+use crate::handover::CLAIM;
 use crate::io::{read_whole, within};
 use crate::keep::keep;
-use crate::limits::{Bounds, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME, MAX_PLAIN_ERROR_BYTES};
+use crate::limits::{
+    Bounds, FUNDING_ATTEMPTS, MAX_FUNDING_WAIT_SECONDS, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME,
+    MAX_PLAIN_ERROR_BYTES, REATTEST_INTERVAL,
+};
 use crate::own::{Identity, due, prove};
 use crate::payer::{Payer, Ticket};
 use crate::plain::expect_ok;
@@ -185,6 +189,13 @@ impl Worker {
         self.verdict(&appraised.document, &appraised.session, now).accepted()
     }
 
+    /// What the policy has against a worker that was accepted. That its seal keys have ended is nothing:
+    /// it has newer ones by then, and shows them when it is asked, which is due.
+    pub(crate) fn refusal(&self, appraised: &Appraised, now: UnixTime) -> Option<Refusal> {
+        let verdict = self.verdict(&appraised.document, &appraised.session, now);
+        verdict.result.err().filter(|refusal| refusal.rule != RuleId::Keyset)
+    }
+
     /// The verdict on a worker, from the cache while everything it rests on is valid.
     pub(crate) fn verdict(
         &self,
@@ -207,12 +218,10 @@ pub struct AttestedWorker {
 /// What clones of one [`AttestedWorker`] share.
 pub(crate) struct Shared {
     worker: Worker,
-    current: RwLock<Arc<Appraised>>,
+    current: Mutex<Arc<Appraised>>,
     /// Held while evidence is fetched: one request re-attests, the others wait for it.
     renewal: tokio::sync::Mutex<()>,
     idle: Mutex<Vec<Idle>>,
-    /// Why answers in progress have to end. Each holds a receiver.
-    over: watch::Sender<Option<ClientError>>,
     /// When this side proved itself last.
     proved: Mutex<Option<Instant>>,
     /// Whether somebody looks after this.
@@ -230,10 +239,9 @@ impl AttestedWorker {
     pub(crate) fn new(worker: Worker, appraised: Appraised, connection: Connection) -> Self {
         let shared = Shared {
             worker,
-            current: RwLock::new(Arc::new(appraised)),
+            current: Mutex::new(Arc::new(appraised)),
             renewal: tokio::sync::Mutex::default(),
             idle: Mutex::default(),
-            over: watch::Sender::new(None),
             proved: Mutex::default(),
             kept: Once::new(),
             payer: OnceLock::new(),
@@ -265,7 +273,14 @@ impl AttestedWorker {
 
     /// The evidence accepted last.
     pub async fn evidence(&self) -> Arc<Appraised> {
-        self.shared.current().await
+        self.shared.current()
+    }
+
+    /// Whether the policy in use accepts the worker as it showed itself last; nothing is asked of it.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        let now = self.shared.worker.clock.now().seconds();
+        self.shared.worker.refusal(&self.shared.current(), now).is_none()
     }
 
     /// Pays for every request from now on, with `payer`, if the worker asks to be paid.
@@ -303,7 +318,7 @@ impl AttestedWorker {
     /// # Errors
     /// [`ClientError::Overcharged`] for one that claims too much, after which nothing more is paid.
     pub async fn collect_claim(&self) -> Result<Option<Claim>, ClientError> {
-        let appraised = self.shared.current().await;
+        let appraised = self.shared.current();
         let Some(payer) = self.shared.payer.get() else { return Ok(None) };
         let (question, asked) = payer.question(&appraised.verified)?;
         let (connection, response) = self.shared.post(&appraised, STATE, question, None).await?;
@@ -352,6 +367,19 @@ impl AttestedWorker {
             // It was not served, and now there is a cap that covers it.
             outcome = self.try_request(&appraised, path, json, keep).await;
         }
+        // The deposit may be on its way, or its owner about to look.
+        for _ in 0..FUNDING_ATTEMPTS {
+            let Err(ClientError::PaymentRequired { retry_after: Some(wait), message, .. }) =
+                &outcome
+            else {
+                break;
+            };
+            let Some(payer) = self.shared.payer.get() else { break };
+            payer.waits(message);
+            let wait = Duration::from_secs((*wait).min(MAX_FUNDING_WAIT_SECONDS).into());
+            tokio::time::sleep(wait).await;
+            outcome = self.try_request(&appraised, path, json, keep).await;
+        }
         let stale = match &outcome {
             Ok(stream) => stream.wants_new_evidence(),
             Err(error) => error.wants_new_evidence(),
@@ -372,7 +400,7 @@ impl AttestedWorker {
         keep: Keep,
     ) -> Result<ResponseStream, ClientError> {
         // From here on a refusal of the worker ends this request.
-        let over = self.shared.over.subscribe();
+        let over = appraised.over.subscribe();
         let now = self.shared.worker.clock.now();
         let call = SealedCall::seal(appraised, path, json, now)?;
         let (offer, ticket) = match self.shared.payer.get() {
@@ -443,13 +471,19 @@ impl AttestedWorker {
         }
     }
 
-    /// Seals the key of a sealed model to the worker's attested grant key and sends it.
+    /// Seals the key of a sealed model to the worker's attested grant key and sends it. As before a
+    /// request, evidence is asked for again where it is due.
     ///
     /// # Errors
+    /// [`ClientError::KeyOfAnotherModel`] if the worker was measured with another model,
     /// [`ClientError::NoSealKey`] if the keyset has no grant key, [`ClientError::WorkerRefused`] if
-    /// the worker does not wait for this model's key.
+    /// the worker does not wait for a key, and what [`AttestedWorker::request`] is refused with.
     pub async fn grant(&self, model_root: Digest, key: &ModelKey) -> Result<(), ClientError> {
-        let appraised = self.evidence().await;
+        let appraised = self.shared.usable().await?;
+        let measured = appraised.verified.model_root();
+        if model_root != measured {
+            return Err(ClientError::KeyOfAnotherModel { asked: model_root, measured });
+        }
         let now = self.shared.worker.clock.now().seconds();
         let recipient = appraised
             .verified
@@ -492,31 +526,36 @@ impl Shared {
         None
     }
 
-    pub(crate) async fn current(&self) -> Arc<Appraised> {
-        Arc::clone(&*self.current.read().await)
+    pub(crate) fn current(&self) -> Arc<Appraised> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The accepted evidence, renewed if it may not be used any more: a key or a part of the
-    /// collateral ended, or the whole policy, asked again, does not accept it now.
+    /// collateral ended, the worker was refused since, or the whole policy, asked again, does not
+    /// accept it now.
     async fn usable(&self) -> Result<Arc<Appraised>, ClientError> {
         let now = self.worker.clock.now().seconds();
-        let current = self.current().await;
+        let current = self.current();
         match current.due(self.worker.bounds.reattest, now) {
-            None if current.is_usable(now) && self.worker.still_accepts(&current, now) => {
+            None if !current.ended()
+                && current.is_usable(now)
+                && self.worker.still_accepts(&current, now) =>
+            {
                 Ok(current)
             }
             due => self.renew(&current, due).await,
         }
     }
 
-    /// Fresh evidence in place of `stale`, unless another request already fetched it.
+    /// Fresh evidence in place of `stale`, unless another request already fetched it. If it is of
+    /// another boot, the answers of the one before end: from here on nobody looks after them.
     pub(crate) async fn renew(
         &self,
         stale: &Arc<Appraised>,
         due: Option<Due>,
     ) -> Result<Arc<Appraised>, ClientError> {
         let _turn = self.renewal.lock().await;
-        let current = self.current().await;
+        let current = self.current();
         if !Arc::ptr_eq(&current, stale) {
             return Ok(current);
         }
@@ -528,13 +567,14 @@ impl Shared {
                 None => error,
             }
         })?;
-        *self.current.write().await = Arc::clone(&fresh);
+        let fresh = Arc::new(stale.give_way(fresh));
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
         Ok(fresh)
     }
 
     /// Challenges the worker on a connection that is open, or on a new one if none is. What is
     /// refused on a live connection is refused: a second try would ask somebody else.
-    async fn attest_again(&self, stale: &Appraised) -> Result<Arc<Appraised>, ClientError> {
+    async fn attest_again(&self, stale: &Appraised) -> Result<Appraised, ClientError> {
         let attestation = match self.take_idle(stale.verified.keyset().tls_spki) {
             None => self.worker.attest().await?,
             Some(live) => match self.worker.attest_on(live).await {
@@ -545,22 +585,17 @@ impl Shared {
         };
         let (appraised, connection) = attestation.into_accepted()?;
         self.put_idle(connection);
-        Ok(Arc::new(appraised))
+        Ok(appraised)
     }
 
     pub(crate) fn close_idle(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Whether an answer is in progress.
-    pub(crate) fn answering(&self) -> bool {
-        self.over.receiver_count() > 0
-    }
-
-    /// Ends every answer in progress with `error`, and closes every connection.
-    pub(crate) fn end(&self, error: ClientError) {
+    /// Ends every answer of the boot that showed `refused` with `error`, and closes what is idle.
+    pub(crate) fn end(&self, refused: &Appraised, error: ClientError) {
         self.close_idle();
-        self.over.send_replace(Some(error));
+        refused.end(error);
     }
 
     /// When this side proved itself last, on whatever connection.
@@ -589,8 +624,22 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether what was sealed under `appraised` may still be sent. Connecting and paying take as long
+    /// as the host likes; what the evidence rests on may end meanwhile. The shorter interval of a user
+    /// was looked at before, and would be over at once where it is nothing.
+    fn is_current(&self, appraised: &Appraised) -> bool {
+        let now = self.worker.clock.now().seconds();
+        !appraised.ended()
+            && appraised.due(REATTEST_INTERVAL, now).is_none()
+            && self.worker.still_accepts(appraised, now)
+    }
+
     /// Posts sealed bytes to the holder of the attested TLS key. An idle connection that turns
     /// out to be closed before anything was written is replaced by a new one.
+    ///
+    /// # Errors
+    /// [`ClientError::EvidenceOutdated`] where a secret would go to who is not accepted any more, just
+    /// before it is sent.
     async fn post(
         &self,
         appraised: &Appraised,
@@ -603,6 +652,7 @@ impl Shared {
         let mut request = post(path, sealed).map_err(PostError::unsent)?;
         // Grants and claims prove themselves, whoever brings them.
         let gated = path != GRANT && path != CLAIM;
+        let secret = path == SEALED || path == GRANT;
         if let Some(offer) = offer {
             let offer = HeaderValue::from_str(&offer)
                 .map_err(|e| ClientError::Protocol { what: "offer", reason: e.to_string() })
@@ -613,6 +663,9 @@ impl Shared {
             let admitted =
                 if gated { self.admit(appraised, &mut connection).await } else { Ok(()) };
             match admitted {
+                Ok(()) if secret && !self.is_current(appraised) => {
+                    return Err(PostError::unsent(ClientError::EvidenceOutdated));
+                }
                 Ok(()) => match connection.send(request, wait).await {
                     Ok(response) => return Ok((connection, response)),
                     Err(SendError::Unsent(unsent)) => request = unsent,
@@ -629,6 +682,9 @@ impl Shared {
             Connection::open(address, Some(pin), own, bounds).await.map_err(PostError::unsent)?;
         if gated {
             self.admit(appraised, &mut connection).await.map_err(PostError::unsent)?;
+        }
+        if secret && !self.is_current(appraised) {
+            return Err(PostError::unsent(ClientError::EvidenceOutdated));
         }
         let response = connection.send(request, wait).await.map_err(|error| match error {
             SendError::Unsent(_) => PostError::unsent(ClientError::Disconnected),
@@ -675,7 +731,5 @@ pub(crate) fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Byt
 const SEALED: &str = "/v1/sealed";
 const GRANT: &str = "/v1/grant";
 const STATE: &str = "/v1/payment/state";
-/// Takes claims; proves whose they are by themselves.
-pub(crate) const CLAIM: &str = "/v1/payment/claim";
 /// Carries what pays for a sealed request.
 const PAYMENT_HEADER: &str = "chrysalis-payment";

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zeroize::Zeroizing;
 
+use super::draft::{Drafter, MAX_DRAFT_TOKENS, guess};
 use super::pages::PagePool;
 use super::{
     Kin, Limits, MIN_STEP_TOKENS, Owner, PRIORITY_LEAD, Refused, Step, Submission, Tenant, Ticket,
@@ -47,9 +48,16 @@ struct Sequence {
     /// Its place among the requests of its caller.
     rank: u64,
     deadline: Option<u64>,
-    /// The prompt, then what was drawn.
+    /// The prompt, then what was drawn, then drafts.
     tokens: Zeroizing<Vec<u32>>,
-    /// Tokens whose keys and values are in `pages`.
+    /// How many of the last tokens are drafts: none between two steps.
+    drafts: usize,
+    drafter: Drafter,
+    /// Drafts of the last step that were drawn.
+    right: usize,
+    /// Most tokens there may ever be.
+    most: usize,
+    /// Tokens whose keys and values are in `pages`, without drafts.
     computed: usize,
     pages: Vec<PageId>,
     /// Pages that were shown to the prefix cache.
@@ -63,6 +71,29 @@ struct Sequence {
 impl Sequence {
     fn pending(&self) -> usize {
         self.tokens.len().saturating_sub(self.computed)
+    }
+
+    /// Tokens that are no drafts.
+    fn certain(&self) -> usize {
+        self.tokens.len().saturating_sub(self.drafts)
+    }
+
+    /// Shows the prefix cache the pages that are full by now.
+    fn publish(&mut self, pool: &mut PagePool) {
+        let Some(owner) = self.owner else { return };
+        let blocks = self.tokens.chunks_exact(PAGE_TOKENS);
+        let full = self.computed / PAGE_TOKENS;
+        for (at, tokens) in blocks.enumerate().take(full).skip(self.published) {
+            let before = at.checked_sub(1).and_then(|at| self.pages.get(at)).copied();
+            let Some(page) = self.pages.get_mut(at) else { break };
+            match pool.publish(*page, owner, before, tokens) {
+                Some(known) => (*page, self.published) = (known, at.saturating_add(1)),
+                None => {
+                    self.published = usize::MAX;
+                    break;
+                }
+            }
+        }
     }
 }
 
@@ -111,6 +142,10 @@ impl Core {
             rank: ticket.0.saturating_add(MOST_LEAD).saturating_sub(lead),
             deadline: asked.deadline,
             tokens: asked.prompt,
+            drafts: 0,
+            drafter: Drafter::default(),
+            right: 0,
+            most,
             computed: 0,
             pages: Vec::new(),
             published: 0,
@@ -122,9 +157,23 @@ impl Core {
         Ok(ticket)
     }
 
-    /// The tokens of a sequence.
+    /// The tokens of a sequence, without drafts.
     pub(crate) fn tokens(&self, ticket: Ticket) -> &[u32] {
-        self.sequences.get(&ticket).map_or(&[], |sequence| &sequence.tokens)
+        let sequence = self.sequences.get(&ticket);
+        sequence.and_then(|s| s.tokens.get(..s.certain())).unwrap_or_default()
+    }
+
+    /// The tokens that `work` is about.
+    pub(crate) fn tokens_of(&self, work: &Work) -> &[u32] {
+        let sequence = self.sequences.get(&work.ticket);
+        sequence.and_then(|s| s.tokens.get(work.tokens.clone())).unwrap_or_default()
+    }
+
+    /// The drafts among the tokens of `work`.
+    pub(crate) fn drafts_of(&self, work: &Work) -> &[u32] {
+        let tokens = self.tokens_of(work);
+        let first = tokens.len().saturating_sub(work.draws.saturating_sub(1));
+        tokens.get(first..).unwrap_or_default()
     }
 
     /// The pages of a sequence, in the order of its tokens.
@@ -150,6 +199,7 @@ impl Core {
                 left = left.saturating_sub(self.assign(ticket, 1, &mut step));
             }
         }
+        let answers = step.work.len();
         let mut full = false;
         for ticket in self.prompts() {
             if left == 0 {
@@ -164,6 +214,9 @@ impl Core {
             }
             left = left.saturating_sub(self.assign(ticket, left, &mut step));
         }
+        if step.work.len() == answers {
+            self.draft(left, &mut step);
+        }
         step.wipe = self.pool.freed();
         step
     }
@@ -171,30 +224,33 @@ impl Core {
     /// Notes that the work of `step` was done.
     pub(crate) fn computed(&mut self, step: &Step) {
         for Work { ticket, tokens, .. } in &step.work {
-            let Some(sequence) = self.sequences.get_mut(ticket) else { continue };
-            sequence.computed = tokens.end;
-            let Some(owner) = sequence.owner else { continue };
-            let blocks = sequence.tokens.chunks_exact(PAGE_TOKENS);
-            let full = sequence.computed / PAGE_TOKENS;
-            for (at, tokens) in blocks.enumerate().take(full).skip(sequence.published) {
-                let before = at.checked_sub(1).and_then(|at| sequence.pages.get(at)).copied();
-                let Some(page) = sequence.pages.get_mut(at) else { break };
-                match self.pool.publish(*page, owner, before, tokens) {
-                    Some(known) => (*page, sequence.published) = (known, at.saturating_add(1)),
-                    None => {
-                        sequence.published = usize::MAX;
-                        break;
-                    }
-                }
+            if let Some(sequence) = self.sequences.get_mut(ticket) {
+                sequence.computed = tokens.end.min(sequence.certain());
+                sequence.publish(&mut self.pool);
             }
         }
     }
 
-    /// Appends the token that was drawn for a sequence.
+    /// Appends the token that was drawn for a sequence. If that is the next draft, it is computed already,
+    /// and the token after it can be drawn from its logits; else the drafts are gone.
     pub(crate) fn append(&mut self, ticket: Ticket, token: u32) {
-        if let Some(sequence) = self.sequences.get_mut(&ticket) {
-            push(&mut sequence.tokens, token);
+        let Some(sequence) = self.sequences.get_mut(&ticket) else { return };
+        let certain = sequence.certain();
+        if sequence.drafts > 0 && sequence.tokens.get(certain) == Some(&token) {
+            sequence.drafts = sequence.drafts.saturating_sub(1);
+            sequence.computed = sequence.computed.saturating_add(1);
+            sequence.right = sequence.right.saturating_add(1);
+            sequence.publish(&mut self.pool);
+            return;
         }
+        let right = std::mem::take(&mut sequence.right);
+        let guessed = std::mem::take(&mut sequence.drafts).saturating_add(right);
+        if guessed > 0 {
+            sequence.drafter.learn(guessed, right);
+            // What is overwritten lies before the end; the allocation is wiped with the sequence.
+            sequence.tokens.truncate(certain);
+        }
+        push(&mut sequence.tokens, token);
     }
 
     /// Ends a sequence, whatever it is doing. Its pages are free at once and wiped by the next step.
@@ -343,17 +399,61 @@ impl Core {
             return 0;
         }
         let end = sequence.computed.saturating_add(count);
-        let (tokens, draws) = (sequence.computed..end, end == sequence.tokens.len());
-        step.work.push(Work { ticket, tokens, draws });
+        let draws = usize::from(end == sequence.tokens.len());
+        step.work.push(Work { ticket, tokens: sequence.computed..end, draws });
         sequence.last = self.steps;
+        let payer = sequence.payer;
+        self.charge(payer, count);
+        count
+    }
+
+    /// Adds drafts to a step in which sequences answer and nothing else: as many as there is room for, `left`
+    /// tokens at most, the same for each sequence.
+    fn draft(&mut self, left: usize, step: &mut Step) {
+        let answers = step.work.len();
+        let room = self.limits.draft_rows.saturating_sub(answers).min(left);
+        let share = room.checked_div(answers).unwrap_or(0).min(MAX_DRAFT_TOKENS);
+        if share == 0 {
+            return;
+        }
+        let running = self.sequences.values().filter(|sequence| sequence.running).count();
+        for work in &mut step.work {
+            let Some(sequence) = self.sequences.get_mut(&work.ticket) else { continue };
+            // Behind the drafts one more token is drawn, which is computed in no step of these.
+            let len = sequence.tokens.len();
+            let needed = sequence.most.saturating_sub(len).saturating_sub(1);
+            let most = share.min(needed).min(sequence.drafter.turn());
+            if most == 0 {
+                continue;
+            }
+            let guessed: Zeroizing<Vec<u32>> =
+                Zeroizing::new(guess(&sequence.tokens, most).collect());
+            // It will need the next page itself. As when one is admitted, a page is left to each that runs.
+            let wanted = pages_for(len.saturating_add(guessed.len()));
+            if sequence.pages.len() < wanted && self.pool.available() > running {
+                sequence.pages.extend(self.pool.take());
+            }
+            let held = sequence.pages.len().saturating_mul(PAGE_TOKENS).saturating_sub(len);
+            for token in guessed.iter().take(held) {
+                push(&mut sequence.tokens, *token);
+                sequence.drafts = sequence.drafts.saturating_add(1);
+            }
+            let (drafts, payer) = (sequence.drafts, sequence.payer);
+            work.tokens.end = work.tokens.end.saturating_add(drafts);
+            work.draws = work.draws.saturating_add(drafts);
+            self.charge(payer, drafts);
+        }
+    }
+
+    /// Puts `count` computed tokens on an account.
+    fn charge(&mut self, payer: Payer, count: usize) {
         let units = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(UNIT);
         let callers = self.accounts.values().filter(|account| account.live > 0).count();
-        if let Some(account) = self.accounts.get_mut(&sequence.payer) {
+        if let Some(account) = self.accounts.get_mut(&payer) {
             account.served = account.served.saturating_add(units);
         }
         let share = units.checked_div(u64::try_from(callers).unwrap_or(u64::MAX)).unwrap_or(0);
         self.virtual_time = self.virtual_time.saturating_add(share);
-        count
     }
 
     /// What must hold between two steps.
@@ -365,6 +465,8 @@ impl Core {
         for sequence in self.sequences.values() {
             assert!(sequence.running || (sequence.pages.is_empty() && sequence.computed == 0));
             assert!(sequence.computed <= sequence.pages.len() * PAGE_TOKENS);
+            assert_eq!((sequence.drafts, sequence.right), (0, 0), "drafts outlive a step");
+            assert!(sequence.tokens.len() <= sequence.most);
         }
     }
 

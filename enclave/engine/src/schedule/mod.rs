@@ -18,8 +18,13 @@
 //! callers there are. A caller that was away has saved nothing, and new callers cannot keep an old one
 //! from its turn: virtual time passes it. Priorities order the requests of one caller among themselves
 //! and take nothing from others.
+//!
+//! **Drafts.** While few sequences answer and no prompt is computed, a step also computes tokens that may
+//! come next: see [`draft`]. They count as tokens of the step and of the account, take no page that another
+//! could need soon, and are gone before the next step, unless they were drawn.
 
 mod core;
+mod draft;
 mod pages;
 
 use std::ops::Range;
@@ -27,6 +32,7 @@ use std::ops::Range;
 use zeroize::Zeroizing;
 
 pub(crate) use self::core::Core;
+pub(crate) use self::draft::MAX_DRAFT_TOKENS;
 use crate::cache::PageId;
 
 /// Who shares: requests of one tenant may use each other's computed prefixes, and have one account.
@@ -53,6 +59,8 @@ pub(crate) struct Limits {
     pub(crate) step_tokens: usize,
     /// Pages of the pool.
     pub(crate) pages: usize,
+    /// Most tokens of a step that has drafts; none has any if this is less than two.
+    pub(crate) draft_rows: usize,
 }
 
 /// A sequence, by the order of arrival.
@@ -122,10 +130,11 @@ pub(crate) struct Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Work {
     pub(crate) ticket: Ticket,
-    /// Positions of its tokens.
+    /// Positions of its tokens, drafts included.
     pub(crate) tokens: Range<usize>,
-    /// Whether the last of them is the last there is: the next token is to be drawn from its logits.
-    pub(crate) draws: bool,
+    /// From how many of the last of them tokens are drawn: from none if there are others to compute before,
+    /// else from the last token there is, and as long as drafts are what is drawn from theirs.
+    pub(crate) draws: usize,
 }
 
 /// Fewest tokens of a step.

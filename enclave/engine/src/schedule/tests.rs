@@ -2,7 +2,7 @@
 //! position depends on every token before, so a wrong page, a page that was not wiped and a token that
 //! was left out all change the answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use zeroize::Zeroizing;
@@ -38,10 +38,10 @@ impl Asked {
     /// The answer of the model alone.
     fn answer(&self) -> Vec<u32> {
         let mut state = self.prompt.iter().fold(START, |state, token| mix(state, *token));
-        let mut out = Vec::new();
-        while let Some(token) = draw(state).filter(|_| out.len() < self.max_new) {
+        let (mut out, mut last) = (Vec::new(), *self.prompt.last().unwrap());
+        while let Some(token) = draw(state, last).filter(|_| out.len() < self.max_new) {
             out.push(token);
-            state = mix(state, token);
+            (state, last) = (mix(state, token), token);
         }
         out
     }
@@ -56,9 +56,13 @@ fn mix(state: u64, token: u32) -> u64 {
     (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) | 1
 }
 
-/// The next token; `None` ends the answer.
-fn draw(state: u64) -> Option<u32> {
-    let token = (state >> 33) % 40;
+/// The next token; `None` ends the answer. Often it follows from the last one alone, so that there is
+/// something to guess.
+fn draw(state: u64, last: u32) -> Option<u32> {
+    if state >> 61 > 0 {
+        return Some(last % 5 + 1);
+    }
+    let token = (state >> 33) % 10;
     (token > 0).then_some(token as u32)
 }
 
@@ -67,6 +71,10 @@ struct Simulated {
     core: Core,
     limits: Limits,
     slots: Vec<[u64; PAGE_TOKENS]>,
+    /// Page and slot of drafts that were not drawn: they may be overwritten, and nobody reads them.
+    refused: BTreeSet<(PageId, usize)>,
+    /// Drafts computed, and those of them that were drawn.
+    drafts: [usize; 2],
     /// Drawn so far, and the most that may be.
     live: BTreeMap<Ticket, (Vec<u32>, usize)>,
     done: BTreeMap<Ticket, Vec<u32>>,
@@ -81,6 +89,8 @@ impl Simulated {
             core: Core::new(limits),
             limits,
             slots: vec![[0; PAGE_TOKENS]; limits.pages],
+            refused: BTreeSet::new(),
+            drafts: [0; 2],
             live: BTreeMap::new(),
             done: BTreeMap::new(),
             cached: BTreeMap::new(),
@@ -103,6 +113,7 @@ impl Simulated {
         let step = self.core.plan(0);
         for page in &step.wipe {
             self.slots[page.0] = [0; PAGE_TOKENS];
+            self.refused.retain(|(refused, _)| refused != page);
         }
         let total: usize = step.work.iter().map(|work| work.tokens.len()).sum();
         assert!(total <= self.limits.step_tokens.max(MIN_STEP_TOKENS), "over the budget");
@@ -110,45 +121,67 @@ impl Simulated {
         self.computed += total;
         self.cached.extend(step.started.iter().copied());
         let mut seen = Vec::new();
-        let states: Vec<u64> = step.work.iter().map(|work| self.compute(work)).collect();
+        let states: Vec<_> = step.work.iter().map(|work| self.compute(work)).collect();
         self.core.computed(&step);
-        for (work, state) in step.work.iter().zip(states) {
+        for (work, states) in step.work.iter().zip(states) {
             assert!(!seen.contains(&work.ticket), "twice in a step");
             seen.push(work.ticket);
-            if !work.draws {
-                continue;
-            }
-            let (drawn, most) = self.live.get_mut(&work.ticket).unwrap();
-            if let Some(token) = draw(state) {
-                drawn.push(token);
-                if drawn.len() < *most {
-                    self.core.append(work.ticket, token);
-                    continue;
-                }
-            }
-            self.core.end(work.ticket);
-            let (drawn, _) = self.live.remove(&work.ticket).unwrap();
-            self.done.insert(work.ticket, drawn);
+            self.draw(work, &states);
         }
         self.core.check();
         step
     }
 
-    /// The state after the last token of `work`.
-    fn compute(&mut self, work: &Work) -> u64 {
-        let (tokens, pages) = (self.core.tokens(work.ticket), self.core.pages(work.ticket));
-        let mut state = START;
-        for (position, token) in tokens.iter().enumerate().take(work.tokens.end) {
+    /// Draws what `states`, after each token of `work`, say.
+    fn draw(&mut self, work: &Work, states: &[u64]) {
+        let tokens = self.core.tokens_of(work).to_vec();
+        assert_eq!(self.core.drafts_of(work).len(), work.draws.saturating_sub(1));
+        let drafts = self.core.drafts_of(work).iter().map(|draft| Some(*draft)).chain([None]);
+        let drafts: Vec<_> = drafts.collect();
+        self.drafts[0] += drafts.len() - 1;
+        let first = tokens.len() - work.draws;
+        for (at, draft) in (first..tokens.len()).zip(drafts) {
+            let (drawn, most) = self.live.get_mut(&work.ticket).unwrap();
+            let token = draw(states[at], tokens[at]);
+            drawn.extend(token);
+            if token.is_none() || drawn.len() == *most {
+                self.core.end(work.ticket);
+                let (drawn, _) = self.live.remove(&work.ticket).unwrap();
+                self.done.insert(work.ticket, drawn);
+                return;
+            }
+            self.core.append(work.ticket, token.unwrap());
+            if token != draft {
+                let pages = self.core.pages(work.ticket);
+                let gone = (work.tokens.start + at + 1..work.tokens.end)
+                    .map(|position| (pages[position / PAGE_TOKENS], position % PAGE_TOKENS));
+                self.refused.extend(gone);
+                return;
+            }
+            self.drafts[1] += 1;
+        }
+    }
+
+    /// The state after each token of `work`.
+    fn compute(&mut self, work: &Work) -> Vec<u64> {
+        let pages = self.core.pages(work.ticket);
+        let certain = self.core.tokens(work.ticket);
+        let before = certain[..work.tokens.start].iter();
+        let (mut state, mut states) = (START, Vec::new());
+        for (position, token) in before.chain(self.core.tokens_of(work)).enumerate() {
             state = mix(state, *token);
-            let slot = &mut self.slots[pages[position / PAGE_TOKENS].0][position % PAGE_TOKENS];
+            let (page, at) = (pages[position / PAGE_TOKENS], position % PAGE_TOKENS);
+            let slot = &mut self.slots[page.0][at];
             if position < work.tokens.start {
                 assert_eq!(*slot, state, "the page of a token before is not its own");
             } else {
-                assert_eq!(*slot, 0, "a page that was not wiped, or belongs to two");
+                let free = *slot == 0 || self.refused.remove(&(page, at));
+                assert!(free, "a page that was not wiped, or belongs to two");
                 *slot = state;
+                states.push(state);
             }
         }
-        state
+        states
     }
 
     /// Steps until nothing is left, at most `steps`.
@@ -175,7 +208,7 @@ impl Simulated {
 }
 
 fn limits(running: usize, pages: usize) -> Limits {
-    Limits { running, waiting: 1000, step_tokens: 16, pages }
+    Limits { running, waiting: 1000, step_tokens: 16, pages, draft_rows: MAX_DRAFT_TOKENS + 1 }
 }
 
 /// A prompt of `count` tokens that begins as others of the same `kind` do.
@@ -205,8 +238,10 @@ proptest! {
         running in 1usize..6,
         step_tokens in 1usize..40,
         pages in 7usize..24,
+        draft_rows in 0usize..12,
     ) {
-        let mut sim = Simulated::new(Limits { running, waiting: 100, step_tokens, pages });
+        let limits = Limits { running, waiting: 100, step_tokens, pages, draft_rows };
+        let mut sim = Simulated::new(limits);
         let mut expected = BTreeMap::new();
         let mut cancelled = Vec::new();
         for step in 0..60 {
@@ -299,14 +334,14 @@ fn an_answer_goes_on_in_every_step_while_a_long_prompt_is_computed() {
     while sim.core.tokens(long).len() == 900 && !sim.done.contains_key(&long) {
         let step = sim.step();
         steps += 1;
-        assert!(step.work.iter().any(|work| work.ticket == first && work.draws));
+        assert!(step.work.iter().any(|work| work.ticket == first && work.draws > 0));
     }
     assert_eq!(steps, 900 / 15, "fifteen of sixteen tokens of a step are the prompt's");
 }
 
 #[test]
 fn prompts_keep_a_quarter_of_a_step_that_answers_would_fill() {
-    let mut sim = Simulated::new(Limits { running: 20, waiting: 0, step_tokens: 8, pages: 99 });
+    let mut sim = Simulated::new(Limits { waiting: 0, step_tokens: 8, ..limits(20, 99) });
     let chatty = (0..).map(|n| Asked::new(None, prompt(n, 2), 90));
     for asked in chatty.filter(|asked| asked.answer().len() == 90).take(12) {
         sim.submit(&asked).unwrap();
@@ -323,6 +358,81 @@ fn prompts_keep_a_quarter_of_a_step_that_answers_would_fill() {
         steps += 1;
     }
     assert_eq!(steps, 32);
+}
+
+// Drafts.
+
+/// A request whose answer is `len` tokens.
+fn chatty(len: usize) -> Asked {
+    let mut all = (0..).map(|n| Asked::new(None, prompt(n, 3), len));
+    all.find(|asked| asked.answer().len() == len).unwrap()
+}
+
+#[test]
+fn an_answer_that_repeats_itself_takes_fewer_steps() {
+    let steps = |draft_rows| {
+        let mut sim = Simulated::new(Limits { draft_rows, ..limits(1, 40) });
+        let asked = chatty(150);
+        let ticket = sim.submit(&asked).unwrap();
+        let steps = (1..).find(|_| {
+            sim.step();
+            sim.core.is_empty()
+        });
+        assert_eq!(sim.done[&ticket], asked.answer());
+        (steps.unwrap(), sim.drafts)
+    };
+    let [(without, none), (with, [guessed, right])] = [0, MAX_DRAFT_TOKENS + 1].map(steps);
+    assert_eq!((without, none), (150, [0; 2]));
+    assert_eq!(with + right, without, "each draft that was drawn is a step less");
+    assert!(right > 40 && guessed > right, "{right} of {guessed}: this shows little");
+}
+
+#[test]
+fn drafts_are_shared_out_among_few_answers_and_there_are_none_beside_a_prompt() {
+    let (mut most, mut beside) = ([0; 4], 0);
+    let mut sim = Simulated::new(limits(5, 60));
+    for most in &mut most {
+        sim.submit(&chatty(200)).unwrap();
+        for _ in 0..20 {
+            let step = sim.step();
+            let prompt = step.work.iter().any(|work| work.tokens.len() > work.draws);
+            for drafts in step.work.iter().map(|work| work.draws.saturating_sub(1)) {
+                beside += if prompt { drafts } else { 0 };
+                *most = drafts.max(*most);
+            }
+        }
+    }
+    assert_eq!(sim.live.len(), 4, "an answer ended early");
+    assert_eq!((most, beside), ([7, 3, 1, 1], 0));
+}
+
+#[test]
+fn drafts_take_no_page_that_another_could_need() {
+    // Two answers, and two pages for each.
+    let mut sim = Simulated::new(limits(2, 4));
+    let tickets = [(); 2].map(|()| sim.submit(&chatty(2 * PAGE_TOKENS - 3)).unwrap());
+    while !sim.core.is_empty() {
+        let lost = tickets.iter().any(|ticket| {
+            sim.live.get(ticket).is_some_and(|(drawn, _)| !drawn.is_empty())
+                && sim.core.pages(*ticket).is_empty()
+        });
+        assert!(!lost, "an answer waits for a page");
+        sim.step();
+    }
+    assert!(sim.drafts[1] > 0);
+}
+
+#[test]
+fn a_tenant_finds_the_pages_of_drafts_that_were_drawn_and_of_no_others() {
+    let cached = |draft_rows| {
+        let mut sim = Simulated::new(Limits { draft_rows, ..limits(1, 40) });
+        let first = Asked { tenant: Some(1), ..chatty(150) };
+        shape(&mut sim, &first);
+        let next = Asked { prompt: [first.prompt.clone(), first.answer()].concat(), ..first };
+        (shape(&mut sim, &next).0, sim.drafts[1] > 0)
+    };
+    let (with, without) = (cached(MAX_DRAFT_TOKENS + 1), cached(0));
+    assert_eq!((with, without), ((4 * PAGE_TOKENS, true), (4 * PAGE_TOKENS, false)));
 }
 
 // Fairness.
@@ -445,7 +555,7 @@ fn a_deadline_ends_a_request_wherever_it_is() {
 
 #[test]
 fn refuses_one_request_more_than_may_wait_and_what_would_never_fit() {
-    let mut core = Core::new(Limits { running: 2, waiting: 1, step_tokens: 16, pages: 4 });
+    let mut core = Core::new(Limits { waiting: 1, ..limits(2, 4) });
     let fits = Asked::new(None, prompt(1, 4 * PAGE_TOKENS - 5), 5);
     let larger = Asked { max_new: 6, ..fits.clone() };
     assert_eq!(core.submit(larger.submission()), Err(Refused::Size));

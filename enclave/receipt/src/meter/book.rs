@@ -14,6 +14,7 @@ use crate::error::ReceiptError;
 use crate::key::MeterKey;
 use crate::log::{Frontier, LogHead};
 use crate::meter::claim::{Claim, VerifiedClaim};
+use crate::meter::funding::{FundingNote, FundingPublicKey, SignedNote};
 use crate::meter::offer::{Payee, StateRequest, VerifiedOffer, expect_payee};
 use crate::meter::terms::ChannelTerms;
 
@@ -21,6 +22,9 @@ use crate::meter::terms::ChannelTerms;
 pub struct MeterBook {
     payee: Payee,
     channels: HashMap<Digest, Account>,
+    /// Whose notes say what channels can pay; without one a cap is taken for coins.
+    funding: Option<FundingPublicKey>,
+    notes: HashMap<Digest, FundingNote>,
 }
 
 /// One channel.
@@ -100,7 +104,13 @@ impl MeterBook {
     /// An empty book.
     #[must_use]
     pub fn new(payee: Payee) -> Self {
-        Self { payee, channels: HashMap::new() }
+        Self { payee, channels: HashMap::new(), funding: None, notes: HashMap::new() }
+    }
+
+    /// The same, serving a channel no further than the newest note under `key` covers.
+    #[must_use]
+    pub fn funded_by(self, key: FundingPublicKey) -> Self {
+        Self { funding: Some(key), ..self }
     }
 
     /// Who is paid.
@@ -110,15 +120,16 @@ impl MeterBook {
     }
 
     /// Sets aside `worst` nanogram for a request, if the larger of the offered and the known cap
-    /// covers what is owed, what is promised and this.
+    /// covers what is owed, what is promised and this, and a note that is good at `now` does.
     ///
     /// # Errors
-    /// [`ReceiptError::Uncovered`] says what is missing; [`ReceiptError::ChannelsFull`] for a channel
-    /// that is one too many.
+    /// [`ReceiptError::Uncovered`] and [`ReceiptError::Unfunded`] say what is missing;
+    /// [`ReceiptError::ChannelsFull`] for a channel that is one too many.
     pub fn reserve(
         &mut self,
         offer: VerifiedOffer,
         worst: u128,
+        now: UnixTime,
     ) -> Result<Reservation, ReceiptError> {
         let account = offer.channel().account;
         let known = self.channels.get(&account);
@@ -130,6 +141,7 @@ impl MeterBook {
                 request: worst,
                 max_cum: offer.verified.cap().max_cum,
             })?;
+            self.funded(&account, worst, now)?;
             self.make_room()?;
         }
         let VerifiedOffer { terms, signed, verified } = offer;
@@ -137,8 +149,12 @@ impl MeterBook {
         if verified.cap().max_cum > channel.max_cum() {
             channel.cap = Some((signed, verified));
         }
-        uncovered(channel.shortfall(worst))?;
-        channel.reserved = channel.reserved.saturating_add(worst);
+        let shortfall = channel.shortfall(worst);
+        uncovered(shortfall)?;
+        self.funded(&account, shortfall.wanted(), now)?;
+        if let Some(channel) = self.channels.get_mut(&account) {
+            channel.reserved = channel.reserved.saturating_add(worst);
+        }
         Ok(Reservation { account, amount: worst })
     }
 
@@ -214,6 +230,44 @@ impl MeterBook {
             channel.base = Some(claim.clone());
         }
         Ok(())
+    }
+
+    /// Takes what the owner saw of a channel. It may say less than the one before.
+    ///
+    /// # Errors
+    /// [`ReceiptError::FundingKey`] where nobody vouches; what a note is refused for that is another
+    /// owner's, meter's or network's or not good at `now`; [`ReceiptError::NoteOld`],
+    /// [`ReceiptError::ChannelsFull`].
+    pub fn fund(&mut self, note: SignedNote, now: UnixTime) -> Result<(), ReceiptError> {
+        let key = self.funding.as_ref().ok_or(ReceiptError::FundingKey)?;
+        let note = note.verify(key, &self.payee, now)?;
+        let account = note.channel.account;
+        if let Some(known) = self.notes.get(&account)
+            && note.seen_at <= known.seen_at
+            && note != *known
+        {
+            return Err(ReceiptError::NoteOld { known: known.seen_at, got: note.seen_at });
+        }
+        if self.notes.len() >= MAX_CHANNELS {
+            self.notes.retain(|_, note| note.holds_at(now));
+        }
+        if self.notes.len() >= MAX_CHANNELS && !self.notes.contains_key(&account) {
+            return Err(ReceiptError::ChannelsFull);
+        }
+        self.notes.insert(account, note);
+        Ok(())
+    }
+
+    /// Whether coins are seen to stand behind `needed` nanogram of a channel.
+    fn funded(&self, account: &Digest, needed: u128, now: UnixTime) -> Result<(), ReceiptError> {
+        if self.funding.is_none() {
+            return Ok(());
+        }
+        let note = self.notes.get(account).filter(|note| note.holds_at(now));
+        match note.map(|note| note.covers) {
+            Some(covers) if needed <= covers => Ok(()),
+            covers => Err(ReceiptError::Unfunded { needed, covers }),
+        }
     }
 
     /// Signs where a channel stands, for its payer, and notes which claim the payer has.

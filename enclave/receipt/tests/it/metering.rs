@@ -73,7 +73,7 @@ impl Side {
 
     fn reserve(&mut self, max_cum: u128, worst: u128) -> Result<Reservation, ReceiptError> {
         let offer = Offer::decode(&offer(&self.key, max_cum).encode()).unwrap();
-        self.book.reserve(offer.verify(&REQUEST, self.book.payee())?, worst)
+        self.book.reserve(offer.verify(&REQUEST, self.book.payee())?, worst, NOW)
     }
 
     /// One request from beginning to end.
@@ -349,7 +349,7 @@ fn one_channel_more_than_the_most_takes_the_place_of_none_that_is_owed() {
         let terms = ChannelTerms::new(TermsParts { salt, ..parts() }).unwrap();
         let cap = payer().sign(terms.id(NETWORK).unwrap(), public(&key), 10).unwrap();
         let offer = Offer::sign(&payer(), terms, cap, &REQUEST).unwrap();
-        book.reserve(offer.verify(&REQUEST, &payee(&key)).unwrap(), 10)
+        book.reserve(offer.verify(&REQUEST, &payee(&key)).unwrap(), 10, NOW)
     };
     for salt in 0..MAX_CHANNELS as u64 - 1 {
         let reservation = reserve(salt, &mut book).unwrap();
@@ -379,7 +379,7 @@ fn claims_of_strangers_keep_nobody_from_being_served() {
         let terms = ChannelTerms::new(TermsParts { salt, ..parts() }).unwrap();
         let cap = payer().sign(terms.id(NETWORK).unwrap(), public(&m.key), max_cum).unwrap();
         let offer = Offer::sign(&payer(), terms, cap, &REQUEST).unwrap();
-        m.book.reserve(offer.verify(&REQUEST, m.book.payee()).unwrap(), 10).map(|_| ())
+        m.book.reserve(offer.verify(&REQUEST, m.book.payee()).unwrap(), 10, NOW).map(|_| ())
     };
     let short = Shortfall { owed: 1 << 60, reserved: 0, request: 10, max_cum: 10 };
     assert_eq!(offered(2, 10, &mut m), Err(ReceiptError::Uncovered(short)));

@@ -7,8 +7,9 @@ use chrysalis_channel::ResponseOpener;
 use chrysalis_engine::testing::TinyModel;
 use chrysalis_engine::{Engine, EngineError, GenerateRequest, Generation, ModelInfo};
 use chrysalis_receipt::{
-    ChannelCode, ChannelId, ChannelTerms, Claim, MeterKey, MeterPublicKey, MeterState, Offer,
-    PayerKey, PayerPublicKey, PaymentRequired, Settlement, Shortfall, StateRequest, TermsParts,
+    ChannelCode, ChannelId, ChannelTerms, Claim, FundingKey, FundingNote, MeterKey, MeterPublicKey,
+    MeterState, Offer, PayerKey, PayerPublicKey, PaymentRequired, Settlement, Shortfall,
+    StateRequest, TermsParts,
 };
 use chrysalis_wire::{Digest, UnixTime};
 use chrysalis_worker::payment::PAYMENT_HEADER;
@@ -48,6 +49,31 @@ fn section() -> String {
 
 async fn paid() -> Rig {
     Rig::paid(&["Hello", " there"], &section()).await
+}
+
+fn owner() -> FundingKey {
+    FundingKey::from_seed(&Zeroizing::new([0x33; 32]))
+}
+
+/// A worker whose owner vouches for deposits.
+async fn funded() -> Rig {
+    let (code, key) = (ChannelCode::METERED_V1.hash(), Digest(owner().public()));
+    let section = format!(
+        "[payment]\npayee = \"{PAYEE}\"\nchannel_code = \"{code}\"\nfunding_key = \"{key}\"\n"
+    );
+    Rig::paid(&["Hello", " there"], &section).await
+}
+
+async fn vouch(rig: &Rig, covers: u128, seconds_ago: u64) -> (u16, String) {
+    let seen_at = UnixTime(NOW.0 / 1000 - seconds_ago);
+    let until = UnixTime(seen_at.0 + 600);
+    let note = FundingNote { channel: channel(rig), meter_key: meter(rig), covers, seen_at, until };
+    let note = owner().sign(note).unwrap().encode();
+    let response = rig.send(Method::POST, "/v1/payment/funding", note).await;
+    if response.status() == StatusCode::OK {
+        return (200, String::new());
+    }
+    code(response).await
 }
 
 fn meter(rig: &Rig) -> MeterPublicKey {
@@ -228,6 +254,40 @@ async fn a_requester_that_goes_away_pays_for_what_was_produced_and_no_more() {
     let stored = rig.send(Method::GET, &format!("/v1/receipts/{}", "01".repeat(16)), vec![]).await;
     let (_, stored) = json(stored).await;
     assert_eq!(standing, (stored["head"]["amount"].as_str().unwrap().parse().unwrap(), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_nobody_vouches_for_is_refused_soon_to_be_asked_again_and_its_owner_is_told()
+{
+    let rig = funded().await;
+    let (sealed, _) = rig.seal(1, &chat("hi"));
+    let refused = post(&rig, Some(offer(&rig, &sealed, PLENTY)), sealed).await;
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let required = required(refused, "E-PAYMENT-FUNDING").await;
+    assert_eq!((required.payee, required.shortfall), (PAYEE, None));
+    let payments = rig.worker.payments.as_ref().unwrap();
+    assert_eq!(payments.wanted().await, [terms()]);
+
+    let worst = 4096 * 20 + 4000 * 80;
+    assert_eq!(vouch(&rig, worst - 1, 2).await.0, 200);
+    let (sealed, _) = rig.seal(2, &chat("hi"));
+    let refused = post(&rig, Some(offer(&rig, &sealed, PLENTY)), sealed).await;
+    assert_eq!(code(refused).await, (402, "E-PAYMENT-FUNDING".to_owned()));
+    assert_eq!(vouch(&rig, worst, 1).await.0, 200);
+    assert!(ask(&rig, 3, PLENTY).await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_is_old_or_over_or_asked_of_a_worker_without_an_owners_key_is_refused() {
+    let rig = funded().await;
+    assert_eq!(vouch(&rig, PLENTY, 1).await.0, 200);
+    assert_eq!(vouch(&rig, PLENTY, 2).await, (402, "E-FUNDING-OLD".to_owned()));
+    assert_eq!(vouch(&rig, PLENTY, 600).await, (402, "E-FUNDING-TIME".to_owned()));
+    assert_eq!(vouch(&paid().await, PLENTY, 1).await, (402, "E-FUNDING-KEY".to_owned()));
+    let free = Rig::saying(&["Hello"]).await;
+    assert_eq!(vouch(&free, PLENTY, 1).await.0, 404);
+    let long = rig.send(Method::POST, "/v1/payment/funding", vec![0; 169]).await;
+    assert_eq!(long.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
 #[tokio::test(flavor = "multi_thread")]

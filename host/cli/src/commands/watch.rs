@@ -122,7 +122,9 @@ fn show(round: &Round, now: UnixTime, everything: bool, context: &Context) -> Re
         if let Some(error) = &report.not_noted {
             context.report.note(&format!("not taken down: {error}"));
         }
-        let quiet = report.outcome.is_none() && report.unanswered.is_empty();
+        let closing = report.seen.is_some_and(|seen| seen.close_at.is_some());
+        let owed = report.decision != Decision::Nothing;
+        let quiet = report.outcome.is_none() && report.unanswered.is_empty() && !(closing && owed);
         if quiet && !everything {
             continue;
         }
@@ -183,8 +185,8 @@ fn said(report: &Report, owed: u128) -> String {
                     "less than the channel settles at once".to_owned()
                 }
                 Waiting::BelowMinimum { refund_from: Some(at) } => format!(
-                    "the payer asked to close, and less is owed than is settled without a wallet; \
-                     refund from {}",
+                    "the payer asked to close, and less is owed than is settled without a wallet: \
+                     `chrysalis channel settle` brings it; refund from {}",
                     Utc(at)
                 ),
                 Waiting::NotCovered => "the deposit does not cover it".to_owned(),

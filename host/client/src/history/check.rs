@@ -16,7 +16,9 @@ pub(super) fn verify(history: &ChannelHistory) -> HistoryReport {
         seen.meter(history, meter, number);
     }
     let Seen { checks, owed, allowed, requests, places, .. } = seen;
-    let checks: Vec<Check> = checks.into_checks();
+    let mut checks: Vec<Check> = checks.into_checks();
+    // Older files have none, and say whose key it is themselves.
+    checks.splice(0..0, terms(history));
     HistoryReport {
         schema: HISTORY_REPORT_SCHEMA,
         holds: checks.iter().all(|check| check.outcome == Outcome::Pass),
@@ -24,12 +26,28 @@ pub(super) fn verify(history: &ChannelHistory) -> HistoryReport {
         network: history.channel.network,
         account: history.channel.account,
         payer_key: Digest(history.payer_key.to_bytes()),
+        bound: history.terms.is_some(),
         owed,
         allowed,
         requests,
         checks,
         places,
     }
+}
+
+/// Whether the account is that of the terms, and the payer's key the one in them.
+fn terms(history: &ChannelHistory) -> Option<Check> {
+    let terms = history.terms.as_ref()?;
+    let account = terms.id(history.channel.network).map(|id| id.account);
+    let (outcome, detail) = if account != Ok(history.channel.account) {
+        (Outcome::Fail, "the channel's account is not the hash of its terms".to_owned())
+    } else if *terms.payer_key() != history.payer_key {
+        (Outcome::Fail, "the payer's key is not the one in the channel's terms".to_owned())
+    } else {
+        (Outcome::Pass, format!("it pays 0:{}", terms.payee()))
+    };
+    let title = "The account is a hash of the payer's key, the payee and the contract";
+    Some(Check { id: "terms", title, outcome, detail })
 }
 
 /// What was read so far, over all meters.

@@ -6,7 +6,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use chrysalis_evidence::VerifiedWorker;
 use chrysalis_ledger::{Channel, Entry, Ledger, OpenRequest};
@@ -37,7 +37,11 @@ struct Inner {
     ledger: Ledger,
     clock: Clock,
     state: Mutex<State>,
+    /// Told why a request waits.
+    told: OnceLock<Tell>,
 }
+
+type Tell = Box<dyn Fn(&str) + Send + Sync>;
 
 struct State {
     standing: Standing,
@@ -102,8 +106,20 @@ impl Payer {
         }
         let standing = Standing::new(budget, known);
         let state = Mutex::new(State { standing, meter, claim, stopped });
-        let inner = Inner { key, terms, channel, budget, ledger, clock, state };
+        let told = OnceLock::new();
+        let inner = Inner { key, terms, channel, budget, ledger, clock, state, told };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Has `tell` told, in the worker's words, why a request waits. The first one stays.
+    pub fn tell(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        let _ = self.inner.told.set(Box::new(tell));
+    }
+
+    pub(crate) fn waits(&self, why: &str) {
+        if let Some(tell) = self.inner.told.get() {
+            tell(why);
+        }
     }
 
     /// The channel it pays through.
@@ -288,7 +304,12 @@ impl Inner {
                 let included = state.standing.included();
                 let entry = Entry::Accepted { claim: &claim, included, ended: &ended };
                 self.ledger.record(&entry, self.clock.now().seconds())?;
-                state.claim = Some(claim.clone());
+                // What is acknowledged next is what the ledger has, so that its claims go back to each
+                // other: it keeps the first of a sum.
+                let before = state.claim.as_ref().map(Claim::cum_amount);
+                if before.is_none_or(|before| before < claim.cum_amount()) {
+                    state.claim = Some(claim.clone());
+                }
                 Ok(claim)
             }
             Ok(None) => Ok(claim),

@@ -70,7 +70,7 @@ impl Worker {
         let offer =
             payer.inner.offer(self.book.payee().meter_key, &request, begun(self.asked, worst))?;
         let offer = offer.verify(&request, self.book.payee())?;
-        let reservation = self.book.reserve(offer, worst)?;
+        let reservation = self.book.reserve(offer, worst, NOW)?;
         self.book.charge(reservation, Charge { amount, units: 1, receipt: request })?;
         payer.end(self.asked, worst, amount);
         Ok(())
@@ -83,7 +83,7 @@ impl Worker {
             payer.inner.offer(self.book.payee().meter_key, &request, begun(0xf9, 50)).unwrap();
         payer.end(0xf9, 50, told);
         let offer = offer.verify(&request, self.book.payee()).unwrap();
-        let reservation = self.book.reserve(offer, 50).unwrap();
+        let reservation = self.book.reserve(offer, 50, NOW).unwrap();
         let charge = Charge { amount: counted, units: 1, receipt: request };
         self.book.charge(reservation, charge).unwrap();
     }
