@@ -26,7 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-vault", &["wire", "channel"]),
     // Without Candle, so that it is fuzzed alone.
     ("chrysalis-wordpiece", &[]),
-    ("chrysalis-engine", &["wire", "api", "vault", "wordpiece"]),
+    ("chrysalis-engine", &["wire", "api", "vault", "cuda", "wordpiece"]),
     ("chrysalis-tee", &["wire"]),
     // Apart from tee, so that PID 1 links none of it.
     ("chrysalis-nvml", &["tee"]),
@@ -35,7 +35,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("chrysalis-tee-sim", &["wire", "evidence", "tee"]),
     (
         "chrysalis-worker",
-        &["wire", "api", "channel", "evidence", "receipt", "vault", "engine", "tee", "nvml"],
+        &[
+            "wire", "api", "channel", "evidence", "receipt", "vault", "engine", "tee", "nvml",
+            "cuda",
+        ],
     ),
     ("chrysalis-init", &["wire", "tee"]),
     ("chrysalis-worker-sim", &["wire", "worker", "tee", "tee-sim"]),

@@ -45,8 +45,14 @@ impl ResponsesRequest {
         if let Some(text) = object.optional("text") {
             const TEXT: Fields = Fields { known: &["format"], unsupported: &["verbosity"] };
             let format = text.object(&TEXT)?.optional("format");
-            let format = format.map(|format| constraint::text_format(&format)).transpose()?;
-            options.constraint = format.flatten().map(|constraint| (constraint, "text.format"));
+            let asked = format.as_ref().map(constraint::text_format).transpose()?.flatten();
+            if let (Some(format), Some(asked)) = (format, asked) {
+                if options.constraint.is_some() {
+                    let rule = "together with another field that says what the answer has to be";
+                    return Err(RequestError::Conflict { param: format.path(), rule });
+                }
+                options.constraint = Some((asked, "text.format"));
+            }
         }
         let mut messages = Vec::new();
         if let Some(instructions) = object.optional("instructions") {

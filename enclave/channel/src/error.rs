@@ -154,13 +154,13 @@ pub enum ChannelError {
     /// The same sealed request was opened before (§5).
     #[error("this sealed request was opened before. Seal it again to repeat it")]
     Replayed,
-    /// The replay cache is full; nothing is evicted to make room (§5).
+    /// The replay cache has no room for this key; nothing is evicted to make some (§5).
     #[error(
-        "the replay cache holds {capacity} requests and is full. Try another worker, or after its \
-         next key rotation"
+        "{capacity} requests were sealed to this key, as many as the replay cache holds. Attest again \
+         for a new key, or try another worker"
     )]
     ReplayCacheFull {
-        /// Capacity of the cache.
+        /// Capacity of the cache for one key.
         capacity: usize,
     },
     /// A frame is larger than any frame may be (§4).

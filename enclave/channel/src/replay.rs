@@ -8,63 +8,74 @@ use chrysalis_wire::KeyId;
 use crate::error::ChannelError;
 use crate::ring::KeyRing;
 
-/// Digests of opened requests, bounded. When it is full, requests are refused, never evicted: an
-/// evicted entry could be replayed.
+/// Digests of opened requests, bounded for each key. When there is no room, requests are refused, never
+/// evicted: an evicted entry could be replayed. Anybody can fill the room of a key that is public;
+/// whoever holds the keys makes a new one once one [is crowded](Self::is_crowded).
 #[derive(Debug)]
 pub struct ReplayCache {
     capacity: usize,
-    len: usize,
     seen: BTreeMap<KeyId, BTreeSet<[u8; 32]>>,
 }
 
 impl ReplayCache {
-    /// A cache for at most `capacity` requests; [`DEFAULT_REPLAY_CAPACITY`] is a good value.
+    /// A cache for at most `capacity` requests of each key; [`DEFAULT_REPLAY_CAPACITY`] is a good value.
     #[must_use]
     pub const fn new(capacity: usize) -> Self {
-        Self { capacity, len: 0, seen: BTreeMap::new() }
+        Self { capacity, seen: BTreeMap::new() }
     }
 
-    /// Requests remembered.
+    /// Requests remembered, of all keys.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.len
+    pub fn len(&self) -> usize {
+        self.seen.values().map(BTreeSet::len).sum()
     }
 
     /// Whether no request is remembered.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
-    /// Refuses a request seen before, and any request when the cache is full of live entries.
+    /// Whether half of the room for requests to `key` is taken: time for a new key, while this one still
+    /// opens what is on its way.
+    #[must_use]
+    pub fn is_crowded(&self, key: &KeyId) -> bool {
+        self.seen.get(key).is_some_and(|digests| digests.len() >= self.capacity.div_ceil(2))
+    }
+
+    /// Refuses a request seen before, and any request to a key whose room is full.
     pub(crate) fn check(
         &mut self,
         ring: &KeyRing,
         key: &KeyId,
         enc_digest: &[u8; 32],
     ) -> Result<(), ChannelError> {
-        if self.seen.get(key).is_some_and(|digests| digests.contains(enc_digest)) {
+        let Some(digests) = self.seen.get(key) else {
+            // What was sealed to keys that are destroyed opens no more. So there are never more keys here
+            // than the ring holds.
+            self.seen.retain(|id, _| ring.contains(id));
+            return if self.capacity > 0 { Ok(()) } else { Err(self.full()) };
+        };
+        if digests.contains(enc_digest) {
             return Err(ChannelError::Replayed);
         }
-        if self.len >= self.capacity {
-            // The outer map has as many keys as the ring ever held at once, so this is cheap.
-            self.seen.retain(|id, _| ring.contains(id));
-            self.len = self.seen.values().map(BTreeSet::len).sum();
-        }
-        if self.len >= self.capacity {
-            return Err(ChannelError::ReplayCacheFull { capacity: self.capacity });
+        if digests.len() >= self.capacity {
+            return Err(self.full());
         }
         Ok(())
+    }
+
+    const fn full(&self) -> ChannelError {
+        ChannelError::ReplayCacheFull { capacity: self.capacity }
     }
 
     /// Remembers a request that was opened. Only opened requests are remembered, so bytes that
     /// were never sealed to this worker cannot fill the cache.
     pub(crate) fn remember(&mut self, key: KeyId, enc_digest: [u8; 32]) {
-        if self.seen.entry(key).or_default().insert(enc_digest) {
-            self.len = self.len.saturating_add(1);
-        }
+        self.seen.entry(key).or_default().insert(enc_digest);
     }
 }
 
-/// Requests remembered at most: 31 per second over the 70 minutes a key lives, about 10 MB.
-pub const DEFAULT_REPLAY_CAPACITY: usize = 1 << 17;
+/// Requests remembered at most of one key, about 13 MB: 62 per second over the 70 minutes it lives. A
+/// ring holds four keys that open requests at most, two suites before and after a rotation.
+pub const DEFAULT_REPLAY_CAPACITY: usize = 1 << 18;

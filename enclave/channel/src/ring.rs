@@ -2,7 +2,7 @@
 //! rotation, the previous one. Destroyed keys are wiped; nothing sealed to them opens again.
 
 use chrysalis_wire::limits::MAX_SEAL_KEYS;
-use chrysalis_wire::{KeyId, SealKeyEntry, UnixTime};
+use chrysalis_wire::{KeyId, KeyRole, SealKeyEntry, SuiteId, UnixTime};
 
 use crate::error::ChannelError;
 use crate::keys::{KEY_GRACE_SECONDS, KEY_ROTATE_SECONDS, SealKeyPair, check_validity};
@@ -89,6 +89,12 @@ impl KeyRing {
         current.peek().is_none() || !current.all(fresh)
     }
 
+    /// Suite, role and id of every current key.
+    pub fn current(&self) -> impl Iterator<Item = (SuiteId, KeyRole, KeyId)> + '_ {
+        let current = self.keys.iter().filter(|k| k.current).map(|k| k.pair.public_entry());
+        current.map(|entry| (entry.suite, entry.role, entry.id))
+    }
+
     /// Whether the ring still holds the key, expired or not.
     #[must_use]
     pub fn contains(&self, id: &KeyId) -> bool {
@@ -115,8 +121,6 @@ impl RingKey {
 
 #[cfg(test)]
 mod tests {
-    use chrysalis_wire::{KeyRole, SuiteId};
-
     use super::*;
     use crate::OsRandom;
 

@@ -379,7 +379,36 @@ fn refuses_new_requests_when_the_replay_cache_is_full() {
 }
 
 #[test]
-fn a_full_replay_cache_recovers_when_the_old_key_is_destroyed() {
+fn a_full_replay_cache_refuses_the_key_it_is_full_of_and_no_other() {
+    let mut world = World::new(SuiteId::X25519);
+    world.replay = ReplayCache::new(2);
+    let old = world.entry.clone();
+    let (first, _) = world.seal(b"first");
+    assert!(!world.replay.is_crowded(&old.id));
+    world.open(&first).unwrap();
+    assert!(world.replay.is_crowded(&old.id), "half of its room is taken");
+    let (second, _) = world.seal(b"second");
+    world.open(&second).unwrap();
+    let pair = SealKeyPair::generate_hourly(SuiteId::X25519, KeyRole::Worker, NOW, &mut world.rng);
+    let new = pair.entry();
+    world.ring.rotate(pair, NOW).unwrap();
+    // The old key lives for ten minutes more, and opens nothing that it has no room for.
+    let (third, _) = world.seal(b"third");
+    assert_eq!(world.refusal(&third), ChannelError::ReplayCacheFull { capacity: 2 });
+    world.entry = new.clone();
+    for body in [b"fourth", b"fifth!"] {
+        assert!(!world.replay.is_crowded(&new.id) || body == b"fifth!");
+        let (sealed, _) = world.seal(body);
+        world.open(&sealed).unwrap();
+    }
+    let (sixth, _) = world.seal(b"sixth");
+    assert_eq!(world.refusal(&sixth), ChannelError::ReplayCacheFull { capacity: 2 });
+    assert_eq!(world.refusal(&first), ChannelError::Replayed);
+    assert_eq!(world.replay.len(), 4);
+}
+
+#[test]
+fn what_was_sealed_to_a_destroyed_key_is_forgotten() {
     let mut world = World::new(SuiteId::X25519);
     world.replay = ReplayCache::new(1);
     let (first, _) = world.seal(b"first");
@@ -387,10 +416,10 @@ fn a_full_replay_cache_recovers_when_the_old_key_is_destroyed() {
     let pair = SealKeyPair::generate_hourly(SuiteId::X25519, KeyRole::Worker, NOW, &mut world.rng);
     world.entry = pair.entry();
     world.ring.rotate(pair, NOW).unwrap();
-    let (second, _) = world.seal(b"second");
-    assert_eq!(world.refusal(&second), ChannelError::ReplayCacheFull { capacity: 1 });
     world.ring.expire(UnixTime(NOW.0 + 601));
+    let (second, _) = world.seal(b"second");
     world.open(&second).unwrap();
+    assert_eq!(world.replay.len(), 1);
     assert_eq!(world.refusal(&first), ChannelError::NoRecipient);
 }
 

@@ -142,6 +142,12 @@ impl Device {
     }
 }
 
+impl core::fmt::Debug for Device {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("Device").field(&self.0.info).finish()
+    }
+}
+
 impl Inner {
     /// Makes this thread's calls about this device. Cheap; any thread may call.
     pub(crate) fn enter(&self) -> Result<(), CudaError> {

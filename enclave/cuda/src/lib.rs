@@ -21,6 +21,25 @@
 //!
 //! Machine code only (cubins), no PTX: the driver compiles nothing, so what was measured is what runs.
 
+//!
+//! # On a machine with a GPU
+//!
+//! Not done yet, by nobody; this is how. `scripts/build-cuda` makes the cubins in `target/cuda` (it needs no
+//! GPU, and the files can be copied), then with a driver of 580 or later:
+//!
+//! ```sh
+//! export CHRYSALIS_CUBINS=$PWD/target/cuda CHRYSALIS_GPU=1
+//! cargo run -p chrysalis-cuda --features embed --example gpu # what is there
+//! cargo test -p chrysalis-cuda --features embed              # kernels against exact arithmetic
+//! cargo test -p chrysalis-engine --features chrysalis-cuda/embed --lib device # families, formats, engine
+//! ```
+//!
+//! The tests are those that run on the stand-in, with the same limits. There is no benchmark of a GPU yet:
+//! products use no tensor cores and prompts read weights once for eight tokens, so its figures would say
+//! little. What is next, in the order of what it gives: one launch for a step (CUDA graphs over these
+//! buffers, which do not move), products of prompts on tensor cores, weights read from the bundle straight
+//! into pinned memory, and reading back on a thread of its own. None of them needs another scheduler.
+
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]

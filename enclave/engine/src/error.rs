@@ -148,6 +148,14 @@ pub enum ModelError {
         /// Bytes asked for.
         bytes: u64,
     },
+    /// The model does not get onto the GPU.
+    #[error("{detail}; the model is not on the GPU")]
+    Device {
+        /// The stable code of the reason.
+        code: &'static str,
+        /// The reason.
+        detail: String,
+    },
     /// The engine thread could not be started.
     #[error("the engine thread could not be started; the system has no thread to give")]
     Thread,
@@ -412,6 +420,7 @@ impl ModelError {
             Self::Read { .. } => "E-MODEL-READ",
             Self::FileMissing { .. } => "E-MODEL-FILE",
             Self::OutOfMemory { .. } => "E-MODEL-MEMORY",
+            Self::Device { code, .. } => code,
             Self::Thread => "E-ENGINE-THREAD",
         }
     }

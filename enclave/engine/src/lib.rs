@@ -21,6 +21,8 @@
 //!
 //! # Limits of this version
 //!
+//! Under the feature `cuda` one NVIDIA GPU may compute instead (`decoder/device/`); it has not run on one.
+//!
 //! One CPU thread of scheduling over the threads of `kernels/pool.rs`. The families of `family/`, without
 //! biases or rope scaling other than `linear` and `rope_freqs`, as a GGUF file or, those of Llama, as a
 //! checkpoint of safetensors; [`MAX_CONTEXT_TOKENS`] of context. Layers with a window keep the keys and

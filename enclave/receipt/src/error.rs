@@ -209,6 +209,14 @@ pub enum ReceiptError {
         /// What the channel can pay as far as is known; `None` while nobody has looked.
         covers: Option<u128>,
     },
+    /// The payee has not been told yet what was counted.
+    #[error(
+        "{untold} requests of this channel wait to be told to the payee; ask again in a moment"
+    )]
+    Untold {
+        /// How many.
+        untold: u32,
+    },
     /// A request that came to more than was set aside for it.
     #[error("the request came to {got} nanogram, {reserved} were set aside; it is not charged")]
     OverReservation {
@@ -277,6 +285,7 @@ impl ReceiptError {
             Self::NoteTime { .. } => "E-FUNDING-TIME",
             Self::NoteOld { .. } => "E-FUNDING-OLD",
             Self::Unfunded { .. } => "E-PAYMENT-FUNDING",
+            Self::Untold { .. } => "E-PAYMENT-UNTOLD",
             Self::OverReservation { .. } => "E-PAYMENT-RESERVED",
             Self::NoSuchChannel => "E-PAYMENT-CHANNEL",
             Self::ChannelsFull => "E-PAYMENT-FULL",

@@ -13,8 +13,9 @@ use chrysalis_receipt::{
 };
 use chrysalis_wire::{Digest, RequestId, SecretBytes, UnixMillis};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use crate::limits::LEAST_DELIVERY_RATE;
 use crate::worker::Worker;
 
 /// The requester went away, or the answer can no longer be sealed; nothing more can be told.
@@ -26,6 +27,8 @@ pub struct Answer {
     /// Gone once a frame was not taken in time: one frame is missing now, so no other may follow.
     frames: Option<mpsc::Sender<Bytes>>,
     patience: Duration,
+    /// When the rest has to be taken, once there is no more to come.
+    due: Option<Instant>,
     sealer: ResponseSealer,
     prefix: Option<Vec<u8>>,
     commit: Option<ResponseCommit>,
@@ -36,7 +39,7 @@ impl Answer {
     #[must_use]
     pub fn new(frames: mpsc::Sender<Bytes>, sealer: ResponseSealer, patience: Duration) -> Self {
         let prefix = Some(sealer.prefix());
-        Self { frames: Some(frames), patience, sealer, prefix, commit: None }
+        Self { frames: Some(frames), patience, due: None, sealer, prefix, commit: None }
     }
 
     /// Which of the request's recipients this worker is.
@@ -57,6 +60,12 @@ impl Answer {
         }
     }
 
+    /// Says that the answer is complete but for being sent: its reader has `limit` from now, and longer the
+    /// more it takes. Said again, it changes nothing.
+    pub fn hurry(&mut self, limit: Duration) {
+        self.due.get_or_insert_with(|| Instant::now() + limit);
+    }
+
     /// Whether the requester has gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -72,9 +81,16 @@ impl Answer {
         let mut bytes = self.prefix.take().unwrap_or_default();
         bytes.extend_from_slice(&frame);
         let frames = self.frames.as_ref().ok_or(Gone)?;
-        if !matches!(timeout(self.patience, frames.send(bytes.into())).await, Ok(Ok(()))) {
+        let (left, size) =
+            (self.due.map(|due| due.saturating_duration_since(Instant::now())), bytes.len());
+        let patience = left.map_or(self.patience, |left| left.min(self.patience));
+        if !matches!(timeout(patience, frames.send(bytes.into())).await, Ok(Ok(()))) {
             self.frames = None;
             return Err(Gone);
+        }
+        if let Some(due) = &mut self.due {
+            let earned = size.saturating_mul(1000).checked_div(LEAST_DELIVERY_RATE).unwrap_or(0);
+            *due += Duration::from_millis(earned.try_into().unwrap_or(0));
         }
         // Committed only after it was handed over: the receipt never covers bytes that were
         // certainly not sent.

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use chrysalis_channel::ReplayCache;
+use chrysalis_channel::{DEFAULT_REPLAY_CAPACITY, ReplayCache};
 use chrysalis_engine::{
     CandleEngine, EmbedOptions, Embedder, EngineError, EngineOptions, ModelError,
 };
@@ -32,7 +32,6 @@ use crate::gate::gate;
 use crate::grant::GrantDesk;
 use crate::limits::{
     Bounds, CLAIM_INTERVAL, COUNTER_INTERVAL, FUNDING_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL,
-    REPLAY_CAPACITY,
 };
 use crate::measure::measure;
 use crate::payment::Payments;
@@ -119,7 +118,7 @@ async fn maintain(worker: Arc<Worker>) {
         keys.tick().await;
         // A ring that refuses a rotation keeps its keys until they expire; then clients are told
         // so by type, and the next attestation tries again.
-        drop(worker.session.maintain((worker.clock)().seconds()));
+        drop(worker.maintain((worker.clock)().seconds()));
     }
 }
 
@@ -156,15 +155,17 @@ async fn report_refusals(worker: Arc<Worker>) {
     }
 }
 
-/// Tells the owner what was earned, on a thread that may block. Not after each request: the host would
-/// read the length of every prompt from the sums.
+/// Tells the owner what was earned, on a thread that may block: from time to time, and after a batch of
+/// requests of one channel. Not after each request: the host would read the length of every prompt from the
+/// sums. No channel gets further ahead of it than its window.
 async fn claim(worker: Arc<Worker>) {
-    if worker.payments.is_none() {
-        return;
-    }
+    let Some(payments) = worker.payments.clone() else { return };
     let mut interval = tokio::time::interval(CLAIM_INTERVAL);
     loop {
-        interval.tick().await;
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = payments.due() => {}
+        }
         let worker = Arc::clone(&worker);
         drop(spawn_blocking(move || report_claims(&worker)).await);
     }
@@ -190,10 +191,13 @@ async fn want_funding(worker: Arc<Worker>) {
 
 fn report_claims(worker: &Worker) {
     let Some(payments) = &worker.payments else { return };
-    for claim in payments.grown(&worker.session.meter, (worker.clock)().seconds()) {
+    let claims = payments.grown(&worker.session.meter, (worker.clock)().seconds());
+    for claim in &claims {
         let claim = hex::encode(claim.encode());
         worker.stages.console().event(&ConsoleEvent::Earned { claim });
     }
+    // In the pipe, which outlives this process.
+    payments.told(&claims);
 }
 
 /// Stages `manifest` and `keys`: everything up to a worker that can attest.
@@ -228,7 +232,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         measurement_digest: measurement.digest(),
         events,
         session,
-        replay_window: Mutex::new(ReplayCache::new(REPLAY_CAPACITY)),
+        replay_window: Mutex::new(ReplayCache::new(DEFAULT_REPLAY_CAPACITY)),
         stages: Arc::clone(stages),
         engine: OnceLock::new(),
         requests: Arc::new(Semaphore::new(manifest.limits.concurrent_requests as usize)),
@@ -310,6 +314,8 @@ fn load_model(
     let engine = match worker.manifest.model.task {
         ModelTask::Text => {
             let options = EngineOptions {
+                #[cfg(feature = "cuda")]
+                device: gpu(&worker.manifest)?,
                 max_concurrent: max_requests,
                 context_tokens: tokens,
                 ..EngineOptions::new(entropy)
@@ -330,6 +336,22 @@ fn load_model(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The GPU that computes: the first of those that the manifest names, whose reports are in every evidence
+/// and which refuse to report while their memory is not protected. A manifest that names none is served by
+/// the processor, whatever the machine has; text of one that names some is never computed by it.
+#[cfg(feature = "cuda")]
+fn gpu(
+    manifest: &chrysalis_wire::WorkerManifest,
+) -> Result<Option<chrysalis_cuda::Device>, WorkerError> {
+    if manifest.devices.is_none_or(|devices| devices.gpus == 0) {
+        return Ok(None);
+    }
+    let library = Path::new(chrysalis_cuda::LIBRARY);
+    chrysalis_cuda::Device::open(library, chrysalis_cuda::embedded())
+        .map(Some)
+        .map_err(|error| WorkerError::Refused { code: error.code(), message: error.to_string() })
 }
 
 /// The seed of a request that brings none. Without randomness there would be no keys either.

@@ -106,6 +106,8 @@ async fn embed(
     };
     let (sent, finish) = match come {
         Some(Ok(vectors)) => {
+            // The engine has let go; the place is taken for the delivery only.
+            answer.hurry(worker.bounds.delivery);
             let json = told(&request, &vectors, prompt_tokens);
             let sent = answer.send_content(vec![(FrameKind::Body, json)]).await;
             (sent, if sent.is_ok() { Finish::Stop } else { Finish::Aborted })

@@ -15,15 +15,14 @@ use chrysalis_evidence::exchange::{
 };
 use chrysalis_evidence::{MAX_COLLATERAL_BYTES, Role};
 use chrysalis_receipt::{CLAIM_BYTES, NOTE_BYTES, PaymentRequired, STATE_REQUEST_BYTES};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::{SemaphorePermit, watch};
-use tokio::time::timeout;
+use tokio::sync::watch;
 
 use crate::body::ReplyBody;
+use crate::intake::read_body;
 use crate::limits::{MAX_GRANT_BYTES, RETRY_AFTER_SECONDS};
 use crate::payment::PAYMENT_HEADER;
 use crate::peer::{Client, PeerGate};
@@ -59,7 +58,8 @@ impl Connection {
 
     /// What the client has shown.
     pub fn client(&self) -> MutexGuard<'_, Client> {
-        // A panic in between leaves a client that has proved nothing.
+        // Reached in builds that unwind only: a panic ends a release worker (`profile.release`). Here it
+        // leaves a client that has proved nothing.
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -69,7 +69,7 @@ impl Connection {
     /// [`Refused::Challenge`] for more challenges than one connection may bring.
     pub fn statement(&self, nonce: [u8; 32]) -> Result<Statement, Refused> {
         let challenge = Challenge { prover: Role::Server, nonce };
-        // A challenge is counted in one step; a panic elsewhere cannot leave half of one.
+        // As above; a challenge is counted in one step.
         let mut prover = self.prover.lock().unwrap_or_else(PoisonError::into_inner);
         prover
             .take(&challenge, Instant::now())
@@ -220,37 +220,6 @@ fn receipt(worker: &Worker, path: &str) -> Result<Response<ReplyBody>, Refused> 
     let id = id.parse().map_err(|_| Refused::BadReceiptId)?;
     let found = worker.receipts.get(&id).ok_or(Refused::NoSuchReceipt)?;
     Ok(with_type(StatusCode::OK, "application/json", ReplyBody::whole(found)))
-}
-
-/// A body that was read, with the room it takes in [`Worker::bodies`].
-struct HeldBody<'a> {
-    bytes: Bytes,
-    _room: SemaphorePermit<'a>,
-}
-
-/// Reads a body of at most `limit` bytes. Its room is taken before its first byte is: what it
-/// says its length is, or `limit` if it does not say.
-async fn read_body(
-    worker: &Worker,
-    request: Request<Incoming>,
-    limit: usize,
-) -> Result<HeldBody<'_>, Refused> {
-    let body = request.into_body();
-    let stated = body.size_hint().exact().map(|len| usize::try_from(len).unwrap_or(usize::MAX));
-    let room = stated.unwrap_or(limit);
-    if room > limit {
-        return Err(Refused::TooLarge { limit });
-    }
-    let room = u32::try_from(room).map_err(|_| Refused::TooLarge { limit })?;
-    let room = worker.bodies.try_acquire_many(room).map_err(|_| Refused::Busy)?;
-    let collected = timeout(worker.bounds.body, Limited::new(body, limit).collect())
-        .await
-        .map_err(|_| Refused::Slow)?;
-    match collected {
-        Ok(body) => Ok(HeldBody { bytes: body.to_bytes(), _room: room }),
-        Err(error) if error.is::<LengthLimitError>() => Err(Refused::TooLarge { limit }),
-        Err(_) => Err(Refused::Broken),
-    }
 }
 
 /// Why a request is refused before or outside the sealed channel.

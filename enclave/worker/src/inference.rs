@@ -200,6 +200,10 @@ async fn generate(
                 break;
             }
         };
+        if generation.events.is_closed() {
+            // The engine has let go; the place is taken for what is left to deliver only.
+            answer.hurry(worker.bounds.delivery);
+        }
         match event {
             Some(Event::Delta(delta)) => sent = answer.send_content(writer.delta(delta)).await,
             Some(Event::Finished { choice, reason, usage }) => {

@@ -32,6 +32,7 @@ pub mod grant;
 pub mod hardening;
 pub mod http;
 pub mod inference;
+pub mod intake;
 pub mod limits;
 pub mod measure;
 pub mod payment;

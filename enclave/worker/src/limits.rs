@@ -24,8 +24,12 @@ pub struct Bounds {
     pub head: Duration,
     /// [`BODY_READ_TIMEOUT`].
     pub body: Duration,
+    /// [`BODY_IDLE_TIMEOUT`].
+    pub idle: Duration,
     /// [`STALL_TIMEOUT`].
     pub stall: Duration,
+    /// [`DELIVERY_TIMEOUT`].
+    pub delivery: Duration,
     /// [`DRAIN_TIMEOUT`].
     pub drain: Duration,
     /// [`PEER_CHECK`].
@@ -43,7 +47,9 @@ impl Default for Bounds {
             handshake: HANDSHAKE_TIMEOUT,
             head: HEAD_READ_TIMEOUT,
             body: BODY_READ_TIMEOUT,
+            idle: BODY_IDLE_TIMEOUT,
             stall: STALL_TIMEOUT,
+            delivery: DELIVERY_TIMEOUT,
             drain: DRAIN_TIMEOUT,
             peer_check: PEER_CHECK,
         }
@@ -53,9 +59,14 @@ impl Default for Bounds {
 /// Most TCP connections open at once; one more waits in the kernel's backlog.
 pub const MAX_CONNECTIONS: usize = 256;
 
-/// Most bytes of request bodies held at once, over all connections: eight of the largest requests
-/// a manifest can allow. Without it the memory one peer can take is connections times that size.
+/// Most bytes of request bodies held at once, over all connections and beyond the first
+/// [`SMALL_BODY_BYTES`] of each: eight of the largest requests a manifest can allow. Without it the
+/// memory one peer can take is connections times that size.
 pub const MAX_BODY_BYTES_IN_FLIGHT: usize = 8 * MAX_SEALED_REQUEST_BYTES;
+
+/// Bytes of each body that need no room: connections bound them, 1 MiB over all. So a grant, a claim and
+/// a short request are read whoever holds the rest.
+pub const SMALL_BODY_BYTES: usize = 4096;
 
 /// Longest a TLS handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,9 +77,22 @@ pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest the body of a request may take.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longest a peer may take nothing of what it is sent. Then its connection is closed, and the place
-/// its request holds is free.
+/// Longest nothing of a body may arrive.
+pub const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// In which a peer has to take [`LEAST_TAKEN_BYTES`] of what it is sent, if there is as much, and each frame
+/// of an answer. Then its connection is closed, and the place its request holds is free.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Least a peer has to take in [`STALL_TIMEOUT`]: two kilobytes a second.
+pub const LEAST_TAKEN_BYTES: usize = 64 * 1024;
+
+/// Longest a requester may take for the rest of its answer once all of it is there, and a second more for
+/// each [`LEAST_DELIVERY_RATE`] bytes that it took. Until then the place of its request is taken.
+pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of a complete answer that a requester has to take in a second.
+pub const LEAST_DELIVERY_RATE: usize = 32 * 1024;
 
 /// Pause after the system could not accept a connection, so that a lack of descriptors does not
 /// become a busy loop.
@@ -101,10 +125,6 @@ pub const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a 429 or 503 asks the client to wait, in seconds.
 pub const RETRY_AFTER_SECONDS: &str = "1";
 
-/// Requests remembered against replay: at most this many within one key's lifetime, then new
-/// ones are refused until keys rotate (never: the oldest is forgotten).
-pub const REPLAY_CAPACITY: usize = 65_536;
-
 /// Receipts kept for `/v1/receipts/{id}`; the oldest goes first.
 pub const MAX_RECEIPTS: usize = 4096;
 
@@ -124,9 +144,12 @@ pub const MAX_EVIDENCE_DIGESTS: usize = 4096;
 /// How often keys are looked after; expired ones are destroyed within this time.
 pub const KEY_MAINTENANCE: Duration = Duration::from_secs(15);
 
-/// How often the owner is told what was earned: what a worker that is killed can lose, unless its
-/// payers have it.
+/// How often the owner is told what was earned, at least.
 pub const CLAIM_INTERVAL: Duration = Duration::from_secs(5);
+
+/// After how many requests of a channel the owner is told sooner; as many as may run at once, if that is
+/// more. Each claim shows the host a sum: over fewer requests it would show the lengths of prompts.
+pub const CLAIM_BATCH: u32 = 8;
 
 /// Channels without a deposit that the console may show at once; one more asks again.
 pub const MAX_FUNDING_WANTED: usize = 64;

@@ -7,9 +7,9 @@ use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrysalis_receipt::{
-    ChannelCode, ChannelId, ChannelTerms, Charge, Claim, FundingPublicKey, MeterBook, MeterKey,
-    MeterPublicKey, Offer, Payee, PaymentRequired, ReceiptError, Reservation, SignedNote,
-    SignedReceipt, StateRequest, VerifiedOffer, bound, worst_case,
+    ChannelCode, ChannelId, ChannelTerms, Charge, Claim, DEFAULT_MIN_SETTLE, FundingPublicKey,
+    MeterBook, MeterKey, MeterPublicKey, Offer, Payee, PaymentRequired, ReceiptError, Reservation,
+    SignedNote, SignedReceipt, StateRequest, VerifiedOffer, bound, worst_case,
 };
 use chrysalis_wire::{Digest, UnixTime, WorkerManifest};
 use sha2::{Digest as _, Sha256};
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::error::WorkerError;
 use crate::http::Refused;
-use crate::limits::MAX_FUNDING_WANTED;
+use crate::limits::{CLAIM_BATCH, MAX_FUNDING_WANTED};
 
 /// The meter of a worker that is paid.
 pub struct Payments {
@@ -27,6 +27,9 @@ pub struct Payments {
     /// Channels that nobody vouches for and somebody wants served.
     wanted: Mutex<Vec<ChannelTerms>>,
     wants: Notify,
+    /// Requests of a channel after which its claim is told.
+    batch: u32,
+    due: Notify,
 }
 
 impl Payments {
@@ -43,13 +46,17 @@ impl Payments {
         let code = ChannelCode::known(payment.channel_code).map_err(WorkerError::Payment)?;
         let meter_key = MeterPublicKey::parse(&meter.public()).map_err(WorkerError::Payment)?;
         let payee = Payee { network: manifest.network, account: payment.payee, meter_key };
-        let mut book = MeterBook::new(payee);
+        // What a payee can lose to a meter that ends: the requests that run, and a batch before them.
+        let concurrent = manifest.limits.concurrent_requests;
+        let batch = concurrent.max(CLAIM_BATCH);
+        let mut book = MeterBook::new(payee).telling_within(concurrent.saturating_add(batch));
         if let Some(key) = &payment.funding_key {
             let key = FundingPublicKey::parse(&key.0).map_err(WorkerError::Payment)?;
             book = book.funded_by(key);
         }
-        let (wanted, wants) = (Mutex::default(), Notify::new());
-        Ok(Some(Arc::new(Self { book: Mutex::new(book), payee, code, wanted, wants })))
+        let (book, wanted) = (Mutex::new(book), Mutex::default());
+        let (wants, due) = (Notify::new(), Notify::new());
+        Ok(Some(Arc::new(Self { book, payee, code, wanted, wants, batch, due })))
     }
 
     /// Reads and verifies what a request carries in [`PAYMENT_HEADER`]: everything that needs no
@@ -64,13 +71,21 @@ impl Payments {
         let request = Digest(Sha256::digest(sealed).into());
         Offer::decode(&bytes)
             .and_then(|offer| offer.verify(&request, &self.payee))
+            .and_then(|offer| match offer.terms().min_settle() {
+                // The contract keeps what is below it for the payer.
+                more if more > DEFAULT_MIN_SETTLE => Err(ReceiptError::Terms {
+                    field: "the smallest settlement (here at most 0.05 GRAM)",
+                }),
+                _ => Ok(offer),
+            })
             .map_err(|error| self.because(&error))
     }
 
     /// Sets aside the most that a request for `completion` tokens can cost.
     ///
     /// # Errors
-    /// [`Refused::Payment`], status 402, with what is missing and the claim that proves it.
+    /// [`Refused::Payment`], status 402, with what is missing and the claim that proves it;
+    /// [`Refused::Busy`] while the owner has not been told of the requests before.
     pub fn reserve(
         self: &Arc<Self>,
         manifest: &WorkerManifest,
@@ -85,6 +100,10 @@ impl Payments {
         match book.reserve(offer, worst, now) {
             Ok(reservation) => {
                 Ok(Held { payments: Arc::clone(self), reservation: Some(reservation) })
+            }
+            Err(ReceiptError::Untold { .. }) => {
+                self.due.notify_one();
+                Err(Refused::Busy)
             }
             Err(error) => {
                 let mut required = self.required();
@@ -155,6 +174,16 @@ impl Payments {
         self.book().grown(key, now)
     }
 
+    /// Notes that the owner was told of claims.
+    pub fn told(&self, claims: &[Claim]) {
+        self.book().told(claims);
+    }
+
+    /// Waits until a claim is due before its time.
+    pub async fn due(&self) {
+        self.due.notified().await;
+    }
+
     /// Owed and promised on a channel, nanogram.
     #[must_use]
     pub fn standing(&self, channel: &ChannelId) -> (u128, u128) {
@@ -175,7 +204,8 @@ impl Payments {
     }
 
     fn book(&self) -> MutexGuard<'_, MeterBook> {
-        // Each change is made whole before the next; a panic elsewhere cannot leave half of one.
+        // Poisoned in builds that unwind only: a panic ends a release worker (`profile.release`), and its
+        // payers resume from their claims.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -207,7 +237,13 @@ impl Held {
             units: u64::from(usage.prompt).saturating_add(usage.completion.into()),
             receipt: receipt.hash(),
         };
-        self.payments.book().charge(reservation, charge)
+        let account = reservation.account();
+        let mut book = self.payments.book();
+        book.charge(reservation, charge)?;
+        if book.untold(&account) >= self.payments.batch {
+            self.payments.due.notify_one();
+        }
+        Ok(())
     }
 }
 

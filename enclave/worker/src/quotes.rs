@@ -143,7 +143,7 @@ async fn answer(
 ) -> Result<(AttestationDocument, Vec<Own>), Refused> {
     let stopped = Refused::Quote { code: "E-QUOTE-STOPPED" };
     let now = (worker.clock)().seconds();
-    worker.session.maintain(now).map_err(|e| Refused::Quote { code: e.code() })?;
+    worker.maintain(now).map_err(|e| Refused::Quote { code: e.code() })?;
     let keyset = worker.session.keyset(now);
     let keyset_bytes = keyset.encode();
     let digest = keyset_digest(&keyset_bytes);

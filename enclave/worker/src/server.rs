@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::{Connection, route};
-use crate::limits::{ACCEPT_PAUSE, MAX_HEAD_BYTES, MAX_HEADERS};
+use crate::limits::{ACCEPT_PAUSE, LEAST_TAKEN_BYTES, MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::stall::Impatient;
 use crate::tls::shown_key;
 use crate::worker::Worker;
@@ -73,7 +73,7 @@ async fn connection(
     let bounds = worker.bounds;
     // Frames are small and each one matters to a waiting reader.
     drop(stream.set_nodelay(true));
-    let stream = Impatient::new(stream, bounds.stall);
+    let stream = Impatient::new(stream, bounds.stall, LEAST_TAKEN_BYTES);
     let Ok(Ok(tls)) = timeout(bounds.handshake, acceptor.accept(stream)).await else { return };
     let session = tls.get_ref().1;
     let export = |label| session.export_keying_material([0u8; 32], label, None);

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrysalis_channel::{ChannelError, KeyRing, OsRandom, SealKeyPair};
 use chrysalis_evidence::keyset_digest;
 use chrysalis_receipt::MeterKey;
-use chrysalis_wire::{Digest, KeyRole, Keyset, NetworkId, SuiteId, UnixTime};
+use chrysalis_wire::{Digest, KeyId, KeyRole, Keyset, NetworkId, SuiteId, UnixTime};
 
 use crate::error::WorkerError;
 use crate::limits::{MAX_ATTESTED_KEYSETS, MAX_EVIDENCE_DIGESTS};
@@ -46,20 +46,28 @@ impl Session {
             ring: Mutex::new(KeyRing::new()),
             attested: Mutex::default(),
         };
-        session.maintain(now).map_err(|_| WorkerError::Keys("seal keys"))?;
+        session.maintain(now, |_| false).map_err(|_| WorkerError::Keys("seal keys"))?;
         Ok(session)
     }
 
-    /// Destroys expired keys and makes new ones once the current ones are an hour old. Called
-    /// every few seconds and before each attestation.
+    /// Destroys expired keys, makes new ones once the current ones are an hour old, and a new one of a kind
+    /// that `is_crowded` says the current one has hardly any room left for. Called every few seconds
+    /// and before each attestation.
     ///
     /// # Errors
     /// [`ChannelError`] of the key ring; the keys it holds stay usable.
-    pub fn maintain(&self, now: UnixTime) -> Result<(), ChannelError> {
+    pub fn maintain(
+        &self,
+        now: UnixTime,
+        is_crowded: impl Fn(&KeyId) -> bool,
+    ) -> Result<(), ChannelError> {
         let mut ring = self.ring();
         ring.expire(now);
-        if ring.rotation_due(now) {
-            for (suite, role) in SLOTS {
+        let due = ring.rotation_due(now);
+        let crowded = ring.current().filter(|(.., id)| is_crowded(id));
+        let crowded: Vec<_> = crowded.map(|(suite, role, _)| (suite, role)).collect();
+        for (suite, role) in SLOTS {
+            if due || crowded.contains(&(suite, role)) {
                 ring.rotate(SealKeyPair::generate_hourly(suite, role, now, &mut OsRandom), now)?;
             }
         }
@@ -143,10 +151,10 @@ mod tests {
     fn keys_rotate_after_an_hour_and_the_old_ones_die_ten_minutes_later() {
         let s = session();
         let before = s.keyset(UnixTime(1_000_001)).seal_keys;
-        s.maintain(UnixTime(1_003_601)).unwrap();
+        s.maintain(UnixTime(1_003_601), |_| false).unwrap();
         let during = s.keyset(UnixTime(1_003_602)).seal_keys;
         assert_eq!(during.len(), 2 * SLOTS.len());
-        s.maintain(UnixTime(1_004_300)).unwrap();
+        s.maintain(UnixTime(1_004_300), |_| false).unwrap();
         let after = s.keyset(UnixTime(1_004_300)).seal_keys;
         assert_eq!(after.len(), SLOTS.len());
         assert!(after.iter().all(|new| before.iter().all(|old| old.id != new.id)));

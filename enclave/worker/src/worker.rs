@@ -4,11 +4,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use chrysalis_channel::{Expectation, ReplayCache, open_grant};
+use chrysalis_channel::{ChannelError, Expectation, ReplayCache, open_grant};
 use chrysalis_engine::{Embedder, Engine};
 use chrysalis_evidence::Measured;
 use chrysalis_tee::{Devices, Platform};
-use chrysalis_wire::{Digest, RuntimeEvent, UnixMillis, WorkerManifest};
+use chrysalis_wire::{Digest, RuntimeEvent, UnixMillis, UnixTime, WorkerManifest};
 use tokio::sync::Semaphore;
 
 use crate::grant::GrantDesk;
@@ -61,7 +61,7 @@ pub struct Worker {
     pub engine: OnceLock<Loaded>,
     /// One permit per request in progress.
     pub requests: Arc<Semaphore>,
-    /// One permit per byte of a request body that is being read or opened.
+    /// One permit per byte of a request body that is being read or opened, but for its first few.
     pub bodies: Semaphore,
     /// What peers may take together.
     pub bounds: Bounds,
@@ -115,8 +115,18 @@ impl Worker {
 
     /// The replay window.
     pub fn replay(&self) -> MutexGuard<'_, ReplayCache> {
-        // An entry is added in one step; a panic elsewhere cannot leave half of one.
+        // Poisoned in builds that unwind only: a panic ends a release worker (`profile.release`), and with
+        // it keys and window together. An entry is added in one step either way.
         self.replay_window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks after the keys of the session.
+    ///
+    /// # Errors
+    /// As [`Session::maintain`].
+    pub fn maintain(&self, now: UnixTime) -> Result<(), ChannelError> {
+        let replay = self.replay();
+        self.session.maintain(now, |key| replay.is_crowded(key))
     }
 
     /// `system_fingerprint` of every answer: which code and which weights, in short.

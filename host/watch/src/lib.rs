@@ -55,4 +55,4 @@ pub use policy::{
     URGENT_SECONDS,
 };
 pub use vouch::{Deposit, FEES_KEPT, NOTE_SECONDS, deposit, note};
-pub use watcher::{Outcome, Report, Round, Watcher};
+pub use watcher::{AGREEING, Outcome, Report, Round, Watcher};

@@ -39,6 +39,18 @@ fn a_string_and_a_list_of_messages_are_a_conversation() {
 }
 
 #[test]
+fn a_constraint_said_elsewhere_outlives_a_text_without_one() {
+    let guided =
+        |text: &str| responses(&format!(r#""input":"x","guided_regex":"[ab]","text":{text}"#));
+    for text in ["{}", r#"{"format":null}"#, r#"{"format":{"type":"text"}}"#] {
+        let got = guided(text).unwrap().constraint;
+        assert!(matches!(got, Some((Constraint::Regex(_), "guided_regex"))), "{text}: {got:?}");
+    }
+    let both = guided(r#"{"format":{"type":"json_object"}}"#).unwrap_err();
+    assert_eq!((both.code(), both.param()), ("invalid_parameter_combination", Some("text.format")));
+}
+
+#[test]
 fn a_text_format_is_a_constraint() {
     let format = |format: &str| responses(&format!(r#""input":"x","text":{{"format":{format}}}"#));
     assert!(format(r#"{"type":"text"}"#).unwrap().constraint.is_none());

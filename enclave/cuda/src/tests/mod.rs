@@ -6,7 +6,7 @@ mod driver;
 mod products;
 mod rows;
 
-use crate::testing::stand_in;
+use crate::testing::device;
 use crate::{Device, Memory, Part, Pinned, Rows, Table};
 
 /// A device and a way to and from it.
@@ -17,7 +17,7 @@ struct Desk {
 
 impl Desk {
     fn new() -> Option<Self> {
-        let device = stand_in().unwrap()?;
+        let device = device().unwrap()?;
         let staging = device.pinned(1 << 16).unwrap();
         Some(Self { device, staging })
     }

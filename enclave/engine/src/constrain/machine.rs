@@ -48,10 +48,14 @@ pub(crate) struct Machine {
     program: Arc<Program>,
     states: Vec<State>,
     index: HashMap<(Vec<Item>, bool), StateId>,
+    /// The states behind places that were closed before: bytes of one range lead to the same.
+    closed: HashMap<Vec<Item>, StateId>,
     frames: Vec<Frame>,
     frame_index: HashMap<(u32, StackId), StackId>,
-    /// Places looked at since [`Machine::refuel`].
-    spent: usize,
+    /// Places of all states.
+    held: usize,
+    /// Work that may be done before the next [`Machine::refuel`].
+    fuel: usize,
 }
 
 impl Machine {
@@ -62,9 +66,11 @@ impl Machine {
             program,
             states: Vec::new(),
             index: HashMap::new(),
+            closed: HashMap::new(),
             frames: Vec::new(),
             frame_index: HashMap::new(),
-            spent: 0,
+            held: 0,
+            fuel: MASK_WORK,
         };
         machine.clear();
         let state = machine.close(vec![(start, BOTTOM)])?;
@@ -88,11 +94,22 @@ impl Machine {
         if let Some(next) = known.filter(|next| *next != StateId::UNKNOWN) {
             return Ok(next);
         }
+        let places = self.state(state).map_or(0, |state| state.items.len());
+        self.burn((places / PLACES_PER_WORK).saturating_add(1))?;
         let items = self.state(state).map_or(&[][..], |state| &state.items);
         let takes = |(place, _): &&Item| matches!(self.op(*place), Some(Op::Byte(low, high)) if (low..=high).contains(&byte));
         let after = items.iter().filter(takes).map(|(at, stack)| (at.saturating_add(1), *stack));
         let after: Vec<Item> = after.collect();
-        let next = if after.is_empty() { StateId::DEAD } else { self.close(after)? };
+        let next = match self.closed.get(&after) {
+            _ if after.is_empty() => StateId::DEAD,
+            Some(known) => *known,
+            None => {
+                let next = self.close(after.clone())?;
+                self.held = self.held.saturating_add(after.len());
+                self.closed.insert(after, next);
+                next
+            }
+        };
         if let Some(state) = self.states.get_mut(index(state.0)) {
             let table = state.next.get_or_insert_with(|| Box::new([StateId::UNKNOWN; 256]));
             if let Some(place) = table.get_mut(usize::from(byte)) {
@@ -102,13 +119,27 @@ impl Machine {
         Ok(next)
     }
 
-    /// Allows the work of one more mask, and forgets what is known if that is much: it can be computed
-    /// again. Then all numbers are new, and this is that of `state`.
-    pub(crate) fn refuel(&mut self, state: StateId) -> Option<StateId> {
-        self.spent = 0;
-        if self.states.len() < KEPT_STATES && self.frames.len() < KEPT_STATES {
-            return None;
-        }
+    /// Allows the work of one more token. What was not needed is left for later ones, up to that of one mask
+    /// that takes much.
+    pub(crate) fn refuel(&mut self) {
+        self.fuel = self.fuel.saturating_add(TOKEN_WORK).min(MASK_WORK);
+    }
+
+    fn burn(&mut self, work: usize) -> Result<(), ConstraintError> {
+        self.fuel = self.fuel.checked_sub(work).ok_or(ConstraintError::TooComplex)?;
+        Ok(())
+    }
+
+    /// Whether more is known than is kept from one token to the next.
+    pub(crate) fn is_large(&self) -> bool {
+        self.states.len() > KEPT_STATES
+            || self.frames.len() > KEPT_STATES
+            || self.held > KEPT_PLACES
+    }
+
+    /// Forgets what is known: it can be computed again. Then all numbers are new, and this is that of
+    /// `state`.
+    pub(crate) fn forget(&mut self, state: StateId) -> Option<StateId> {
         let current = self.state(state).cloned()?;
         let frames = std::mem::take(&mut self.frames);
         self.clear();
@@ -130,8 +161,11 @@ impl Machine {
         let dead = State { items: Vec::new(), accepts: false, next: None };
         self.states = vec![dead];
         self.frames = vec![Frame { back: 0, below: BOTTOM, depth: 0 }];
-        self.index.clear();
-        self.frame_index.clear();
+        // Their memory too: what is cleared keeps its size.
+        self.index = HashMap::new();
+        self.closed = HashMap::new();
+        self.frame_index = HashMap::new();
+        self.held = 0;
     }
 
     fn state(&self, state: StateId) -> Option<&State> {
@@ -149,8 +183,8 @@ impl Machine {
             if !seen.insert((place, stack)) {
                 continue;
             }
-            self.spent = self.spent.saturating_add(1);
-            if seen.len() > MAX_PLACES || self.spent > MASK_WORK {
+            self.burn(1)?;
+            if seen.len() > MAX_PLACES {
                 return Err(ConstraintError::TooComplex);
             }
             let next = place.saturating_add(1);
@@ -177,6 +211,7 @@ impl Machine {
             return Ok(StateId::DEAD);
         }
         items.sort_unstable();
+        self.burn(STATE_WORK)?;
         Ok(self.number(items, accepts))
     }
 
@@ -191,6 +226,7 @@ impl Machine {
         let new = StateId(u32::try_from(self.states.len()).unwrap_or(0));
         let known = *self.index.entry((items.clone(), accepts)).or_insert(new);
         if known == new {
+            self.held = self.held.saturating_add(items.len());
             self.states.push(State { items, accepts, next: None });
         }
         known
@@ -213,7 +249,16 @@ fn index(number: u32) -> usize {
 
 /// Most places of one state.
 pub(crate) const MAX_PLACES: usize = 8192;
-/// Most places that are looked at for one mask: a tenth of a second. Each makes one way back at most.
+/// Most work for one mask, in places looked at: a tenth of a second, and with it the first token. A place
+/// makes one way back at most.
 const MASK_WORK: usize = 1 << 20;
-/// States and ways back that are kept from one token to the next; a state is up to a kilobyte.
-const KEPT_STATES: usize = 4096;
+/// Work that each token allows: a few milliseconds, so that no answer slows those computed with it for long.
+const TOKEN_WORK: usize = 1 << 15;
+/// Work for a state, which is a kilobyte once it is left.
+const STATE_WORK: usize = 16;
+/// Places that are passed over in the time that it takes to look at one.
+const PLACES_PER_WORK: usize = 64;
+/// States and ways back that are kept from one token to the next.
+pub(crate) const KEPT_STATES: usize = 4096;
+/// Places of all states that are kept: 2 MiB.
+const KEPT_PLACES: usize = 1 << 17;

@@ -119,31 +119,43 @@ impl Matcher {
         let (machine, state) = Machine::new(Arc::new(program(constraint)?))?;
         let mut matcher = Self { machine, state, vocabulary, masks: HashMap::new() };
         // What takes too long, or cannot be spelled at all, is refused before anything is computed.
-        matcher.allowed()?;
+        let mask = matcher.allowed()?;
+        // Each choice of a request has a copy of its own, which begins with little.
+        matcher.forget();
+        matcher.masks.insert(matcher.state, mask);
         Ok(matcher)
     }
 
     /// The tokens with which the answer may go on, or end.
     ///
     /// # Errors
-    /// [`ConstraintError::TooComplex`], and [`ConstraintError::Unmeetable`] if the vocabulary cannot spell
-    /// what comes next.
+    /// [`ConstraintError::TooComplex`] if the answer took more work than its tokens allow, and
+    /// [`ConstraintError::Unmeetable`] if the vocabulary cannot spell what comes next.
     pub(crate) fn allowed(&mut self) -> Result<Arc<Mask>, ConstraintError> {
-        let renumbered = self.machine.refuel(self.state);
-        if renumbered.is_some() || self.masks.len() >= MAX_MASKS {
-            self.masks.clear();
-        }
-        let state = renumbered.unwrap_or(self.state);
-        self.state = state;
-        if let Some(mask) = self.masks.get(&state) {
+        self.machine.refuel();
+        if let Some(mask) = self.masks.get(&self.state) {
             return Ok(Arc::clone(mask));
         }
-        let mask = Arc::new(self.vocabulary.allowed(&mut self.machine, state)?);
+        let mask = Arc::new(self.vocabulary.allowed(&mut self.machine, self.state)?);
         if mask.is_empty() {
             return Err(ConstraintError::Unmeetable);
         }
-        self.masks.insert(state, Arc::clone(&mask));
+        if self.machine.is_large() {
+            self.forget();
+        }
+        if self.masks.len() >= MAX_MASKS {
+            self.masks.clear();
+        }
+        self.masks.insert(self.state, Arc::clone(&mask));
         Ok(mask)
+    }
+
+    /// Forgets all but where the answer is.
+    fn forget(&mut self) {
+        if let Some(state) = self.machine.forget(self.state) {
+            self.state = state;
+            self.masks.clear();
+        }
     }
 
     /// Whether the answer may end here.

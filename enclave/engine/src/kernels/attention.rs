@@ -474,11 +474,16 @@ fn mix<S: Isa, const R: usize, const W: usize>(
     let ahead = ahead.iter().map(|page| page.keys).chain(core::iter::repeat(&[][..]));
     for ((page, ahead), weights) in pages.iter().zip(ahead).zip(weights.as_chunks::<2>().0) {
         let values = &page.values[tile * PAGE_TOKENS..][..W * PAGE_TOKENS];
-        for line in ahead.iter().skip(tile * PAGE_TOKENS).take(W * PAGE_TOKENS).step_by(2) {
-            isa.prefetch(line, 0);
-        }
+        let ahead = ahead.get(tile * PAGE_TOKENS..).unwrap_or_default();
+        let mut lines = ahead.as_chunks::<2>().0.iter().take(W * PAGE_TOKENS / 2);
         for half in 0..2 {
             for token in 0..16 {
+                // Spread over the page: as many at once would hold up the loads behind them.
+                for _ in 0..W.div_ceil(2) {
+                    if let Some(line) = lines.next() {
+                        isa.prefetch(&line[0], 0);
+                    }
+                }
                 each_row!(W, w => {
                     let value = isa.load_f16(&values[w * PAGE_TOKENS + half * 16 + token]);
                     each_row!(R, r => {

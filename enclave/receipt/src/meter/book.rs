@@ -25,6 +25,8 @@ pub struct MeterBook {
     /// Whose notes say what channels can pay; without one a cap is taken for coins.
     funding: Option<FundingPublicKey>,
     notes: HashMap<Digest, FundingNote>,
+    /// Most requests of a channel that run, or were counted and not told.
+    window: u32,
 }
 
 /// One channel.
@@ -45,6 +47,11 @@ struct Account {
     acknowledged: Digest,
     issued: Option<Issued>,
     reported: u128,
+    /// Requests that run.
+    open: u32,
+    /// Requests counted, the payee not told of, and how many of them the last claim is about.
+    untold: u32,
+    telling: u32,
 }
 
 /// A claim that was signed, and for what.
@@ -60,6 +67,14 @@ struct Issued {
 pub struct Reservation {
     account: Digest,
     amount: u128,
+}
+
+impl Reservation {
+    /// Account of the channel that pays.
+    #[must_use]
+    pub const fn account(&self) -> Digest {
+        self.account
+    }
 }
 
 /// What one request came to.
@@ -104,13 +119,26 @@ impl MeterBook {
     /// An empty book.
     #[must_use]
     pub fn new(payee: Payee) -> Self {
-        Self { payee, channels: HashMap::new(), funding: None, notes: HashMap::new() }
+        Self {
+            payee,
+            channels: HashMap::new(),
+            funding: None,
+            notes: HashMap::new(),
+            window: u32::MAX,
+        }
     }
 
     /// The same, serving a channel no further than the newest note under `key` covers.
     #[must_use]
     pub fn funded_by(self, key: FundingPublicKey) -> Self {
         Self { funding: Some(key), ..self }
+    }
+
+    /// The same, beginning no request of a channel while `window` of it run, or were counted and the payee
+    /// not told of: what she loses if this meter ends without a word.
+    #[must_use]
+    pub fn telling_within(self, window: u32) -> Self {
+        Self { window, ..self }
     }
 
     /// Who is paid.
@@ -124,7 +152,8 @@ impl MeterBook {
     ///
     /// # Errors
     /// [`ReceiptError::Uncovered`] and [`ReceiptError::Unfunded`] say what is missing;
-    /// [`ReceiptError::ChannelsFull`] for a channel that is one too many.
+    /// [`ReceiptError::Untold`] beyond the window, [`ReceiptError::ChannelsFull`] for a channel that is one
+    /// too many.
     pub fn reserve(
         &mut self,
         offer: VerifiedOffer,
@@ -153,6 +182,11 @@ impl MeterBook {
         uncovered(shortfall)?;
         self.funded(&account, shortfall.wanted(), now)?;
         if let Some(channel) = self.channels.get_mut(&account) {
+            let untold = channel.untold;
+            if channel.open.saturating_add(untold) >= self.window {
+                return Err(ReceiptError::Untold { untold });
+            }
+            channel.open = channel.open.saturating_add(1);
             channel.reserved = channel.reserved.saturating_add(worst);
         }
         Ok(Reservation { account, amount: worst })
@@ -176,11 +210,15 @@ impl MeterBook {
         let Reservation { account, amount: reserved } = reservation;
         let channel = self.channels.get_mut(&account).ok_or(ReceiptError::NoSuchChannel)?;
         channel.reserved = channel.reserved.saturating_sub(reserved);
+        channel.open = channel.open.saturating_sub(1);
         let Charge { amount, units, receipt } = charge;
         if amount > reserved {
             return Err(ReceiptError::OverReservation { reserved, got: amount });
         }
         channel.log.append(&receipt)?;
+        if amount > 0 {
+            channel.untold = channel.untold.saturating_add(1);
+        }
         // Within the cap, which has 120 bits.
         channel.earned = channel.earned.saturating_add(amount);
         channel.owed = channel.owed.saturating_add(amount);
@@ -192,6 +230,7 @@ impl MeterBook {
     pub fn release(&mut self, reservation: Reservation) {
         if let Some(channel) = self.channels.get_mut(&reservation.account) {
             channel.reserved = channel.reserved.saturating_sub(reservation.amount);
+            channel.open = channel.open.saturating_sub(1);
         }
     }
 
@@ -300,10 +339,27 @@ impl MeterBook {
             }
             if let Ok(claim) = channel.claim(key, now) {
                 channel.reported = claim.cum_amount();
+                channel.telling = channel.untold;
                 claims.push(claim);
             }
         }
         claims
+    }
+
+    /// Notes that the payee was told of claims that [`MeterBook::grown`] gave.
+    pub fn told(&mut self, claims: &[Claim]) {
+        for claim in claims {
+            if let Some(channel) = self.channels.get_mut(&claim.channel().account) {
+                channel.untold = channel.untold.saturating_sub(channel.telling);
+                channel.telling = 0;
+            }
+        }
+    }
+
+    /// Requests of a channel that were counted and the payee not told of.
+    #[must_use]
+    pub fn untold(&self, account: &Digest) -> u32 {
+        self.channels.get(account).map_or(0, |channel| channel.untold)
     }
 
     /// The highest claim of a channel that was handed in or signed: a payer who lost hers learns from
@@ -351,6 +407,9 @@ impl Account {
             acknowledged: Digest([0; 32]),
             issued: None,
             reported: 0,
+            open: 0,
+            untold: 0,
+            telling: 0,
         }
     }
 

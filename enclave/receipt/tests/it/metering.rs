@@ -534,3 +534,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_request_is_begun_beyond_the_window_before_the_payee_was_told_of_those_before() {
+    let mut m = Side::new(0x11);
+    m.book = MeterBook::new(payee(&m.key)).telling_within(3);
+    let account = channel().account;
+    m.serve(100, 10, 1).unwrap();
+    m.serve(100, 10, 0).unwrap();
+    assert_eq!(m.book.untold(&account), 1, "what costs nothing is nothing to lose");
+    m.serve(100, 10, 2).unwrap();
+    let running = m.reserve(100, 10).unwrap();
+    let refused = m.reserve(100, 10).map(|_| ());
+    assert_eq!(refused, Err(ReceiptError::Untold { untold: 2 }));
+    assert_eq!(m.standing(), (3, 10), "nothing was set aside for it");
+
+    // Signed and not told of yet: the same.
+    let claims = m.book.grown(&m.key, NOW);
+    assert!(m.reserve(100, 10).is_err());
+    m.book.charge(running, charge(4)).unwrap();
+    m.book.told(&claims);
+    assert_eq!(m.book.untold(&account), 1, "the last one is in no claim yet");
+    let two = [m.reserve(100, 10).unwrap(), m.reserve(100, 10).unwrap()];
+    assert!(m.reserve(100, 10).is_err());
+    for reservation in two {
+        m.book.release(reservation);
+    }
+    assert!(m.reserve(100, 10).is_ok());
+}

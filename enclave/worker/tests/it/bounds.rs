@@ -1,19 +1,19 @@
 //! What peers may take: connections, places, memory and time. Each test fails if its bound is not
 //! there, because then what it waits for does not happen.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrysalis_channel::{FrameKind, OsRandom, ReplayCache, open_request};
 use chrysalis_engine::testing::TinyModel;
 use chrysalis_receipt::PublicReceipt;
 use chrysalis_wire::RequestId;
 use chrysalis_worker::answer::{Answer, Gone};
-use chrysalis_worker::limits::{Bounds, MAX_GRANT_BYTES};
+use chrysalis_worker::limits::{Bounds, MAX_GRANT_BYTES, SMALL_BODY_BYTES};
 use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::rig::{NOW, REQUEST_BYTES, Rig, chat, code, engine, eventually, trusting};
 
@@ -51,6 +51,41 @@ async fn a_reader_that_stops_reading_frees_its_place_and_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_takes_a_frame_now_and_then_does_not_get_the_rest_once_all_is_there() {
+    let rig = Rig::saying(&["ok"]).await;
+    let (sealed, _) = rig.seal(1, &chat("hello"));
+    let opened = open_request(
+        &rig.worker.session.ring(),
+        &mut rig.worker.replay(),
+        &rig.worker.expectation(),
+        NOW,
+        &sealed,
+        &mut OsRandom,
+    )
+    .unwrap();
+    let (frames, mut reader) = mpsc::channel(1);
+    let slow = tokio::spawn(async move {
+        while reader.recv().await.is_some() {
+            sleep(SHORT / 6).await;
+        }
+    });
+    let mut answer = Answer::new(frames, opened.sealer, LONG);
+    let begun = Instant::now();
+    // While there is more to come, a reader may take its time.
+    while begun.elapsed() < 2 * SHORT {
+        assert_eq!(answer.send(FrameKind::Chunk, b"some", false).await, Ok(()));
+    }
+    answer.hurry(SHORT);
+    let complete = Instant::now();
+    while answer.send(FrameKind::Chunk, b"more", false).await.is_ok() {
+        answer.hurry(LONG);
+        assert!(complete.elapsed() < LONG, "each frame is taken in time, and there is no end");
+    }
+    assert!(complete.elapsed() >= SHORT / 2);
+    slow.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_frame_follows_one_that_was_not_taken_in_time() {
     let rig = Rig::saying(&["ok"]).await;
     let (sealed, _) = rig.seal(1, &chat("hello"));
@@ -73,26 +108,57 @@ async fn no_frame_follows_one_that_was_not_taken_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_do_not_arrive_take_no_more_than_their_share_of_memory() {
-    let bounds = Bounds { body_bytes: REQUEST_BYTES + 100, ..Bounds::default() };
+async fn a_promise_of_a_body_takes_no_room() {
+    let bounds = Bounds { body_bytes: 1, ..Bounds::default() };
     let rig = Rig::start(bounds, Some(engine(&TinyModel::scripted(&["ok"])))).await;
-    let mut idle = rig.tls(trusting()).await;
-    idle.write_all(&post("/v1/sealed", &format!("content-length: {REQUEST_BYTES}"))).await.unwrap();
-    eventually("its room is taken", || rig.worker.bodies.available_permits() == 100).await;
-    let small = code(rig.send(Method::POST, "/v1/sealed", vec![0; 100]).await).await;
-    assert_eq!(small.0, 400, "what there is room for is read");
-    let refused = rig.send(Method::POST, "/v1/sealed", vec![0; 101]).await;
+    let mut idle = Vec::new();
+    for at in 0..8 {
+        let mut tls = rig.tls(trusting()).await;
+        let length = format!("content-length: {REQUEST_BYTES}");
+        let said = if at % 2 == 0 { &length } else { "transfer-encoding: chunked" };
+        tls.write_all(&post("/v1/sealed", said)).await.unwrap();
+        idle.push(tls);
+    }
+    let grant = code(rig.send(Method::POST, "/v1/grant", vec![0; 100]).await).await;
+    assert_eq!(grant, (409, "E-NO-GRANT-EXPECTED".to_owned()), "it was read");
+    let (small, _) = rig.seal(1, &chat("hi"));
+    assert!(small.len() <= SMALL_BODY_BYTES, "{}", small.len());
+    let served = rig.send(Method::POST, "/v1/sealed", small).await;
+    assert_eq!(served.status(), 200);
+    assert_eq!(rig.worker.bodies.available_permits(), 1);
+    drop(idle);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_arrive_take_no_more_than_their_share_of_memory() {
+    let bounds = Bounds { body_bytes: 100, ..Bounds::default() };
+    let rig = Rig::start(bounds, Some(engine(&TinyModel::scripted(&["ok"])))).await;
+    let mut half = rig.tls(trusting()).await;
+    half.write_all(&post("/v1/sealed", &format!("content-length: {REQUEST_BYTES}"))).await.unwrap();
+    half.write_all(&[0; SMALL_BODY_BYTES + 60]).await.unwrap();
+    eventually("its room is taken", || rig.worker.bodies.available_permits() == 40).await;
+    let fits = vec![0; SMALL_BODY_BYTES + 40];
+    let fits = code(rig.send(Method::POST, "/v1/sealed", fits).await).await;
+    assert_eq!(fits.0, 400, "what there is room for is read");
+    let more = vec![0; SMALL_BODY_BYTES + 41];
+    let refused = rig.send(Method::POST, "/v1/sealed", more).await;
     assert_eq!(refused.headers()["retry-after"], "1");
     assert_eq!(code(refused).await, (429, "E-BUSY".to_owned()));
-    // A body that does not state its length may be as long as the limit.
+    drop(half);
+    eventually("the room is free again", || rig.worker.bodies.available_permits() == 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_unknown_length_ends_at_the_limit() {
+    let rig = Rig::saying(&["ok"]).await;
     let mut chunked = rig.tls(trusting()).await;
-    chunked.write_all(&post("/v1/sealed", "transfer-encoding: chunked")).await.unwrap();
+    chunked.write_all(&post("/v1/grant", "transfer-encoding: chunked")).await.unwrap();
+    let mut chunk = format!("{:x}\r\n", MAX_GRANT_BYTES + 1).into_bytes();
+    chunk.resize(chunk.len() + MAX_GRANT_BYTES + 1, 0);
+    chunked.write_all(&chunk).await.unwrap();
     let mut answer = [0; 12];
-    chunked.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 429");
-    drop(idle);
-    let all = bounds.body_bytes;
-    eventually("the room is free again", || rig.worker.bodies.available_permits() == all).await;
+    timeout(LONG, chunked.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,13 +180,16 @@ async fn a_stated_length_over_the_limit_is_refused_before_a_byte_of_it_arrives()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_arrive_in_time_is_refused() {
-    let bounds = Bounds { body: SHORT, ..Bounds::default() };
-    let rig = Rig::start(bounds, Some(engine(&TinyModel::scripted(&["ok"])))).await;
-    let mut tls = rig.tls(trusting()).await;
-    tls.write_all(&post("/v1/sealed", "content-length: 100")).await.unwrap();
-    let mut answer = [0; 12];
-    timeout(LONG, tls.read_exact(&mut answer)).await.unwrap().unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 408");
+    let (whole, idle) = (Bounds::default().body, Bounds::default().idle);
+    for (body, idle) in [(SHORT, idle), (whole, SHORT)] {
+        let bounds = Bounds { body, idle, ..Bounds::default() };
+        let rig = Rig::start(bounds, Some(engine(&TinyModel::scripted(&["ok"])))).await;
+        let mut tls = rig.tls(trusting()).await;
+        tls.write_all(&post("/v1/sealed", "content-length: 100")).await.unwrap();
+        let mut answer = [0; 12];
+        timeout(SHORT * 20, tls.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 408");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,4 +266,23 @@ async fn a_full_replay_cache_is_the_workers_fault_and_nothing_is_forgotten() {
     // Still full: the entry was not evicted to make room.
     let again = rig.send(Method::POST, "/v1/sealed", first).await;
     assert_eq!(code(again).await.0, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_fills_the_replay_cache_only_makes_the_worker_change_its_key() {
+    let rig = Rig::saying(&["ok"]).await;
+    *rig.worker.replay() = ReplayCache::new(4);
+    let keys = || rig.worker.session.keyset(NOW.seconds()).seal_keys;
+    let before = keys();
+    // Anybody can seal what opens and says nothing.
+    for id in 1..=4 {
+        rig.ask(id, "junk").await;
+    }
+    let (late, _) = rig.seal(5, &chat("hi"));
+    let refused = rig.send(Method::POST, "/v1/sealed", late).await;
+    assert_eq!(code(refused).await, (503, "E-SEAL-REPLAY-FULL".to_owned()));
+    rig.worker.maintain(NOW.seconds()).unwrap();
+    let after = keys();
+    assert_eq!(after.len(), before.len() + 1, "one kind of key is new, and the others are not");
+    rig.ask(6, &chat("hi")).await;
 }

@@ -291,6 +291,48 @@ async fn a_note_that_is_old_or_over_or_asked_of_a_worker_without_an_owners_key_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_requests_is_due_to_be_told_and_a_window_of_them_stops_the_next() {
+    let rig = paid().await;
+    let payments = rig.worker.payments.as_ref().unwrap();
+    let concurrent = rig.worker.manifest.limits.concurrent_requests;
+    let batch = concurrent.max(8);
+    for id in 0..batch {
+        ask(&rig, id as u8, PLENTY).await;
+    }
+    tokio::time::timeout(std::time::Duration::from_secs(1), payments.due()).await.unwrap();
+    for id in batch..batch + concurrent {
+        ask(&rig, id as u8, PLENTY).await;
+    }
+    // Nobody has told the owner: this rig has no console.
+    let (sealed, _) = rig.seal(200, &chat("hi"));
+    let refused = post(&rig, Some(offer(&rig, &sealed, PLENTY)), sealed).await;
+    assert_eq!(code(refused).await, (429, "E-BUSY".to_owned()));
+    let claims = payments.grown(&rig.worker.session.meter, UnixTime(NOW.0 / 1000));
+    payments.told(&claims);
+    assert!(ask(&rig, 201, PLENTY).await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_a_channel_that_keeps_more_than_the_usual_smallest_settlement() {
+    let rig = paid().await;
+    let keeping = ChannelTerms::new(TermsParts {
+        payer_key: *terms().payer_key(),
+        payer: Digest([8; 32]),
+        payee: PAYEE,
+        close_delay: 86_400,
+        min_settle: 50_000_001,
+        salt: 1,
+    });
+    let keeping = keeping.unwrap();
+    let (sealed, _) = rig.seal(1, &chat("hi"));
+    let id = keeping.id(rig.worker.manifest.network).unwrap();
+    let cap = payer().sign(id, meter(&rig), PLENTY).unwrap();
+    let request = Digest(Sha256::digest(&sealed).into());
+    let offer = hex::encode(Offer::sign(&payer(), keeping, cap, &request).unwrap().encode());
+    required(post(&rig, Some(offer), sealed).await, "E-CHANNEL-TERMS").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_the_payer_learns_where_a_channel_stands() {
     let rig = paid().await;
     assert_eq!(code(state(&rig, &payer()).await).await, (402, "E-PAYMENT-CHANNEL".to_owned()));

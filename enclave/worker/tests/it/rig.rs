@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrysalis_channel::{
-    Frame, Header, OsRandom, PathId, ReplayCache, ResponseOpener, seal_request,
+    DEFAULT_REPLAY_CAPACITY, Frame, Header, OsRandom, PathId, ReplayCache, ResponseOpener,
+    seal_request,
 };
 use chrysalis_engine::testing::TinyModel;
 use chrysalis_engine::{CandleEngine, Embedder, Engine, EngineOptions};
@@ -20,7 +21,7 @@ use chrysalis_wire::{
     BootStage, Digest, InnerRequest, KeyRole, RequestId, StageState, UnixMillis, WorkerManifest,
 };
 use chrysalis_worker::console::Console;
-use chrysalis_worker::limits::{Bounds, REPLAY_CAPACITY};
+use chrysalis_worker::limits::Bounds;
 use chrysalis_worker::payment::Payments;
 use chrysalis_worker::peer::PeerGate;
 use chrysalis_worker::receipts::Receipts;
@@ -230,7 +231,7 @@ impl Rig {
             measurement_digest: measurement.digest(),
             events,
             session,
-            replay_window: Mutex::new(ReplayCache::new(REPLAY_CAPACITY)),
+            replay_window: Mutex::new(ReplayCache::new(DEFAULT_REPLAY_CAPACITY)),
             stages: Arc::new(stages),
             engine: slot,
             requests: Arc::new(Semaphore::new(manifest.limits.concurrent_requests as usize)),

@@ -90,10 +90,12 @@ impl Seen {
                 Err(_) => Err(format!("{place} stands under a cap that does not hold")),
             });
             self.checks.grow.note(grows(settlement, before, at.size, units, &place));
-            self.acknowledged(settlement, &place);
+            let goes_on = self.acknowledged(settlement, &place);
             let head = settlement.state.log_head();
             self.checks.log.judge(grown(&whole, &meter.growth, &at, &head, &place));
-            self.checks.amounts.judge(adds_up(&receipts, settlement, before, at.size, &place));
+            self.checks
+                .amounts
+                .judge(adds_up(&receipts, settlement, before, at.size, goes_on, &place));
             self.settlements.insert(signed.cell().hash());
             (before, at, units) = (settlement.cum_amount, head, settlement.state.cum_units);
         }
@@ -134,7 +136,8 @@ impl Seen {
         receipts
     }
 
-    fn acknowledged(&mut self, settlement: &Settlement, place: &str) {
+    /// Notes whether the settlement before is here, and says so.
+    fn acknowledged(&mut self, settlement: &Settlement, place: &str) -> bool {
         let prev = settlement.state.prev;
         let known = prev == Digest([0; 32]) || self.settlements.contains(&prev);
         self.checks.acknowledged.judge(if known {
@@ -143,6 +146,7 @@ impl Seen {
             let text = format!("{place} goes back to settlement {prev}, which is not here");
             Err((Outcome::Skip, text))
         });
+        known
     }
 
     fn included(&mut self, meter: &MeterHistory, whole: &Whole, head: &LogHead, number: usize) {
@@ -229,6 +233,7 @@ fn adds_up(
     settlement: &Settlement,
     before: u128,
     from: u64,
+    goes_on: bool,
     place: &str,
 ) -> Judged {
     let to = settlement.state.count.max(from);
@@ -240,6 +245,11 @@ fn adds_up(
     let added = settlement.cum_amount.saturating_sub(before);
     let missing = to.saturating_sub(from).saturating_sub(known);
     let (words, total) = (Gram(sum), Gram(added));
+    // A meter's first sum goes on from one of another meter, which may not be here.
+    if from == 0 && !goes_on && sum < added {
+        let text = format!("{place} goes on from a sum of another meter that is not here");
+        return Err((Outcome::Skip, text));
+    }
     if missing == 0 && sum != added {
         return Err((Outcome::Fail, format!("{place} adds {total}, its requests cost {words}")));
     }

@@ -289,6 +289,18 @@ pub(super) fn policies(stage: &mut Stage, one: usize) {
             pins.replacen("\n2 = [", &format!("\n2 = [\"{}\", ", "ab".repeat(48)), 1)
         });
     });
+    stage.refuses(
+        one,
+        ("E-GPU-DENIED", RuleId::GpuDenied),
+        "leaf-denied-with-zeros",
+        "the pins deny its leaf, with zeros before the number",
+        |case| {
+            deny(case, 0);
+            text(case, "/pins", |pins| {
+                pins.replacen("denied_serials = [\"", "denied_serials = [\"00", 1)
+            });
+        },
+    );
 }
 
 fn deny(case: &mut Value, certificate: usize) {

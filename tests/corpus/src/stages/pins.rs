@@ -33,6 +33,8 @@ pub(crate) fn stage() -> Stage {
     devices(&mut stage, gpus);
     pins_policy::policies(&mut stage, sim);
     pins_enclave::enclaves(&mut stage);
+    pins_policy::spellings(&mut stage, sim);
+    registers(&mut stage, sim);
     stage
 }
 
@@ -247,6 +249,19 @@ fn values(stage: &mut Stage, base: usize) {
     ] {
         let list = vec![format!("\"{value}\""); 65].join(",");
         stage.rejects(base, count, label, title, set(field, format!("[{list}]")));
+    }
+}
+
+fn registers(stage: &mut Stage, base: usize) {
+    for (field, name, title) in [
+        ("rtmr0", "rtmr0-zero", "an RTMR0 of zeros"),
+        ("rtmr1", "rtmr1-zero", "an RTMR1 of zeros"),
+        ("rtmr2", "rtmr2-zero", "an RTMR2 of zeros"),
+    ] {
+        let zeros = format!("\"{}\"", "0".repeat(96));
+        stage.rejects(base, ("E-PINS-ZERO", 10), name, title, |case| {
+            text(case, "/pins", |old| with_line(old, field, &zeros));
+        });
     }
 }
 

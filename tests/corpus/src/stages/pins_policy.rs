@@ -13,6 +13,23 @@ pub(super) fn policies(stage: &mut Stage, base: usize) {
     exceptions(stage, base);
 }
 
+/// Denials that would deny nothing.
+pub(super) fn spellings(stage: &mut Stage, base: usize) {
+    for (name, title, value) in [
+        ("denial-of-a-cut-advisory", "an advisory of four digits", "advisory = \"INTEL-SA-0061\""),
+        (
+            "denial-of-a-long-advisory",
+            "an advisory of six digits",
+            "advisory = \"INTEL-SA-006150\"",
+        ),
+        ("denial-of-a-number", "an advisory without a number", "advisory = \"INTEL-SA-\""),
+        ("denial-of-serial-zero", "a serial number that is zero", "gpu_serial = \"0000\""),
+    ] {
+        let entry = format!("\n[[deny]]\n{value}\nreason = \"a case\"\n");
+        stage.rejects(base, ("E-PINS-DENY", 30), name, title, and(&entry));
+    }
+}
+
 /// More text behind the pins, which end inside `[platform]`.
 fn and(more: &str) -> impl FnOnce(&mut Value) + use<> {
     let more = more.to_owned();

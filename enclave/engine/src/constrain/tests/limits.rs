@@ -122,17 +122,17 @@ fn as_many_optional_properties_as_there_may_be_schemas_end_no_thread() {
 }
 
 #[test]
-fn refuses_one_place_too_many_and_too_much_work_for_one_token() {
+fn refuses_one_place_too_many() {
     // A text is a place of its own, and one more where it is told from the next.
     let choice =
         |count: usize| Constraint::Choice((0..count).map(|n| secret(&format!("{n:04}"))).collect());
     let most = machine::MAX_PLACES.div_ceil(2);
     assert!(Matcher::new(&choice(most), vocabulary()).is_ok());
     assert_eq!(refused(&choice(most + 1)), ConstraintError::TooComplex);
-    // Each of the characters leads to as many places as there are.
+    // Five for each of the characters there may be: whether it is there, and its bytes.
     let ambiguous = |count: usize| regex(&format!("([\\x00-\\x{{7ff}}]?){{{count}}}"));
     assert!(Matcher::new(&ambiguous(800), vocabulary()).is_ok());
-    assert_eq!(refused(&ambiguous(1600)), ConstraintError::TooComplex);
+    assert_eq!(refused(&ambiguous(1700)), ConstraintError::TooComplex);
 }
 
 #[test]
@@ -151,5 +151,47 @@ fn a_long_answer_forgets_states_and_goes_on() {
         }
     }
     matcher.advance(b"]").unwrap();
+    assert!(matcher.accepts() && matcher.is_over());
+}
+
+#[test]
+fn an_answer_that_takes_much_work_for_every_token_ends_and_keeps_little_meanwhile() {
+    let mut matcher = matcher(&regex("((a1?|b2?|c3?|d4?|e5?|f6?)?){450}"));
+    let mut tokens = 0;
+    let end = loop {
+        match matcher.allowed() {
+            Ok(_) => assert!(!matcher.machine.is_large(), "after {tokens} tokens"),
+            Err(error) => break error,
+        }
+        if let Err(error) = matcher.advance(b"a") {
+            break error;
+        }
+        tokens += 1;
+        assert!(tokens < 450);
+    };
+    assert_eq!(end, ConstraintError::TooComplex);
+    assert!(tokens > 1, "one mask may take as much as several tokens allow");
+    // What takes little goes on for as long as it is.
+    let mut matcher = super::matcher(&regex("([a-z]?){50}[0-9]*"));
+    for _ in 0..2000 {
+        assert!(!matcher.allowed().unwrap().is_empty());
+        matcher.advance(b"7").unwrap();
+    }
+}
+
+#[test]
+fn forgets_states_as_soon_as_a_mask_has_made_too_many() {
+    // Long tokens through many states: each of the places between 0 and 9 is one.
+    let tokens: Vec<Vec<u8>> =
+        (0..machine::KEPT_STATES).map(|n| format!("{n:04}").into_bytes()).collect();
+    let of = |id: u32| tokens[id as usize].as_slice();
+    let vocabulary = Arc::new(Vocabulary::new(tokens.len(), of, Vec::new()));
+    let choice = |n: usize| secret(&format!("{n:04}"));
+    let constraint = Constraint::Choice((0..machine::KEPT_STATES).map(choice).collect());
+    let mut matcher = Matcher::new(&constraint, vocabulary).unwrap();
+    matcher.masks.clear();
+    assert!(!matcher.allowed().unwrap().is_empty());
+    assert!(!matcher.machine.is_large());
+    matcher.advance(b"0042").unwrap();
     assert!(matcher.accepts() && matcher.is_over());
 }
