@@ -31,6 +31,7 @@ mod embed;
 mod error;
 mod evidence;
 mod gateway;
+mod handover;
 mod history;
 mod io;
 mod keep;
@@ -60,6 +61,7 @@ pub use embed::embed;
 pub use error::{ClientError, ErrorClass};
 pub use evidence::Appraised;
 pub use gateway::{Exposure, Gateway};
+pub use handover::{HandedIn, hand_in_claims, hand_in_note};
 pub use history::{
     ChannelHistory, Counted, HISTORY_REPORT_SCHEMA, HISTORY_SCHEMA, HistoryReport, MeterHistory,
     Place,
@@ -73,4 +75,4 @@ pub use response::{ClientEvent, Completed, ResponseStream};
 pub use store::{ReceiptStore, read_stored_receipt};
 pub use stored::{STORED_RECEIPT_SCHEMA, StoredReceipt};
 pub use transcript::{Keep, Spoken, TRANSCRIPT_SCHEMA, Transcript, payloads_of};
-pub use worker::{AttestedWorker, Policy, PolicyRefusal, Worker, hand_in_claims, hand_in_note};
+pub use worker::{AttestedWorker, Policy, PolicyRefusal, Worker};

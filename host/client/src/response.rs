@@ -189,16 +189,16 @@ impl ResponseStream {
             Ok(Some(ClientEvent::Done(completed))) => match self.ticket.take() {
                 Some(ticket) => {
                     let amount = completed.stored.receipt().receipt().amount;
-                    ticket.receipted(self.asked.request_id, amount).await
+                    ticket.receipted(amount).await
                 }
                 None => Ok(()),
             },
             // An error that ends the answer has no receipt, because nothing was produced.
             Ok(Some(ClientEvent::Error { .. })) if self.phase == Phase::End => {
-                if let Some(ticket) = self.ticket.take() {
-                    ticket.refused();
+                match self.ticket.take() {
+                    Some(ticket) => ticket.refused().await,
+                    None => Ok(()),
                 }
-                Ok(())
             }
             _ => Ok(()),
         }

@@ -9,7 +9,7 @@ use chrysalis_channel::{GrantRequest, OsRandom, PathId, seal_grant};
 use chrysalis_evidence::exchange::{Awaiting, Due, ExchangeError, Judged};
 use chrysalis_evidence::{Collateral, Refusal, RuleId, Session, Verdict};
 use chrysalis_policy::{Judge, VerdictCache};
-use chrysalis_receipt::{CLAIM_BYTES, Claim, SignedNote};
+use chrysalis_receipt::{CLAIM_BYTES, Claim};
 use chrysalis_vault::ModelKey;
 use chrysalis_wire::{AttestationDocument, Digest, KeyRole, SecretBytes, UnixTime};
 use http_body_util::Full;
@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::connection::{Connection, SendError};
 use crate::error::ClientError;
 use crate::evidence::Appraised;
+use crate::handover::CLAIM;
 use crate::io::{read_whole, within};
 use crate::keep::keep;
 use crate::limits::{
@@ -31,7 +32,7 @@ use crate::limits::{
     MAX_PLAIN_ERROR_BYTES, REATTEST_INTERVAL,
 };
 use crate::own::{Identity, due, prove};
-use crate::payer::Payer;
+use crate::payer::{Payer, Ticket};
 use crate::plain::expect_ok;
 use crate::random::fresh;
 use crate::request::SealedCall;
@@ -403,34 +404,33 @@ impl AttestedWorker {
         let now = self.shared.worker.clock.now();
         let call = SealedCall::seal(appraised, path, json, now)?;
         let (offer, ticket) = match self.shared.payer.get() {
-            Some(payer) => {
-                if let Some(claim) = payer.handover(&appraised.verified) {
-                    self.hand_over(appraised, claim).await?;
-                }
-                let (sealed, most) = (&call.sealed, call.max_tokens);
-                let (offer, ticket) = payer.offer(&appraised.verified, sealed, most).await?;
+            // Asked again: evidence that was renewed may be of another pinned manifest.
+            Some(payer) if payer.suits(&appraised.verified)? => {
+                let (offer, ticket) = self.offer(payer, appraised, &call).await?;
                 (Some(offer), Some(ticket))
             }
-            None => (None, None),
+            _ => (None, None),
         };
-        let answered = async {
-            let posted = self.shared.post(appraised, SEALED, call.sealed, offer).await?;
-            let (connection, response) = posted;
-            let wait = self.shared.worker.bounds.idle;
-            let body = expect_ok(response, "application/octet-stream", wait).await?;
-            Ok((connection, body))
+        let posted = self.shared.post(appraised, SEALED, call.sealed, offer).await;
+        let (connection, response) = match posted {
+            Ok(posted) => posted,
+            Err(PostError { written, error }) => {
+                if let Some(ticket) = ticket.filter(|_| !written) {
+                    ticket.refused().await?;
+                }
+                return Err(error);
+            }
         };
-        let (connection, body) = match answered.await {
-            Ok(answer) => answer,
+        let wait = self.shared.worker.bounds.idle;
+        let body = match expect_ok(response, "application/octet-stream", wait).await {
+            Ok(body) => body,
             Err(error) => {
                 let refused = matches!(
                     error,
-                    ClientError::WorkerRefused { .. }
-                        | ClientError::PaymentRequired { .. }
-                        | ClientError::EvidenceOutdated
+                    ClientError::WorkerRefused { .. } | ClientError::PaymentRequired { .. }
                 );
                 if let Some(ticket) = ticket.filter(|_| refused) {
-                    ticket.refused();
+                    ticket.refused().await?;
                 }
                 return Err(error);
             }
@@ -442,6 +442,33 @@ impl AttestedWorker {
             ResponseStream::new(shared, connection, body, call.pending, words, ticket, over);
         stream.prefetch().await?;
         Ok(stream)
+    }
+
+    /// Signs for a call, after the worker has what it must go on from.
+    async fn offer(
+        &self,
+        payer: &Payer,
+        appraised: &Appraised,
+        call: &SealedCall,
+    ) -> Result<(String, Ticket), ClientError> {
+        let (verified, id) = (&appraised.verified, call.pending.request_id);
+        if let Some(claim) = payer.handover(verified) {
+            match self.hand_over(appraised, claim).await {
+                // It has no place for claims of those it does not serve yet; the request says the rest.
+                Ok(()) | Err(ClientError::PaymentRequired { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match payer.offer(verified, id, &call.sealed, call.max_tokens).await {
+            // Part of the budget may be held for requests whose receipts never came: a claim says what
+            // they came to.
+            Err(error @ ClientError::Budget { .. }) => match self.collect_claim().await {
+                Ok(Some(_)) => payer.offer(verified, id, &call.sealed, call.max_tokens).await,
+                Err(overcharged @ ClientError::Overcharged { .. }) => Err(overcharged),
+                Ok(None) | Err(_) => Err(error),
+            },
+            offered => offered,
+        }
     }
 
     /// Seals the key of a sealed model to the worker's attested grant key and sends it. As before a
@@ -619,16 +646,17 @@ impl Shared {
         path: &'static str,
         sealed: Vec<u8>,
         offer: Option<String>,
-    ) -> Result<(Connection, Response<Incoming>), ClientError> {
+    ) -> Result<(Connection, Response<Incoming>), PostError> {
         let pin = appraised.verified.keyset().tls_spki;
         let wait = self.worker.bounds.idle;
-        let mut request = post(path, sealed)?;
+        let mut request = post(path, sealed).map_err(PostError::unsent)?;
         // Grants and claims prove themselves, whoever brings them.
         let gated = path != GRANT && path != CLAIM;
         let secret = path == SEALED || path == GRANT;
         if let Some(offer) = offer {
             let offer = HeaderValue::from_str(&offer)
-                .map_err(|e| ClientError::Protocol { what: "offer", reason: e.to_string() })?;
+                .map_err(|e| ClientError::Protocol { what: "offer", reason: e.to_string() })
+                .map_err(PostError::unsent)?;
             request.headers_mut().insert(PAYMENT_HEADER, offer);
         }
         if let Some(mut connection) = self.take_idle(pin) {
@@ -636,62 +664,60 @@ impl Shared {
                 if gated { self.admit(appraised, &mut connection).await } else { Ok(()) };
             match admitted {
                 Ok(()) if secret && !self.is_current(appraised) => {
-                    return Err(ClientError::EvidenceOutdated);
+                    return Err(PostError::unsent(ClientError::EvidenceOutdated));
                 }
                 Ok(()) => match connection.send(request, wait).await {
                     Ok(response) => return Ok((connection, response)),
                     Err(SendError::Unsent(unsent)) => request = unsent,
-                    Err(SendError::Failed(error)) => return Err(error),
+                    Err(SendError::Failed(error)) => return Err(PostError::sent(error)),
                 },
                 // It was closed while nobody looked; nothing was sent on it.
                 Err(ClientError::Disconnected) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(PostError::unsent(error)),
             }
         }
         let (address, bounds) = (&self.worker.address, &self.worker.bounds);
         let own = self.worker.identity();
-        let mut connection = Connection::open(address, Some(pin), own, bounds).await?;
+        let mut connection =
+            Connection::open(address, Some(pin), own, bounds).await.map_err(PostError::unsent)?;
         if gated {
-            self.admit(appraised, &mut connection).await?;
+            self.admit(appraised, &mut connection).await.map_err(PostError::unsent)?;
         }
         if secret && !self.is_current(appraised) {
-            return Err(ClientError::EvidenceOutdated);
+            return Err(PostError::unsent(ClientError::EvidenceOutdated));
         }
-        let response = connection.send(request, wait).await?;
+        let response = connection.send(request, wait).await.map_err(|error| match error {
+            SendError::Unsent(_) => PostError::unsent(ClientError::Disconnected),
+            SendError::Failed(error) => PostError::sent(error),
+        })?;
         Ok((connection, response))
     }
 }
 
-/// Gives a worker of one's own the claims it has to go on from, whatever it is: a claim is no secret to
-/// it, and proves itself.
-///
-/// # Errors
-/// [`ClientError`] of the first one that it does not take.
-pub async fn hand_in_claims(address: &str, claims: &[Claim]) -> Result<(), ClientError> {
-    let bounds = Bounds::default();
-    let mut connection = Connection::open(address, None, None, &bounds).await?;
-    for claim in claims {
-        let request = post(CLAIM, claim.encode())?;
-        let response = connection.send(request, bounds.idle).await?;
-        let body = expect_ok(response, "application/json", bounds.idle).await?;
-        read_whole(body, "answer to the claim", MAX_PLAIN_ERROR_BYTES, bounds.idle).await?;
+/// Why a post was not answered.
+struct PostError {
+    /// Whether any of it may have reached the worker.
+    written: bool,
+    error: ClientError,
+}
+
+impl PostError {
+    const fn sent(error: ClientError) -> Self {
+        Self { written: true, error }
     }
-    Ok(())
+
+    const fn unsent(error: ClientError) -> Self {
+        Self { written: false, error }
+    }
 }
 
-/// Gives a worker of one's own what its owner saw of a channel's deposit.
-///
-/// # Errors
-/// [`ClientError`], in particular [`ClientError::PaymentRequired`] for a note it does not take.
-pub async fn hand_in_note(address: &str, note: &SignedNote) -> Result<(), ClientError> {
-    let bounds = Bounds::default();
-    let mut connection = Connection::open(address, None, None, &bounds).await?;
-    let response = connection.send(post(FUNDING, note.encode())?, bounds.idle).await?;
-    let body = expect_ok(response, "application/json", bounds.idle).await?;
-    read_whole(body, "answer to the note", MAX_PLAIN_ERROR_BYTES, bounds.idle).await.map(drop)
+impl From<PostError> for ClientError {
+    fn from(failed: PostError) -> Self {
+        failed.error
+    }
 }
 
-fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, ClientError> {
+pub(crate) fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, ClientError> {
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(path)
@@ -705,7 +731,5 @@ fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, Clien
 const SEALED: &str = "/v1/sealed";
 const GRANT: &str = "/v1/grant";
 const STATE: &str = "/v1/payment/state";
-const CLAIM: &str = "/v1/payment/claim";
-const FUNDING: &str = "/v1/payment/funding";
 /// Carries what pays for a sealed request.
 const PAYMENT_HEADER: &str = "chrysalis-payment";

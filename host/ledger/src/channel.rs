@@ -30,8 +30,40 @@ pub enum Entry<'a> {
         /// Amount of the receipt, nanogram.
         amount: u128,
     },
+    /// A request, before it is sent; a payer's ledger only. Until it ends it may cost its most.
+    Begun {
+        /// Channel that will pay for it.
+        channel: ChannelId,
+        /// Id of the request.
+        request: RequestId,
+        /// The most it can cost, nanogram.
+        worst: u128,
+    },
+    /// A request that was begun and costs nothing.
+    Refused {
+        /// Channel that would have paid for it.
+        channel: ChannelId,
+        /// Id of the request.
+        request: RequestId,
+    },
     /// The meter's cumulative receipt with the cap it is under. Opens an unknown channel.
     Claim(&'a Claim),
+    /// The same, as its payer takes it: with what it includes for certain.
+    Accepted {
+        /// The claim.
+        claim: &'a Claim,
+        /// Receipts in it, nanogram since the channel was opened.
+        included: u128,
+        /// Requests without a receipt that are in it if they cost anything.
+        ended: &'a [RequestId],
+    },
+    /// A claim for more than its payer can account for. It is no sum of the channel: it is a proof.
+    Overcharge {
+        /// The claim.
+        claim: &'a Claim,
+        /// The most that could be owed, nanogram.
+        accounted: u128,
+    },
     /// What the chain says was paid, since the channel was opened.
     Paid {
         /// The channel.
@@ -157,14 +189,22 @@ impl Channel {
 
     fn change(&mut self, entry: &Entry<'_>) -> Result<Option<EventKind>, LedgerError> {
         match entry {
-            Entry::Opened { .. } => Ok(None),
+            Entry::Opened { .. } | Entry::Begun { .. } | Entry::Refused { .. } => Ok(None),
             Entry::Cap(cap) => self.cap(cap),
             Entry::Request { request, amount, .. } => {
                 self.receipted = self.sum(self.receipted, *amount)?;
                 self.requests = self.requests.saturating_add(1);
                 Ok(Some(EventKind::Request { request: *request, amount: Nano(*amount) }))
             }
-            Entry::Claim(claim) => self.claim(claim),
+            Entry::Claim(claim) | Entry::Accepted { claim, .. } => self.claim(claim),
+            Entry::Overcharge { claim, accounted } => {
+                (*claim).clone().verify()?;
+                Ok(Some(EventKind::Overcharged {
+                    cum: Nano(claim.cum_amount()),
+                    accounted: Nano(*accounted),
+                    claim: hex::encode(claim.encode()),
+                }))
+            }
             Entry::Paid { cum_paid, fee, transaction, .. } => {
                 // What is paid only grows, so whatever is not more was seen before.
                 let Some(amount) = cum_paid.checked_sub(self.settled).filter(|more| *more > 0)
@@ -293,7 +333,9 @@ impl Entry<'_> {
     const fn terms(&self) -> Option<&ChannelTerms> {
         match self {
             Self::Opened { terms, .. } => Some(terms),
-            Self::Claim(claim) => Some(claim.terms()),
+            Self::Claim(claim) | Self::Accepted { claim, .. } | Self::Overcharge { claim, .. } => {
+                Some(claim.terms())
+            }
             _ => None,
         }
     }
@@ -305,8 +347,12 @@ impl Entry<'_> {
                 terms.id(*network).map_err(chrysalis_receipt::ReceiptError::from)?
             }
             Self::Cap(cap) => cap.cap().channel,
-            Self::Claim(claim) => claim.channel(),
+            Self::Claim(claim) | Self::Accepted { claim, .. } | Self::Overcharge { claim, .. } => {
+                claim.channel()
+            }
             Self::Request { channel, .. }
+            | Self::Begun { channel, .. }
+            | Self::Refused { channel, .. }
             | Self::Paid { channel, .. }
             | Self::NotPaid { channel, .. }
             | Self::Closing { channel, .. }

@@ -69,6 +69,15 @@ pub enum EventKind {
         /// Tokens in it.
         tokens: u64,
     },
+    /// The payer was shown a claim for more than it can account for, and pays no more.
+    Overcharged {
+        /// What it claims, since the channel was opened.
+        cum: Nano,
+        /// The most that could be owed.
+        accounted: Nano,
+        /// The claim itself, hexadecimal; both its signatures hold.
+        claim: String,
+    },
     /// The chain paid.
     Settled {
         /// Paid since the channel was opened.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrysalis_receipt::{ChannelId, Claim};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::{Channel, Entry};
 use crate::error::{LedgerError, damaged, storage};
 use crate::event::{Event, EventKind};
+use crate::memory;
 use crate::view::LedgerView;
 
 /// Whose ledger it is.
@@ -53,7 +54,7 @@ impl Side {
 pub enum Recorded {
     /// It is on the disk now, as the event with this number.
     New {
-        /// See [`Event::seq`].
+        /// See [`Event::seq`]; zero for what is kept and is no event.
         seq: u64,
     },
     /// It was there already, or something that includes it.
@@ -73,10 +74,28 @@ impl Ledger {
     /// [`LedgerError::Open`], [`LedgerError::InUse`], [`LedgerError::Damaged`],
     /// [`LedgerError::NotALedger`], [`LedgerError::Newer`], [`LedgerError::OtherSide`].
     pub fn open(path: &Path, side: Side) -> Result<Self, LedgerError> {
-        let opened = |kind| LedgerError::Open { path: path.to_owned(), kind };
-        let mut options = std::fs::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(OWNER_ONLY);
-        drop(options.open(path).map_err(|e| opened(e.kind()))?);
+        let opened =
+            |e: std::io::Error| LedgerError::Open { path: path.to_owned(), kind: e.kind() };
+        if !path.try_exists().map_err(opened)? {
+            // Whoever is killed while a database is made leaves one that no database opens. So it is
+            // made under another name, and gets its own when it is whole.
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{}.new", std::process::id()));
+            let new = PathBuf::from(name);
+            let mut options = std::fs::OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(true).mode(OWNER_ONLY);
+            drop(options.open(&new).map_err(opened)?);
+            drop(Self::open_file(&new, side)?);
+            match std::fs::hard_link(&new, path) {
+                // Somebody else made it meanwhile.
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(opened(e)),
+                _ => std::fs::remove_file(&new).map_err(opened)?,
+            }
+        }
+        Self::open_file(path, side)
+    }
+
+    fn open_file(path: &Path, side: Side) -> Result<Self, LedgerError> {
         let database = Builder::new()
             .set_concurrency_mode(side.concurrency())
             .set_check_integrity_on_open(true)
@@ -94,32 +113,22 @@ impl Ledger {
     /// [`LedgerError::UnknownChannel`], [`LedgerError::Overflow`], [`LedgerError::Storage`]. After
     /// any of them the ledger is as it was.
     pub fn record(&self, entry: &Entry<'_>, at: UnixTime) -> Result<Recorded, LedgerError> {
+        self.record_all(std::slice::from_ref(entry), at)
+    }
+
+    /// Records `entries` in order, all of them or none; what is returned is of the last new one.
+    ///
+    /// # Errors
+    /// As [`Ledger::record`].
+    pub fn record_all(&self, entries: &[Entry<'_>], at: UnixTime) -> Result<Recorded, LedgerError> {
         self.write(|tx| {
-            let id = entry.channel()?;
-            if let Entry::Request { request, .. } = entry
-                && !first_time(tx, id, *request)?
-            {
-                return Ok(Recorded::Known);
+            let mut recorded = Recorded::Known;
+            for entry in entries {
+                if let new @ Recorded::New { .. } = record_one(tx, entry, at)? {
+                    recorded = new;
+                }
             }
-            let key = key(id);
-            let mut channels = tx.open_table(CHANNELS).map_err(storage)?;
-            let before = channels
-                .get(key.as_slice())
-                .map_err(storage)?
-                .map(|bytes| Channel::read(id, bytes.value()))
-                .transpose()?;
-            let Some((after, kinds)) = Channel::apply(before, entry, at)? else {
-                return Ok(Recorded::Known);
-            };
-            channels.insert(key.as_slice(), after.write()?.as_slice()).map_err(storage)?;
-            if let Entry::Claim(claim) = entry {
-                keep(tx, id, claim)?;
-            }
-            let mut seq = 0;
-            for kind in kinds {
-                seq = append(tx, id, at, kind)?;
-            }
-            Ok(Recorded::New { seq })
+            Ok(recorded)
         })
     }
 
@@ -169,6 +178,37 @@ impl Ledger {
             }
         }
     }
+}
+
+fn record_one(
+    tx: &WriteTransaction,
+    entry: &Entry<'_>,
+    at: UnixTime,
+) -> Result<Recorded, LedgerError> {
+    let id = entry.channel()?;
+    let noted = memory::note(tx, id, entry, at)?;
+    if let Entry::Request { request, .. } = entry
+        && !first_time(tx, id, *request)?
+    {
+        return Ok(noted);
+    }
+    let key = key(id);
+    let mut channels = tx.open_table(CHANNELS).map_err(storage)?;
+    let before = channels
+        .get(key.as_slice())
+        .map_err(storage)?
+        .map(|bytes| Channel::read(id, bytes.value()))
+        .transpose()?;
+    let Some((after, kinds)) = Channel::apply(before, entry, at)? else { return Ok(noted) };
+    channels.insert(key.as_slice(), after.write()?.as_slice()).map_err(storage)?;
+    if let Entry::Claim(claim) | Entry::Accepted { claim, .. } = entry {
+        keep(tx, id, claim)?;
+    }
+    let mut seq = 0;
+    for kind in kinds {
+        seq = append(tx, id, at, kind)?;
+    }
+    Ok(Recorded::New { seq })
 }
 
 /// What the file says about itself.

@@ -31,6 +31,7 @@ mod channel;
 mod error;
 mod event;
 mod ledger;
+mod memory;
 mod nano;
 mod view;
 
@@ -38,5 +39,6 @@ pub use channel::{Channel, Entry, Phase};
 pub use error::LedgerError;
 pub use event::{Event, EventKind};
 pub use ledger::{Ledger, Recorded, SCHEMA_VERSION, Side};
+pub use memory::{Memory, OpenRequest, Overcharge};
 pub use nano::Nano;
 pub use view::LedgerView;

@@ -16,6 +16,7 @@ use crate::channel::Channel;
 use crate::error::{LedgerError, damaged, storage};
 use crate::event::Event;
 use crate::ledger::{CHANNELS, CLAIMS, EVENTS, META, Side, check_format, claim_key, key, refused};
+use crate::memory::{self, Memory};
 
 /// A ledger that is open for reading.
 pub struct LedgerView(Source);
@@ -54,11 +55,20 @@ impl LedgerView {
     /// # Errors
     /// [`LedgerError::Damaged`], [`LedgerError::Storage`].
     pub fn channels(&self) -> Result<Vec<Channel>, LedgerError> {
+        self.each_channel()?.into_iter().collect()
+    }
+
+    /// Every channel, each with its own [`LedgerError::Damaged`] if its record cannot be read: for who
+    /// has to go on with the others.
+    ///
+    /// # Errors
+    /// [`LedgerError::Damaged`] for the file itself, [`LedgerError::Storage`].
+    pub fn each_channel(&self) -> Result<Vec<Result<Channel, LedgerError>>, LedgerError> {
         let table = self.begin()?.open_table(CHANNELS).map_err(storage)?;
         let mut channels = Vec::new();
         for entry in table.iter().map_err(storage)? {
             let (key, record) = entry.map_err(storage)?;
-            channels.push(Channel::read(id(key.value())?, record.value())?);
+            channels.push(id(key.value()).and_then(|id| Channel::read(id, record.value())));
         }
         Ok(channels)
     }
@@ -71,6 +81,14 @@ impl LedgerView {
         let table = self.begin()?.open_table(CHANNELS).map_err(storage)?;
         let record = table.get(key(id).as_slice()).map_err(storage)?;
         record.map(|bytes| Channel::read(id, bytes.value())).transpose()
+    }
+
+    /// What a payer remembers of a channel besides its sums; `None` before its first request.
+    ///
+    /// # Errors
+    /// [`LedgerError::Damaged`], [`LedgerError::Storage`].
+    pub fn memory(&self, id: ChannelId) -> Result<Option<Memory>, LedgerError> {
+        memory::read(&self.begin()?, id)
     }
 
     /// Every claim of a channel, the smallest sum first. A ledger of an earlier build has the latest one

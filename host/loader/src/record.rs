@@ -70,6 +70,23 @@ impl Recorder {
         }
     }
 
+    /// Whether the worker earned what is not in the ledger yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.earnings.is_behind()
+    }
+
+    /// Records what could not be recorded before.
+    pub(crate) fn catch_up(&mut self) {
+        if self.is_behind() {
+            match self.earnings.retry((self.clock)().seconds()) {
+                Ok(()) => self.note("the claims that were not recorded are now"),
+                Err(error) => {
+                    self.note(&format!("a claim is still not recorded: {}: {error}", error.code()));
+                }
+            }
+        }
+    }
+
     /// A line in `loader.log`.
     pub(crate) fn note(&mut self, text: &str) {
         let line = format!("{} {text}", (self.clock)().seconds().0);

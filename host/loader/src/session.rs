@@ -1,11 +1,12 @@
 //! One life of one worker, from its start to its end.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use chrysalis_wire::{BootStage, ConsoleEvent, InitStep, StageState};
 
@@ -32,6 +33,18 @@ pub(crate) enum End {
     Ended { status: String, ready_for: Option<Duration> },
 }
 
+/// What a worker is told before anybody else reaches it, by its address. It ends when that is done.
+pub type Prelude = dyn Fn(SocketAddr) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
+/// The relay is closed, and with it everything that waits for it.
+struct Closed {
+    address: SocketAddr,
+    prelude: Pin<Box<dyn Future<Output = ()> + Send>>,
+    until: Instant,
+    /// Told once the relay is open: whoever hears it connects.
+    held: Vec<SupervisorEvent>,
+}
+
 /// Everything one life needs from the supervisor.
 pub(crate) struct Session<'a, B: Backend> {
     pub(crate) backend: &'a B,
@@ -39,6 +52,7 @@ pub(crate) struct Session<'a, B: Backend> {
     pub(crate) target: &'a watch::Sender<Option<SocketAddr>>,
     pub(crate) listen: SocketAddr,
     pub(crate) timing: &'a Timing,
+    pub(crate) prelude: &'a Prelude,
 }
 
 /// The worker is on its way out: why, and until when it may take its time.
@@ -62,6 +76,8 @@ impl<B: Backend> Session<'_, B> {
         let mut ready_at: Option<Instant> = None;
         let mut heard_at = Instant::now();
         let mut ending: Option<Ending> = None;
+        let mut closed: Option<Closed> = None;
+        let mut tried_at = Instant::now();
         let status = loop {
             let booting = ready_at.is_none() && self.record.run.phase != Phase::WaitingForGrant;
             let stalled_at = heard_at + self.timing.boot_stall;
@@ -73,13 +89,14 @@ impl<B: Backend> Session<'_, B> {
                     let mut events = Vec::new();
                     console.push(bytes, |event| events.push(event));
                     for event in events {
-                        if let Some(why) = self.event(&event, &mut ready_at) {
+                        if let Some(why) = self.event(&event, &mut ready_at, &mut closed) {
                             let kill_at = Instant::now() + self.timing.stop_grace;
                             ending.get_or_insert(Ending { why, kill_at });
                         }
                     }
                 }
                 bytes = read(&mut error_pipe, &mut error_buffer) => errors.push(bytes),
+                in_time = told(&mut closed) => self.open(closed.take(), in_time),
                 status = guest.ended() => break status,
                 () = stop.wait(), if ending.is_none() => {
                     self.record.phase(Phase::Stopping);
@@ -92,6 +109,10 @@ impl<B: Backend> Session<'_, B> {
                     let status = "no sign of life during boot".to_owned();
                     let why = End::Ended { status, ready_for: None };
                     ending = Some(Ending { why, kill_at: Instant::now() });
+                }
+                () = sleep_until(tried_at + CATCH_UP), if self.record.is_behind() => {
+                    self.record.catch_up();
+                    tried_at = Instant::now();
                 }
                 () = kill_at(&ending) => {
                     self.record.note("the worker took too long to end and was killed");
@@ -110,7 +131,7 @@ impl<B: Backend> Session<'_, B> {
             console.push(bytes, |event| events.push(event));
             for event in events {
                 if let Some(why @ (End::Refused { .. } | End::InitRefused { .. })) =
-                    self.event(&event, &mut ready_at)
+                    self.event(&event, &mut ready_at, &mut closed)
                 {
                     ending.get_or_insert_with(|| Ending { why, kill_at: Instant::now() });
                 }
@@ -126,7 +147,12 @@ impl<B: Backend> Session<'_, B> {
     }
 
     /// Takes one event; says why the life must end, if it must.
-    fn event(&mut self, event: &ConsoleEvent, ready_at: &mut Option<Instant>) -> Option<End> {
+    fn event(
+        &mut self,
+        event: &ConsoleEvent,
+        ready_at: &mut Option<Instant>,
+        closed: &mut Option<Closed>,
+    ) -> Option<End> {
         self.record.event(event);
         let insecure_sim = self.record.run.insecure_sim.unwrap_or(false);
         let listen = self.listen;
@@ -141,16 +167,21 @@ impl<B: Backend> Session<'_, B> {
             }
             ConsoleEvent::Stage { stage: BootStage::Ready, state: StageState::Done, .. } => {
                 ready_at.get_or_insert_with(Instant::now);
-                self.record.report(SupervisorEvent::Ready { listen, insecure_sim });
+                self.report(SupervisorEvent::Ready { listen, insecure_sim }, closed);
             }
             ConsoleEvent::Stage { stage: BootStage::Grant, state: StageState::Started, .. } => {
-                self.record.report(SupervisorEvent::WaitingForGrant { listen, insecure_sim });
+                self.report(SupervisorEvent::WaitingForGrant { listen, insecure_sim }, closed);
             }
             ConsoleEvent::Listening { address, .. } => match self.backend.dial_address(address) {
                 Ok(address) => {
                     self.record.run.worker_address = Some(address.to_string());
                     self.record.save();
-                    self.target.send_replace(Some(address));
+                    *closed = Some(Closed {
+                        address,
+                        prelude: (self.prelude)(address),
+                        until: Instant::now() + self.timing.prelude,
+                        held: Vec::new(),
+                    });
                 }
                 Err(e) => return Some(End::Address(e)),
             },
@@ -159,7 +190,27 @@ impl<B: Backend> Session<'_, B> {
         None
     }
 
+    /// Opens the relay, and says what was not to be said before.
+    fn open(&mut self, closed: Option<Closed>, in_time: bool) {
+        let Some(Closed { address, held, .. }) = closed else { return };
+        if !in_time {
+            self.record.note("the worker took too long to be told what it is owed; it is served");
+        }
+        self.target.send_replace(Some(address));
+        for event in held {
+            self.record.report(event);
+        }
+    }
+
+    fn report(&mut self, event: SupervisorEvent, closed: &mut Option<Closed>) {
+        match closed {
+            Some(closed) => closed.held.push(event),
+            None => self.record.report(event),
+        }
+    }
+
     fn finish(&mut self, console: &Console, errors: &Tail, status: &str) {
+        self.record.catch_up();
         let run = &mut self.record.run;
         run.worker = None;
         run.worker_address = None;
@@ -201,6 +252,14 @@ async fn read<'b>(pipe: &mut Pipe, buffer: &'b mut [u8]) -> &'b [u8] {
     std::future::pending().await
 }
 
+/// Resolves once a worker that was told of was told everything, or false once that took too long.
+async fn told(closed: &mut Option<Closed>) -> bool {
+    match closed {
+        Some(closed) => timeout_at(closed.until, closed.prelude.as_mut()).await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
 async fn kill_at(ending: &Option<Ending>) {
     match ending {
         Some(ending) => sleep_until(ending.kill_at).await,
@@ -216,6 +275,9 @@ const ERROR_TAIL_BYTES: usize = 4 * 1024;
 
 /// Wait for bytes still in the pipes of a worker that ended.
 const DRAIN: Duration = Duration::from_millis(50);
+
+/// Between two tries to record claims that the ledger did not take.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// A kill that did not take is repeated after this long.
 const KILL_AGAIN: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ use crate::orphan;
 use crate::record::{Clock, Recorder};
 use crate::relay::{RelayLimits, relay};
 use crate::report::{Reporter, SupervisorEvent};
-use crate::session::{End, Session};
+use crate::session::{End, Prelude, Session};
 use crate::state::{Phase, StateDir};
 
 /// Every duration and bound of a supervisor; the defaults are the named constants.
@@ -35,6 +35,8 @@ pub struct Timing {
     pub boot_stall: Duration,
     /// How long a worker may take to end when asked.
     pub stop_grace: Duration,
+    /// Longest a worker is kept from everybody else until it is told what it has to know first.
+    pub prelude: Duration,
     /// Bounds of the relay.
     pub relay: RelayLimits,
 }
@@ -48,13 +50,15 @@ impl Default for Timing {
             boot_attempts: BOOT_ATTEMPTS,
             boot_stall: BOOT_STALL,
             stop_grace: STOP_GRACE,
+            prelude: PRELUDE,
             relay: RelayLimits::default(),
         }
     }
 }
 
 /// Supervises one worker until `stop` completes, the worker refuses, or it never gets ready.
-/// What `up` waits for goes to `reporter`.
+/// What `up` waits for goes to `reporter`. In each life of the worker nobody is relayed to it before
+/// `prelude` is done, unless that takes longer than [`Timing::prelude`].
 ///
 /// # Errors
 /// [`LoaderError::AlreadyRunning`], [`LoaderError::Listen`], [`LoaderError::Spawn`],
@@ -66,6 +70,7 @@ pub async fn supervise<B: Backend>(
     timing: &Timing,
     clock: Clock,
     mut reporter: Reporter,
+    prelude: &Prelude,
     stop: impl Future<Output = ()>,
 ) -> Result<(), LoaderError> {
     let state = StateDir::create(&launch.state)?;
@@ -84,7 +89,7 @@ pub async fn supervise<B: Backend>(
     {
         record.note(&format!("ended worker process {} of a dead supervisor", process.pid));
     }
-    let result = run(launch, backend, timing, &mut record, stop).await;
+    let result = run(launch, backend, timing, &mut record, prelude, stop).await;
     let error = match &result {
         Ok(()) => LoaderError::StoppedDuringBoot,
         Err(error) => {
@@ -107,6 +112,7 @@ async fn run<B: Backend>(
     backend: &B,
     timing: &Timing,
     record: &mut Recorder,
+    prelude: &Prelude,
     stop: impl Future<Output = ()>,
 ) -> Result<(), LoaderError> {
     let mut stop = Stop { future: Box::pin(stop), done: false };
@@ -128,7 +134,7 @@ async fn run<B: Backend>(
         record.note(&format!("worker process {pid} started, attempt {attempt}"));
         record.report(SupervisorEvent::WorkerStarted { pid, attempt });
         let mut session =
-            Session { backend, record: &mut *record, target: &target, listen, timing };
+            Session { backend, record: &mut *record, target: &target, listen, timing, prelude };
         let (status, ready_for) = match session.follow(&mut guest, &mut stop).await {
             End::Stopped => return Ok(()),
             End::Refused { stage, code } => return Err(LoaderError::Refused { stage, code }),
@@ -217,6 +223,10 @@ pub const BOOT_ATTEMPTS: u32 = 5;
 /// Longest silence of a booting worker. Reading a model reports progress; nothing else in the
 /// boot takes a minute.
 pub const BOOT_STALL: Duration = Duration::from_secs(600);
+
+/// Longest a worker is kept from everybody else while it is told what it is owed. Thousands of claims
+/// take seconds.
+pub const PRELUDE: Duration = Duration::from_secs(60);
 
 /// How long a worker may take to end when asked: it lets requests in progress go on for a while, says
 /// what it earned, and wipes memory.

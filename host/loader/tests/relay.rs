@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrysalis_loader::relay::{RelayLimits, relay};
-use chrysalis_loader::{SupervisorEvent, Timing};
+use chrysalis_loader::{Phase, StateDir, SupervisorEvent, Timing};
 use common::{READY, Rig, quick, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -172,4 +172,46 @@ async fn ping(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.write_all(b"x").await?;
     within(stream.read_exact(&mut byte)).await?;
     Ok(())
+}
+
+/// A worker that serves before it is told what it is owed begins to count at zero.
+#[tokio::test]
+async fn carries_the_first_byte_only_after_the_worker_was_told_what_comes_first() {
+    let rig = Rig::new(&format!("{READY}\nexec /bin/sleep 60"));
+    rig.worker_listener.set_nonblocking(true).unwrap();
+    let worker = TcpListener::from_std(rig.worker_listener.try_clone().unwrap()).unwrap();
+    let address = worker.local_addr().unwrap();
+    tokio::spawn(echo(worker));
+    let (tell, told) = watch::channel(false);
+    let mut run = rig.start_after(quick(), move |to| {
+        assert_eq!(to, address);
+        let mut told = told.clone();
+        Box::pin(async move { drop(told.wait_for(|told| *told).await) })
+    });
+    let public = common::supervised(&mut run).await;
+    common::eventually("the worker listens", || {
+        StateDir::at(&rig.state())
+            .read_run()
+            .is_ok_and(|run| run.is_some_and(|run| run.phase == Phase::Ready))
+    })
+    .await;
+    let mut early = TcpStream::connect(public).await.unwrap();
+    assert_eq!(within(early.read(&mut [0; 1])).await.unwrap(), 0, "closed at once");
+    tell.send_replace(true);
+    run.until(|event| matches!(event, SupervisorEvent::Ready { .. })).await;
+    let mut client = TcpStream::connect(public).await.unwrap();
+    client.write_all(b"x").await.unwrap();
+    assert_eq!(within(client.read(&mut [0; 1])).await.unwrap(), 1);
+    run.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_be_told_in_time_is_served_nevertheless() {
+    let rig = Rig::new(&format!("{READY}\nexec /bin/sleep 60"));
+    let timing = Timing { prelude: Duration::from_millis(50), ..quick() };
+    let mut run = rig.start_after(timing, |_| Box::pin(std::future::pending()));
+    run.until(|event| matches!(event, SupervisorEvent::Ready { .. })).await;
+    let log = std::fs::read_to_string(StateDir::at(&rig.state()).loader_log()).unwrap();
+    assert!(log.contains("took too long to be told"), "{log}");
+    run.stop().await.unwrap();
 }

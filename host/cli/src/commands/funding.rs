@@ -15,10 +15,10 @@ use chrysalis_wire::limits::MAX_MANIFEST_BYTES;
 use chrysalis_wire::{Digest, NetworkId, UnixMillis, UnixTime, WorkerManifest};
 use clap::Args;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::commands::chain::{Chain, absolute};
-use crate::commands::handover::Watching;
 use crate::commands::pay::seed;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
@@ -127,7 +127,16 @@ pub(crate) fn vouch(
     asked: mpsc::Receiver<FundingWanted>,
     state: StateDir,
 ) -> Watching {
-    Watching::of(tokio::spawn(voucher.run(asked, state)))
+    Watching(tokio::spawn(voucher.run(asked, state)))
+}
+
+/// Ends its task when dropped.
+pub(crate) struct Watching(JoinHandle<()>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Voucher {

@@ -63,6 +63,11 @@ impl Pay {
         let (payer, limit) = (self.payer_account, self.pay_limit);
         // Required together by the options' own rules.
         let (Some(payer), Some(limit)) = (payer, limit) else { return Ok(None) };
+        if !path.exists() {
+            // A mistyped name makes one as well, and that is a payer nobody has funded.
+            let path = path.display();
+            context.report.note(&format!("{path} is not there: a new payer key is made in it"));
+        }
         let key = key(path)?;
         let terms = ChannelTerms::new(TermsParts {
             payer_key: PayerPublicKey::parse(&key.public())?,

@@ -33,7 +33,7 @@ pub(crate) fn run(funding: &Funding, context: &Context) -> Result<ExitCode, Fail
         let stop =
             stop_signal().map_err(|e| Failure::new(Class::Internal, "E-RUNTIME", e.to_string()))?;
         let timing = Timing::default();
-        let _handing_over = handover::watch(StateDir::at(&launch.state));
+        let told = handover::each_life(StateDir::at(&launch.state), context.report);
         let _vouching = voucher.map(|voucher| {
             let (wanted, asked) = mpsc::channel(WANTED_QUEUE);
             reporter = std::mem::take(&mut reporter).telling(wanted);
@@ -42,9 +42,12 @@ pub(crate) fn run(funding: &Funding, context: &Context) -> Result<ExitCode, Fail
         // The VM's half moves into its backend; the rest of the launch is the supervisor's.
         match launch.vm.take() {
             Some(vm) => {
-                supervise(&launch, &VmBackend::new(*vm), &timing, clock, reporter, stop).await?;
+                let vm = VmBackend::new(*vm);
+                supervise(&launch, &vm, &timing, clock, reporter, &told, stop).await?;
             }
-            None => supervise(&launch, &ProcessBackend, &timing, clock, reporter, stop).await?,
+            None => {
+                supervise(&launch, &ProcessBackend, &timing, clock, reporter, &told, stop).await?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     })

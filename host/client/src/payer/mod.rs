@@ -7,10 +7,9 @@ mod standing;
 mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
 use chrysalis_evidence::VerifiedWorker;
-use chrysalis_ledger::{Channel, Entry, Ledger, Recorded};
+use chrysalis_ledger::{Channel, Entry, Ledger, OpenRequest};
 use chrysalis_receipt::{
     ChannelId, ChannelTerms, Claim, MeterPublicKey, Offer, PayerKey, PaymentRequired, ReceiptError,
     StateRequest, worst_case,
@@ -20,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 
 pub use self::standing::Budget;
-use self::standing::{Asked, Standing, TooMuch};
+use self::standing::{Asked, Known, Standing, TooMuch};
 use crate::clock::Clock;
 use crate::error::ClientError;
 
@@ -84,19 +83,29 @@ impl Payer {
             return Err(ReceiptError::Terms { field: "the payer key" }.into());
         }
         let channel = terms.id(network).map_err(ReceiptError::from)?;
-        ledger.record(&Entry::Opened { network, terms: &terms }, clock.now().seconds())?;
-        let (covered, claimed, meter, claim) = ledger
-            .view()
-            .channel(channel)?
-            .map_or((0, 0, None, None), |Channel { covered, earned, meter, claim, .. }| {
-                (covered, earned, meter, claim)
-            });
-        let state = Mutex::new(State {
-            standing: Standing::new(budget, covered, claimed, Instant::now()),
-            meter,
-            claim,
-            stopped: None,
-        });
+        let now = clock.now().seconds();
+        ledger.record(&Entry::Opened { network, terms: &terms }, now)?;
+        let view = ledger.view();
+        let (mut known, meter, claim) = match view.channel(channel)? {
+            Some(Channel { covered, earned: claimed, receipted, meter, claim, .. }) => {
+                (Known { covered, claimed, receipted, ..Known::default() }, meter, claim)
+            }
+            None => (Known::default(), None, None),
+        };
+        let mut stopped = None;
+        if let Some(memory) = view.memory(channel)? {
+            known.included = memory.included;
+            known.lost = memory.open;
+            stopped = memory.overcharge.map(|proof| TooMuch { accounted: proof.accounted });
+        } else if known.covered > known.claimed {
+            // An older build kept no memory: for all that is known, what was covered may be owed.
+            let (request, worst) =
+                (RequestId([0; 16]), known.covered.saturating_sub(known.claimed));
+            ledger.record(&Entry::Begun { channel, request, worst }, now)?;
+            known.lost.push(OpenRequest { request, worst, begun: now });
+        }
+        let standing = Standing::new(budget, known);
+        let state = Mutex::new(State { standing, meter, claim, stopped });
         let told = OnceLock::new();
         let inner = Inner { key, terms, channel, budget, ledger, clock, state, told };
         Ok(Self { inner: Arc::new(inner) })
@@ -168,17 +177,25 @@ impl Payer {
     pub(crate) async fn offer(
         &self,
         verified: &VerifiedWorker,
+        request: RequestId,
         sealed: &[u8],
         max_tokens: u32,
     ) -> Result<(String, Ticket), ClientError> {
         let manifest = verified.manifest();
         let worst = worst_case(&manifest.prices, &manifest.limits, max_tokens);
         let meter = MeterPublicKey::parse(&verified.keyset().meter_key)?;
-        let request = Digest(Sha256::digest(sealed).into());
-        let inner = Arc::clone(&self.inner);
-        let offer = blocking(move || inner.offer(meter, &request, worst)).await?;
+        let digest = Digest(Sha256::digest(sealed).into());
         let payer = self.clone();
-        Ok((hex::encode(offer.encode()), Ticket { payer, worst, over: false }))
+        let work = move || {
+            let inner = &payer.inner;
+            let begun = inner.clock.now().seconds();
+            let offer = inner.offer(meter, &digest, OpenRequest { request, worst, begun })?;
+            // Made here: whoever asked may be gone before this is done.
+            let ticket =
+                Ticket { request: OpenRequest { request, worst, begun }, payer, over: false };
+            Ok((hex::encode(offer.encode()), ticket))
+        };
+        blocking(work).await
     }
 
     /// The question for the latest claim, and what to hold the answer against.
@@ -188,7 +205,7 @@ impl Payer {
     ) -> Result<(Vec<u8>, Asked), ClientError> {
         let meter = MeterPublicKey::parse(&verified.keyset().meter_key)?;
         let state = self.inner.state();
-        let asked = state.standing.ask(Instant::now());
+        let asked = state.standing.ask(self.inner.clock.now().seconds());
         let (key, channel) = (&self.inner.key, self.inner.channel);
         let acknowledged = state.claim.as_ref().map_or(Digest([0; 32]), Claim::hash);
         let question = StateRequest::sign(key, channel, &meter, acknowledged)?;
@@ -219,6 +236,10 @@ impl Payer {
 
     /// Learns from a refusal what this payer owed and forgot. True if it did: then the request is
     /// worth another try.
+    ///
+    /// # Errors
+    /// [`ClientError::Overcharged`] for a claim that this payer would not have taken from the meter
+    /// that made it, and that it cannot have forgotten.
     pub(crate) async fn learn(&self, required: &PaymentRequired) -> Result<bool, ClientError> {
         let Some(claim) = required.claim()? else { return Ok(false) };
         let claim = self.own(claim)?;
@@ -241,57 +262,85 @@ impl Inner {
     fn offer(
         &self,
         meter: MeterPublicKey,
-        request: &Digest,
-        worst: u128,
+        digest: &Digest,
+        request: OpenRequest,
     ) -> Result<Offer, ClientError> {
+        let OpenRequest { request, worst, begun } = request;
         let mut state = self.state();
         if let Some(TooMuch { accounted }) = state.stopped {
             return Err(ClientError::Overcharged { accounted });
         }
         let limit = self.budget.limit;
+        let named = Some(Digest(meter.to_bytes()));
         let max_cum = state
             .standing
-            .cap_for(worst)
+            .cap_for(worst, state.meter == named)
             .map_err(|needed| ClientError::Budget { needed, limit })?;
         let cap = self.key.sign(self.channel, meter, max_cum)?;
-        let named = Some(Digest(meter.to_bytes()));
-        if max_cum > state.standing.covered() || state.meter != named {
-            // Before it is sent: what was signed must not be forgotten by a crash.
-            self.ledger.record(&Entry::Cap(&cap), self.clock.now().seconds())?;
+        let begin = Entry::Begun { channel: self.channel, request, worst };
+        let raised = max_cum > state.standing.covered() || state.meter != named;
+        // Before it is sent: what was signed must not be forgotten by a crash.
+        if raised {
+            self.ledger.record_all(&[Entry::Cap(&cap), begin], begun)?;
             state.standing.cover(max_cum);
             state.meter = named;
+        } else {
+            self.ledger.record(&begin, begun)?;
         }
-        let offer = Offer::sign(&self.key, self.terms.clone(), cap, request)?;
+        let offer = Offer::sign(&self.key, self.terms.clone(), cap, digest)?;
         state.standing.begin(worst);
         Ok(offer)
     }
 
     fn accept(&self, asked: Asked, claim: Claim) -> Result<Claim, ClientError> {
         let mut state = self.state();
+        let max_cum = claim.cap().cap().max_cum;
+        if max_cum > state.standing.covered() {
+            // This payer signed that cap, and its ledger was lost or rolled back since.
+            state.standing.adopt(claim.cum_amount(), max_cum);
+        }
         match state.standing.accept(asked, claim.cum_amount()) {
-            Ok(true) => {
-                let recorded =
-                    self.ledger.record(&Entry::Claim(&claim), self.clock.now().seconds())?;
+            Ok(Some(ended)) => {
+                let included = state.standing.included();
+                let entry = Entry::Accepted { claim: &claim, included, ended: &ended };
+                self.ledger.record(&entry, self.clock.now().seconds())?;
                 // What is acknowledged next is what the ledger has, so that its claims go back to each
-                // other.
-                if recorded != Recorded::Known || state.claim.is_none() {
+                // other: it keeps the first of a sum.
+                let before = state.claim.as_ref().map(Claim::cum_amount);
+                if before.is_none_or(|before| before < claim.cum_amount()) {
                     state.claim = Some(claim.clone());
                 }
                 Ok(claim)
             }
-            Ok(false) => Ok(claim),
-            Err(too_much @ TooMuch { accounted }) => {
-                state.stopped = Some(too_much);
-                Err(ClientError::Overcharged { accounted })
-            }
+            Ok(None) => Ok(claim),
+            Err(too_much) => Err(self.stop(&mut state, &claim, too_much)?),
         }
+    }
+
+    /// Signs nothing more on this channel, in no process, and keeps the proof why.
+    fn stop(
+        &self,
+        state: &mut State,
+        claim: &Claim,
+        too_much: TooMuch,
+    ) -> Result<ClientError, ClientError> {
+        let TooMuch { accounted } = too_much;
+        state.stopped = Some(too_much);
+        let entry = Entry::Overcharge { claim, accounted };
+        self.ledger.record(&entry, self.clock.now().seconds())?;
+        Ok(ClientError::Overcharged { accounted })
     }
 
     fn adopt(&self, claim: &Claim) -> Result<bool, ClientError> {
         let mut state = self.state();
         let before = state.standing.may_owe();
+        let (cum, max_cum) = (claim.cum_amount(), claim.cap().cap().max_cum);
+        // Under a cap that is remembered nothing was forgotten, and no meter may count more than it did.
+        if max_cum <= state.standing.covered() && cum > before {
+            return Err(self.stop(&mut state, claim, TooMuch { accounted: before })?);
+        }
         self.ledger.record(&Entry::Claim(claim), self.clock.now().seconds())?;
-        state.standing.adopt(claim.cum_amount(), claim.cap().cap().max_cum);
+        state.standing.adopt(cum, max_cum);
         if state.claim.as_ref().is_none_or(|known| known.cum_amount() < claim.cum_amount()) {
             state.claim = Some(claim.clone());
         }
@@ -307,7 +356,7 @@ impl Inner {
 /// A request on its way. Dropped without a word, it may have cost its most.
 pub(crate) struct Ticket {
     payer: Payer,
-    worst: u128,
+    request: OpenRequest,
     over: bool,
 }
 
@@ -316,35 +365,40 @@ impl Ticket {
     ///
     /// # Errors
     /// [`ClientError::Ledger`].
-    pub(crate) async fn receipted(
+    pub(crate) async fn receipted(self, amount: u128) -> Result<(), ClientError> {
+        self.end(amount, move |channel, request| Entry::Request { channel, request, amount }).await
+    }
+
+    /// It cost nothing: the worker refused it before it did anything, or was never sent it. On the disk
+    /// when this returns.
+    ///
+    /// # Errors
+    /// [`ClientError::Ledger`]; then it counts as lost after a start.
+    pub(crate) async fn refused(self) -> Result<(), ClientError> {
+        self.end(0, |channel, request| Entry::Refused { channel, request }).await
+    }
+
+    async fn end(
         mut self,
-        request: RequestId,
         amount: u128,
+        entry: impl FnOnce(ChannelId, RequestId) -> Entry<'static> + Send + 'static,
     ) -> Result<(), ClientError> {
-        self.end(amount);
+        self.over = true;
         let inner = Arc::clone(&self.payer.inner);
+        let OpenRequest { request, worst, .. } = self.request;
+        inner.state().standing.end(worst, amount);
         let record = move || {
-            let entry = Entry::Request { channel: inner.channel, request, amount };
+            let entry = entry(inner.channel, request);
             inner.ledger.record(&entry, inner.clock.now().seconds()).map(drop).map_err(Into::into)
         };
         blocking(record).await
-    }
-
-    /// The worker refused it before it did anything.
-    pub(crate) fn refused(mut self) {
-        self.end(0);
-    }
-
-    fn end(&mut self, amount: u128) {
-        self.over = true;
-        self.payer.inner.state().standing.end(self.worst, amount);
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.over {
-            self.payer.inner.state().standing.lose(self.worst, Instant::now());
+            self.payer.inner.state().standing.lose(self.request);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use chrysalis_ledger::{LedgerView, Side};
+use chrysalis_ledger::{EventKind, LedgerView, Side};
 use chrysalis_receipt::{
     Charge, MeterBook, MeterKey, Payee, PayerPublicKey, Shortfall, TermsParts,
 };
@@ -36,6 +36,19 @@ fn open(dir: &Path, budget: Budget) -> Payer {
     Payer::open(payer_key(), terms, NETWORK, budget, ledger, clock).unwrap()
 }
 
+fn begun(id: u8, worst: u128) -> OpenRequest {
+    OpenRequest { request: RequestId([id; 16]), worst, begun: NOW }
+}
+
+impl Payer {
+    /// What [`Ticket::receipted`] does, without a runtime.
+    fn end(&self, id: u8, worst: u128, amount: u128) {
+        self.inner.state().standing.end(worst, amount);
+        let (channel, request) = (self.channel(), RequestId([id; 16]));
+        self.inner.ledger.record(&Entry::Request { channel, request, amount }, NOW).unwrap();
+    }
+}
+
 struct Worker {
     key: MeterKey,
     book: MeterBook,
@@ -54,19 +67,32 @@ impl Worker {
     fn serve(&mut self, payer: &Payer, worst: u128, amount: u128) -> Result<(), ClientError> {
         self.asked += 1;
         let request = Digest([self.asked; 32]);
-        let offer = payer.inner.offer(self.book.payee().meter_key, &request, worst)?;
+        let offer =
+            payer.inner.offer(self.book.payee().meter_key, &request, begun(self.asked, worst))?;
         let offer = offer.verify(&request, self.book.payee())?;
         let reservation = self.book.reserve(offer, worst, NOW)?;
         self.book.charge(reservation, Charge { amount, units: 1, receipt: request })?;
-        payer.inner.state().standing.end(worst, amount);
+        payer.end(self.asked, worst, amount);
         Ok(())
+    }
+
+    /// One request whose receipt says `told`, and which is counted as `counted`.
+    fn overcharge(&mut self, payer: &Payer, told: u128, counted: u128) {
+        let request = Digest([0xf9; 32]);
+        let offer =
+            payer.inner.offer(self.book.payee().meter_key, &request, begun(0xf9, 50)).unwrap();
+        payer.end(0xf9, 50, told);
+        let offer = offer.verify(&request, self.book.payee()).unwrap();
+        let reservation = self.book.reserve(offer, 50, NOW).unwrap();
+        let charge = Charge { amount: counted, units: 1, receipt: request };
+        self.book.charge(reservation, charge).unwrap();
     }
 
     /// The payer asks where it stands.
     fn claim(&mut self, payer: &Payer) -> Result<u128, ClientError> {
         let (meter, state) = (self.book.payee().meter_key, payer.inner.state());
         let acknowledged = state.claim.as_ref().map_or(Digest([0; 32]), Claim::hash);
-        let asked = state.standing.ask(Instant::now());
+        let asked = state.standing.ask(payer.inner.clock.now().seconds());
         drop(state);
         let (key, channel) = (&payer.inner.key, payer.inner.channel);
         let question = StateRequest::sign(key, channel, &meter, acknowledged)?;
@@ -112,7 +138,7 @@ fn a_payer_that_starts_again_knows_what_it_signed_and_what_it_owes() {
     }
     let payer = open(dir.path(), BUDGET);
     let standing = payer.standing();
-    assert_eq!((standing.covered, standing.may_owe), (100, 100), "what it does not know may be");
+    assert_eq!((standing.covered, standing.may_owe), (100, 60), "the claim and the receipt since");
     assert_eq!(worker.claim(&payer), Ok(60));
     worker.serve(&payer, 40, 40).unwrap();
 }
@@ -123,13 +149,7 @@ fn a_claim_for_more_than_the_receipts_ends_the_payments() {
     let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
     worker.serve(&payer, 50, 10).unwrap();
     worker.claim(&payer).unwrap();
-    // A receipt that says less than what is counted.
-    let stolen = Digest([9; 32]);
-    let offer = payer.inner.offer(worker.book.payee().meter_key, &stolen, 50).unwrap();
-    payer.inner.state().standing.end(50, 1);
-    let offer = offer.verify(&stolen, worker.book.payee()).unwrap();
-    let reservation = worker.book.reserve(offer, 50, NOW).unwrap();
-    worker.book.charge(reservation, Charge { amount: 2, units: 1, receipt: stolen }).unwrap();
+    worker.overcharge(&payer, 1, 2);
     let refused = Err(ClientError::Overcharged { accounted: 11 });
     assert_eq!(worker.claim(&payer), refused);
     assert_eq!(worker.serve(&payer, 1, 1).map(|()| 0), refused);
@@ -156,6 +176,51 @@ fn a_payer_that_lost_its_ledger_learns_from_its_own_signature() {
     assert_eq!(worker.claim(&payer), Ok(95));
 }
 
+/// The same without a restart: the worker knows a higher cap than this payer remembers.
+#[test]
+fn a_payer_that_lost_its_ledger_does_not_accuse_the_worker_that_knows_more() {
+    let (old, new) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut worker = Worker::new(0x11);
+    let payer = open(old.path(), Budget { limit: 1_000, step: 500 });
+    worker.serve(&payer, 90, 90).unwrap();
+    let payer = open(new.path(), BUDGET);
+    worker.serve(&payer, 50, 5).unwrap();
+    assert_eq!(worker.claim(&payer), Ok(95));
+    assert_eq!((payer.standing().may_owe, payer.standing().covered), (95, 500));
+    worker.serve(&payer, 50, 5).unwrap();
+    assert_eq!(worker.claim(&payer), Ok(100));
+}
+
+#[test]
+fn a_payer_that_lost_its_ledger_is_shown_the_claim_of_the_very_meter() {
+    let (old, new) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut worker = Worker::new(0x11);
+    let payer = open(old.path(), BUDGET);
+    worker.serve(&payer, 90, 90).unwrap();
+    worker.claim(&payer).unwrap();
+    let payer = open(new.path(), BUDGET);
+    assert!(worker.serve(&payer, 50, 5).is_err());
+    payer.inner.state().standing.end(50, 0);
+    let shown = worker.book.latest(&payer.channel().account).unwrap().clone();
+    assert_eq!(payer.inner.adopt(&payer.own(shown).unwrap()), Ok(true));
+    worker.serve(&payer, 50, 5).unwrap();
+    assert_eq!(worker.claim(&payer), Ok(95));
+}
+
+#[test]
+fn a_claim_in_a_refusal_is_not_adopted_for_more_than_its_own_meter_would_have_got() {
+    let dir = TempDir::new().unwrap();
+    let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
+    worker.serve(&payer, 50, 10).unwrap();
+    worker.claim(&payer).unwrap();
+    worker.overcharge(&payer, 1, 2);
+    let claim = worker.book.grown(&worker.key, NOW).pop().unwrap();
+    assert_eq!(claim.cum_amount(), 12);
+    let refused = Err(ClientError::Overcharged { accounted: 11 });
+    assert_eq!(payer.inner.adopt(&payer.own(claim).unwrap()), refused);
+    assert_eq!(worker.serve(&payer, 1, 1), refused.map(|_| ()));
+}
+
 #[test]
 fn refuses_a_claim_that_this_payer_did_not_sign_for() {
     let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -170,4 +235,84 @@ fn refuses_a_claim_that_this_payer_did_not_sign_for() {
     let payer = open(other.path(), BUDGET);
     assert_eq!(payer.own(forged).map(|_| ()), Err(ReceiptError::CapSignature.into()));
     assert!(payer.own(claim).is_ok());
+}
+
+/// Each `ask` is a process: what a small request could have cost must not add up.
+#[test]
+fn a_budget_of_five_worst_cases_is_enough_for_many_processes_with_small_costs() {
+    let dir = TempDir::new().unwrap();
+    let mut worker = Worker::new(0x11);
+    let budget = Budget { limit: 250, step: 250 };
+    for n in 1..=10 {
+        let payer = open(dir.path(), budget);
+        worker.serve(&payer, 50, 5).unwrap();
+        assert_eq!(payer.standing().may_owe, 5 * n);
+    }
+}
+
+#[test]
+fn a_claim_that_is_too_much_is_refused_after_a_start_as_well() {
+    let dir = TempDir::new().unwrap();
+    let mut worker = Worker::new(0x11);
+    let payer = open(dir.path(), BUDGET);
+    worker.serve(&payer, 50, 10).unwrap();
+    worker.overcharge(&payer, 1, 2);
+    drop(payer);
+    let payer = open(dir.path(), BUDGET);
+    assert_eq!(worker.claim(&payer), Err(ClientError::Overcharged { accounted: 11 }));
+}
+
+#[test]
+fn payments_that_ended_stay_ended_and_the_proof_is_kept() {
+    let dir = TempDir::new().unwrap();
+    let mut worker = Worker::new(0x11);
+    let refused = Err(ClientError::Overcharged { accounted: 11 });
+    {
+        let payer = open(dir.path(), BUDGET);
+        worker.serve(&payer, 50, 10).unwrap();
+        worker.overcharge(&payer, 1, 2);
+        assert_eq!(worker.claim(&payer), refused);
+    }
+    let payer = open(dir.path(), BUDGET);
+    assert_eq!(worker.serve(&payer, 1, 1).map(|()| 0), refused);
+    let view = payer.inner.ledger.view();
+    let proof = view.memory(payer.channel()).unwrap().unwrap().overcharge.unwrap();
+    assert_eq!((proof.accounted, proof.claim.cum_amount()), (11, 12));
+    assert!(proof.claim.verify().is_ok());
+    let kinds: Vec<_> = view.events(0, 100).unwrap().into_iter().map(|event| event.kind).collect();
+    assert!(kinds.iter().any(|k| matches!(k, EventKind::Overcharged { .. })), "{kinds:?}");
+    let channel = view.channel(payer.channel()).unwrap().unwrap();
+    assert_eq!(channel.earned, 0, "it is no sum to be settled by");
+}
+
+#[test]
+fn a_request_that_did_not_end_may_cost_its_most_in_the_next_process_too() {
+    let dir = TempDir::new().unwrap();
+    let mut worker = Worker::new(0x11);
+    let payer = open(dir.path(), BUDGET);
+    worker.serve(&payer, 50, 10).unwrap();
+    payer.inner.offer(worker.book.payee().meter_key, &Digest([9; 32]), begun(9, 50)).unwrap();
+    drop(payer);
+    let payer = open(dir.path(), BUDGET);
+    assert_eq!(payer.standing().may_owe, 60);
+}
+
+#[tokio::test]
+async fn a_ticket_ends_by_its_receipt_by_a_refusal_or_by_being_dropped() {
+    let dir = TempDir::new().unwrap();
+    let (payer, worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
+    let ticket = |id: u8| {
+        let request = begun(id, 20);
+        let meter = worker.book.payee().meter_key;
+        payer.inner.offer(meter, &Digest([id; 32]), request).unwrap();
+        Ticket { payer: payer.clone(), request, over: false }
+    };
+    let (receipted, refused, dropped) = (ticket(1), ticket(2), ticket(3));
+    assert_eq!(payer.standing().may_owe, 60);
+    receipted.receipted(5).await.unwrap();
+    refused.refused().await.unwrap();
+    drop(dropped);
+    assert_eq!(payer.standing().may_owe, 25);
+    let memory = payer.inner.ledger.view().memory(payer.channel()).unwrap().unwrap();
+    assert_eq!(memory.open, [begun(3, 20)]);
 }

@@ -10,6 +10,7 @@ mod bench;
 mod fake;
 mod gateway;
 mod grants;
+mod handover;
 mod history;
 mod keep;
 mod local;

@@ -1,7 +1,8 @@
 //! What entries add up to.
 
 use chrysalis_ledger::{
-    Entry, EventKind, Ledger, LedgerError, LedgerView, Nano, Phase, Recorded, Side,
+    Entry, EventKind, Ledger, LedgerError, LedgerView, Memory, Nano, OpenRequest, Phase, Recorded,
+    Side,
 };
 use chrysalis_receipt::{Claim, ReceiptError, SignedCap};
 use chrysalis_wire::{Digest, RequestId, UnixTime};
@@ -172,4 +173,80 @@ fn a_reader_follows_while_the_writer_writes() {
     assert_eq!(reader.channels().unwrap()[0].earned, 500);
     assert_eq!(reader.events(0, 10).unwrap().len(), 2);
     assert_eq!(reader.events(1, 10).unwrap().len(), 1);
+}
+
+fn begun(id: u8, worst: u128) -> Entry<'static> {
+    Entry::Begun { channel: channel(), request: RequestId([id; 16]), worst }
+}
+
+#[test]
+fn a_payer_remembers_what_was_begun_until_it_ends() {
+    let k = kept(Side::Payer);
+    open_channel(&k.ledger);
+    let memory = || k.ledger.view().memory(channel()).unwrap();
+    assert_eq!(memory(), None);
+    let with_cap = k.ledger.record_all(&[Entry::Cap(&cap(100)), begun(1, 30)], NOW).unwrap();
+    assert!(matches!(with_cap, Recorded::New { .. }));
+    for id in 2..=4 {
+        assert!(k.is_new(&begun(id, 30)));
+    }
+    assert!(k.is_new(&request(1, 7)));
+    assert!(k.is_new(&Entry::Refused { channel: channel(), request: RequestId([2; 16]) }));
+    let (claim, ended) = (claim(7, 1), [RequestId([3; 16])]);
+    assert!(k.is_new(&Entry::Accepted { claim: &claim, included: 7, ended: &ended }));
+    let left = OpenRequest { request: RequestId([4; 16]), worst: 30, begun: NOW };
+    let expected = Memory { included: 7, open: vec![left], overcharge: None };
+    assert_eq!(memory(), Some(expected.clone()));
+    // Another process reads the same.
+    drop(k.ledger);
+    let view = LedgerView::open(&k.dir.path().join("l"), Side::Payer).unwrap();
+    assert_eq!(view.memory(channel()).unwrap(), Some(expected));
+    assert_eq!(view.channel(channel()).unwrap().unwrap().earned, 7);
+}
+
+#[test]
+fn entries_that_belong_together_are_recorded_together_or_not_at_all() {
+    let k = kept(Side::Payer);
+    open_channel(&k.ledger);
+    let mut forged = cap(100).cap().clone();
+    forged.max_cum = 101;
+    let forged = SignedCap::new(forged, *cap(100).signature()).unwrap();
+    let refused = k.ledger.record_all(&[begun(1, 30), Entry::Cap(&forged)], NOW);
+    assert_eq!(refused, Err(LedgerError::Refused(ReceiptError::CapSignature)));
+    assert_eq!(k.ledger.view().memory(channel()).unwrap(), None);
+}
+
+#[test]
+fn a_claim_that_is_too_much_is_a_proof_and_no_sum() {
+    let k = kept(Side::Payer);
+    open_channel(&k.ledger);
+    let claim = claim(70, 2);
+    assert!(k.is_new(&Entry::Overcharge { claim: &claim, accounted: 60 }));
+    let proof = k.ledger.view().memory(channel()).unwrap().unwrap().overcharge.unwrap();
+    assert_eq!((proof.claim, proof.accounted), (claim, 60));
+    assert_eq!((k.channel().earned, k.channel().claim), (0, None));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_costs_its_own_channel_and_no_other() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("l");
+    let ledger = Ledger::open(&path, Side::Payee).unwrap();
+    ledger.record(&Entry::Claim(&claim(70, 2)), NOW).unwrap();
+    drop(ledger);
+    {
+        let database = redb::Builder::new()
+            .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
+            .create(&path)
+            .unwrap();
+        let tx = database.begin_write().unwrap();
+        let channels = redb::TableDefinition::<&[u8], &[u8]>::new("channels");
+        tx.open_table(channels).unwrap().insert([0u8; 36].as_slice(), b"{}".as_slice()).unwrap();
+        tx.commit().unwrap();
+    }
+    let view = LedgerView::open(&path, Side::Payee).unwrap();
+    assert!(view.channels().is_err());
+    let [bad, good] = &view.each_channel().unwrap()[..] else { panic!() };
+    assert!(matches!(bad, Err(LedgerError::Damaged { .. })), "{bad:?}");
+    assert_eq!(good.as_ref().unwrap().earned, 70);
 }

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -95,6 +96,15 @@ impl Rig {
     }
 
     pub fn start(&self, timing: Timing) -> Run {
+        self.start_after(timing, |_| Box::pin(std::future::ready(())))
+    }
+
+    /// Starts, and tells each life of the worker something before it is relayed to.
+    pub fn start_after(
+        &self,
+        timing: Timing,
+        prelude: impl Fn(SocketAddr) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync + 'static,
+    ) -> Run {
         let (events, receiver) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let launch = self.launch.clone();
@@ -104,7 +114,7 @@ impl Rig {
             let stop = async move {
                 let _ = stopped.await;
             };
-            supervise(&launch, &ProcessBackend, &timing, clock, reporter, stop).await
+            supervise(&launch, &ProcessBackend, &timing, clock, reporter, &prelude, stop).await
         });
         Run { task, stop, events: receiver }
     }
@@ -169,6 +179,15 @@ impl Write for Lines {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// The public address.
+pub async fn supervised(run: &mut Run) -> SocketAddr {
+    let listening = |event: &SupervisorEvent| matches!(event, SupervisorEvent::Supervising { .. });
+    match run.until(listening).await.pop() {
+        Some(SupervisorEvent::Supervising { listen, .. }) => listen,
+        other => panic!("{other:?}"),
     }
 }
 

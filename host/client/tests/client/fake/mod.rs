@@ -72,6 +72,9 @@ pub(crate) struct State {
     then: Mutex<Answer>,
     /// Model keys that were granted.
     pub(crate) granted: Mutex<Vec<SecretBytes>>,
+    /// Claims that were handed in, and what the next ones are answered with if not with yes.
+    pub(crate) claims: Mutex<Vec<Bytes>>,
+    pub(crate) next_claims: Mutex<VecDeque<StatusCode>>,
     pub(crate) attestations: AtomicUsize,
     pub(crate) connections: AtomicUsize,
     /// Sealed requests that arrived, whether or not they opened.
@@ -163,6 +166,8 @@ impl State {
             next_answers: Mutex::default(),
             then: Mutex::default(),
             granted: Mutex::default(),
+            claims: Mutex::default(),
+            next_claims: Mutex::default(),
             attestations: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             posts: AtomicUsize::new(0),
@@ -256,6 +261,7 @@ async fn answer_request(
         }
         (&Method::POST, "/v1/sealed") => sealed(&state, request).await,
         (&Method::POST, "/v1/grant") => grant(&state, request).await,
+        (&Method::POST, "/v1/payment/claim") => claim(&state, request).await,
         _ => refusal(StatusCode::NOT_FOUND, "E-NOT-FOUND", "no such route"),
     })
 }
@@ -328,6 +334,15 @@ async fn grant(state: &State, request: Request<Incoming>) -> Response<Reply> {
             typed("application/json", br#"{"accepted":true}"#.to_vec())
         }
         Err(error) => refusal(StatusCode::BAD_REQUEST, error.code(), &error.to_string()),
+    }
+}
+
+async fn claim(state: &State, request: Request<Incoming>) -> Response<Reply> {
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    state.claims.lock().unwrap().push(body);
+    match state.next_claims.lock().unwrap().pop_front() {
+        None | Some(StatusCode::OK) => typed("application/json", br#"{"accepted":true}"#.to_vec()),
+        Some(status) => refusal(status, "E-SCRIPTED", "as the script says"),
     }
 }
 

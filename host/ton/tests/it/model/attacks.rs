@@ -42,6 +42,12 @@ fn no_hostile_host_is_paid_above_a_cap_or_twice_or_keeps_the_rest() {
 }
 
 #[test]
+fn no_host_of_two_meters_is_paid_for_one_request_by_both() {
+    safe(Hostile::HostOfTwo, ONE_AT_ONCE);
+    safe(Hostile::HostOfTwo, TWO_AT_ONCE);
+}
+
+#[test]
 fn no_host_with_a_stolen_meter_key_is_paid_above_a_cap_or_keeps_the_rest() {
     safe(Hostile::HostWithMeterKey, ONE_AT_ONCE);
     safe(Hostile::HostWithMeterKey, TWO_AT_ONCE);
@@ -144,6 +150,13 @@ fn without_going_on_from_the_last_sum_a_new_meter_works_for_what_was_paid() {
 fn without_the_signatures_of_that_sum_a_host_invents_one() {
     let rules = Rules { base_signed: false, ..ALL };
     assert_eq!(find(Hostile::Host, TWO_AT_ONCE, rules), Attack::Unearned);
+}
+
+/// The sum of the first meter comes back to it inside the second one's.
+#[test]
+fn without_knowing_its_own_sum_inside_anothers_a_meter_counts_it_twice() {
+    let rules = Rules { once: false, ..ALL };
+    assert_eq!(find(Hostile::HostOfTwo, TWO_AT_ONCE, rules), Attack::Unearned);
 }
 
 #[test]

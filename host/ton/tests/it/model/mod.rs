@@ -29,7 +29,9 @@ enum Hostile {
     Payer,
     /// The host of the meter: delivers, withholds and replays; restarts the enclave as it likes.
     Host,
-    /// Such a host that has stolen the first meter key out of its enclave.
+    /// Such a host that runs two meters of one payee at once, and routes to either.
+    HostOfTwo,
+    /// A host that has stolen the first meter key out of its enclave.
     HostWithMeterKey,
 }
 
@@ -52,6 +54,8 @@ struct Rules {
     base: bool,
     /// Of that pair both signatures are verified.
     base_signed: bool,
+    /// What a meter signed for is inside a pair that it is handed later.
+    once: bool,
     /// No further request before the last receipts are on the owner's disk.
     stored_first: bool,
 }
@@ -65,6 +69,7 @@ const ALL: Rules = Rules {
     notes_end: true,
     base: true,
     base_signed: true,
+    once: true,
     stored_first: true,
 };
 
@@ -103,6 +108,8 @@ struct State {
     caps: [u16; 3],
     receipts: [u16; 3],
     meter: Meter,
+    /// Another that lives, and that nobody is routed to now.
+    aside: Option<Meter>,
     /// The pair on the owner's disk.
     stored: Option<Pair>,
     /// Requests ever served to their end.
@@ -116,9 +123,41 @@ struct Meter {
     cap: Option<Signed>,
     /// What the owner has vouched for.
     note: u8,
+    /// Owed, by what it knows.
     earned: u8,
+    /// Of that what it counted itself, what it was handed, and the most that it signed or was handed.
+    own: u8,
+    base: u8,
+    signed: u8,
     open: u8,
     unstored: u8,
+}
+
+impl Meter {
+    const fn begin(epoch: u8, base: u8) -> Self {
+        Self {
+            epoch,
+            cap: None,
+            note: 0,
+            earned: base,
+            own: 0,
+            base,
+            signed: base,
+            open: 0,
+            unstored: 0,
+        }
+    }
+
+    /// Takes the sum of another meter.
+    fn resume(&mut self, rules: &Rules, units: u8) {
+        if rules.once {
+            self.earned += units.saturating_sub(self.signed);
+        } else if units > self.base {
+            self.earned = units + self.own;
+        }
+        self.base = self.base.max(units);
+        self.signed = self.signed.max(units);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +175,14 @@ enum Action {
     End,
     Store,
     Restart {
+        base: u8,
+    },
+    /// Starts a second meter beside this one.
+    Another {
+        base: u8,
+    },
+    /// Routes to the other meter, which is handed a pair.
+    Switch {
         base: u8,
     },
     Acknowledge {
@@ -199,7 +246,8 @@ impl Model {
             rolled_back: false,
             caps: [0; 3],
             receipts: [0; 3],
-            meter: Meter { epoch: 0, cap: None, note: 0, earned: 0, open: 0, unstored: 0 },
+            meter: Meter::begin(0, 0),
+            aside: None,
             stored: None,
             served: 0,
         }
@@ -274,7 +322,8 @@ impl Model {
         if !s.rolled_back {
             actions.extend((0..s.acknowledged).map(|units| Action::RollBack { units }));
         }
-        if s.meter.epoch < self.bounds.restarts {
+        let two = self.hostile == Hostile::HostOfTwo;
+        if two || s.meter.epoch < self.bounds.restarts {
             // A base is proved by a pair that both have signed, or by none.
             let proved = |units: &u8| {
                 let holds = |r: &Signed| {
@@ -285,7 +334,11 @@ impl Model {
             };
             let bases = 0..=self.bounds.deposit;
             let bases = bases.filter(|base| !self.rules.base_signed || proved(base));
-            actions.extend(bases.map(|base| Action::Restart { base }));
+            actions.extend(bases.map(|base| match s.aside {
+                Some(_) => Action::Switch { base },
+                None if two => Action::Another { base },
+                None => Action::Restart { base },
+            }));
         }
         let mut receipts = receipts;
         if self.hostile == Hostile::HostWithMeterKey {
@@ -327,6 +380,8 @@ impl Model {
             Action::End => {
                 meter.open -= 1;
                 meter.earned += 1;
+                meter.own += 1;
+                meter.signed = meter.earned;
                 meter.unstored += 1;
                 next.served += 1;
                 if self.hostile != Hostile::Payer {
@@ -341,8 +396,15 @@ impl Model {
                 meter.unstored = 0;
             }
             Action::Restart { base } => {
-                let epoch = meter.epoch + 1;
-                *meter = Meter { epoch, cap: None, note: 0, earned: base, open: 0, unstored: 0 };
+                *meter = Meter::begin(meter.epoch + 1, base);
+            }
+            Action::Another { base } => {
+                let second = Meter::begin(meter.epoch + 1, base);
+                next.aside = Some(std::mem::replace(meter, second));
+            }
+            Action::Switch { base } => {
+                std::mem::swap(meter, next.aside.as_mut()?);
+                meter.resume(rules, base);
             }
             Action::Acknowledge { units } => next.acknowledged = s.acknowledged.max(units),
             Action::RollBack { units } => {

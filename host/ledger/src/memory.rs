@@ -1,0 +1,167 @@
+//! What a payer has to remember of one channel besides its sums: which requests may still cost
+//! something, which receipts a claim includes, and the claim it does not pay. Without it every start
+//! would have to take all that was ever allowed for owed.
+
+use chrysalis_receipt::{ChannelId, Claim};
+use chrysalis_wire::{RequestId, UnixTime};
+use redb::{ReadTransaction, ReadableTable as _, TableDefinition, TableError, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use crate::channel::Entry;
+use crate::error::{LedgerError, damaged, storage};
+use crate::ledger::{KEY_BYTES, Recorded, key};
+use crate::nano::Nano;
+
+/// What a payer remembers of one channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Receipts that the last accepted claim includes for certain, nanogram since the channel was opened.
+    pub included: u128,
+    /// Requests that were begun and have not ended.
+    pub open: Vec<OpenRequest>,
+    /// The claim that ended the payments.
+    pub overcharge: Option<Overcharge>,
+}
+
+/// A request whose cost is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenRequest {
+    /// Its id.
+    pub request: RequestId,
+    /// The most it can cost, nanogram.
+    pub worst: u128,
+    /// When it was signed for, by the payer's clock.
+    pub begun: UnixTime,
+}
+
+/// A claim for more than its payer can account for: with both signatures in it, it proves that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overcharge {
+    /// The claim.
+    pub claim: Claim,
+    /// The most that could be owed, nanogram.
+    pub accounted: u128,
+}
+
+/// Takes note of what `entry` says for the memory of its channel.
+pub(crate) fn note(
+    tx: &WriteTransaction,
+    id: ChannelId,
+    entry: &Entry<'_>,
+    at: UnixTime,
+) -> Result<Recorded, LedgerError> {
+    let changed = match entry {
+        Entry::Begun { request, worst, .. } => {
+            let record = Begun { worst: Nano(*worst), at };
+            let bytes = serde_json::to_vec(&record).map_err(damaged)?;
+            let mut begun = tx.open_table(BEGUN).map_err(storage)?;
+            begun.insert(row(id, *request).as_slice(), bytes.as_slice()).map_err(storage)?;
+            update(tx, id, |_| {})?;
+            true
+        }
+        Entry::Request { request, .. } | Entry::Refused { request, .. } => end(tx, id, *request)?,
+        Entry::Accepted { included, ended, .. } => {
+            for request in *ended {
+                end(tx, id, *request)?;
+            }
+            update(tx, id, |record| record.included = Nano(*included))?;
+            true
+        }
+        Entry::Overcharge { claim, accounted } => {
+            let proof = Proof { claim: hex::encode(claim.encode()), accounted: Nano(*accounted) };
+            update(tx, id, |record| record.overcharge = Some(proof))?;
+            true
+        }
+        _ => false,
+    };
+    Ok(if changed { Recorded::New { seq: 0 } } else { Recorded::Known })
+}
+
+/// Reads the memory of a channel; `None` if nothing was ever noted for it.
+pub(crate) fn read(tx: &ReadTransaction, id: ChannelId) -> Result<Option<Memory>, LedgerError> {
+    // Made with the first entry that needs it.
+    let records = match tx.open_table(MEMORY) {
+        Ok(records) => records,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(storage(error)),
+    };
+    let Some(bytes) = records.get(key(id).as_slice()).map_err(storage)? else { return Ok(None) };
+    let Record { included, overcharge } = serde_json::from_slice(bytes.value()).map_err(damaged)?;
+    let overcharge = overcharge.map(Proof::read).transpose()?;
+    let mut memory = Memory { included: included.0, open: Vec::new(), overcharge };
+    let begun = match tx.open_table(BEGUN) {
+        Ok(begun) => begun,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Some(memory)),
+        Err(error) => return Err(storage(error)),
+    };
+    let (first, last) = (row(id, RequestId([0; 16])), row(id, RequestId([0xff; 16])));
+    for entry in begun.range(first.as_slice()..=last.as_slice()).map_err(storage)? {
+        let (key, bytes) = entry.map_err(storage)?;
+        let request = key.value().get(KEY_BYTES..).and_then(|id| id.try_into().ok());
+        let request = RequestId(request.ok_or_else(|| damaged("a key of another length"))?);
+        let Begun { worst, at } = serde_json::from_slice(bytes.value()).map_err(damaged)?;
+        memory.open.push(OpenRequest { request, worst: worst.0, begun: at });
+    }
+    Ok(Some(memory))
+}
+
+/// Forgets an open request; false if there was none.
+fn end(tx: &WriteTransaction, id: ChannelId, request: RequestId) -> Result<bool, LedgerError> {
+    let mut begun = tx.open_table(BEGUN).map_err(storage)?;
+    let removed = begun.remove(row(id, request).as_slice()).map_err(storage)?;
+    Ok(removed.is_some())
+}
+
+fn update(
+    tx: &WriteTransaction,
+    id: ChannelId,
+    change: impl FnOnce(&mut Record),
+) -> Result<(), LedgerError> {
+    let mut records = tx.open_table(MEMORY).map_err(storage)?;
+    let before = records
+        .get(key(id).as_slice())
+        .map_err(storage)?
+        .map(|bytes| serde_json::from_slice(bytes.value()).map_err(damaged))
+        .transpose()?;
+    let mut record: Record = before.unwrap_or_default();
+    change(&mut record);
+    let bytes = serde_json::to_vec(&record).map_err(damaged)?;
+    records.insert(key(id).as_slice(), bytes.as_slice()).map_err(storage)?;
+    Ok(())
+}
+
+fn row(id: ChannelId, request: RequestId) -> Vec<u8> {
+    [key(id).as_slice(), &request.0].concat()
+}
+
+impl Proof {
+    fn read(self) -> Result<Overcharge, LedgerError> {
+        let claim = Claim::decode(&hex::decode(self.claim).map_err(damaged)?).map_err(damaged)?;
+        Ok(Overcharge { claim, accounted: self.accounted.0 })
+    }
+}
+
+/// A memory as it stands in the file, less its open requests.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    included: Nano,
+    overcharge: Option<Proof>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Proof {
+    claim: String,
+    accounted: Nano,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begun {
+    worst: Nano,
+    at: UnixTime,
+}
+
+const MEMORY: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("memory");
+const BEGUN: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("begun");
