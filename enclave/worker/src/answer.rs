@@ -63,7 +63,8 @@ impl Answer {
     /// Says that the answer is complete but for being sent: its reader has `limit` from now, and longer the
     /// more it takes. Said again, it changes nothing.
     pub fn hurry(&mut self, limit: Duration) {
-        self.due.get_or_insert_with(|| Instant::now() + limit);
+        let now = Instant::now();
+        self.due.get_or_insert_with(|| now.checked_add(limit).unwrap_or(now));
     }
 
     /// Whether the requester has gone.
@@ -90,7 +91,8 @@ impl Answer {
         }
         if let Some(due) = &mut self.due {
             let earned = size.saturating_mul(1000).checked_div(LEAST_DELIVERY_RATE).unwrap_or(0);
-            *due += Duration::from_millis(earned.try_into().unwrap_or(0));
+            let earned = Duration::from_millis(earned.try_into().unwrap_or(0));
+            *due = due.checked_add(earned).unwrap_or(*due);
         }
         // Committed only after it was handed over: the receipt never covers bytes that were
         // certainly not sent.

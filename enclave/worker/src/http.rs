@@ -9,7 +9,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bytes::Bytes;
 use chrysalis_evidence::exchange::{
     Challenge, Challenger, MAX_EVIDENCE_BYTES, MESSAGE_HEADER_BYTES, Prover, Statement,
 };

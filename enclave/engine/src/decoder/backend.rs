@@ -20,7 +20,7 @@ pub(crate) enum Backend {
 pub(crate) enum Store {
     Processor(Cache),
     #[cfg(feature = "cuda")]
-    Device(DeviceStore),
+    Device(Box<DeviceStore>),
 }
 
 /// What is there after a token for which something was wanted.
@@ -50,7 +50,9 @@ impl Backend {
                 Ok(Store::Processor(decoder.cache()))
             }
             #[cfg(feature = "cuda")]
-            Self::Device(decoder) => decoder.store(pages).map(Store::Device),
+            Self::Device(decoder) => {
+                decoder.store(pages).map(|store| Store::Device(Box::new(store)))
+            }
         }
     }
 

@@ -79,6 +79,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use chrysalis_ledger::Entry;
     use chrysalis_receipt::{
         ChannelTerms, MeterKey, MeterPublicKey, MeterState, PayerKey, PayerPublicKey, Settlement,
