@@ -2,6 +2,7 @@
 //! channel is not there, is there, is used up, is topped up, and closes.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -68,7 +69,7 @@ fn ask(world: &World, worker: &Running, key: &str, account: &str) -> Ran {
     let mut args = vec!["ask".to_owned(), "--worker".into(), worker.address.clone()];
     args.extend(world.trust_with(PINS));
     args.extend(["--state", worker.state.path().to_str().unwrap()].map(str::to_owned));
-    args.extend(["--max-tokens", "6", "--pay-limit", "20000000000"].map(str::to_owned));
+    args.extend(["--max-tokens", "6", "--pay-limit", "500000000000"].map(str::to_owned));
     args.extend(["--payer-key", key, "--payer-account", account].map(str::to_owned));
     args.push("Say hello.".into());
     chrysalis(args)
@@ -127,6 +128,7 @@ fn up_refuses_a_funding_key_that_the_manifest_does_not_name() {
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("other.key");
     std::fs::write(&key, format!("{}\n", "ab".repeat(32))).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let extra = ["--funding-key-file".to_owned(), key.to_str().unwrap().to_owned()];
     let (manifest, bundle) = (world.path("worker.toml"), world.path("model.chrysalis"));
     let (worker, ran) = Running::try_start_with(world, &manifest, &bundle, &extra);
