@@ -146,11 +146,16 @@ impl Attention {
             let free = self.scratch.iter().find_map(|scratch| scratch.try_lock().ok());
             let mut scratch = free
                 .unwrap_or_else(|| self.scratch[0].lock().unwrap_or_else(PoisonError::into_inner));
-            for (place, out) in self.places[first..].iter().zip(out.chunks_exact_mut(lanes)) {
-                let range = place.pages(self, window);
-                let first_page = range.start;
-                let pages = &pages(place.index, place.head, range);
-                let panel = Panel { all: self, queries, window, first_page, pages, place: *place };
+            let of = |place: &Place| pages(place.index, place.head, place.pages(self, window));
+            let places = &self.places[first..][..out.len() / lanes];
+            let mut coming = places.first().map(of).unwrap_or_default();
+            for (n, (place, out)) in places.iter().zip(out.chunks_exact_mut(lanes)).enumerate() {
+                let next = places.get(n + 1).map(of).unwrap_or_default();
+                let pages = core::mem::replace(&mut coming, next);
+                let first_page = place.pages(self, window).start;
+                let (pages, ahead) = (&pages[..], &coming[..]);
+                let panel =
+                    Panel { all: self, queries, window, first_page, pages, ahead, place: *place };
                 pool.path().run(Run { panel, scratch: &mut scratch, out });
             }
         });
@@ -223,10 +228,10 @@ impl Place {
     }
 
     /// The pages of its ranges, without those that end before what the first row sees, which sees the
-    /// earliest; and those of the range behind, which its thread most likely computes next.
+    /// earliest.
     fn pages(self, all: &Attention, window: Option<usize>) -> Range<usize> {
         let [from, to] = self.ranges.map(|range| range * RANGE_PAGES);
-        from.max(self.seen(all, window, 0).start / PAGE_TOKENS).min(to)..to + RANGE_PAGES
+        from.max(self.seen(all, window, 0).start / PAGE_TOKENS).min(to)..to
     }
 
     /// Whether these are the rows of `before`, over later ranges.
@@ -294,6 +299,8 @@ struct Panel<'a> {
     /// Those of the place, from the `first_page` of its sequence on.
     pages: &'a [Page<'a>],
     first_page: usize,
+    /// Those of the place that this thread computes next.
+    ahead: &'a [Page<'a>],
     place: Place,
 }
 
@@ -330,7 +337,7 @@ impl Run<'_> {
     #[inline(always)]
     fn rows<S: Isa, const R: usize>(self, isa: S, live: usize) {
         let Self { panel, scratch, out } = self;
-        let Panel { all, queries, pages, first_page, place, .. } = panel;
+        let Panel { all, queries, pages, first_page, ahead, place, .. } = panel;
         let width = all.row_lanes();
 
         let query = |row: usize| {
@@ -352,7 +359,8 @@ impl Run<'_> {
                 continue;
             }
             let pages = &pages[start / PAGE_TOKENS - first_page..];
-            let (pages, ahead) = pages.split_at((end - start).div_ceil(PAGE_TOKENS));
+            let (pages, behind) = pages.split_at((end - start).div_ceil(PAGE_TOKENS));
+            let ahead = if behind.is_empty() { ahead } else { behind };
             let scores = &mut scores[..pages.len() * (PAGE_TOKENS / 16)];
             score::<S, R>(isa, pages, queries, scores);
             let mut sees = [false; PANEL_ROWS];

@@ -74,9 +74,9 @@ impl Tiled {
 
     /// The first `columns` of one row, in order.
     pub(crate) fn row(&self, row: usize, columns: usize) -> Zeroizing<Vec<f32>> {
-        let mut out = Zeroizing::new(Vec::with_capacity(columns.next_multiple_of(16)));
-        for tile in 0..columns.div_ceil(16) {
-            out.extend_from_slice(self.lanes(row, tile));
+        let mut out = Zeroizing::new(vec![0.0; columns.next_multiple_of(16)]);
+        for (tile, to) in out.as_chunks_mut().0.iter_mut().enumerate() {
+            *to = *self.lanes(row, tile);
         }
         out.truncate(columns);
         out
