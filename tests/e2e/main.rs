@@ -10,9 +10,11 @@
 )]
 
 mod boot;
+mod embeddings;
 mod enclave;
 mod fake_root;
 mod faults;
+mod funding;
 mod gpu;
 mod payment;
 mod prompt;

@@ -96,6 +96,7 @@ fn what_was_answered_is_paid_by_the_contract_to_the_nanogram_and_within_the_budg
     let earnings = only_channel(&worker.state.path().join("earnings.redb"), Side::Payee);
     assert_eq!((earnings.earned, earnings.requests), (owed, 3));
     let claim = earnings.claim.unwrap();
+    histories_hold(world, &worker, &asked);
 
     let mut chain = DevChain::new(NetworkId::INSECURE_SIM, 1_795_000_000).unwrap();
     for wallet in [PAYER, PAYEE] {
@@ -116,4 +117,42 @@ fn what_was_answered_is_paid_by_the_contract_to_the_nanogram_and_within_the_budg
     assert!(fees > 0 && fees <= 800_000, "{fees} nanogram of fees");
     assert_eq!(chain.balances().unwrap() + chain.fees(), chain.issued());
     assert!(chain.send_boc(&message).is_err(), "it is paid once");
+}
+
+/// What payer and payee kept, written as histories: both are accepted, the payer's whole, and one that
+/// was changed is refused with the entry that breaks. One receipt is proved to be in the sum.
+fn histories_hold(world: &World, worker: &Running, asked: &[Ran]) {
+    let state = |name: &str| worker.state.path().join(name).to_str().unwrap().to_owned();
+    let history = |ledger: &str, out: &str| {
+        chrysalis(["receipt", "history", "--ledger", &state(ledger), "--out", &state(out)])
+            .expect_code(0);
+        chrysalis(["receipt", "chain", &state(out)]).expect_code(0).stdout
+    };
+    let payers = history("payments.redb", "payer.json");
+    assert!(payers.contains("HOLDS") && payers.contains("3 requests cost"), "{payers}");
+    let payees = history("earnings.redb", "payee.json");
+    assert!(payees.contains("3 requests cost") && !payees.contains("FAIL"), "{payees}");
+
+    let text = std::fs::read(state("payer.json")).unwrap();
+    let mut changed: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    changed["meters"][0]["settlements"][1]["cum_amount"] = "1".into();
+    std::fs::write(state("changed.json"), changed.to_string()).unwrap();
+    let refused = chrysalis(["receipt", "chain", &state("changed.json")]).expect_code(10);
+    assert!(refused.stderr.contains("settlement 1 of meter 0"), "{}", refused.stderr);
+
+    let receipts: Vec<_> =
+        asked.iter().map(|ran| ran.json()["receipt"].as_str().unwrap().to_owned()).collect();
+    let (from, out) = (state("payer.json"), state("counted.json"));
+    let prove = ["receipt", "prove", &receipts[1], "--history", &from, "--out", &out];
+    chrysalis(prove).expect_code(0);
+    let verify = |receipt: &str| {
+        let mut args = vec!["receipt".to_owned(), "verify".into(), receipt.to_owned()];
+        args.extend(world.trust_with(PINS));
+        args.extend(["--proof".to_owned(), out.clone()]);
+        chrysalis(args)
+    };
+    let shown = verify(&receipts[1]).expect_code(0).stdout;
+    assert!(shown.contains("is number 2 of 3 that its meter counted"), "{shown}");
+    let other = verify(&receipts[0]).expect_code(10);
+    assert!(other.stderr.contains("E-RECEIPT-NOT-COUNTED"), "{}", other.stderr);
 }

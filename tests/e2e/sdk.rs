@@ -9,9 +9,14 @@ use chrysalis_tests::{Killed, Ran, Running, World, bin, chrysalis, eventually, r
 
 /// A gateway in front of `worker`; returns it with its base URL.
 fn serve(world: &World, worker: &Running) -> (Killed, String) {
+    serve_with(world, worker, "pins.toml")
+}
+
+/// The same under other pins of the world.
+pub(crate) fn serve_with(world: &World, worker: &Running, pins: &str) -> (Killed, String) {
     let mut child = Command::new(bin("chrysalis"))
         .args(["serve", "--worker", &worker.address])
-        .args(world.trust())
+        .args(world.trust_with(pins))
         .args(["--listen", "127.0.0.1:0", "--format", "json", "--state"])
         .arg(worker.state.path().join("client"))
         .stdin(Stdio::null())
@@ -118,7 +123,7 @@ fn an_interrupted_gateway_finishes_its_answers_and_a_second_interrupt_ends_it_at
 }
 
 /// An interpreter that `scripts/test` prepared, or `None` (printed) outside of it.
-fn prepared(variable: &str) -> Option<PathBuf> {
+pub(crate) fn prepared(variable: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from);
     if path.is_none() {
         assert!(std::env::var_os("CI").is_none(), "{variable} is not set; run scripts/test");
@@ -132,7 +137,7 @@ fn process(worker: &Running) -> String {
     status(worker.state.path())["worker"]["pid"].to_string()
 }
 
-fn all_passed(ran: &Ran) {
+pub(crate) fn all_passed(ran: &Ran) {
     assert_eq!(ran.code, 0, "{}\n{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.contains(", 0 failed"), "{}", ran.stdout);
     println!("{}", ran.stdout);

@@ -127,6 +127,28 @@ pub fn model() -> Option<PathBuf> {
     None
 }
 
+/// The folder of the embedding model, or `None` with a printed reason where it may be absent, as
+/// [`model`].
+#[must_use]
+pub fn embedding_model() -> Option<PathBuf> {
+    let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let cache = || env("CHRYSALIS_CACHE").or_else(|| Some(env("HOME")?.join(".cache/chrysalis")));
+    let path = env("CHRYSALIS_EMBEDDING_MODEL")
+        .or_else(|| Some(cache()?.join("models/all-minilm-l6-v2")))
+        .filter(|path| path.join("model.safetensors").is_file());
+    if path.is_none() {
+        let required = ["CI", "CHRYSALIS_REQUIRE_MODEL"].iter().any(|v| env(v).is_some());
+        assert!(
+            !required,
+            "the embedding model is missing; run scripts/fetch-model all-minilm-l6-v2"
+        );
+        println!(
+            "skipped: the embedding model is not here; run scripts/fetch-model all-minilm-l6-v2"
+        );
+    }
+    path
+}
+
 /// Bundle, manifest, pins and collateral of the real model, made once per test process.
 pub struct World {
     dir: TempDir,

@@ -1,14 +1,16 @@
 //! Every family against independent implementations, and against itself in other company.
 //!
 //! The reference is exact: weights as the file says, dequantised, everything else in `f64` by numpy
-//! (`reference.py`). Candle's models are the second oracle where it has the family. Limits are from
-//! measurements on these models: about twice what was measured, so that rounding passes and a wrong
-//! term does not. `an_error_in_the_graph_is_far_outside_the_limits` holds them to that.
+//! (`reference.py`). Candle's models are the second oracle where it has the family, llama.cpp is the
+//! third, which `scripts/parity` brings. Limits are from measurements on these models: about twice
+//! what was measured, so that rounding passes and a wrong term does not.
+//! `an_error_in_the_graph_is_far_outside_the_limits` holds them to that.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod candle;
 mod distance;
+mod embedding;
 #[path = "../../enclave/engine/tests/real/mod.rs"]
 mod real;
 mod reference;
@@ -80,7 +82,10 @@ const QUANTISED: [GgmlDType; 8] = [
 /// Rounding of activations to eight bits.
 const MEAN_KL: f64 = 1e-2;
 const MAX_KL: f64 = 0.2;
-/// Of the default model's first two positions; why they stand apart was not looked into.
+/// Of the default model's first two positions. The second is far from certain (its likeliest token has
+/// 0.9 %), and the first tokens of a text drive a few channels to extremes, which eight bits for a
+/// block of activations cannot hold. It is the rounding and not this engine: llama.cpp (0.3.36 of its
+/// Python package), on the same file and text, is 0.52 away there and at most 0.07 later.
 const MAX_KL_AT_THE_START: f64 = 0.8;
 const SAME_FIRST: f64 = 0.93;
 const TURNED_MARGIN: f32 = 0.75;
@@ -113,13 +118,48 @@ fn logits_of_every_family_in_every_format_are_near_exact_arithmetic() {
         let Row { model, weights, distance, .. } = row;
         assert!(distance.mean_kl < MEAN_KL, "{model} {weights}: {distance:?}");
         // Of a mixture single tokens go far astray: rounding turns a near-tie of the router, and another
-        // expert answers (inferred, not measured apart). On the average it is held to the same limit.
+        // expert answers. llama.cpp goes as far on the same files (largest KL up to 0.66, with F16 below
+        // 1e-5). On the average it is held to the same limit.
         if recipe.experts.is_none() {
             let margin = distance.largest_turned_margin;
             assert!(distance.max_kl < MAX_KL, "{model} {weights}: {distance:?}");
             assert!(margin < TURNED_MARGIN, "{model} {weights}: {distance:?}");
         }
     }
+}
+
+/// Rounds to about as many bits as this engine does, so neither is much nearer to exact arithmetic.
+const LLAMA_SHARE: f64 = 1.5;
+
+/// llama.cpp knows no window in files of the `llama` architecture, which those of Mistral are.
+#[test]
+fn logits_of_every_family_are_as_near_to_exact_arithmetic_as_those_of_llama_cpp() {
+    let (Some(llama), Some(python)) = (reference::llama_python(), reference::python()) else {
+        return;
+    };
+    let ids = ids(POSITIONS);
+    let mut recipes = Vec::new();
+    for recipe in Recipe::all().into_iter().filter(|recipe| recipe.name != "mistral 0.1") {
+        recipes.push(recipe.clone().quantised(GgmlDType::F16));
+        recipes.extend(QUANTISED.iter().map(|dtype| recipe.clone().quantised(*dtype)));
+    }
+    let files: Vec<Vec<u8>> = recipes.iter().map(Recipe::build).collect();
+    let jobs: Vec<(&[u8], &[u32])> = files.iter().map(|file| (&file[..], &ids[..])).collect();
+    let exact = reference::logits(&python, &jobs);
+    let theirs = reference::llama_logits(&llama, &jobs);
+    let mut rows = Vec::new();
+    let mut worse = Vec::new();
+    for (((recipe, file), exact), theirs) in recipes.iter().zip(&files).zip(&exact).zip(&theirs) {
+        let (ours, theirs) = (Distance::of(&ours(file, &ids), exact), Distance::of(theirs, exact));
+        if ours.mean_kl > LLAMA_SHARE * theirs.mean_kl {
+            worse.push(format!("{} {:?}: {ours:?} {theirs:?}", recipe.name, recipe.dtype));
+        }
+        rows.push(row(recipe, "numpy", ours));
+        rows.push(row(recipe, "numpy, by llama.cpp", theirs));
+    }
+    publish("llama", &rows);
+    assert_eq!(rows.len(), 2 * 8 * 9);
+    assert!(worse.is_empty(), "{worse:#?}");
 }
 
 /// What the limits are worth: another graph over the same tensors.

@@ -25,9 +25,27 @@ pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/parity").join(name)
 }
 
-/// For each model and its tokens, the logits after each of them. One process for all, because starting
-/// it takes longer than a small model.
+/// The Python that has llama.cpp, which takes long to compile: `scripts/parity` names it.
+pub(crate) fn llama_python() -> Option<PathBuf> {
+    let python = std::env::var_os("CHRYSALIS_LLAMA_PYTHON").filter(|value| !value.is_empty());
+    if python.is_none() {
+        println!("SKIPPED: CHRYSALIS_LLAMA_PYTHON is not set; scripts/parity sets it");
+    }
+    python.map(PathBuf::from)
+}
+
+/// For each model and its tokens, the logits after each of them, by numpy.
 pub(crate) fn logits(python: &Path, jobs: &[(&[u8], &[u32])]) -> Vec<Vec<Vec<f32>>> {
+    logits_by("reference.py", python, jobs)
+}
+
+/// The same, by llama.cpp.
+pub(crate) fn llama_logits(python: &Path, jobs: &[(&[u8], &[u32])]) -> Vec<Vec<Vec<f32>>> {
+    logits_by("llama.py", python, jobs)
+}
+
+/// One process for all, because starting it takes longer than a small model.
+fn logits_by(program: &str, python: &Path, jobs: &[(&[u8], &[u32])]) -> Vec<Vec<Vec<f32>>> {
     let dir = tempfile::tempdir().unwrap();
     let path = |number: usize, end: &str| dir.path().join(format!("{number}.{end}"));
     let mut list = Vec::new();
@@ -38,8 +56,8 @@ pub(crate) fn logits(python: &Path, jobs: &[(&[u8], &[u32])]) -> Vec<Vec<Vec<f32
     }
     let file = dir.path().join("jobs.json");
     std::fs::write(&file, serde_json::to_vec(&list).unwrap()).unwrap();
-    let status = Command::new(python).arg(script("reference.py")).arg(&file).status().unwrap();
-    assert!(status.success(), "reference.py failed");
+    let status = Command::new(python).arg(script(program)).arg(&file).status().unwrap();
+    assert!(status.success(), "{program} failed");
     let rows = |(number, (_, ids)): (usize, &(&[u8], &[u32]))| {
         let bytes = std::fs::read(path(number, "f32")).unwrap();
         let values = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));

@@ -663,6 +663,13 @@ def aborted_stream_leaves_the_gateway_working():
 
 
 @scenario
+def embeddings_of_a_model_that_chats_are_refused():
+    create = lambda: client.embeddings.create(model=model(), input="hi")
+    error = refused(openai.BadRequestError, create)
+    check(error.code == "unsupported_endpoint" and "/v1/chat/completions" in str(error), str(error))
+
+
+@scenario
 def two_requests_at_once_are_both_answered():
     async def both():
         # One instance for each loop; retries cover a worker that serves one request at a time.

@@ -36,7 +36,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads a chat completion, a text completion, a response, or a chunk or event of one of them.
+    /// Reads a chat completion, a text completion, a response, embeddings, or a chunk or event of one of them.
     ///
     /// # Errors
     /// [`AnswerError`] for JSON of another shape, or over [`MAX_ANSWER_BYTES`].
@@ -44,6 +44,11 @@ impl Answer {
         let object = Object::parse_lenient(json, MAX_ANSWER_BYTES)?;
         if object.optional("type").is_some() || object.optional("output").is_some() {
             return Ok(Self::response(&object)?);
+        }
+        if object.optional("data").is_some() {
+            // Vectors come whole or not at all.
+            let usage = object.optional("usage").map(|v| embeddings_usage(&v)).transpose()?;
+            return Ok(Self { text: None, finish: Some(FinishReason::Stop), usage });
         }
         let choices = object.required("choices")?.elements(MAX_CHOICES as usize)?;
         let mut answer = Self::default();
@@ -135,6 +140,11 @@ fn usage(value: &Value<'_>) -> Result<TokenUsage, RequestError> {
         completion: tokens(&usage.required("completion_tokens")?)?,
         reasoning: detail(&usage, "completion_tokens_details", "reasoning_tokens")?,
     })
+}
+
+fn embeddings_usage(value: &Value<'_>) -> Result<TokenUsage, RequestError> {
+    let prompt = tokens(&value.object_lenient()?.required("prompt_tokens")?)?;
+    Ok(TokenUsage { prompt, ..TokenUsage::default() })
 }
 
 fn tokens(value: &Value<'_>) -> Result<u32, RequestError> {

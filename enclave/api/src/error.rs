@@ -59,6 +59,15 @@ impl ApiError {
         Self::new(404, ErrorKind::InvalidRequest, "model_not_found", message).with_param("model")
     }
 
+    /// 400: the model is served, but not at this endpoint.
+    #[must_use]
+    pub fn wrong_endpoint(served: &str, endpoints: &[&str]) -> Self {
+        let message =
+            format!("This server's model, '{served}', is served at {}.", endpoints.join(", "));
+        Self::new(400, ErrorKind::InvalidRequest, "unsupported_endpoint", message)
+            .with_param("model")
+    }
+
     /// 400: prompt and answer do not fit the context.
     #[must_use]
     pub fn context_length_exceeded(context_tokens: u32, prompt_tokens: u32) -> Self {

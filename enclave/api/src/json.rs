@@ -134,6 +134,13 @@ impl<'a> Value<'a> {
         self.text.starts_with('"')
     }
 
+    /// The first byte of a list's first element; `None` if there is none.
+    pub(crate) fn first_element(&self) -> Option<u8> {
+        let inside = self.text.strip_prefix('[')?.trim_start();
+        // An empty list has none, but is one: its end stands in the place.
+        inside.bytes().next()
+    }
+
     fn wrong_type(&self, expected: &'static str) -> RequestError {
         RequestError::WrongType { param: self.path(), expected }
     }

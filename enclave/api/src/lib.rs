@@ -37,6 +37,7 @@ mod calls;
 mod chat;
 mod completions;
 mod constraint;
+mod embeddings;
 mod encode;
 mod error;
 mod json;
@@ -53,16 +54,18 @@ mod secret;
 pub mod sse;
 mod thoughts;
 mod tools;
+mod vectors;
 
 pub use answer::{Answer, AnswerError};
 pub use calls::{Call, CallFormat, CallParser, Said};
 pub use chat::ChatRequest;
 pub use completions::CompletionRequest;
 pub use constraint::Constraint;
+pub use embeddings::{EmbeddingInput, EmbeddingRequest, EncodingFormat, embeddings_json};
 pub use error::{ApiError, ErrorKind};
 pub use limits::Limits;
 pub use logprobs::{LoggedToken, TokenLogprob};
-pub use models::{ModelCard, models_json};
+pub use models::{ModelCard, models_json, served_at};
 pub use refusal::RequestError;
 pub use request::{
     Endpoint, InferenceRequest, Input, LogitBias, Message, PastCall, Role, Sampling,
@@ -73,3 +76,4 @@ pub use responses::ResponsesRequest;
 pub use secret::{Completion, Prompt};
 pub use thoughts::{Thought, ThoughtParser};
 pub use tools::Tools;
+pub use vectors::Vectors;

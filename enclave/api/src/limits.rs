@@ -85,5 +85,11 @@ pub const MAX_TOP_LOGPROBS: u8 = 20;
 pub const MAX_COMPLETION_LOGPROBS: u8 = 5;
 /// `max_tokens` of a completion that does not say; OpenAI's default.
 pub const DEFAULT_COMPLETION_TOKENS: u32 = 16;
+/// Most texts of one request for embeddings; OpenAI's limit, and as many as the engine takes.
+pub const MAX_EMBEDDING_INPUTS: usize = 2048;
+/// Most tokens of a text that is given as ids: more than any model takes.
+pub const MAX_EMBEDDING_TOKENS: usize = 8192;
+/// Most numbers of a vector that a client reads: sixteen times those of the largest models in use.
+pub const MAX_DIMENSIONS: usize = 1 << 16;
 /// Largest answer a client reads, in bytes: a million tokens of text, escaped.
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;

@@ -1,6 +1,7 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`. Nothing here is secret.
 
 use chrysalis_wire::UnixTime;
+use chrysalis_wire::manifest::ModelTask;
 use serde::Serialize;
 
 use crate::encode;
@@ -14,6 +15,17 @@ pub struct ModelCard {
     pub created: UnixTime,
     /// Who serves it.
     pub owned_by: String,
+    /// What it does.
+    pub task: ModelTask,
+}
+
+/// The endpoints that a model is served at.
+#[must_use]
+pub const fn served_at(task: ModelTask) -> &'static [&'static str] {
+    match task {
+        ModelTask::Text => &["/v1/chat/completions", "/v1/completions", "/v1/responses"],
+        ModelTask::Embedding => &["/v1/embeddings"],
+    }
 }
 
 impl ModelCard {
@@ -41,11 +53,19 @@ struct CardJson<'a> {
     object: &'static str,
     created: UnixTime,
     owned_by: &'a str,
+    /// Not OpenAI's: its clients leave it alone.
+    endpoints: &'static [&'static str],
 }
 
 impl<'a> From<&'a ModelCard> for CardJson<'a> {
     fn from(card: &'a ModelCard) -> Self {
-        Self { id: &card.id, object: "model", created: card.created, owned_by: &card.owned_by }
+        Self {
+            id: &card.id,
+            object: "model",
+            created: card.created,
+            owned_by: &card.owned_by,
+            endpoints: served_at(card.task),
+        }
     }
 }
 
@@ -55,8 +75,13 @@ mod tests {
 
     #[test]
     fn lists_models_in_the_shape_the_sdks_read() {
-        let card = ModelCard { id: "m".into(), created: UnixTime(5), owned_by: "chrysalis".into() };
-        let one = r#"{"id":"m","object":"model","created":5,"owned_by":"chrysalis"}"#;
+        let card = ModelCard {
+            id: "m".into(),
+            created: UnixTime(5),
+            owned_by: "chrysalis".into(),
+            task: ModelTask::Embedding,
+        };
+        let one = r#"{"id":"m","object":"model","created":5,"owned_by":"chrysalis","endpoints":["/v1/embeddings"]}"#;
         assert_eq!(card.to_json(), one.as_bytes());
         let list = format!(r#"{{"object":"list","data":[{one}]}}"#);
         assert_eq!(models_json(&[card]), list.as_bytes());

@@ -112,7 +112,7 @@ fn cache_key(value: &Value<'_>) -> Result<Prompt, RequestError> {
     Ok(key)
 }
 
-fn model(object: &Object<'_>) -> Result<String, RequestError> {
+pub(crate) fn model(object: &Object<'_>) -> Result<String, RequestError> {
     let value = object.required("model")?;
     let name = value.short_prompt(MAX_MODEL_BYTES)?;
     if name.is_empty() {

@@ -41,6 +41,8 @@ pub enum PathId {
     Completions = 2,
     /// OpenAI responses. 3 stays unknown: the vectors of the format refuse it.
     Responses = 4,
+    /// OpenAI embeddings.
+    Embeddings = 5,
 }
 
 impl TryFrom<u8> for PathId {
@@ -51,6 +53,7 @@ impl TryFrom<u8> for PathId {
             1 => Ok(Self::ChatCompletions),
             2 => Ok(Self::Completions),
             4 => Ok(Self::Responses),
+            5 => Ok(Self::Embeddings),
             other => Err(WireError::UnknownValue { what: "path id", got: other.into() }),
         }
     }

@@ -1,6 +1,11 @@
 //! Keys and values of every sequence, in `f16`, in pages of one pool. A page holds all layers, so that
 //! a sequence is a list of pages and nothing else; which page belongs to whom is not known here.
 //!
+//! In memory the pages of a block are interleaved: the keys of one head of one layer in all of them
+//! lie one after the other, then the values. A sequence mostly has neighbouring pages, so that what
+//! attention reads is long runs. Were a page in one piece, each 4 KiB of it would be the start of a
+//! new run, and that was measured to cost more than reading it.
+//!
 //! Pages hold what prompts were made of: they are wiped before they are used again and when the pool
 //! ends, and kept out of swap and core dumps where the system allows. A page that was not wiped would also be wrong, not only readable: attention multiplies what
 //! lies behind the last token by zero, which makes no zero of an infinity.
@@ -31,12 +36,12 @@ impl CacheShape {
         self.head_dim.div_ceil(16).saturating_mul(PAGE_TOKENS)
     }
 
-    /// Entries of a head of a layer in a page: its keys, then its values.
+    /// Entries of a head of a layer in a page.
     const fn head(self) -> usize {
         self.keys().saturating_add(self.values())
     }
 
-    /// Entries of a page: layer by layer, head by head.
+    /// Entries of a page.
     const fn page(self) -> usize {
         self.head().saturating_mul(self.layers).saturating_mul(self.kv_heads)
     }
@@ -78,11 +83,14 @@ impl Cache {
 
     /// Overwrites `page` with zeros.
     pub(crate) fn wipe(&mut self, page: PageId) {
-        let (block, entries) = self.place(page);
-        if let Some(block) = self.blocks.get_mut(block) {
-            // No dead store: the memory lives on, and what is in it is read.
-            let all = block.as_mut_slice().as_chunks_mut::<{ size_of::<Halves>() }>().0;
-            all.get_mut(entries).unwrap_or_default().fill(Halves::default());
+        for layer in 0..self.shape.layers {
+            for head in 0..self.shape.kv_heads {
+                let place = self.place(page, layer, head);
+                // No dead store: the memory lives on, and what is in it is read.
+                for part in self.parts_mut(&place).into_iter().flatten() {
+                    part.fill(Halves::default());
+                }
+            }
         }
     }
 
@@ -94,12 +102,8 @@ impl Cache {
         head: usize,
         kv: [&[f32]; 2],
     ) {
-        let (block, entries) = self.head(page, layer, head);
-        let keys = self.shape.keys();
-        let Some(block) = self.blocks.get_mut(block) else { return };
-        let all = block.as_mut_slice().as_chunks_mut::<{ size_of::<Halves>() }>().0;
-        let found = all.get_mut(entries).and_then(|head| head.split_at_mut_checked(keys));
-        if let Some((keys, values)) = found {
+        let place = self.place(page, layer, head);
+        if let Some([keys, values]) = self.parts_mut(&place) {
             put(keys, values, slot, kv);
         }
     }
@@ -107,28 +111,46 @@ impl Cache {
     /// One head of one layer in each of `pages`.
     pub(crate) fn pages(&self, pages: &[PageId], layer: usize, head: usize) -> Vec<Page<'_>> {
         let page = |page: &PageId| {
-            let (block, entries) = self.head(*page, layer, head);
+            let Place { block, keys, values } = self.place(*page, layer, head);
             let all = self.blocks.get(block)?.as_slice().as_chunks().0;
-            let (keys, values) = all.get(entries)?.split_at_checked(self.shape.keys())?;
-            Some(Page { keys, values })
+            Some(Page { keys: all.get(keys)?, values: all.get(values)? })
         };
         pages.iter().filter_map(page).collect()
     }
 
-    /// The block of a page, and its entries there.
-    fn place(&self, page: PageId) -> (usize, Range<usize>) {
-        let (pages, size) = (self.shape.block(), self.shape.page());
-        let start = page.0.checked_rem(pages).unwrap_or(0).saturating_mul(size);
-        (page.0.checked_div(pages).unwrap_or(0), start..start.saturating_add(size))
+    /// The keys and the values at `place`, if there is memory.
+    fn parts_mut(&mut self, place: &Place) -> Option<[&mut [Halves]; 2]> {
+        let all = self.blocks.get_mut(place.block)?.as_mut_slice().as_chunks_mut().0;
+        // Values lie behind keys.
+        let (before, values) = all.split_at_mut_checked(place.values.start)?;
+        let values = values.get_mut(..place.values.len())?;
+        Some([before.get_mut(place.keys.clone())?, values])
     }
 
-    /// The block of a page, and the entries of a head of a layer there.
-    fn head(&self, page: PageId, layer: usize, head: usize) -> (usize, Range<usize>) {
-        let (block, entries) = self.place(page);
-        let (size, place) = (self.shape.head(), layer.saturating_mul(self.shape.kv_heads));
-        let start = place.saturating_add(head).saturating_mul(size).saturating_add(entries.start);
-        (block, start..start.saturating_add(size))
+    /// Where a head of a layer of a page lies.
+    fn place(&self, page: PageId, layer: usize, head: usize) -> Place {
+        let pages = self.shape.block();
+        let (keys, values) = (self.shape.keys(), self.shape.values());
+        let within = page.0.checked_rem(pages).unwrap_or(0);
+        let heads = layer.saturating_mul(self.shape.kv_heads).saturating_add(head);
+        let start = heads.saturating_mul(self.shape.head()).saturating_mul(pages);
+        let keys_at = start.saturating_add(within.saturating_mul(keys));
+        let values_at = start
+            .saturating_add(pages.saturating_mul(keys))
+            .saturating_add(within.saturating_mul(values));
+        Place {
+            block: page.0.checked_div(pages).unwrap_or(0),
+            keys: keys_at..keys_at.saturating_add(keys),
+            values: values_at..values_at.saturating_add(values),
+        }
     }
+}
+
+/// Where a head of a layer of a page lies: its block, and its entries there.
+struct Place {
+    block: usize,
+    keys: Range<usize>,
+    values: Range<usize>,
 }
 
 /// Memory is taken in blocks of about this size: of a few large pages of the processor each.
@@ -143,9 +165,8 @@ mod tests {
         let mut cache = Cache::new(CacheShape { layers: 2, kv_heads: 3, head_dim: 6 });
         let (ours, theirs) = (PageId(1), PageId(0));
         let written = |cache: &Cache, page: PageId| {
-            let (block, entries) = cache.place(page);
-            let all = cache.blocks[block].as_slice().as_chunks::<32>().0;
-            all[entries].iter().any(|entry| *entry != [0; 32])
+            let head = |n: usize| cache.pages(&[page], n / 3, n % 3);
+            (0..6).any(|n| head(n)[0].keys.iter().chain(head(n)[0].values).any(|e| *e != [0; 32]))
         };
         cache.provide(ours).unwrap();
         for page in [ours, theirs] {
@@ -162,6 +183,31 @@ mod tests {
         assert!(!written(&cache, ours), "some of it is left");
         assert!(written(&cache, theirs));
         assert_eq!(cache.pages(&[theirs, ours], 1, 2).len(), 2, "there is no less room");
+    }
+
+    #[test]
+    fn every_entry_of_a_block_belongs_to_one_head_of_one_page() {
+        let shape = CacheShape { layers: 2, kv_heads: 3, head_dim: 6 };
+        let cache = Cache::new(shape);
+        let mut taken = vec![false; shape.page() * shape.block()];
+        for page in 0..shape.block() {
+            for head in 0..6 {
+                let Place { block, keys, values } = cache.place(PageId(page), head / 3, head % 3);
+                assert_eq!(block, 0);
+                assert_eq!((keys.len(), values.len()), (2 * 6, PAGE_TOKENS));
+                for entry in keys.chain(values) {
+                    assert!(!std::mem::replace(&mut taken[entry], true), "{entry} is taken twice");
+                }
+            }
+        }
+        assert!(taken.iter().all(|taken| *taken));
+    }
+
+    #[test]
+    fn keys_of_neighbouring_pages_are_one_run_and_so_are_values() {
+        let cache = Cache::new(CacheShape { layers: 2, kv_heads: 3, head_dim: 64 });
+        let [a, b] = [0, 1].map(|page| cache.place(PageId(page), 1, 2));
+        assert_eq!((a.keys.end, a.values.end), (b.keys.start, b.values.start));
     }
 
     #[test]

@@ -269,7 +269,7 @@ const BLOCK: [(&str, &str, bool); 9] = [
     ("mlp.down_proj", "ffn_down", false),
 ];
 
-fn bytes(len: u64, source: &mut impl BufRead) -> Result<Vec<u8>, ModelError> {
+pub(crate) fn bytes(len: u64, source: &mut impl BufRead) -> Result<Vec<u8>, ModelError> {
     if len > MAX_JSON_BYTES {
         let limit = MAX_JSON_BYTES;
         return Err(ModelError::Limit { what: "file of text", limit, got: len });
@@ -280,7 +280,7 @@ fn bytes(len: u64, source: &mut impl BufRead) -> Result<Vec<u8>, ModelError> {
     Ok(out)
 }
 
-fn json<T: for<'de> Deserialize<'de>>(
+pub(crate) fn json<T: for<'de> Deserialize<'de>>(
     path: &str,
     len: u64,
     source: &mut impl BufRead,

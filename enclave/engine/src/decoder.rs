@@ -6,6 +6,10 @@
 //! feed-forward or a mixture of them; what a family adds is in the plan. Its numbers are compared with
 //! those of independent implementations in `tests/`.
 
+mod backend;
+#[cfg(feature = "cuda")]
+mod device;
+
 use core::ops::Range;
 
 use zeroize::Zeroizing;
@@ -20,6 +24,7 @@ use crate::kernels::{
     Tiled, add, add_normalised, add_product, gated_product, normalised, product,
 };
 use crate::weights::Weights;
+pub(crate) use backend::{Backend, Row, Store};
 
 /// Weights, and the threads that compute with them.
 pub(crate) struct Decoder {
@@ -64,9 +69,16 @@ pub(crate) struct Segment<'a> {
     pub(crate) pages: &'a [PageId],
     /// Logits are wanted after this many of the last tokens.
     pub(crate) wanted: usize,
+    /// Whether the likeliest token does instead.
+    pub(crate) likeliest: bool,
 }
 
 impl Segment<'_> {
+    /// Positions of its new tokens.
+    fn positions(&self) -> Range<usize> {
+        self.before..self.before.saturating_add(self.tokens.len())
+    }
+
     /// Where the token at `position` lies.
     fn slot(&self, position: usize) -> Option<(PageId, usize)> {
         let page = self.pages.get(position.checked_div(PAGE_TOKENS)?)?;
@@ -122,7 +134,7 @@ impl Decoder {
         let (mut spans, mut wanted) = (Vec::new(), Vec::new());
         for segment in batch {
             let count = segment.tokens.len();
-            self.check(segment)?;
+            check(self.plan.vocab, segment)?;
             let (first, before) = (tokens.len(), segment.before);
             spans.push(Span { first, tokens: count, before });
             tokens.extend_from_slice(segment.tokens);
@@ -140,21 +152,6 @@ impl Decoder {
     /// Lets the threads that compute work on `items`, each once.
     pub(crate) fn share<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync) {
         self.pool.chunks(items, 1, |_, items| items.iter_mut().for_each(&work));
-    }
-
-    fn check(&self, segment: &Segment<'_>) -> Result<(), EngineError> {
-        let Segment { tokens, before, pages, wanted } = *segment;
-        let known = |id: &u32| usize::try_from(*id).is_ok_and(|id| id < self.plan.vocab);
-        let stage = if !tokens.iter().all(known) {
-            "a token that the model does not have"
-        } else if before.saturating_add(tokens.len()) > pages.len().saturating_mul(PAGE_TOKENS) {
-            "tokens without a page"
-        } else if wanted > tokens.len() {
-            "more logits than tokens"
-        } else {
-            return Ok(());
-        };
-        Err(EngineError::Compute { stage })
     }
 
     /// What the last layer leaves for each of `tokens`.
@@ -282,6 +279,22 @@ impl Decoder {
         let turns = positions.flat_map(|p| turns.iter().map(move |t| turn((p, t)))).collect();
         Rotation { turns, pairs, pairing }
     }
+}
+
+/// Refuses what cannot be computed with a vocabulary of `vocab`.
+fn check(vocab: usize, segment: &Segment<'_>) -> Result<(), EngineError> {
+    let Segment { tokens, before, pages, wanted, .. } = *segment;
+    let known = |id: &u32| usize::try_from(*id).is_ok_and(|id| id < vocab);
+    let stage = if !tokens.iter().all(known) {
+        "a token that the model does not have"
+    } else if before.saturating_add(tokens.len()) > pages.len().saturating_mul(PAGE_TOKENS) {
+        "tokens without a page"
+    } else if wanted > tokens.len() {
+        "more logits than tokens"
+    } else {
+        return Ok(());
+    };
+    Err(EngineError::Compute { stage })
 }
 
 /// Stores the keys and the values of the new tokens.

@@ -51,6 +51,10 @@ pub struct EngineOptions {
     /// the last one while there are few requests. Answers are the same; those that repeat themselves come
     /// sooner, which an observer of the stream can see. Guessing stops where it does not pay.
     pub drafts: bool,
+    /// The GPU that computes; the processor if `None`. The model is read into the memory of the processor
+    /// first.
+    #[cfg(feature = "cuda")]
+    pub device: Option<chrysalis_cuda::Device>,
     /// Threads that compute; as many as this process may run on if `None`.
     pub threads: Option<NonZeroUsize>,
     /// Draws the seed of a request that brings none.
@@ -70,6 +74,8 @@ impl EngineOptions {
             context_tokens: u32::MAX,
             cache_tokens: None,
             drafts: true,
+            #[cfg(feature = "cuda")]
+            device: None,
             threads: None,
             entropy,
             clock: Instant::now,
@@ -149,16 +155,22 @@ impl CandleEngine {
 
     fn start(loaded: (Model, TextSide), options: &EngineOptions) -> Result<Self, EngineError> {
         let (model, mut text) = loaded;
+        #[cfg(feature = "cuda")]
+        let model = match &options.device {
+            Some(device) => model.move_to(device)?,
+            None => model,
+        };
         let mut info = model.info().clone();
         info.context_tokens = info.context_tokens.min(options.context_tokens);
         let limits = limits(options, info.context_tokens);
         let room = limits.pages.saturating_mul(PAGE_TOKENS);
         info.context_tokens = info.context_tokens.min(u32::try_from(room).unwrap_or(u32::MAX));
         text.context = info.context_tokens;
+        let store = model.decoder().store(limits.pages)?;
         let (sender, receiver) = jobs::channel();
         let tokenizer = Arc::clone(&text.tokenizer);
         let scheduler =
-            Scheduler { model, tokenizer, jobs: receiver, limits, clock: options.clock };
+            Scheduler { model, store, tokenizer, jobs: receiver, limits, clock: options.clock };
         let thread = std::thread::Builder::new()
             .name("chrysalis-engine".to_owned())
             .spawn(move || scheduler.run())
@@ -247,14 +259,16 @@ impl Engine for CandleEngine {
         if request.choices > places {
             return Err(EngineError::Choices { got: request.choices, limit: places });
         }
-        let slots: Vec<Slot> = (0..request.choices)
-            .map(|_| Slot::take(&self.slots, self.limit))
-            .collect::<Result<_, _>>()?;
+        Slot::find(&self.slots, self.limit)?;
+        // What takes a while and may be refused comes first: meanwhile others may have the places.
         let matcher = request.constraint.as_ref();
         let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary())).transpose()?;
         let prompt = self.text.prompt(&request.input)?;
         let reasoning = self.text.reasoning(&request.input, &prompt);
         let spelled = self.text.spelled(&request.input);
+        let slots: Vec<Slot> = (0..request.choices)
+            .map(|_| Slot::take(&self.slots, self.limit))
+            .collect::<Result<_, _>>()?;
         let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let left = self.info.context_tokens.saturating_sub(prompt_tokens);
         let max_tokens = request.max_tokens.min(left);

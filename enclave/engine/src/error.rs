@@ -1,9 +1,11 @@
 //! Every refusal of the engine. Messages name keys, tensors, limits and counts of the verified model
 //! file or of the request's parameters; no variant can hold a byte of a prompt or of a completion.
 
+use chrysalis_wordpiece::{FileError, TextError};
 use thiserror::Error;
 
 use crate::constrain::ConstraintError;
+use crate::embed::MAX_INPUTS;
 use crate::request::{
     MAX_LOGIT_BIAS, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PENALTY, MAX_PROMPT_BYTES, MAX_STOP_BYTES,
     MAX_STOPS, MAX_TEMPERATURE, MAX_TOP_LOGPROBS,
@@ -119,6 +121,9 @@ pub enum ModelError {
         /// What contradicts.
         what: &'static str,
     },
+    /// The tokenizer's file of an embedding model was refused.
+    #[error(transparent)]
+    WordPiece(#[from] FileError),
     /// Candle refused the weights.
     #[error("the weights could not be loaded: {detail}")]
     Weights {
@@ -142,6 +147,14 @@ pub enum ModelError {
     OutOfMemory {
         /// Bytes asked for.
         bytes: u64,
+    },
+    /// The model does not get onto the GPU.
+    #[error("{detail}; the model is not on the GPU")]
+    Device {
+        /// The stable code of the reason.
+        code: &'static str,
+        /// The reason.
+        detail: String,
     },
     /// The engine thread could not be started.
     #[error("the engine thread could not be started; the system has no thread to give")]
@@ -244,6 +257,37 @@ pub enum EngineError {
     /// The vocabulary cannot spell the prompt.
     #[error("the model's vocabulary cannot spell this prompt; remove unusual control characters")]
     Unencodable,
+    /// No text to embed.
+    #[error("there is no input; send at least one")]
+    InputsEmpty,
+    /// More texts than [`MAX_INPUTS`].
+    #[error("{got} inputs; the limit is {MAX_INPUTS}")]
+    TooManyInputs {
+        /// Number of texts.
+        got: usize,
+    },
+    /// A text of nothing.
+    #[error("input {index} is empty; leave it out")]
+    InputEmpty {
+        /// Index of the text.
+        index: usize,
+    },
+    /// A text the model cannot take.
+    #[error("input {index}: {error}")]
+    Input {
+        /// Index of the text.
+        index: usize,
+        /// What is wrong with it.
+        error: TextError,
+    },
+    /// All texts together have more tokens than a request may have.
+    #[error("the inputs have at least {got} tokens together; a request may have {limit}")]
+    InputsTooLong {
+        /// Tokens so far.
+        got: u32,
+        /// Most tokens of a request.
+        limit: u32,
+    },
     /// `max_tokens` is zero.
     #[error("max_tokens is 0; ask for at least one")]
     MaxTokensZero,
@@ -383,10 +427,12 @@ impl ModelError {
             Self::TensorShape { .. } => "E-MODEL-TENSOR-SHAPE",
             Self::TokenizerUnsupported { .. } => "E-MODEL-TOKENIZER",
             Self::TokenizerInvalid { .. } => "E-MODEL-TOKENIZER-INVALID",
+            Self::WordPiece(_) => "E-MODEL-TOKENIZER",
             Self::Weights { .. } => "E-MODEL-WEIGHTS",
             Self::Read { .. } => "E-MODEL-READ",
             Self::FileMissing { .. } => "E-MODEL-FILE",
             Self::OutOfMemory { .. } => "E-MODEL-MEMORY",
+            Self::Device { code, .. } => code,
             Self::Thread => "E-ENGINE-THREAD",
         }
     }
@@ -426,6 +472,9 @@ impl EngineError {
             Self::NotUtf8 { .. } => "E-PROMPT-UTF8",
             Self::ToolNotJson { .. } => "E-TOOL-JSON",
             Self::Unencodable => "E-PROMPT-UNENCODABLE",
+            Self::InputsEmpty | Self::TooManyInputs { .. } => "E-INPUTS",
+            Self::InputEmpty { .. } => "E-INPUT-EMPTY",
+            Self::Input { .. } | Self::InputsTooLong { .. } => "E-INPUT-TOKENS",
             Self::MaxTokensZero => "E-MAX-TOKENS",
             Self::Temperature { .. } => "E-TEMPERATURE",
             Self::TopP { .. } => "E-TOP-P",

@@ -17,7 +17,11 @@
 //! the content of a message, or anywhere in a raw completion prompt, are tokenised as plain text.
 //! `defuse.rs` says how, and what remains.
 //!
+//! Embedding models are another thing behind another type, [`Embedder`]: see `embed/mod.rs`.
+//!
 //! # Limits of this version
+//!
+//! Under the feature `cuda` one NVIDIA GPU may compute instead (`decoder/device/`); it has not run on one.
 //!
 //! One CPU thread of scheduling over the threads of `kernels/pool.rs`. The families of `family/`, without
 //! biases or rope scaling other than `linear` and `rope_freqs`, as a GGUF file or, those of Llama, as a
@@ -43,6 +47,7 @@ mod checkpoint;
 mod constrain;
 mod decoder;
 mod defuse;
+mod embed;
 mod engine;
 mod error;
 mod experts;
@@ -70,7 +75,9 @@ mod utf8;
 mod vocabulary;
 mod weights;
 
-pub use constrain::{Constraint, ConstraintError, MAX_CONSTRAINT_BYTES};
+pub use chrysalis_wordpiece::TextError;
+pub use constrain::{Constraint, ConstraintError, MAX_CONSTRAINT_BYTES, MAX_PATTERN_BYTES};
+pub use embed::{EmbedInput, EmbedOptions, Embedder, EmbedderInfo, Embedding, MAX_INPUTS, Vector};
 pub use engine::{CandleEngine, EngineOptions};
 pub use error::{EngineError, ModelError, TemplateError};
 pub use logprobs::{LEAST_LOGPROB, LoggedToken, TokenLogprob};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use candle_core::quantized::GgmlDType;
 
 use crate::ModelInfo;
-use crate::decoder::Decoder;
+use crate::decoder::{Backend, Decoder};
 use crate::error::ModelError;
 use crate::family::{self, Plan};
 use crate::gguf::Gguf;
@@ -19,7 +19,7 @@ use crate::weights::Weights;
 
 /// Weights, shared by every sequence.
 pub(crate) struct Model {
-    decoder: Arc<Decoder>,
+    decoder: Arc<Backend>,
     info: ModelInfo,
 }
 
@@ -43,6 +43,18 @@ impl Model {
         };
         let weights = weights(&pool)?;
         let decoder = Decoder::load(gguf, &weights, plan, pool)?;
+        Ok(Self { decoder: Arc::new(Backend::Processor(decoder)), info })
+    }
+
+    /// The same model on a device. The memory it had here is wiped.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn move_to(self, device: &chrysalis_cuda::Device) -> Result<Self, ModelError> {
+        let Self { decoder, info } = self;
+        let decoder = match Arc::into_inner(decoder) {
+            Some(Backend::Processor(decoder)) => Backend::on_device(decoder, device)?,
+            Some(there) => there,
+            None => return Err(ModelError::Weights { detail: "they are in use".to_owned() }),
+        };
         Ok(Self { decoder: Arc::new(decoder), info })
     }
 
@@ -50,7 +62,7 @@ impl Model {
         &self.info
     }
 
-    pub(crate) const fn decoder(&self) -> &Arc<Decoder> {
+    pub(crate) const fn decoder(&self) -> &Arc<Backend> {
         &self.decoder
     }
 }

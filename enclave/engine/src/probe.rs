@@ -7,8 +7,8 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::cache::{Cache, PageId};
-use crate::decoder::{Decoder, Segment};
+use crate::cache::PageId;
+use crate::decoder::{Backend, Row, Segment, Store};
 use crate::engine::{TextSide, load};
 use crate::error::EngineError;
 use crate::kernels::PAGE_TOKENS;
@@ -60,27 +60,48 @@ impl Probe {
         ids.iter().flat_map(|id| self.text.tokenizer.bytes(*id)).copied().collect()
     }
 
+    /// The same model on a device.
+    ///
+    /// # Errors
+    /// As [`crate::CandleEngine::load`].
+    #[cfg(feature = "cuda")]
+    pub fn on(self, device: &chrysalis_cuda::Device) -> Result<Self, EngineError> {
+        Ok(Self { model: self.model.move_to(device)?, text: self.text })
+    }
+
+    /// What computes.
+    #[cfg(all(test, feature = "cuda"))]
+    pub(crate) fn backend(self) -> Arc<Backend> {
+        Arc::clone(self.model.decoder())
+    }
+
+    /// Pages of the longest sequence.
+    fn pages(&self) -> usize {
+        (self.model.info().context_tokens as usize).div_ceil(PAGE_TOKENS)
+    }
+
     /// `count` empty sequences over one cache.
     #[must_use]
     pub fn batch(&self, count: usize) -> ProbeBatch<'_> {
-        let (cache, sequences) = (self.model.decoder().cache(), vec![(Vec::new(), 0); count]);
-        ProbeBatch { model: &self.model, cache, sequences, pages: 0 }
+        let sequences = vec![(Vec::new(), 0); count];
+        let store = self.model.decoder().store(count * self.pages()).unwrap();
+        ProbeBatch { model: &self.model, store, sequences, pages: 0 }
     }
 
     /// A new sequence with an empty cache.
     #[must_use]
     pub fn session(&self) -> ProbeSession {
         let decoder = Arc::clone(self.model.decoder());
-        let (cache, pages) = (decoder.cache(), Vec::new());
+        let store = decoder.store(self.pages()).unwrap();
         let limit = self.model.info().context_tokens as usize;
-        ProbeSession { decoder, cache, pages, tokens: 0, limit }
+        ProbeSession { decoder, store, pages: Vec::new(), tokens: 0, limit }
     }
 }
 
 /// Sequences that share the pages of one cache and are computed in common steps.
 pub struct ProbeBatch<'a> {
     model: &'a Model,
-    cache: Cache,
+    store: Store,
     /// Pages and tokens of each.
     sequences: Vec<(Vec<PageId>, usize)>,
     pages: usize,
@@ -105,14 +126,16 @@ impl ProbeBatch<'_> {
         let mut batch = Vec::new();
         for (sequence, tokens) in new {
             let (pages, before) = &self.sequences[*sequence];
-            batch.push(Segment { tokens, before: *before, pages, wanted: tokens.len() });
+            let (wanted, likeliest) = (tokens.len(), false);
+            batch.push(Segment { tokens, before: *before, pages, wanted, likeliest });
         }
-        let mut logits = self.model.decoder().step(&mut self.cache, &batch)?.into_iter();
+        let rows = self.model.decoder().step(&mut self.store, &batch, usize::MAX)?;
+        let mut logits = rows.into_iter().map(logits);
         Ok(new
             .iter()
             .map(|(sequence, tokens)| {
                 self.sequences[*sequence].1 += tokens.len();
-                logits.by_ref().take(tokens.len()).map(|row| row.to_vec()).collect()
+                logits.by_ref().take(tokens.len()).collect()
             })
             .collect())
     }
@@ -131,8 +154,8 @@ impl ProbeBatch<'_> {
 
 /// One sequence with a cache of its own, fed by hand.
 pub struct ProbeSession {
-    decoder: Arc<Decoder>,
-    cache: Cache,
+    decoder: Arc<Backend>,
+    store: Store,
     pages: Vec<PageId>,
     tokens: usize,
     limit: usize,
@@ -165,9 +188,18 @@ impl ProbeSession {
             return Err(EngineError::Compute { stage: "past the end of the context" });
         }
         self.pages.extend((self.pages.len()..after.div_ceil(PAGE_TOKENS)).map(PageId));
-        let segment = Segment { tokens, before: self.tokens, pages: &self.pages, wanted };
-        let logits = self.decoder.step(&mut self.cache, &[segment])?;
+        let before = self.tokens;
+        let segment = Segment { tokens, before, pages: &self.pages, wanted, likeliest: false };
+        let rows = self.decoder.step(&mut self.store, &[segment], usize::MAX)?;
         self.tokens = after;
-        Ok(logits.iter().map(|row| row.to_vec()).collect())
+        Ok(rows.into_iter().map(logits).collect())
+    }
+}
+
+/// The logits of a row that has some.
+fn logits(row: Row) -> Vec<f32> {
+    match row {
+        Row::Logits(logits) => logits.to_vec(),
+        Row::Likeliest(_) => panic!("logits were asked for"),
     }
 }

@@ -33,6 +33,19 @@ impl Header {
     /// [`MAX_TENSORS`], [`ModelError::Truncated`], [`ModelError::Duplicate`], and
     /// [`ModelError::Malformed`] for everything that contradicts itself or the length of the file.
     pub(crate) fn read(source: &mut impl BufRead, len: u64) -> Result<Self, ModelError> {
+        Self::read_beside(source, len, &[])
+    }
+
+    /// As [`Header::read`], but for tensors named in `ignored`: they may have integers, are no weights
+    /// and not in the table.
+    ///
+    /// # Errors
+    /// As [`Header::read`].
+    pub(crate) fn read_beside(
+        source: &mut impl BufRead,
+        len: u64,
+        ignored: &[&str],
+    ) -> Result<Self, ModelError> {
         let mut length = [0; 8];
         fill(source, &mut length, 0)?;
         let (at, needed) = (8, u64::from_le_bytes(length));
@@ -61,7 +74,8 @@ impl Header {
             if got > MAX_TENSORS {
                 return Err(ModelError::Limit { what: "tensor count", limit: MAX_TENSORS, got });
             }
-            tensors.push(entry.stored(name, end)?);
+            let ignored = ignored.contains(&name.as_str());
+            tensors.push(entry.stored(name, end, ignored)?);
         }
         tensors.sort_by_key(|tensor| tensor.at);
         // Without holes there is one way to read the file; bytes that nobody reads could be anything.
@@ -81,6 +95,7 @@ impl Header {
             let detail = format!("{} bytes follow the last tensor", len.saturating_sub(next));
             return Err(malformed("file", detail));
         }
+        tensors.retain(|tensor| !ignored.contains(&tensor.name.as_str()));
         Ok(Self { len: end, tensors })
     }
 }
@@ -132,12 +147,14 @@ struct Entry {
 }
 
 impl Entry {
-    /// `start` is the end of the header.
-    fn stored(self, name: String, start: u64) -> Result<Stored, ModelError> {
+    /// `start` is the end of the header. What is `ignored` may have integers, whose type the result does
+    /// not say.
+    fn stored(self, name: String, start: u64, ignored: bool) -> Result<Stored, ModelError> {
         let (dtype, size) = match self.dtype.as_str() {
             "BF16" => (GgmlDType::BF16, 2),
             "F16" => (GgmlDType::F16, 2),
             "F32" => (GgmlDType::F32, 4),
+            "I64" if ignored => (GgmlDType::F32, 8),
             other => {
                 let feature = format!("tensor {name} of type {other}");
                 return Err(ModelError::UnsupportedFeature { feature });

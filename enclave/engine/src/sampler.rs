@@ -73,6 +73,11 @@ impl Sampler {
         Ok(token)
     }
 
+    /// Whether it always takes the token with the largest logit.
+    pub(crate) fn takes_likeliest(&self) -> bool {
+        (self.temperature == 0.0 || self.top_k == 1) && self.bias.is_empty() && !self.penalises()
+    }
+
     fn penalises(&self) -> bool {
         self.frequency_penalty != 0.0 || self.presence_penalty != 0.0
     }

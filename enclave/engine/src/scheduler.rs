@@ -10,8 +10,7 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
-use crate::cache::Cache;
-use crate::decoder::Segment;
+use crate::decoder::{Row, Segment, Store};
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::schedule::{Core, Kin, Limits, Refused, Step, Ticket, Work};
@@ -21,6 +20,8 @@ use crate::tokenizer::Tokenizer;
 /// What the engine thread starts with.
 pub(crate) struct Scheduler {
     pub(crate) model: Model,
+    /// Of the model, with room for the pages of `limits`.
+    pub(crate) store: Store,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) jobs: Receiver<Job>,
     pub(crate) limits: Limits,
@@ -30,12 +31,12 @@ pub(crate) struct Scheduler {
 impl Scheduler {
     /// Works until every sender of jobs is gone, then fails what is left.
     pub(crate) fn run(self) {
-        let Self { model, tokenizer, jobs, limits, clock } = self;
-        let (core, cache) = (Core::new(limits), model.decoder().cache());
+        let Self { model, store, tokenizer, jobs, limits, clock } = self;
+        let core = Core::new(limits);
         let sequences = BTreeMap::new();
         let started = clock();
         let mut serving =
-            Serving { model, tokenizer, limits, clock, started, core, cache, sequences };
+            Serving { model, tokenizer, limits, clock, started, core, store, sequences };
         let mut idle = true;
         loop {
             // Everything that was freed is wiped before the thread sleeps.
@@ -66,7 +67,7 @@ struct Serving {
     clock: fn() -> Instant,
     started: Instant,
     core: Core,
-    cache: Cache,
+    store: Store,
     sequences: BTreeMap<Ticket, Sequence>,
 }
 
@@ -75,7 +76,7 @@ struct Draw<'a> {
     ticket: Ticket,
     sequence: &'a mut Sequence,
     /// After its last token, then after each of its drafts.
-    logits: Vec<Zeroizing<Vec<f32>>>,
+    rows: Vec<Row>,
     drafts: &'a [u32],
     drawn: Vec<Result<Drawn, EngineError>>,
 }
@@ -129,7 +130,7 @@ impl Serving {
     /// One step; whether nothing is left.
     fn step(&mut self) -> bool {
         let step = self.core.plan(millis((self.clock)(), self.started));
-        step.wipe.iter().for_each(|page| self.cache.wipe(*page));
+        step.wipe.iter().for_each(|page| self.store.wipe(*page));
         for (ticket, cached) in &step.started {
             if let Some(sequence) = self.sequences.get(ticket) {
                 sequence.started(*cached);
@@ -139,9 +140,9 @@ impl Serving {
             self.end(*ticket, |sequence| sequence.fail(EngineError::Expired));
         }
         match self.compute(&step) {
-            Ok(logits) => {
+            Ok(rows) => {
                 self.core.computed(&step);
-                self.draw(&step, logits);
+                self.draw(&step, rows);
             }
             Err(error) => {
                 for work in &step.work {
@@ -152,37 +153,36 @@ impl Serving {
         self.core.is_empty() && step.work.is_empty()
     }
 
-    /// The logits that are drawn from: work by work, each in the order of its tokens.
-    fn compute(&mut self, step: &Step) -> Result<Vec<Zeroizing<Vec<f32>>>, EngineError> {
-        let core = &self.core;
+    /// What is drawn from: work by work, each in the order of its tokens.
+    fn compute(&mut self, step: &Step) -> Result<Vec<Row>, EngineError> {
+        let (core, sequences) = (&self.core, &self.sequences);
         let segment = |work: &Work| Segment {
             tokens: core.tokens_of(work),
             before: work.tokens.start,
             pages: core.pages(work.ticket),
             wanted: work.draws,
+            likeliest: sequences.get(&work.ticket).is_some_and(Sequence::takes_likeliest),
         };
         let batch: Vec<Segment<'_>> = step.work.iter().map(segment).collect();
-        self.model.decoder().step(&mut self.cache, &batch)
+        self.model.decoder().step(&mut self.store, &batch, self.tokenizer.len())
     }
 
     /// Draws the next tokens, all threads together, then passes them on in the order of arrival.
-    fn draw(&mut self, step: &Step, logits: Vec<Zeroizing<Vec<f32>>>) {
-        let mut logits = logits.into_iter();
+    fn draw(&mut self, step: &Step, rows: Vec<Row>) {
+        let mut rows = rows.into_iter();
         let drawing = step.work.iter().filter(|work| work.draws > 0);
         let mut works: BTreeMap<Ticket, (&Work, Vec<_>)> = drawing
-            .map(|work| (work.ticket, (work, logits.by_ref().take(work.draws).collect())))
+            .map(|work| (work.ticket, (work, rows.by_ref().take(work.draws).collect())))
             .collect();
-        let (core, tokenizer, known) = (&self.core, &self.tokenizer, self.tokenizer.len());
+        let (core, tokenizer) = (&self.core, &self.tokenizer);
         let draw = |(ticket, sequence): (&Ticket, _)| {
-            let (work, logits) = works.remove(ticket)?;
+            let (work, rows) = works.remove(ticket)?;
             let (drafts, drawn) = (core.drafts_of(work), Vec::with_capacity(work.draws));
-            Some(Draw { ticket: *ticket, sequence, logits, drafts, drawn })
+            Some(Draw { ticket: *ticket, sequence, rows, drafts, drawn })
         };
         let mut draws: Vec<Draw<'_>> = self.sequences.iter_mut().filter_map(draw).collect();
         self.model.decoder().share(&mut draws, |draw| {
-            // Embeddings may be padded with rows that are no tokens.
-            let rows = draw.logits.iter().map(|logits| logits.get(..known).unwrap_or(logits));
-            draw.sequence.draw(rows, draw.drafts, tokenizer, &mut draw.drawn);
+            draw.sequence.draw(draw.rows.iter(), draw.drafts, tokenizer, &mut draw.drawn);
         });
         let mut ended = Vec::new();
         let drawn: Vec<_> = draws.into_iter().map(|draw| (draw.ticket, draw.drawn)).collect();
@@ -219,6 +219,14 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Refuses at once where all `limit` places are taken; takes none.
+    pub(crate) fn find(taken: &AtomicUsize, limit: usize) -> Result<(), EngineError> {
+        if taken.load(Ordering::Acquire) < limit {
+            return Ok(());
+        }
+        Err(EngineError::Busy { limit })
+    }
+
     /// Takes a place unless `limit` are taken.
     pub(crate) fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Result<Self, EngineError> {
         taken

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::constrain::Matcher;
+use crate::decoder::Row;
 use crate::error::EngineError;
 use crate::logprobs::{Log, LoggedToken, Scores, score};
 use crate::request::{Control, Delta, Event, FinishReason, Scheduling};
@@ -91,19 +92,26 @@ impl Sequence {
         self.job.control.set_cached(u32::try_from(cached).unwrap_or(u32::MAX));
     }
 
-    /// The next token from each row of logits, as long as the one drawn before is the draft that the row
+    /// Whether the likeliest token is all that is asked of a row.
+    pub(crate) fn takes_likeliest(&self) -> bool {
+        self.job.matcher.is_none()
+            && self.job.logprobs.is_none()
+            && self.job.sampler.takes_likeliest()
+    }
+
+    /// The next token from each row, as long as the one drawn before is the draft that the row
     /// comes behind. What is drawn is what would be drawn without drafts, whatever draws it: this sees the
     /// same logits after the same tokens. Once the answer has ended, what follows is never taken.
     pub(crate) fn draw<'a>(
         &mut self,
-        rows: impl Iterator<Item = &'a [f32]>,
+        rows: impl Iterator<Item = &'a Row>,
         drafts: &[u32],
         tokenizer: &Tokenizer,
         drawn: &mut Vec<Result<Drawn, EngineError>>,
     ) {
         let drafts = drafts.iter().copied().map(Some).chain([None]);
-        for (logits, draft) in rows.zip(drafts) {
-            let one = self.draw_one(logits, tokenizer);
+        for (row, draft) in rows.zip(drafts) {
+            let one = self.draw_one(row, tokenizer);
             let token = one.as_ref().ok().map(|drawn| drawn.token);
             drawn.push(one);
             if token.is_none() || token != draft {
@@ -112,7 +120,16 @@ impl Sequence {
         }
     }
 
-    fn draw_one(&mut self, logits: &[f32], tokenizer: &Tokenizer) -> Result<Drawn, EngineError> {
+    fn draw_one(&mut self, row: &Row, tokenizer: &Tokenizer) -> Result<Drawn, EngineError> {
+        let logits = match row {
+            Row::Logits(logits) => logits,
+            Row::Likeliest(token) => {
+                let token = token.ok_or(EngineError::Compute { stage: "finite logits" })?;
+                return Ok(Drawn { token, scores: None, over: false });
+            }
+        };
+        // Embeddings may be padded with rows that are no tokens.
+        let logits = logits.get(..tokenizer.len()).unwrap_or(logits);
         let allowed = self.job.matcher.as_mut().map(Matcher::allowed).transpose()?;
         let token = self.job.sampler.draw(logits, allowed.as_deref())?;
         if let Some(matcher) = self.job.matcher.as_mut().filter(|_| !tokenizer.ends_turn(token)) {

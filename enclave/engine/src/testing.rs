@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::arithmetic_side_effects, clippy::missing_panics_doc)]
 
+mod bert;
 mod zoo;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use crate::request::{
     ChatMessage, Conversation, Event, FinishReason, Generation, Input, Role, TokenUsage,
 };
 use crate::tokenizer::byte_alphabet;
+pub use bert::{Files, TinyBert, embed, embed_options, embedder};
 pub use zoo::{Ramp, Recipe};
 
 /// A chat template in the form ChatML models ship.
@@ -219,7 +221,7 @@ fn write(metadata: &[(String, Value)], weights: Weights, dtype: GgmlDType) -> Ve
 
 struct Vocabulary {
     tokens: Vec<String>,
-    types: Vec<u32>,
+    types: Vec<i32>,
 }
 
 impl Vocabulary {
@@ -251,7 +253,7 @@ impl Vocabulary {
             ("tokenizer.ggml.tokens", Value::Array(self.tokens.iter().map(|t| text(t)).collect())),
             (
                 "tokenizer.ggml.token_type",
-                Value::Array(self.types.iter().map(|t| Value::U32(*t)).collect()),
+                Value::Array(self.types.iter().map(|t| Value::I32(*t)).collect()),
             ),
             ("tokenizer.ggml.merges", Value::Array(merges)),
             ("tokenizer.ggml.bos_token_id", Value::U32(1)),

@@ -4,7 +4,7 @@
 use chrysalis_wire::Digest;
 use serde::Deserialize;
 
-use crate::hexadecimal::{self, HexArray};
+use crate::hexadecimal::{HexArray, parse_serial};
 use crate::pins::PinsError;
 use crate::text::printable;
 
@@ -50,7 +50,7 @@ pub enum Denied {
     Fmspc([u8; 6]),
     /// Platforms that this advisory applies to, whatever their status.
     Advisory(String),
-    /// Devices with a certificate of this serial number, lower-case hex.
+    /// Devices with a certificate of this serial number: lower-case hex without zeros before it.
     GpuSerial(String),
 }
 
@@ -117,7 +117,8 @@ impl DenySection {
             self.platform.map(|v| Denied::Platform(v.0)),
             self.fmspc.map(|v| Denied::Fmspc(v.0)),
             self.advisory.map(Denied::Advisory),
-            self.gpu_serial.map(Denied::GpuSerial),
+            // What is no serial number is empty here, and refused below.
+            self.gpu_serial.map(|v| Denied::GpuSerial(parse_serial(&v).unwrap_or_default())),
         ];
         let mut values = values.into_iter().flatten();
         let (Some(what), None) = (values.next(), values.next()) else {
@@ -125,11 +126,10 @@ impl DenySection {
         };
         // A misspelt value would deny nothing.
         let spelt = match &what {
-            Denied::Advisory(id) => id.starts_with("INTEL-SA-") && id.len() <= MAX_TEXT_CHARS,
-            Denied::GpuSerial(serial) => {
-                serial.len() <= MAX_TEXT_CHARS
-                    && hexadecimal::parse_vec(serial).is_some_and(|bytes| !bytes.is_empty())
-            }
+            Denied::Advisory(id) => id.strip_prefix("INTEL-SA-").is_some_and(|number| {
+                number.len() == ADVISORY_DIGITS && number.bytes().all(|b| b.is_ascii_digit())
+            }),
+            Denied::GpuSerial(serial) => !serial.is_empty(),
             _ => true,
         };
         if spelt { Ok(Denial { what, reason }) } else { Err(MISSPELT) }
@@ -148,6 +148,7 @@ pub(crate) fn denials(sections: Vec<DenySection>) -> Result<Vec<Denial>, PinsErr
         .collect()
 }
 
-const MISSPELT: &str = "an advisory is INTEL-SA-..., a gpu_serial lower-case hex of 1 to 21 bytes";
-/// A serial number of 20 bytes (RFC 5280 §4.1.2.2) and a sign, in hex.
-const MAX_TEXT_CHARS: usize = 42;
+const MISSPELT: &str =
+    "an advisory is INTEL-SA-NNNNN, a gpu_serial lower-case hex of 1 to 21 bytes, not zero";
+/// Digits in the name of an advisory of Intel's.
+const ADVISORY_DIGITS: usize = 5;

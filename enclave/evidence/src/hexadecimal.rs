@@ -15,6 +15,23 @@ pub(crate) fn parse_vec(text: &str) -> Option<Vec<u8>> {
     if has_upper(text) { None } else { hex::decode(text).ok() }
 }
 
+/// A certificate's serial number as it is compared: its bytes without zeros before them. DER writes
+/// one before a number whose first bit is set, and tools that print the number do not.
+pub(crate) fn serial(bytes: &[u8]) -> String {
+    let first = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
+    hex::encode(bytes.get(first..).unwrap_or_default())
+}
+
+/// Reads a serial number of 1 to 20 bytes (RFC 5280 §4.1.2.2) and perhaps zeros before it, together
+/// at most [`MAX_SERIAL_BYTES`]; `None` for zero, which no certificate has.
+pub(crate) fn parse_serial(text: &str) -> Option<String> {
+    let bytes = parse_vec(text).filter(|bytes| bytes.len() <= MAX_SERIAL_BYTES)?;
+    Some(serial(&bytes)).filter(|serial| !serial.is_empty())
+}
+
+/// A serial number of 20 bytes and a sign.
+const MAX_SERIAL_BYTES: usize = 21;
+
 fn has_upper(text: &str) -> bool {
     text.bytes().any(|b| b.is_ascii_uppercase())
 }
@@ -74,5 +91,16 @@ mod tests {
         assert_eq!(parse::<2>("0af"), None);
         assert_eq!(parse::<2>("0aff00"), None);
         assert_eq!(parse_vec("0A"), None);
+    }
+
+    #[test]
+    fn a_serial_number_is_the_same_with_and_without_zeros_before_it() {
+        for text in ["9f00", "009f00", "0000009f00"] {
+            assert_eq!(parse_serial(text).as_deref(), Some("9f00"), "{text}");
+        }
+        assert_eq!(parse_serial(&"9f".repeat(21)), Some("9f".repeat(21)));
+        for text in ["", "00", "0000", "9", "9F", &"9f".repeat(22)] {
+            assert_eq!(parse_serial(text), None, "{text}");
+        }
     }
 }

@@ -1,14 +1,14 @@
 //! Every way a receipt or a key is refused. Messages hold numbers, names and digests; a receipt
 //! contains no prompt, so neither can they.
 
-use chrysalis_wire::{Digest, NetworkId, WireError};
+use chrysalis_wire::{Digest, NetworkId, UnixTime, WireError};
 use thiserror::Error;
 
 use crate::cell::CellError;
 use crate::channel::ChannelId;
 use crate::json::MAX_RECEIPT_JSON_BYTES;
 use crate::log::LogError;
-use crate::meter::book::{MAX_CHANNELS, Shortfall};
+use crate::meter::book::{MAX_CHANNELS, MAX_CLAIMED, Shortfall};
 use crate::proof::Child;
 
 /// Why a receipt, a proof or a key was refused.
@@ -176,6 +176,47 @@ pub enum ReceiptError {
         .0.missing(), .0.owed, .0.reserved, .0.request, .0.max_cum, .0.wanted()
     )]
     Uncovered(Shortfall),
+    /// The owner's key of small order, or in a second spelling.
+    #[error("the funding key is not the encoding of a sound Ed25519 public key; make a new one")]
+    FundingKey,
+    /// A note that its owner did not sign.
+    #[error("the signature does not fit this funding key and this note; it was changed or forged")]
+    NoteSignature,
+    /// A note that is over, from the future, or good for too long.
+    #[error(
+        "a note of second {} until {} is not good now; its owner looks at the chain again",
+        .seen_at.0, .until.0
+    )]
+    NoteTime {
+        /// When the owner looked.
+        seen_at: UnixTime,
+        /// Until when it is good.
+        until: UnixTime,
+    },
+    /// A note that is not newer than the one there is, and not that one.
+    #[error("the note is of second {}, there is one of {}; the newest one holds", .got.0, .known.0)]
+    NoteOld {
+        /// Time of the note there is.
+        known: UnixTime,
+        /// Time of this one.
+        got: UnixTime,
+    },
+    /// The payer allowed it, and whoever is paid has not seen the coins.
+    #[error("{}", unfunded(*needed, *covers))]
+    Unfunded {
+        /// Owed, promised and this request, nanogram.
+        needed: u128,
+        /// What the channel can pay as far as is known; `None` while nobody has looked.
+        covers: Option<u128>,
+    },
+    /// The payee has not been told yet what was counted.
+    #[error(
+        "{untold} requests of this channel wait to be told to the payee; ask again in a moment"
+    )]
+    Untold {
+        /// How many.
+        untold: u32,
+    },
     /// A request that came to more than was set aside for it.
     #[error("the request came to {got} nanogram, {reserved} were set aside; it is not charged")]
     OverReservation {
@@ -190,6 +231,11 @@ pub enum ReceiptError {
     /// More channels than a meter keeps.
     #[error("this worker serves {MAX_CHANNELS} channels already; use another worker")]
     ChannelsFull,
+    /// More claims of channels that were not served yet than a meter keeps.
+    #[error(
+        "this worker keeps {MAX_CLAIMED} claims of channels it does not serve yet; make a request first"
+    )]
+    ClaimsFull,
     /// A check of a verification did not pass.
     #[error("{title}: {detail}")]
     Check {
@@ -234,10 +280,31 @@ impl ReceiptError {
             Self::OtherPayee { .. } => "E-PAYMENT-PAYEE",
             Self::SpendSignature => "E-PAYMENT-SIGNATURE",
             Self::Uncovered(_) => "E-PAYMENT-CAP",
+            Self::FundingKey => "E-FUNDING-KEY",
+            Self::NoteSignature => "E-FUNDING-SIGNATURE",
+            Self::NoteTime { .. } => "E-FUNDING-TIME",
+            Self::NoteOld { .. } => "E-FUNDING-OLD",
+            Self::Unfunded { .. } => "E-PAYMENT-FUNDING",
+            Self::Untold { .. } => "E-PAYMENT-UNTOLD",
             Self::OverReservation { .. } => "E-PAYMENT-RESERVED",
             Self::NoSuchChannel => "E-PAYMENT-CHANNEL",
             Self::ChannelsFull => "E-PAYMENT-FULL",
+            Self::ClaimsFull => "E-PAYMENT-CLAIMS",
             Self::Check { .. } => "E-RECEIPT-CHECK",
         }
+    }
+}
+
+fn unfunded(needed: u128, covers: Option<u128>) -> String {
+    match covers {
+        None => {
+            "nobody has confirmed a deposit in this channel yet; if it was made, wait a moment \
+                 and ask again"
+                .to_owned()
+        }
+        Some(covers) => format!(
+            "{needed} nanogram are needed, and the channel is seen to cover {covers} in all; top it up \
+             (or, if it closes, open another), wait a moment and ask again"
+        ),
     }
 }

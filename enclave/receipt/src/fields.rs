@@ -97,7 +97,7 @@ pub enum Finish {
     Length = 2,
     /// The requester went away; what was produced is billed.
     Aborted = 3,
-    /// The engine failed; what was produced until then is billed.
+    /// The engine failed; what was produced until then is billed, and nothing if that is nothing.
     Failed = 4,
 }
 
@@ -114,7 +114,8 @@ impl fmt::Display for Finish {
 
 impl Usage {
     /// Tokens times prices in nanogram, rounded down once, over the sum: a requester never pays
-    /// a fraction more than the tokens cost.
+    /// a fraction more than the tokens cost. A request that failed before its first token costs
+    /// nothing: its prompt may never have been computed.
     ///
     /// # Errors
     /// [`ReceiptError::CachedOverPrompt`] or [`ReceiptError::ReasoningOverCompletion`] if a part
@@ -130,6 +131,9 @@ impl Usage {
                 completion: self.completion,
             },
         )?;
+        if self.finish == Finish::Failed && self.completion == 0 {
+            return Ok(0);
+        }
         let total = [
             (fresh, self.prices.prompt),
             (self.cached, self.prices.cached),
@@ -306,6 +310,16 @@ pub(crate) mod tests {
         usage.cached = 0;
         usage.prompt = 1;
         assert_eq!(usage.amount(), Ok(0), "a fraction is not charged");
+    }
+
+    #[test]
+    fn a_failure_costs_what_was_produced_and_nothing_before_the_first_token() {
+        let mut usage = Usage { finish: Finish::Failed, ..sample().usage };
+        assert_eq!(usage.amount(), Ok(270));
+        (usage.completion, usage.reasoning) = (0, 0);
+        assert_eq!(usage.amount(), Ok(0));
+        usage.finish = Finish::Aborted;
+        assert_eq!(usage.amount(), Ok(70), "who leaves meanwhile pays for the prompt");
     }
 
     #[test]

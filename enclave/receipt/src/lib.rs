@@ -64,6 +64,7 @@
 //! ```text
 //! spend       PAY1 | global_id:32 | channel:256 | meter_key:256 | sha256(sealed request):256
 //! question    ASK1 | global_id:32 | channel:256 | meter_key:256 | acknowledged settlement:256
+//! note        FND1 | global_id:32 | channel:256 | meter_key:256 | covers:Coins | seen_at:32 | until:32
 //! ```
 
 #![forbid(unsafe_code)]
@@ -112,8 +113,12 @@ pub use log::{
     CONSISTENCY_SCHEMA, ConsistencyProof, Frontier, INCLUSION_SCHEMA, InclusionProof, LogError,
     LogHead, MAX_PATH_HASHES, head_of, prove_consistency, prove_inclusion,
 };
-pub use meter::book::{Charge, MAX_CHANNELS, MeterBook, Reservation, Shortfall};
+pub use meter::book::{Charge, MAX_CHANNELS, MAX_CLAIMED, MeterBook, Reservation, Shortfall};
 pub use meter::claim::{CLAIM_BYTES, Claim, VerifiedClaim};
+pub use meter::funding::{
+    FundingKey, FundingNote, FundingPublicKey, MAX_NOTE_SECONDS, NOTE_BYTES, NOTE_SKEW_SECONDS,
+    SignedNote,
+};
 pub use meter::offer::{
     OFFER_BYTES, Offer, Payee, STATE_REQUEST_BYTES, StateRequest, VerifiedOffer,
 };

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::RegisterValue;
+use crate::ids::{Digest, RegisterValue};
 
 /// Boot stages in order. The worker is ready only after [`BootStage::Ready`] is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -138,6 +138,14 @@ pub enum ConsoleEvent {
     Earned {
         /// An encoded claim of `chrysalis-receipt` in lower-case hexadecimal.
         claim: String,
+    },
+    /// A payer wants a channel served for which nobody vouches, or for too little: the owner may look at
+    /// the chain.
+    FundingWanted {
+        /// The meter key that a note has to name.
+        meter_key: Digest,
+        /// Encoded terms of the channel, of `chrysalis-receipt`, in lower-case hexadecimal.
+        terms: String,
     },
     /// A step of PID 1 changed.
     Init {

@@ -47,6 +47,28 @@ pub struct ModelSection {
     pub root: Digest,
     /// Whether the bundle is sealed and the worker must wait for a grant.
     pub sealed: bool,
+    /// What it does; text if it is left out. A bundle of another kind does not load.
+    #[serde(default, skip_serializing_if = "ModelTask::is_text")]
+    pub task: ModelTask,
+}
+
+/// What a model does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelTask {
+    /// Answers with text.
+    #[default]
+    Text,
+    /// Answers with the vectors of texts.
+    Embedding,
+}
+
+impl ModelTask {
+    /// Whether it is what a manifest need not say: older ones have the same digest.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        *self == Self::Text
+    }
 }
 
 /// What one request may ask for.
@@ -55,7 +77,7 @@ pub struct ModelSection {
 pub struct LimitsSection {
     /// Largest sealed request, in bytes; at most [`crate::limits::MAX_SEALED_REQUEST_BYTES`].
     pub request_bytes: u32,
-    /// Most tokens of prompt and completion together.
+    /// Most tokens of prompt and completion together; of a request for embeddings, of all its texts.
     pub context_tokens: u32,
     /// Most completion tokens of one request.
     pub completion_tokens: u32,
@@ -109,6 +131,10 @@ pub struct PaymentSection {
     pub payee: Digest,
     /// Representation hash of the channel contract's code.
     pub channel_code: Digest,
+    /// The owner's Ed25519 key, which vouches for deposits. Without one whoever signs a cap is served,
+    /// and an owner who is promised more than a channel holds finds out when she settles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub funding_key: Option<Digest>,
 }
 
 /// Why a manifest was refused.
@@ -229,6 +255,24 @@ mod tests {
     }
 
     #[test]
+    fn a_model_answers_with_text_unless_the_manifest_says_otherwise() {
+        let parse = |t: &str| WorkerManifest::parse(t.as_bytes());
+        let plain = parse(&text()).unwrap();
+        assert_eq!(plain.model.task, ModelTask::Text);
+        assert!(
+            !toml::to_string(&plain).unwrap().contains("task"),
+            "its bytes stay what they were"
+        );
+        let with = |task: &str| {
+            parse(&text().replace("sealed = false", &format!("sealed = false\ntask = \"{task}\"")))
+        };
+        let embedding = with("embedding").unwrap();
+        assert_eq!(embedding.model.task, ModelTask::Embedding);
+        assert_eq!(parse(&toml::to_string(&embedding).unwrap()), Ok(embedding));
+        assert!(matches!(with("vision"), Err(ManifestError::Malformed(_))));
+    }
+
+    #[test]
     fn refuses_an_unknown_field() {
         let t = text().replace("sealed = false", "sealed = false\ndebug = true");
         assert!(matches!(
@@ -248,9 +292,12 @@ mod tests {
         let z = "7".repeat(64);
         let with = |section: &str| WorkerManifest::parse(format!("{}{section}", text()).as_bytes());
         let whole = format!("[payment]\npayee = \"{z}\"\nchannel_code = \"{z}\"\n");
-        let payment =
-            PaymentSection { payee: Digest([0x77; 32]), channel_code: Digest([0x77; 32]) };
+        let sevens = Digest([0x77; 32]);
+        let payment = PaymentSection { payee: sevens, channel_code: sevens, funding_key: None };
         assert_eq!(with(&whole).unwrap().payment, Some(payment));
+        let funded = PaymentSection { funding_key: Some(sevens), ..payment };
+        let named = format!("{whole}funding_key = \"{z}\"\n");
+        assert_eq!(with(&named).unwrap().payment, Some(funded));
         assert_eq!(WorkerManifest::parse(text().as_bytes()).unwrap().payment, None);
         for bad in [format!("[payment]\npayee = \"{z}\"\n"), format!("{whole}cap = 1\n")] {
             assert!(matches!(with(&bad), Err(ManifestError::Malformed(_))));

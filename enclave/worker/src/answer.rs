@@ -57,6 +57,12 @@ impl Answer {
         }
     }
 
+    /// Whether the requester has gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.frames.as_ref().is_none_or(mpsc::Sender::is_closed)
+    }
+
     /// Seals and sends one frame; waits a bounded time while the requester reads slowly.
     ///
     /// # Errors

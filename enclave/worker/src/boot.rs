@@ -10,11 +10,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use chrysalis_channel::ReplayCache;
-use chrysalis_engine::{CandleEngine, Engine, EngineError, EngineOptions, ModelError};
+use chrysalis_engine::{
+    CandleEngine, EmbedOptions, Embedder, EngineError, EngineOptions, ModelError,
+};
 use chrysalis_evidence::{AllowSim, boot_events};
 use chrysalis_tee::{Devices, Platform};
 use chrysalis_vault::{Bundle, ModelKey};
 use chrysalis_wire::limits::MAX_MANIFEST_BYTES;
+use chrysalis_wire::manifest::ModelTask;
 use chrysalis_wire::{BootStage, ConsoleEvent, Digest, NetworkId, StageState, WorkerManifest};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
@@ -28,7 +31,8 @@ use crate::error::WorkerError;
 use crate::gate::gate;
 use crate::grant::GrantDesk;
 use crate::limits::{
-    Bounds, CLAIM_INTERVAL, COUNTER_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL, REPLAY_CAPACITY,
+    Bounds, CLAIM_INTERVAL, COUNTER_INTERVAL, FUNDING_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL,
+    REPLAY_CAPACITY,
 };
 use crate::measure::measure;
 use crate::payment::Payments;
@@ -37,7 +41,7 @@ use crate::receipts::Receipts;
 use crate::server::serve;
 use crate::session::Session;
 use crate::stages::Stages;
-use crate::worker::{Clock, Counters, Worker};
+use crate::worker::{Clock, Counters, Loaded, Worker};
 
 /// What `main.rs` supplies: the platform, the clock and, in the simulator, its FAKE root.
 pub struct Setting {
@@ -92,6 +96,7 @@ async fn boot_and_serve(
     let reporting = tokio::spawn(report(Arc::clone(&worker)));
     let refusing = tokio::spawn(report_refusals(Arc::clone(&worker)));
     let claiming = tokio::spawn(claim(Arc::clone(&worker)));
+    let wanting = tokio::spawn(want_funding(Arc::clone(&worker)));
     tokio::select! {
         finished = finish_boot(&worker, &args, &setting) => finished?,
         _ = stop.wait_for(|stopped| *stopped) => {}
@@ -101,6 +106,7 @@ async fn boot_and_serve(
     reporting.abort();
     refusing.abort();
     claiming.abort();
+    wanting.abort();
     // What was earned since the last time; the answers in progress are over.
     report_claims(&worker);
     Ok(())
@@ -150,26 +156,49 @@ async fn report_refusals(worker: Arc<Worker>) {
     }
 }
 
-/// Tells the owner what was earned, on a thread that may block. Not after each request: the host would
-/// read the length of every prompt from the sums.
+/// Tells the owner what was earned, on a thread that may block: from time to time, and after a batch of
+/// requests of one channel. Not after each request: the host would read the length of every prompt from the
+/// sums. No channel gets further ahead of it than its window.
 async fn claim(worker: Arc<Worker>) {
-    if worker.payments.is_none() {
-        return;
-    }
+    let Some(payments) = worker.payments.clone() else { return };
     let mut interval = tokio::time::interval(CLAIM_INTERVAL);
     loop {
-        interval.tick().await;
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = payments.due() => {}
+        }
         let worker = Arc::clone(&worker);
         drop(spawn_blocking(move || report_claims(&worker)).await);
     }
 }
 
+/// Tells the owner which channels wait for her to look at the chain, on a thread that may block.
+async fn want_funding(worker: Arc<Worker>) {
+    let Some(payments) = worker.payments.clone() else { return };
+    let meter_key = Digest(worker.session.meter.public());
+    loop {
+        let wanted = payments.wanted().await;
+        let stages = Arc::clone(&worker.stages);
+        let write = move || {
+            for terms in wanted {
+                let terms = hex::encode(terms.encode());
+                stages.console().event(&ConsoleEvent::FundingWanted { meter_key, terms });
+            }
+        };
+        drop(spawn_blocking(write).await);
+        tokio::time::sleep(FUNDING_INTERVAL).await;
+    }
+}
+
 fn report_claims(worker: &Worker) {
     let Some(payments) = &worker.payments else { return };
-    for claim in payments.grown(&worker.session.meter, (worker.clock)().seconds()) {
+    let claims = payments.grown(&worker.session.meter, (worker.clock)().seconds());
+    for claim in &claims {
         let claim = hex::encode(claim.encode());
         worker.stages.console().event(&ConsoleEvent::Earned { claim });
     }
+    // In the pipe, which outlives this process.
+    payments.told(&claims);
 }
 
 /// Stages `manifest` and `keys`: everything up to a worker that can attest.
@@ -278,24 +307,52 @@ fn load_model(
     worker: &Worker,
     bundle: Bundle<File>,
     key: Option<&ModelKey>,
-) -> Result<Arc<dyn Engine>, WorkerError> {
+) -> Result<Loaded, WorkerError> {
     let progress = |done, total| worker.stages.progress(BootStage::Model, done, total);
     let mut files = bundle.files(&worker.manifest.model.root, key, &progress)?;
-    let options = EngineOptions {
-        max_concurrent: worker.manifest.limits.concurrent_requests as usize,
-        context_tokens: worker.manifest.limits.context_tokens,
-        ..EngineOptions::new(entropy)
+    let limits = &worker.manifest.limits;
+    let (max_requests, tokens) = (limits.concurrent_requests as usize, limits.context_tokens);
+    let engine = match worker.manifest.model.task {
+        ModelTask::Text => {
+            let options = EngineOptions {
+                #[cfg(feature = "cuda")]
+                device: gpu(&worker.manifest)?,
+                max_concurrent: max_requests,
+                context_tokens: tokens,
+                ..EngineOptions::new(entropy)
+            };
+            CandleEngine::open(&mut files, options).map(|engine| Loaded::Text(Arc::new(engine)))
+        }
+        ModelTask::Embedding => {
+            let options = EmbedOptions { max_requests, request_tokens: tokens, threads: None };
+            Embedder::open(&mut files, options).map(|model| Loaded::Embedding(Arc::new(model)))
+        }
     };
-    let engine = CandleEngine::open(&mut files, options);
     // First why the bundle was refused: to the engine that is a file which could not be read.
     files.finish()?;
     match engine {
-        Ok(engine) => Ok(Arc::new(engine)),
+        Ok(engine) => Ok(engine),
         Err(EngineError::Model(ModelError::FileMissing { name })) => {
             Err(WorkerError::NoModelFile { name })
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The GPU that computes: the first of those that the manifest names, whose reports are in every evidence
+/// and which refuse to report while their memory is not protected. A manifest that names none is served by
+/// the processor, whatever the machine has; text of one that names some is never computed by it.
+#[cfg(feature = "cuda")]
+fn gpu(
+    manifest: &chrysalis_wire::WorkerManifest,
+) -> Result<Option<chrysalis_cuda::Device>, WorkerError> {
+    if manifest.devices.is_none_or(|devices| devices.gpus == 0) {
+        return Ok(None);
+    }
+    let library = Path::new(chrysalis_cuda::LIBRARY);
+    chrysalis_cuda::Device::open(library, chrysalis_cuda::embedded())
+        .map(Some)
+        .map_err(|error| WorkerError::Refused { code: error.code(), message: error.to_string() })
 }
 
 /// The seed of a request that brings none. Without randomness there would be no keys either.

@@ -2,7 +2,7 @@
 
 use chrysalis_api::{
     ApiError, CallFormat, Constraint, Endpoint, ErrorKind, InferenceRequest, Input, Limits,
-    LoggedToken, Message, PastCall, Prompt, Role, TokenLogprob, Tools, limits,
+    LoggedToken, Message, PastCall, Prompt, Role, TokenLogprob, Tools, limits, served_at,
 };
 use chrysalis_channel::PathId;
 use chrysalis_engine::{self as engine, ToolStyle};
@@ -36,14 +36,21 @@ pub fn inner<'a>(
     Ok((inner, evidence))
 }
 
-/// The endpoint a sealed header names.
+/// The endpoint a sealed header names; `None` for the one that is not answered with text.
 #[must_use]
-pub const fn endpoint(path: PathId) -> Endpoint {
+pub const fn endpoint(path: PathId) -> Option<Endpoint> {
     match path {
-        PathId::ChatCompletions => Endpoint::Chat,
-        PathId::Completions => Endpoint::Completions,
-        PathId::Responses => Endpoint::Responses,
+        PathId::ChatCompletions => Some(Endpoint::Chat),
+        PathId::Completions => Some(Endpoint::Completions),
+        PathId::Responses => Some(Endpoint::Responses),
+        PathId::Embeddings => None,
     }
+}
+
+/// 400: the model is served, but not at the endpoint that was asked.
+#[must_use]
+pub fn wrong_endpoint(manifest: &WorkerManifest) -> ApiError {
+    ApiError::wrong_endpoint(&manifest.model.name, served_at(manifest.model.task))
 }
 
 /// Parses the OpenAI request and checks that it asks for the model served.
@@ -51,12 +58,12 @@ pub const fn endpoint(path: PathId) -> Endpoint {
 /// # Errors
 /// The API's own refusals, which name the field; 404 for another model.
 pub fn parse(
-    path: PathId,
+    endpoint: Endpoint,
     json: &[u8],
     manifest: &WorkerManifest,
 ) -> Result<InferenceRequest, ApiError> {
     let allowed = Limits::from_manifest(&manifest.limits);
-    let parsed = InferenceRequest::parse(endpoint(path), json, &allowed)?;
+    let parsed = InferenceRequest::parse(endpoint, json, &allowed)?;
     if parsed.model != manifest.model.name {
         return Err(ApiError::model_not_found(&manifest.model.name));
     }

@@ -1,5 +1,5 @@
 //! The routes of the worker, over HTTP/1.1 inside TLS 1.3: six, three more for clients that have to prove
-//! themselves where there is a [`crate::peer::PeerGate`], and two where the worker is paid. Everything that
+//! themselves where there is a [`crate::peer::PeerGate`], and three where the worker is paid. Everything that
 //! arrives here is
 //! attacker-controlled, the relay's host included; bodies, headers, times and counts are bounded.
 //!
@@ -14,7 +14,7 @@ use chrysalis_evidence::exchange::{
     Challenge, Challenger, MAX_EVIDENCE_BYTES, MESSAGE_HEADER_BYTES, Prover, Statement,
 };
 use chrysalis_evidence::{MAX_COLLATERAL_BYTES, Role};
-use chrysalis_receipt::{CLAIM_BYTES, PaymentRequired, STATE_REQUEST_BYTES};
+use chrysalis_receipt::{CLAIM_BYTES, NOTE_BYTES, PaymentRequired, STATE_REQUEST_BYTES};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -92,6 +92,8 @@ pub async fn route(
         }
         // A claim proves itself, and whose it is does not matter.
         (&Method::POST, "/v1/payment/claim") => resume(&worker, request).await,
+        // So does a note.
+        (&Method::POST, "/v1/payment/funding") => fund(&worker, request).await,
         (&Method::POST, "/v1/peer/challenge") => challenge(&worker, &connection),
         (&Method::POST, "/v1/peer/collateral") => carry(&worker, &connection, request).await,
         (&Method::POST, "/v1/peer/evidence") => evidence(&worker, &connection, request).await,
@@ -168,7 +170,7 @@ async fn sealed(
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Refused> {
     let limit = worker.manifest.limits.request_bytes as usize;
-    let engine = Arc::clone(worker.engine.get().ok_or(Refused::NotReady)?);
+    let engine = worker.engine.get().ok_or(Refused::NotReady)?.clone();
     let offer = request.headers().get(PAYMENT_HEADER).cloned();
     let body = read_body(&worker, request, limit).await?;
     let offer = offer.as_ref().map(HeaderValue::as_bytes);
@@ -182,6 +184,13 @@ async fn resume(
     let payments = worker.payments.as_ref().ok_or(Refused::NotFound)?;
     let body = read_body(worker, request, CLAIM_BYTES).await?;
     payments.resume(&body.bytes)?;
+    Ok(json(StatusCode::OK, &Accepted { accepted: true }))
+}
+
+async fn fund(worker: &Worker, request: Request<Incoming>) -> Result<Response<ReplyBody>, Refused> {
+    let payments = worker.payments.as_ref().ok_or(Refused::NotFound)?;
+    let body = read_body(worker, request, NOTE_BYTES).await?;
+    payments.fund(&body.bytes, (worker.clock)().seconds())?;
     Ok(json(StatusCode::OK, &Accepted { accepted: true }))
 }
 
@@ -275,7 +284,8 @@ impl Refused {
                 "E-NOT-FOUND",
                 "there is no such route".into(),
                 "routes: /livez /readyz /v1/attestation /v1/sealed /v1/grant /v1/receipts/{id}, and \
-                 where [payment] is in the manifest /v1/payment/state /v1/payment/claim",
+                 where [payment] is in the manifest /v1/payment/state /v1/payment/claim \
+                 /v1/payment/funding",
             ),
             Self::NotReady => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -386,7 +396,11 @@ impl Refused {
         };
         let error = ErrorParts { code, message, next_step };
         let mut response = json(status, &ErrorBody { error, payment });
-        if matches!(self, Self::Busy | Self::NotReady) {
+        let soon = match &self {
+            Self::Payment { code, .. } => *code == UNFUNDED,
+            other => matches!(other, Self::Busy | Self::NotReady),
+        };
+        if soon {
             response
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
@@ -422,6 +436,9 @@ struct ErrorParts<'a> {
     message: String,
     next_step: &'static str,
 }
+
+/// The refusal of a request whose channel nobody vouches for yet.
+const UNFUNDED: &str = "E-PAYMENT-FUNDING";
 
 /// A JSON response. Serialising our own types does not fail; if it did, the body would be empty.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Response<ReplyBody> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use chrysalis_api::{ApiError, InferenceRequest};
+use chrysalis_api::{ApiError, Endpoint, InferenceRequest};
 use chrysalis_channel::{ChannelError, FrameKind, Header, OpenedRequest, OsRandom, open_request};
 use chrysalis_engine::{Engine, Event, Generation, ToolStyle};
 use chrysalis_receipt::{Finish, PublicReceipt, ResponseCommit};
@@ -20,10 +20,11 @@ use tokio::task::block_in_place;
 use crate::answer::{Answer, Gone, Outcome, ReceiptFacts, ending};
 use crate::body::ReplyBody;
 use crate::convert;
+use crate::embeddings;
 use crate::http::{Refused, with_type};
 use crate::limits::FRAMES_IN_FLIGHT;
 use crate::payment::Held;
-use crate::worker::Worker;
+use crate::worker::{Loaded, Worker};
 use crate::writer::Writer;
 
 /// Opens a sealed request and answers it as a stream of sealed frames, until its client is not served
@@ -34,7 +35,7 @@ use crate::writer::Writer;
 /// the request does not open.
 pub fn answer(
     worker: Arc<Worker>,
-    engine: Arc<dyn Engine>,
+    engine: Loaded,
     sealed: &[u8],
     offer: Option<&[u8]>,
     over: watch::Receiver<bool>,
@@ -49,7 +50,7 @@ pub fn answer(
 
 fn begin(
     worker: Arc<Worker>,
-    engine: Arc<dyn Engine>,
+    engine: Loaded,
     sealed: &[u8],
     offer: Option<&[u8]>,
     over: watch::Receiver<bool>,
@@ -63,16 +64,18 @@ fn begin(
     };
     let opened = open(&worker, started, sealed)?;
     let held = match offer {
-        Some((payments, offer)) => {
-            Some(payments.reserve(&worker.manifest, offer, opened.header.max_tokens)?)
-        }
+        Some((payments, offer)) => Some(payments.reserve(
+            &worker.manifest,
+            offer,
+            opened.header.max_tokens,
+            started.seconds(),
+        )?),
         None => None,
     };
     let (frames, body) = mpsc::channel(FRAMES_IN_FLIGHT);
     let task = async move {
         // A requester that went away has nothing left to be told; its receipt is stored.
-        let (Ok(()) | Err(Gone)) =
-            run(&worker, &*engine, opened, held, started, frames, over).await;
+        let (Ok(()) | Err(Gone)) = run(&worker, engine, opened, held, started, frames, over).await;
         // The place is free once the engine let go of the request.
         drop::<OwnedSemaphorePermit>(permit);
     };
@@ -97,7 +100,7 @@ fn open(worker: &Worker, now: UnixMillis, sealed: &[u8]) -> Result<OpenedRequest
 
 async fn run(
     worker: &Worker,
-    engine: &dyn Engine,
+    engine: Loaded,
     opened: OpenedRequest,
     mut held: Option<Held>,
     started: UnixMillis,
@@ -107,8 +110,20 @@ async fn run(
     let OpenedRequest { header, body, sealer } = opened;
     let mut answer = Answer::new(frames, sealer, worker.bounds.stall);
     let recipient = answer.recipient();
+    let (engine, endpoint) = match (engine, convert::endpoint(header.path)) {
+        (Loaded::Text(engine), Some(endpoint)) => (engine, endpoint),
+        (Loaded::Embedding(embedder), None) => {
+            let asked = (header, body);
+            return embeddings::run(worker, &embedder, asked, answer, held, started, over).await;
+        }
+        _ => {
+            let error = convert::wrong_endpoint(&worker.manifest);
+            return answer.send(FrameKind::Error, &error.frame_payload(), true).await;
+        }
+    };
+    let asked = (&header, endpoint);
     // Template and tokenizer take a while for a long prompt; the network threads are few.
-    let prepared = block_in_place(|| prepare(worker, engine, &header, body, recipient, started));
+    let prepared = block_in_place(|| prepare(worker, &*engine, asked, body, recipient, started));
     match prepared {
         Err(error) => answer.send(FrameKind::Error, &error.frame_payload(), true).await,
         Ok(prepared) => {
@@ -116,7 +131,7 @@ async fn run(
                 let prompt = prepared.generation.control.usage().prompt;
                 held.narrow(&worker.manifest, prompt, header.max_tokens);
             }
-            generate(worker, &header, &mut answer, prepared, held, started, over).await
+            generate(worker, asked, &mut answer, prepared, held, started, over).await
         }
     }
 }
@@ -134,13 +149,13 @@ struct Prepared {
 fn prepare(
     worker: &Worker,
     engine: &dyn Engine,
-    header: &Header,
+    (header, endpoint): (&Header, Endpoint),
     body: SecretBytes,
     recipient: usize,
     started: UnixMillis,
 ) -> Result<Prepared, ApiError> {
     let (inner, evidence) = convert::inner(body.expose(), recipient, &worker.session)?;
-    let mut parsed = convert::parse(header.path, inner.json, &worker.manifest)?;
+    let mut parsed = convert::parse(endpoint, inner.json, &worker.manifest)?;
     let sampling = convert::sampling_hash(&parsed);
     let style = engine.tool_style();
     let job = convert::job(&mut parsed, header.max_tokens, &worker.manifest, style)?;
@@ -155,7 +170,7 @@ fn prepare(
 /// gone or the engine has failed: what was produced is billed and provable.
 async fn generate(
     worker: &Worker,
-    header: &Header,
+    (header, endpoint): (&Header, Endpoint),
     answer: &mut Answer,
     prepared: Prepared,
     held: Option<Held>,
@@ -165,7 +180,6 @@ async fn generate(
     let Prepared { parsed, style, commit, facts, mut generation } = prepared;
     answer.commit_with(commit);
     let fingerprint = worker.fingerprint();
-    let endpoint = convert::endpoint(header.path);
     let mut writer = Writer::new(
         endpoint,
         &parsed,
@@ -213,13 +227,36 @@ async fn generate(
                 finish = Finish::Failed;
                 break;
             }
-            None => sent = Err(Gone),
+            // Either the requester is gone, or the engine, which the requester is not to pay for.
+            None => {
+                if !answer.is_closed() {
+                    finish = Finish::Failed;
+                }
+                sent = Err(Gone);
+            }
         }
     }
     // Dropping the receiver stops the engine; the counts stay readable.
     let control = generation.control.clone();
     drop(generation);
     let outcome = Outcome { finish, tokens: control.usage() };
+    settle(worker, answer, facts, outcome, held, started, sent).await
+}
+
+/// Signs the receipt of an answer that ended as `outcome` says, counts it, keeps it and sends it.
+///
+/// # Errors
+/// [`Gone`] if nobody reads it; it was counted and kept all the same.
+pub(crate) async fn settle(
+    worker: &Worker,
+    answer: &mut Answer,
+    facts: ReceiptFacts,
+    outcome: Outcome,
+    held: Option<Held>,
+    started: UnixMillis,
+    sent: Result<(), Gone>,
+) -> Result<(), Gone> {
+    let id = facts.request_id;
     let commit = answer.take_commit().ok_or(Gone)?;
     let ended = (worker.clock)().max(started);
     let receipt = facts.sign(worker, commit.finish(), outcome, ended).map_err(|_| Gone)?;
@@ -229,14 +266,14 @@ async fn generate(
         drop(held.charge(&receipt));
     }
     if let Ok(public) = PublicReceipt::from(&receipt).to_json() {
-        worker.receipts.put(header.request_id, Bytes::from(public));
+        worker.receipts.put(id, Bytes::from(public));
     }
     let json = receipt.to_json().map_err(|_| Gone)?;
     sent.and(answer.send(FrameKind::Receipt, json.as_bytes(), true).await)
 }
 
 /// True once the client is not served any more; false, and at once, if nobody is left to say so.
-async fn ended(over: &mut watch::Receiver<bool>) -> bool {
+pub(crate) async fn ended(over: &mut watch::Receiver<bool>) -> bool {
     // The guard in the result must not live across an await of the caller.
     over.wait_for(|over| *over).await.is_ok()
 }

@@ -25,6 +25,7 @@ pub mod boot;
 pub mod console;
 pub mod convert;
 pub mod devices;
+mod embeddings;
 pub mod error;
 pub mod gate;
 pub mod grant;

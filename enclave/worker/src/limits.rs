@@ -124,9 +124,18 @@ pub const MAX_EVIDENCE_DIGESTS: usize = 4096;
 /// How often keys are looked after; expired ones are destroyed within this time.
 pub const KEY_MAINTENANCE: Duration = Duration::from_secs(15);
 
-/// How often the owner is told what was earned: what a worker that is killed can lose, unless its
-/// payers have it.
+/// How often the owner is told what was earned, at least.
 pub const CLAIM_INTERVAL: Duration = Duration::from_secs(5);
+
+/// After how many requests of a channel the owner is told sooner; as many as may run at once, if that is
+/// more. Each claim shows the host a sum: over fewer requests it would show the lengths of prompts.
+pub const CLAIM_BATCH: u32 = 8;
+
+/// Channels without a deposit that the console may show at once; one more asks again.
+pub const MAX_FUNDING_WANTED: usize = 64;
+
+/// How often the console may show them.
+pub const FUNDING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the console may show the counters.
 pub const COUNTER_INTERVAL: Duration = Duration::from_secs(60);

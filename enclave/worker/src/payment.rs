@@ -3,31 +3,41 @@
 //!
 //! A worker whose manifest has no `[payment]` serves for nothing and counts nothing.
 
+use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrysalis_receipt::{
-    ChannelCode, ChannelId, Charge, Claim, MeterBook, MeterKey, MeterPublicKey, Offer, Payee,
-    PaymentRequired, ReceiptError, Reservation, SignedReceipt, StateRequest, VerifiedOffer, bound,
-    worst_case,
+    ChannelCode, ChannelId, ChannelTerms, Charge, Claim, DEFAULT_MIN_SETTLE, FundingPublicKey,
+    MeterBook, MeterKey, MeterPublicKey, Offer, Payee, PaymentRequired, ReceiptError, Reservation,
+    SignedNote, SignedReceipt, StateRequest, VerifiedOffer, bound, worst_case,
 };
 use chrysalis_wire::{Digest, UnixTime, WorkerManifest};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
 
 use crate::error::WorkerError;
 use crate::http::Refused;
+use crate::limits::{CLAIM_BATCH, MAX_FUNDING_WANTED};
 
 /// The meter of a worker that is paid.
 pub struct Payments {
     book: Mutex<MeterBook>,
     payee: Payee,
     code: ChannelCode,
+    /// Channels that nobody vouches for and somebody wants served.
+    wanted: Mutex<Vec<ChannelTerms>>,
+    wants: Notify,
+    /// Requests of a channel after which its claim is told.
+    batch: u32,
+    due: Notify,
 }
 
 impl Payments {
     /// The meter that the manifest asks for, if it does.
     ///
     /// # Errors
-    /// [`WorkerError::Payment`] for a contract this build does not know, or a meter key that is weak.
+    /// [`WorkerError::Payment`] for a contract this build does not know, or a meter or funding key that
+    /// is weak.
     pub fn new(
         manifest: &WorkerManifest,
         meter: &MeterKey,
@@ -36,8 +46,17 @@ impl Payments {
         let code = ChannelCode::known(payment.channel_code).map_err(WorkerError::Payment)?;
         let meter_key = MeterPublicKey::parse(&meter.public()).map_err(WorkerError::Payment)?;
         let payee = Payee { network: manifest.network, account: payment.payee, meter_key };
-        let book = Mutex::new(MeterBook::new(payee));
-        Ok(Some(Arc::new(Self { book, payee, code })))
+        // What a payee can lose to a meter that ends: the requests that run, and a batch before them.
+        let concurrent = manifest.limits.concurrent_requests;
+        let batch = concurrent.max(CLAIM_BATCH);
+        let mut book = MeterBook::new(payee).telling_within(concurrent.saturating_add(batch));
+        if let Some(key) = &payment.funding_key {
+            let key = FundingPublicKey::parse(&key.0).map_err(WorkerError::Payment)?;
+            book = book.funded_by(key);
+        }
+        let (book, wanted) = (Mutex::new(book), Mutex::default());
+        let (wants, due) = (Notify::new(), Notify::new());
+        Ok(Some(Arc::new(Self { book, payee, code, wanted, wants, batch, due })))
     }
 
     /// Reads and verifies what a request carries in [`PAYMENT_HEADER`]: everything that needs no
@@ -52,33 +71,50 @@ impl Payments {
         let request = Digest(Sha256::digest(sealed).into());
         Offer::decode(&bytes)
             .and_then(|offer| offer.verify(&request, &self.payee))
+            .and_then(|offer| match offer.terms().min_settle() {
+                // The contract keeps what is below it for the payer.
+                more if more > DEFAULT_MIN_SETTLE => Err(ReceiptError::Terms {
+                    field: "the smallest settlement (here at most 0.05 GRAM)",
+                }),
+                _ => Ok(offer),
+            })
             .map_err(|error| self.because(&error))
     }
 
     /// Sets aside the most that a request for `completion` tokens can cost.
     ///
     /// # Errors
-    /// [`Refused::Payment`], status 402, with what is missing and the claim that proves it.
+    /// [`Refused::Payment`], status 402, with what is missing and the claim that proves it;
+    /// [`Refused::Busy`] while the owner has not been told of the requests before.
     pub fn reserve(
         self: &Arc<Self>,
         manifest: &WorkerManifest,
         offer: VerifiedOffer,
         completion: u32,
+        now: UnixTime,
     ) -> Result<Held, Refused> {
         let account = offer.channel().account;
+        let terms = offer.terms().clone();
         let worst = worst_case(&manifest.prices, &manifest.limits, completion);
         let mut book = self.book();
-        match book.reserve(offer, worst) {
+        match book.reserve(offer, worst, now) {
             Ok(reservation) => {
                 Ok(Held { payments: Arc::clone(self), reservation: Some(reservation) })
+            }
+            Err(ReceiptError::Untold { .. }) => {
+                self.due.notify_one();
+                Err(Refused::Busy)
             }
             Err(error) => {
                 let mut required = self.required();
                 if let ReceiptError::Uncovered(shortfall) = &error {
                     required.shortfall = Some((*shortfall).into());
                 }
+                if let ReceiptError::Unfunded { .. } = &error {
+                    self.want(terms);
+                }
                 // A payer that lost its ledger learns from its own signature what it owes.
-                if let Some(claim) = book.base(&account) {
+                if let Some(claim) = book.latest(&account) {
                     required = required.with_claim(claim);
                 }
                 Err(payment_refused(error.code(), &error, required))
@@ -107,9 +143,45 @@ impl Payments {
             .map_err(|error| self.because(&error))
     }
 
+    /// Takes what the owner saw on the chain.
+    ///
+    /// # Errors
+    /// [`Refused::Payment`] for a note that is not good here and now.
+    pub fn fund(&self, body: &[u8], now: UnixTime) -> Result<(), Refused> {
+        SignedNote::decode(body)
+            .and_then(|note| self.book().fund(note, now))
+            .map_err(|error| self.because(&error))
+    }
+
+    /// Waits until somebody wants a channel served that nobody vouches for, and says which.
+    pub async fn wanted(&self) -> Vec<ChannelTerms> {
+        self.wants.notified().await;
+        // Pushed to and taken in one step each.
+        take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn want(&self, terms: ChannelTerms) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        // One too many asks again: its payer is told to.
+        if wanted.len() < MAX_FUNDING_WANTED && !wanted.contains(&terms) {
+            wanted.push(terms);
+        }
+        self.wants.notify_one();
+    }
+
     /// Claims that grew since this was called last, for the owner.
     pub fn grown(&self, key: &MeterKey, now: UnixTime) -> Vec<Claim> {
         self.book().grown(key, now)
+    }
+
+    /// Notes that the owner was told of claims.
+    pub fn told(&self, claims: &[Claim]) {
+        self.book().told(claims);
+    }
+
+    /// Waits until a claim is due before its time.
+    pub async fn due(&self) {
+        self.due.notified().await;
     }
 
     /// Owed and promised on a channel, nanogram.
@@ -164,7 +236,13 @@ impl Held {
             units: u64::from(usage.prompt).saturating_add(usage.completion.into()),
             receipt: receipt.hash(),
         };
-        self.payments.book().charge(reservation, charge)
+        let account = reservation.account();
+        let mut book = self.payments.book();
+        book.charge(reservation, charge)?;
+        if book.untold(&account) >= self.payments.batch {
+            self.payments.due.notify_one();
+        }
+        Ok(())
     }
 }
 

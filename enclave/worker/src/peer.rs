@@ -11,6 +11,10 @@
 //! collateral is the boot's; for a platform of another family, or later than the boot, a client may
 //! carry a bundle along (`POST /v1/peer/collateral`). It authenticates itself, and how old it may be
 //! and which vulnerabilities it has to know is for the pins to say, whoever brought it.
+//!
+//! Clock and boot collateral are the worker's own host's, who can turn both back: expired collateral
+//! passes then, as old as the least TCB number of the pins allows. The gate keeps out strangers, not
+//! clients that this host wants in.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

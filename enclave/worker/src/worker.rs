@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use chrysalis_channel::{Expectation, ReplayCache, open_grant};
-use chrysalis_engine::Engine;
+use chrysalis_engine::{Embedder, Engine};
 use chrysalis_evidence::Measured;
 use chrysalis_tee::{Devices, Platform};
 use chrysalis_wire::{Digest, RuntimeEvent, UnixMillis, WorkerManifest};
@@ -20,6 +20,15 @@ use crate::quotes::QuoteDesk;
 use crate::receipts::Receipts;
 use crate::session::Session;
 use crate::stages::Stages;
+
+/// The model that is served, by what it does.
+#[derive(Clone)]
+pub enum Loaded {
+    /// Answers with text.
+    Text(Arc<dyn Engine>),
+    /// Answers with the vectors of texts.
+    Embedding(Arc<Embedder>),
+}
 
 /// Reads the time. The only clock is in `main.rs`.
 pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
@@ -48,8 +57,8 @@ pub struct Worker {
     pub replay_window: Mutex<ReplayCache>,
     /// Boot stages.
     pub stages: Arc<Stages>,
-    /// The engine, once the worker is ready.
-    pub engine: OnceLock<Arc<dyn Engine>>,
+    /// The model, once the worker is ready.
+    pub engine: OnceLock<Loaded>,
     /// One permit per request in progress.
     pub requests: Arc<Semaphore>,
     /// One permit per byte of a request body that is being read or opened.

@@ -7,11 +7,11 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     appraise::Appraise, ask::Ask, channel::ChannelCommand, devchain::Devchain,
-    earnings::EarningsCommand, image::ImageCommand, manifest::ManifestCommand,
-    measure::MeasureCommand, model::ModelCommand, policy::PolicyCommand, receipt::ReceiptCommand,
-    release::ReleaseCommand, serve::Serve, sgx::SgxCommand, shape::ShapeCommand,
-    shell::Completions, shell::Man, tcb::Tcb, vectors::VectorsCommand, watch::Watch, worker::Logs,
-    worker::State, worker::Up,
+    earnings::EarningsCommand, embed::Embed, funding::Funding, image::ImageCommand,
+    manifest::ManifestCommand, measure::MeasureCommand, model::ModelCommand, policy::PolicyCommand,
+    receipt::ReceiptCommand, release::ReleaseCommand, serve::Serve, sgx::SgxCommand,
+    shape::ShapeCommand, shell::Completions, shell::Man, tcb::Tcb, vectors::VectorsCommand,
+    watch::Watch, worker::Logs, worker::State, worker::Up,
 };
 use crate::report::Format;
 
@@ -70,6 +70,8 @@ pub(crate) enum Command {
     Vectors(VectorsCommand),
     /// Ask a worker one question over a sealed channel, and verify its receipt.
     Ask(Ask),
+    /// Turn texts into vectors over a sealed channel, and verify the receipt.
+    Embed(Embed),
     /// Serve the OpenAI API on this machine, with every answer verified.
     Serve(Serve),
     /// List, show, verify and prove receipts.
@@ -90,7 +92,7 @@ pub(crate) enum Command {
     Man(Man),
     /// The supervisor behind `up`; reads its launch from standard input.
     #[command(name = "__supervise", hide = true)]
-    Supervise,
+    Supervise(Funding),
 }
 
 /// An address to listen on: `IP:PORT`, or `localhost:PORT`.

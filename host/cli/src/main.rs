@@ -15,6 +15,7 @@ mod context;
 mod exit;
 mod explain;
 mod files;
+mod memory;
 mod progress;
 mod qr;
 mod report;

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use chrysalis_client::{Clock, Worker};
 use chrysalis_evidence::{Collateral, MAX_COLLATERAL_BYTES, MAX_PINS_BYTES, Pins};
-use chrysalis_policy::{ACTIVATION_DELAY_SECONDS, Judge, MAX_MEMORY_BYTES, PinsMemory};
+use chrysalis_policy::{ACTIVATION_DELAY_SECONDS, Judge, MAX_ACTIVATION_DELAY_SECONDS};
 use clap::Args;
 
 use crate::args::state_dir;
 use crate::commands::pins::{self, sim};
 use crate::context::Context;
 use crate::exit::{Class, Failure};
-use crate::files::{self, Existing};
+use crate::files;
+use crate::memory::{Remembered, remember};
 
 /// What every verifying command waits for first.
 pub(crate) const EVIDENCE: &str = "the worker's evidence";
@@ -40,53 +41,53 @@ pub(crate) struct Policy {
     /// Hours that additions of a publisher wait.
     #[arg(long, value_name = "HOURS", requires = "pins_key",
         default_value_t = ACTIVATION_DELAY_SECONDS / SECONDS_PER_HOUR,
-        value_parser = clap::value_parser!(u64).range(1..=8760))]
+        value_parser = clap::value_parser!(u64).range(1..=MAX_ACTIVATION_DELAY_SECONDS / SECONDS_PER_HOUR))]
     pub(crate) activation_delay: u64,
 }
 
 impl Policy {
     /// Reads both files, and the memory of a publisher's pins.
     pub(crate) fn load(&self, context: &Context) -> Result<(Judge, Collateral), Failure> {
-        let judge = match &self.pins_key {
-            Some(key) => self.published(key, context)?,
-            None => {
-                let text = files::read_text(&self.pins, MAX_PINS_BYTES)?;
-                let pins = Pins::parse(&text, sim(self.insecure_sim));
-                Judge::by(pins.map_err(|e| Failure::from(e).in_file(&self.pins))?)
-            }
-        };
-        let collateral = Collateral::parse(&files::read(&self.collateral, MAX_COLLATERAL_BYTES)?)
-            .map_err(|e| Failure::from(e).in_file(&self.collateral))?;
-        Ok((judge, collateral))
+        Ok((self.judge(context)?, self.collateral()?))
+    }
+
+    /// Reads the pins, and the memory of a publisher's.
+    pub(crate) fn judge(&self, context: &Context) -> Result<Judge, Failure> {
+        if let Some(key) = &self.pins_key {
+            return self.published(key, context);
+        }
+        let text = files::read_text(&self.pins, MAX_PINS_BYTES)?;
+        let pins = Pins::parse(&text, sim(self.insecure_sim));
+        Ok(Judge::by(pins.map_err(|e| Failure::from(e).in_file(&self.pins))?))
+    }
+
+    /// Reads the collateral.
+    pub(crate) fn collateral(&self) -> Result<Collateral, Failure> {
+        Collateral::parse(&files::read(&self.collateral, MAX_COLLATERAL_BYTES)?)
+            .map_err(|e| Failure::from(e).in_file(&self.collateral))
     }
 
     /// Pins of a publisher: opened, remembered before they are used, and slow to widen.
     fn published(&self, key: &str, context: &Context) -> Result<Judge, Failure> {
-        let sim = sim(self.insecure_sim);
-        let signed = pins::open(&self.pins, key, sim)?;
+        let signed = pins::open(&self.pins, key, sim(self.insecure_sim))?;
         let path = match &self.pins_memory {
             Some(path) => path.clone(),
             None => state_dir(None)?.join("pins").join(format!("{}.json", signed.key())),
         };
-        let memory = if path.exists() {
-            PinsMemory::parse(&files::read(&path, MAX_MEMORY_BYTES)?, sim)
-                .map_err(|e| Failure::from(e).in_file(&path))?
-        } else {
-            PinsMemory::new(signed.key())
-        };
         let (now, delay) = (context.now(), self.activation_delay.saturating_mul(SECONDS_PER_HOUR));
-        let mut next = memory.clone();
-        next.adopt(&signed, now).map_err(|e| Failure::from(e).in_file(&self.pins))?;
-        next.forget(delay, now)?;
-        if next != memory {
-            files::make_dir_of(&path)?;
-            files::write(&path, next.to_json().as_bytes(), Existing::Replace)?;
+        let number = signed.sequence();
+        let Remembered { memory, first } =
+            remember(&path, &signed, &self.pins, sim(self.insecure_sim), now)?;
+        if first {
+            let path = path.display();
+            let text = format!("no memory at {path}: pins number {number} are taken as they are");
+            context.report.note(&text);
         }
-        if let Some(at) = next.settled_at(delay, now) {
-            let (number, at) = (signed.sequence(), at.0);
+        if let Some(at) = memory.settled_at(delay, now) {
+            let at = at.0;
             context.report.note(&format!("what pins number {number} add is accepted from {at} on"));
         }
-        Ok(Judge::of(&next, delay, now)?)
+        Ok(Judge::of(&memory, delay, now)?)
     }
 
     /// The worker at `address`, to be judged by this policy.

@@ -153,8 +153,8 @@ fn refuses_a_dev_wallet_on_the_main_network_and_settings_that_hurt() {
 
 const NANO: u128 = 1_250_000_000;
 
-/// A claim of 1.25 GRAM as a worker makes it, in a channel of `payer`'s with the settings of the tests.
-fn claim(payer: Digest, payee: Digest) -> Claim {
+/// A claim as a worker makes it, in a channel of `payer`'s with the settings of the tests.
+fn claim(payer: Digest, payee: Digest, cum_amount: u128) -> Claim {
     let network = NetworkId::INSECURE_SIM;
     let caps = PayerKey::from_seed(&Zeroizing::new([0x22; 32]));
     let meter = MeterKey::from_seed(&Zeroizing::new([0x11; 32]));
@@ -171,7 +171,7 @@ fn claim(payer: Digest, payee: Digest) -> Claim {
         prev: Digest([0; 32]),
         log_root: Digest([0; 32]),
     };
-    let settlement = Settlement { channel, cum_amount: NANO, state };
+    let settlement = Settlement { channel, cum_amount, state };
     let settlement = meter.sign_settlement(settlement).unwrap();
     Claim::new(config.terms().unwrap(), cap, settlement).unwrap()
 }
@@ -185,7 +185,7 @@ fn a_payee_is_paid_by_whoever_watches_and_sees_what_she_earned() {
     let (address, account) =
         (wallet["address"].as_str().unwrap(), wallet["account"].as_str().unwrap());
     world.run(&format!("devchain faucet {address} 10 --chain {url}")).success();
-    let claim = claim(account.parse().unwrap(), Digest([7; 32]));
+    let claim = claim(account.parse().unwrap(), Digest([7; 32]), NANO);
     let payer_key = Digest(PayerKey::from_seed(&Zeroizing::new([0x22; 32])).public());
     let deploy = format!(
         "channel deploy --payee {PAYEE} --payer-key {payer_key} --deposit 2 \
@@ -233,6 +233,52 @@ fn a_payee_is_paid_by_whoever_watches_and_sees_what_she_earned() {
     let text = world.run("earnings --nano --ledger @earnings.redb").success().stdout();
     assert!(text.contains("earned 1250000000 nanogram"), "{text}");
     drop(ledger);
+}
+
+#[test]
+fn less_than_the_smallest_settlement_is_brought_by_a_wallet_once_its_payer_closes() {
+    let world = World::new();
+    let chain = Chain::start(&world);
+    let url = chain.url().to_owned();
+    let wallet = json(&world, "devchain wallet --out @wallet.key");
+    let (address, account) =
+        (wallet["address"].as_str().unwrap(), wallet["account"].as_str().unwrap());
+    world.run(&format!("devchain faucet {address} 10 --chain {url}")).success();
+    let payer_key = Digest(PayerKey::from_seed(&Zeroizing::new([0x22; 32])).public());
+    let signing = format!("--dev-wallet @wallet.key --chain {url}");
+    let deploy =
+        format!("channel deploy --payee {PAYEE} --payer-key {payer_key} --deposit 2 {signing}");
+    let channel = json(&world, &deploy)["address"].as_str().unwrap().to_owned();
+    let claim = claim(account.parse().unwrap(), Digest([7; 32]), NANO / 100);
+    let ledger = Ledger::open(&world.path("earnings.redb"), Side::Payee).unwrap();
+    ledger.record(&Entry::Claim(&claim), UnixTime(1_795_000_000)).unwrap();
+    drop(ledger);
+
+    let settle = format!("channel settle --ledger @earnings.redb {signing}");
+    world.run(&settle).exits(10).says("E-SETTLE-LITTLE");
+    world.run(&format!("channel close {channel} {signing}")).success();
+    // What closes is told of at every look, also by servers of which one is away.
+    let watch = format!(
+        "watch --once --ledger @earnings.redb --chain {url} --also {url} \
+         --also http://127.0.0.1:9/api/v2"
+    );
+    let told = world.run(&format!("{watch} --format json")).success().stdout();
+    let told: Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+    assert_eq!((&told["shown_by"], &told["asked"]), (&2.into(), &3.into()), "{told}");
+    assert_eq!(told["unanswered"].as_array().unwrap().len(), 1);
+
+    let link = format!("channel settle --ledger @earnings.redb --chain {url}");
+    let made = json(&world, &link);
+    assert_eq!(made["sent"], false);
+    assert!(made["link"].as_str().unwrap().contains("&bin="));
+    let sent = world.run(&settle).success();
+    assert!(sent.stderr().contains("0.0125 GRAM would be paid"), "{}", sent.stderr());
+    let shown = json(&world, &format!("channel show {channel} --chain {url}"));
+    assert_eq!(shown["paid_nano"], "12500000");
+    world.run(&settle).exits(10).says("E-SETTLE-NOTHING");
+    world.run(&watch).success();
+    let earned = json(&world, "earnings --ledger @earnings.redb");
+    assert_eq!(earned["total"]["settled_nano"], "12500000");
 }
 
 #[test]

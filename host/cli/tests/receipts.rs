@@ -73,7 +73,9 @@ fn history(cum_amount: u128) -> Vec<u8> {
         growth: Vec::new(),
     };
     let payer_key = PayerPublicKey::parse(&payer.public()).unwrap();
-    ChannelHistory { channel, payer_key, meters: vec![meter_history] }.to_json().unwrap()
+    ChannelHistory { channel, payer_key, terms: None, meters: vec![meter_history] }
+        .to_json()
+        .unwrap()
 }
 
 #[test]

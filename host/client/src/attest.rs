@@ -1,6 +1,7 @@
 //! Asks a worker for evidence over the connection that will be used, and judges it. The document
 //! is hostile until the verdict; the nonce, the exporter and the TLS key are this side's own.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use hyper::Request;
 
 use crate::connection::Connection;
 use crate::error::{ClientError, sanitise};
-use crate::evidence::Appraised;
+use crate::evidence::{Appraised, Over};
 use crate::io::read_whole;
 use crate::plain::expect_ok;
 use crate::worker::{AttestedWorker, Worker};
@@ -69,7 +70,8 @@ impl Attestation {
         }
         let session = attested.session().clone();
         connection.attested = Some(attested.clone());
-        Ok((Appraised { verified, document, session, at, attested }, connection))
+        let over = Arc::new(Over::new(None));
+        Ok((Appraised { verified, document, session, at, attested, over }, connection))
     }
 }
 

@@ -12,7 +12,7 @@ use chrysalis_evidence::Refusal;
 use chrysalis_evidence::exchange::{Due, ExchangeError};
 use chrysalis_ledger::LedgerError;
 use chrysalis_receipt::{PaymentRequired, ReceiptError};
-use chrysalis_wire::{Digest, RequestId};
+use chrysalis_wire::{Digest, RequestId, UnixTime};
 use thiserror::Error;
 
 use crate::limits::{MAX_PEER_TEXT_CHARS, MAX_TRANSCRIPT_BYTES};
@@ -129,6 +129,17 @@ pub enum ClientError {
         /// Why it is refused.
         error: Box<Self>,
     },
+    /// What was accepted when the request was sealed is not any more, and the request was still here.
+    #[error("the worker was refused, or its evidence is too old, and nothing was sent to it")]
+    EvidenceOutdated,
+    /// A model key for a worker that was measured with another model.
+    #[error("the key is of the model with root {asked}; the worker was measured with {measured}")]
+    KeyOfAnotherModel {
+        /// Root of the model the key is of.
+        asked: Digest,
+        /// Root in the worker's measured manifest.
+        measured: Digest,
+    },
     /// The worker serves only clients that prove themselves, and this one cannot.
     #[error("the worker serves only clients that prove themselves")]
     WorkerWantsProof,
@@ -190,6 +201,14 @@ pub enum ClientError {
     /// A stored receipt cannot be read.
     #[error("the stored receipt is malformed: {0}")]
     StoredMalformed(String),
+    /// A proof is dated after the present, and would be judged by pins that do not count yet.
+    #[error("the proof says that its evidence was appraised at {}; it is {} here", .at.0, .now.0)]
+    ProofOfTheFuture {
+        /// Seconds since 1970 in the proof.
+        at: UnixTime,
+        /// Seconds since 1970 by this machine's clock.
+        now: UnixTime,
+    },
     /// A channel's history cannot be read.
     #[error("the history is malformed: {0}")]
     HistoryMalformed(String),
@@ -222,6 +241,8 @@ pub enum ClientError {
         message: String,
         /// Whom to pay and how much of a cap would do; not verified.
         required: Box<PaymentRequired>,
+        /// Seconds after which it may be served, if the worker says so.
+        retry_after: Option<u32>,
     },
     /// The next request needs a cap above what the user allowed.
     #[error("the next request needs a cap of {needed} nanogram, the budget is {limit}")]
@@ -283,6 +304,8 @@ impl ClientError {
             Self::Appraisal(refusal) => refusal.code,
             Self::Exchange(error) => error.code(),
             Self::Reattestation { error, .. } => error.code(),
+            Self::EvidenceOutdated => "E-EVIDENCE-OUTDATED",
+            Self::KeyOfAnotherModel { .. } => "E-GRANT-MODEL",
             Self::WorkerWantsProof => "E-WORKER-WANTS-PROOF",
             Self::OwnEvidence { code } => code,
             Self::NoSealKey { .. } => "E-NO-SEAL-KEY",
@@ -296,6 +319,7 @@ impl ClientError {
             Self::Store { .. } => "E-STORE",
             Self::NoSuchReceipt(_) => "E-NO-RECEIPT",
             Self::StoredMalformed(_) => "E-STORED-RECEIPT",
+            Self::ProofOfTheFuture { .. } => "E-PROOF-TIME",
             Self::HistoryMalformed(_) => "E-HISTORY",
             Self::TranscriptTooLarge => "E-TRANSCRIPT-SIZE",
             Self::Api(_) => "E-REQUEST",
@@ -342,6 +366,8 @@ impl ClientError {
             Self::Appraisal(refusal) => refusal.next_step,
             Self::Exchange(_) => "do not use this connection; appraise the worker again",
             Self::Reattestation { error, .. } => error.next_step(),
+            Self::EvidenceOutdated => "try again; the worker is appraised anew first",
+            Self::KeyOfAnotherModel { .. } => "name the worker that serves this model",
             Self::WorkerWantsProof => "go through a proxy that the worker serves",
             Self::OwnEvidence { .. } => "check the platform this client runs on",
             Self::NoSealKey { .. } => "check this machine's clock, then appraise the worker again",
@@ -358,12 +384,18 @@ impl ClientError {
             Self::StoredMalformed(_) | Self::HistoryMalformed(_) => {
                 "use the file as it was stored; it was edited or damaged"
             }
+            Self::ProofOfTheFuture { .. } => {
+                "check this machine's clock; ask the prover for another"
+            }
             Self::TranscriptTooLarge => "ask for fewer tokens, or keep no transcript",
             Self::Api(_) => "correct the request",
             Self::NotLoopback(_) => {
                 "listen on 127.0.0.1, or allow others to read your prompts explicitly"
             }
             Self::Listen { .. } => "choose another port",
+            Self::PaymentRequired { retry_after: Some(_), .. } => {
+                "deploy the channel or top it up, and ask again once the deposit is on the chain"
+            }
             Self::PaymentRequired { .. } => {
                 "open a channel to the worker's payee and pay through it, or use another worker"
             }
@@ -410,7 +442,9 @@ impl ClientError {
     #[must_use]
     pub const fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::WorkerRefused { retry_after, .. } => *retry_after,
+            Self::WorkerRefused { retry_after, .. } | Self::PaymentRequired { retry_after, .. } => {
+                *retry_after
+            }
             _ => None,
         }
     }
@@ -419,7 +453,7 @@ impl ClientError {
     #[must_use]
     pub fn wants_new_evidence(&self) -> bool {
         match self {
-            Self::TlsKeyChanged { .. } => true,
+            Self::TlsKeyChanged { .. } | Self::EvidenceOutdated => true,
             Self::WorkerRefused { code, .. } => STALE_KEY_CODES.contains(&code.as_str()),
             _ => false,
         }

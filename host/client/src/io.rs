@@ -44,7 +44,8 @@ pub(crate) async fn next_piece(
     }
 }
 
-/// Reads a whole body of at most `limit` bytes.
+/// Reads a whole body of at most `limit` bytes, all of it within `wait`: piece by piece a peer could
+/// hold its reader for days.
 ///
 /// # Errors
 /// [`ClientError::TooLarge`], [`ClientError::Disconnected`], [`ClientError::TimedOut`].
@@ -58,12 +59,15 @@ pub(crate) async fn read_whole(
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large);
     }
-    let mut whole = Vec::new();
-    while let Some(piece) = next_piece(&mut body, wait).await? {
-        if whole.len().saturating_add(piece.len()) > limit {
-            return Err(too_large);
+    let read = async {
+        let mut whole = Vec::new();
+        while let Some(piece) = next_piece(&mut body, wait).await? {
+            if whole.len().saturating_add(piece.len()) > limit {
+                return Err(too_large);
+            }
+            whole.extend_from_slice(&piece);
         }
-        whole.extend_from_slice(&piece);
-    }
-    Ok(whole)
+        Ok(whole)
+    };
+    within(what, wait, read).await?
 }

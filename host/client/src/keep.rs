@@ -10,13 +10,13 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use chrysalis_evidence::exchange::ExchangeError;
 use chrysalis_wire::UnixTime;
 use tokio::sync::watch;
 
 use crate::connection::Connection;
 use crate::error::{ClientError, ErrorClass};
 use crate::evidence::Appraised;
+use crate::io::within;
 use crate::own;
 use crate::worker::{Policy, Shared};
 
@@ -29,14 +29,14 @@ pub(crate) async fn keep(
 ) {
     loop {
         let Some(kept) = shared.upgrade() else { return };
-        let pause = kept.pause().await;
+        let pause = kept.pause();
         drop(kept);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             changed = policy.changed() => if changed.is_err() { return },
         }
         let Some(kept) = shared.upgrade() else { return };
-        kept.look(jitter).await;
+        kept.look(&mut policy, jitter).await;
     }
 }
 
@@ -50,9 +50,9 @@ pub(crate) fn early(interval: Duration, jitter: u8) -> Duration {
 
 impl Shared {
     /// How long nothing has to be looked at: a sixteenth of the shorter interval.
-    async fn pause(&self) -> Duration {
+    fn pause(&self) -> Duration {
         let own = self.worker().bounds().reattest;
-        let current = self.current().await;
+        let current = self.current();
         let theirs = current.verified.manifest().peers.as_ref();
         let theirs = theirs.map_or(own, |peers| Duration::from_secs(peers.reattest_seconds.into()));
         match own.min(theirs) / 16 {
@@ -62,42 +62,63 @@ impl Shared {
         }
     }
 
-    async fn look(&self, jitter: u8) {
-        let now = self.worker().clock().now().seconds();
-        let current = self.current().await;
-        let interval = self.worker().bounds().reattest;
-        if !self.answering() {
-            // The next request asks for evidence first.
-            if current.due(interval, now).is_some() || self.judge(&current, now).is_err() {
+    /// Judges first: what is denied ends, whether or not there is anybody to ask. A change of policy is
+    /// not kept waiting by a worker that takes its time either.
+    async fn look(&self, policy: &mut watch::Receiver<Arc<Policy>>, jitter: u8) {
+        if !self.judge() {
+            return;
+        }
+        let current = self.current();
+        if !current.answering() {
+            let (interval, now) = (self.worker().bounds().reattest, self.now());
+            if current.due(interval, now).is_some() {
+                // The next request asks for evidence first.
                 self.close_idle();
             }
             return;
         }
-        self.prove_again(&current).await;
-        // New evidence is judged by the policy as it is by then.
-        let Some(due) = current.due(early(interval, jitter), now) else {
-            return self.judge(&current, now).unwrap_or_else(|refused| self.end(refused));
+        let asking = async {
+            self.prove_again(&current).await;
+            self.renew_in_time(&current, jitter).await;
         };
-        match self.renew(&current, Some(due)).await {
-            // Whoever answers now, it is not who answers the requests in progress.
-            Ok(fresh) if !current.attested.renewed_by(&fresh.attested) => {
-                let expected = current.verified.keyset().tls_spki.to_string();
-                let got = fresh.verified.keyset().tls_spki.to_string();
-                self.end(ExchangeError::Changed { what: "boot", expected, got }.into());
+        tokio::pin!(asking);
+        loop {
+            tokio::select! {
+                biased;
+                changed = policy.changed() => if changed.is_err() || !self.judge() { return },
+                () = &mut asking => return,
             }
+        }
+    }
+
+    /// Asks a worker that is answering for evidence before what is there is too old. New evidence is
+    /// judged by the policy as it is by then.
+    async fn renew_in_time(&self, current: &Arc<Appraised>, jitter: u8) {
+        let interval = self.worker().bounds().reattest;
+        let Some(due) = current.due(early(interval, jitter), self.now()) else { return };
+        match self.renew(current, Some(due)).await {
             Ok(_) => {}
             // Unreachable for a moment, and what is there is not too old yet.
             Err(error)
                 if error.class() == ErrorClass::Unavailable
-                    && current.due(interval, now).is_none() => {}
-            Err(error) => self.end(error),
+                    && current.due(interval, self.now()).is_none() => {}
+            Err(error) => self.end(current, error),
         }
     }
 
-    /// Whether the evidence is accepted by the policy as it is now.
-    fn judge(&self, current: &Appraised, now: UnixTime) -> Result<(), ClientError> {
-        let verdict = self.worker().verdict(&current.document, &current.session, now);
-        verdict.result.map(drop).map_err(|refusal| ClientError::Appraisal(Box::new(refusal)))
+    /// Whether the policy as it is now has nothing against the worker; ends what rests on it if it has.
+    fn judge(&self) -> bool {
+        let current = self.current();
+        let refusal = self.worker().refusal(&current, self.now());
+        let accepted = refusal.is_none();
+        if let Some(refusal) = refusal {
+            self.end(&current, ClientError::Appraisal(Box::new(refusal)));
+        }
+        accepted
+    }
+
+    fn now(&self) -> UnixTime {
+        self.worker().clock().now().seconds()
     }
 
     /// Proves this side again, if the worker asks for that, so that its answers go on. What fails is
@@ -111,10 +132,14 @@ impl Shared {
             return;
         }
         let (worker, pin) = (self.worker(), current.verified.keyset().tls_spki);
-        let opened = Connection::open(worker.address(), Some(pin), Some(own), worker.bounds());
-        if let Ok(mut connection) = opened.await
-            && own::prove(&mut connection, own, worker.bounds()).await.is_ok()
-        {
+        let bounds = worker.bounds();
+        let proof = async {
+            let opened = Connection::open(worker.address(), Some(pin), Some(own), bounds);
+            let mut connection = opened.await?;
+            own::prove(&mut connection, own, bounds).await?;
+            Ok::<_, ClientError>(connection)
+        };
+        if let Ok(Ok(connection)) = within("the proof", bounds.attestation, proof).await {
             self.note_proof(connection.proved);
             self.put_idle(connection);
         }

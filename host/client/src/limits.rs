@@ -81,6 +81,12 @@ pub const MAX_HISTORY_BYTES: usize = 16 * 1024 * 1024;
 /// Most receipts one listing returns.
 pub const MAX_LISTED_RECEIPTS: usize = 10_000;
 
+/// How often a request is tried whose deposit the worker's owner has not seen yet, after the first time.
+pub const FUNDING_ATTEMPTS: u32 = 10;
+
+/// Longest wait between two of these, whatever the worker asks for, in seconds.
+pub const MAX_FUNDING_WAIT_SECONDS: u32 = 5;
+
 /// The bounds of one client, changed only by tests and by users on slow links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {

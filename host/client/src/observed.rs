@@ -67,6 +67,14 @@ mod tests {
     }
 
     #[test]
+    fn vectors_cost_their_texts_and_come_whole() {
+        let mut seen = Observed::default();
+        seen.note(br#"{"object":"list","data":[],"usage":{"prompt_tokens":7,"total_tokens":7}}"#)
+            .unwrap();
+        assert_eq!((seen.tokens, seen.finish), (Some((7, 0)), Some(Finish::Stop)));
+    }
+
+    #[test]
     fn refuses_a_piece_that_is_not_an_answer_without_quoting_it() {
         let error = Observed::default().note(b"canary").unwrap_err();
         assert_eq!(error.code(), "E-ANSWER-SHAPE");

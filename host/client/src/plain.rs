@@ -59,7 +59,8 @@ async fn refusal(response: Response<Incoming>, wait: Duration) -> ClientError {
         });
     if let Some(required) = payment.filter(|_| status == PAYMENT_REQUIRED) {
         let (code, message) = (sanitise(&parts.code), sanitise(&parts.message));
-        return ClientError::PaymentRequired { code, message, required: Box::new(required) };
+        let required = Box::new(required);
+        return ClientError::PaymentRequired { code, message, required, retry_after };
     }
     ClientError::WorkerRefused {
         status,

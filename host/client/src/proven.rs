@@ -28,6 +28,9 @@ pub const PROVEN_REPORT_SCHEMA: &str = "chrysalis/proven-child-report/v1";
 /// How long after the appraisal of its evidence a receipt may be signed, to be proved by it: a day.
 const MAX_PROVEN_SESSION_SECONDS: u64 = 86_400;
 
+/// How far the prover's clock may be ahead: what the sealed channel grants a requester's.
+const MAX_PROOF_SKEW_SECONDS: u64 = chrysalis_channel::MAX_CLOCK_SKEW_MILLIS / 1000;
+
 /// One part of a receipt with everything needed to verify it, not verified.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProvenChild {
@@ -57,8 +60,20 @@ impl ProvenChild {
     }
 
     /// Verifies the proof without any worker: the evidence is appraised by `judge`'s pins and
-    /// collateral as of the time the prover names, and the part is held against what it proves.
-    pub fn verify(&self, judge: Option<(&Judge, &Collateral)>) -> ProvenReport {
+    /// collateral as of the time the prover names, and the part is held against what it proves. That
+    /// time is not after `now`, this machine's: it decides which pins count.
+    ///
+    /// # Errors
+    /// [`ClientError::ProofOfTheFuture`].
+    pub fn verify(
+        &self,
+        judge: Option<(&Judge, &Collateral)>,
+        now: UnixTime,
+    ) -> Result<ProvenReport, ClientError> {
+        let at = self.appraised_at;
+        if at.0 > now.0.saturating_add(MAX_PROOF_SKEW_SECONDS) {
+            return Err(ClientError::ProofOfTheFuture { at, now });
+        }
         let evidence = judge.map(|(judge, collateral)| {
             judge.appraise(&self.evidence, &self.session, collateral, self.appraised_at)
         });
@@ -76,7 +91,7 @@ impl ProvenChild {
         };
         let accepted = evidence.as_ref().is_some_and(Verdict::accepted);
         let simulated = evidence.as_ref().is_some_and(|verdict| verdict.insecure_sim);
-        ProvenReport {
+        Ok(ProvenReport {
             schema: PROVEN_REPORT_SCHEMA,
             holds: accepted && receipt.ok,
             request_id: self.proof.public().request_id(),
@@ -85,7 +100,7 @@ impl ProvenChild {
             insecure_sim: simulated || receipt.insecure_sim,
             evidence,
             receipt,
-        }
+        })
     }
 
     /// The document to show.

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use chrysalis_api::{ApiError, Endpoint, InferenceRequest, Limits};
+use chrysalis_api::{ApiError, EmbeddingRequest, Endpoint, InferenceRequest, Limits, served_at};
 use chrysalis_channel::{
     Header, OsRandom, PathId, ResponseOpener, seal_request, sealed_request_bytes,
 };
 use chrysalis_receipt::request_commit;
+use chrysalis_wire::manifest::ModelTask;
 use chrysalis_wire::{Digest, InnerRequest, KeyRole, RequestId, UnixMillis, WorkerManifest};
 use sha2::{Digest as _, Sha256};
 
@@ -83,8 +84,8 @@ impl SealedCall {
             request_id: header.request_id,
             salt,
             request_commit: request_commit(&salt, json),
-            sampling_hash: sha256(parsed.canonical_sampling_bytes().expose()),
-            streamed: parsed.stream,
+            sampling_hash: parsed.sampling_hash(),
+            streamed: parsed.is_streamed(),
             sent: now,
             opener,
         };
@@ -99,27 +100,74 @@ pub(crate) fn sampling_hash(
     manifest: &WorkerManifest,
 ) -> Option<Digest> {
     let parsed = parse(path, json, manifest).ok()?;
-    Some(sha256(parsed.canonical_sampling_bytes().expose()))
+    Some(parsed.sampling_hash())
+}
+
+/// A request of one of the two kinds there are.
+enum Parsed {
+    Text(Box<InferenceRequest>),
+    Embedding(EmbeddingRequest),
+}
+
+impl Parsed {
+    fn model(&self) -> &str {
+        match self {
+            Self::Text(request) => &request.model,
+            Self::Embedding(request) => &request.model,
+        }
+    }
+
+    /// Most completion tokens it may take, where one may take `limit`.
+    fn most_tokens(&self, limit: u32) -> u32 {
+        match self {
+            Self::Text(request) => request.most_tokens(limit),
+            Self::Embedding(_) => 0,
+        }
+    }
+
+    const fn is_streamed(&self) -> bool {
+        match self {
+            Self::Text(request) => request.stream,
+            Self::Embedding(_) => false,
+        }
+    }
+
+    fn sampling_hash(&self) -> Digest {
+        match self {
+            Self::Text(request) => sha256(request.canonical_sampling_bytes().expose()),
+            Self::Embedding(request) => sha256(&request.canonical_bytes()),
+        }
+    }
 }
 
 /// Reads a request within the limits of the measured manifest.
 ///
 /// # Errors
-/// [`ClientError::Api`], also for another model than the one served.
-fn parse(
-    path: PathId,
-    json: &[u8],
-    manifest: &WorkerManifest,
-) -> Result<InferenceRequest, ClientError> {
-    let endpoint = match path {
-        PathId::ChatCompletions => Endpoint::Chat,
-        PathId::Completions => Endpoint::Completions,
-        PathId::Responses => Endpoint::Responses,
-    };
+/// [`ClientError::Api`], also for another model than the one served, and for one that is not served at
+/// this endpoint.
+fn parse(path: PathId, json: &[u8], manifest: &WorkerManifest) -> Result<Parsed, ClientError> {
     let limits = Limits::from_manifest(&manifest.limits);
-    let parsed = InferenceRequest::parse(endpoint, json, &limits).map_err(ClientError::Api)?;
-    if parsed.model != manifest.model.name {
-        return Err(ClientError::Api(ApiError::model_not_found(&manifest.model.name)));
+    let text = |endpoint| {
+        let parsed = InferenceRequest::parse(endpoint, json, &limits)?;
+        Ok(Parsed::Text(Box::new(parsed)))
+    };
+    let (task, parsed) = match path {
+        PathId::ChatCompletions => (ModelTask::Text, text(Endpoint::Chat)),
+        PathId::Completions => (ModelTask::Text, text(Endpoint::Completions)),
+        PathId::Responses => (ModelTask::Text, text(Endpoint::Responses)),
+        PathId::Embeddings => {
+            let parsed = EmbeddingRequest::parse(json, &limits).map(Parsed::Embedding);
+            (ModelTask::Embedding, parsed)
+        }
+    };
+    let parsed = parsed.map_err(ClientError::Api)?;
+    let served = &manifest.model;
+    if parsed.model() != served.name {
+        return Err(ClientError::Api(ApiError::model_not_found(&served.name)));
+    }
+    if task != served.task {
+        let endpoints = served_at(served.task);
+        return Err(ClientError::Api(ApiError::wrong_endpoint(&served.name, endpoints)));
     }
     Ok(parsed)
 }

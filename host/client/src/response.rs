@@ -222,6 +222,10 @@ impl ResponseStream {
 
     async fn advance(&mut self) -> Result<Option<ClientEvent>, ClientError> {
         loop {
+            // Frames that came before a refusal are not told after it, the end of the answer least.
+            if let Some(refused) = self.over.as_ref().and_then(|over| over.borrow().clone()) {
+                return Err(refused);
+            }
             if let Some(frame) = self.frames.pop_front() {
                 if let Some(event) = self.accept(frame)? {
                     return Ok(Some(event));
@@ -384,8 +388,8 @@ impl ResponseStream {
 /// Resolves once the worker was refused after the request was sent.
 async fn refused(over: &mut Option<watch::Receiver<Option<ClientError>>>) -> ClientError {
     if let Some(over) = over
-        && over.changed().await.is_ok()
-        && let Some(error) = over.borrow_and_update().clone()
+        && let Ok(told) = over.wait_for(Option::is_some).await
+        && let Some(error) = told.clone()
     {
         return error;
     }

@@ -124,8 +124,11 @@ impl StoredReceipt {
                 if let Some(spoken) = spoken {
                     expect.request_commit = Some(request_commit(&self.salt, spoken.request));
                     expect.response_commit = Some(self.response_commit(spoken.response));
-                    expect.sampling_hash =
-                        sampling_hash(spoken.path(), spoken.request, verified.manifest());
+                    expect.sampling_hash = sampling_hash(
+                        spoken.path(verified.manifest().model.task),
+                        spoken.request,
+                        verified.manifest(),
+                    );
                     let observed = spoken.observed().unwrap_or_default();
                     expect.tokens = observed.tokens;
                     expect.finish = observed.finish;

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use chrysalis_channel::PathId;
+use chrysalis_wire::manifest::ModelTask;
 use chrysalis_wire::{RequestId, SecretBytes};
 use serde::{Deserialize, Serialize};
 use serde_json::StreamDeserializer;
@@ -146,8 +147,12 @@ pub struct Spoken<'a> {
 }
 
 impl Spoken<'_> {
-    /// The endpoint the request is for: a chat has messages, a response an input.
-    pub(crate) fn path(&self) -> PathId {
+    /// The endpoint the request is for: a chat has messages, a response an input, and so has a request
+    /// for embeddings, which a model of another kind answers.
+    pub(crate) fn path(&self, task: ModelTask) -> PathId {
+        if task == ModelTask::Embedding {
+            return PathId::Embeddings;
+        }
         #[derive(Deserialize)]
         struct Fields {
             messages: Option<serde::de::IgnoredAny>,

@@ -2,14 +2,14 @@
 //! sent to it. Nothing is sealed to a worker whose evidence was not appraised by this process.
 
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrysalis_channel::{GrantRequest, OsRandom, PathId, seal_grant};
 use chrysalis_evidence::exchange::{Awaiting, Due, ExchangeError, Judged};
-use chrysalis_evidence::{Collateral, Session, Verdict};
+use chrysalis_evidence::{Collateral, Refusal, RuleId, Session, Verdict};
 use chrysalis_policy::{Judge, VerdictCache};
-use chrysalis_receipt::{CLAIM_BYTES, Claim};
+use chrysalis_receipt::{CLAIM_BYTES, Claim, SignedNote};
 use chrysalis_vault::ModelKey;
 use chrysalis_wire::{AttestationDocument, Digest, KeyRole, SecretBytes, UnixTime};
 use http_body_util::Full;
@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response};
 use serde::Serialize;
-use tokio::sync::{RwLock, watch};
+use tokio::sync::watch;
 
 use crate::attest::{Attestation, attest};
 use crate::clock::Clock;
@@ -26,7 +26,10 @@ use crate::error::ClientError;
 use crate::evidence::Appraised;
 use crate::io::{read_whole, within};
 use crate::keep::keep;
-use crate::limits::{Bounds, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME, MAX_PLAIN_ERROR_BYTES};
+use crate::limits::{
+    Bounds, FUNDING_ATTEMPTS, MAX_FUNDING_WAIT_SECONDS, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME,
+    MAX_PLAIN_ERROR_BYTES, REATTEST_INTERVAL,
+};
 use crate::own::{Identity, due, prove};
 use crate::payer::Payer;
 use crate::plain::expect_ok;
@@ -185,6 +188,13 @@ impl Worker {
         self.verdict(&appraised.document, &appraised.session, now).accepted()
     }
 
+    /// What the policy has against a worker that was accepted. That its seal keys have ended is nothing:
+    /// it has newer ones by then, and shows them when it is asked, which is due.
+    pub(crate) fn refusal(&self, appraised: &Appraised, now: UnixTime) -> Option<Refusal> {
+        let verdict = self.verdict(&appraised.document, &appraised.session, now);
+        verdict.result.err().filter(|refusal| refusal.rule != RuleId::Keyset)
+    }
+
     /// The verdict on a worker, from the cache while everything it rests on is valid.
     pub(crate) fn verdict(
         &self,
@@ -207,12 +217,10 @@ pub struct AttestedWorker {
 /// What clones of one [`AttestedWorker`] share.
 pub(crate) struct Shared {
     worker: Worker,
-    current: RwLock<Arc<Appraised>>,
+    current: Mutex<Arc<Appraised>>,
     /// Held while evidence is fetched: one request re-attests, the others wait for it.
     renewal: tokio::sync::Mutex<()>,
     idle: Mutex<Vec<Idle>>,
-    /// Why answers in progress have to end. Each holds a receiver.
-    over: watch::Sender<Option<ClientError>>,
     /// When this side proved itself last.
     proved: Mutex<Option<Instant>>,
     /// Whether somebody looks after this.
@@ -230,10 +238,9 @@ impl AttestedWorker {
     pub(crate) fn new(worker: Worker, appraised: Appraised, connection: Connection) -> Self {
         let shared = Shared {
             worker,
-            current: RwLock::new(Arc::new(appraised)),
+            current: Mutex::new(Arc::new(appraised)),
             renewal: tokio::sync::Mutex::default(),
             idle: Mutex::default(),
-            over: watch::Sender::new(None),
             proved: Mutex::default(),
             kept: Once::new(),
             payer: OnceLock::new(),
@@ -265,7 +272,14 @@ impl AttestedWorker {
 
     /// The evidence accepted last.
     pub async fn evidence(&self) -> Arc<Appraised> {
-        self.shared.current().await
+        self.shared.current()
+    }
+
+    /// Whether the policy in use accepts the worker as it showed itself last; nothing is asked of it.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        let now = self.shared.worker.clock.now().seconds();
+        self.shared.worker.refusal(&self.shared.current(), now).is_none()
     }
 
     /// Pays for every request from now on, with `payer`, if the worker asks to be paid.
@@ -303,7 +317,7 @@ impl AttestedWorker {
     /// # Errors
     /// [`ClientError::Overcharged`] for one that claims too much, after which nothing more is paid.
     pub async fn collect_claim(&self) -> Result<Option<Claim>, ClientError> {
-        let appraised = self.shared.current().await;
+        let appraised = self.shared.current();
         let Some(payer) = self.shared.payer.get() else { return Ok(None) };
         let (question, asked) = payer.question(&appraised.verified)?;
         let (connection, response) = self.shared.post(&appraised, STATE, question, None).await?;
@@ -352,6 +366,19 @@ impl AttestedWorker {
             // It was not served, and now there is a cap that covers it.
             outcome = self.try_request(&appraised, path, json, keep).await;
         }
+        // The deposit may be on its way, or its owner about to look.
+        for _ in 0..FUNDING_ATTEMPTS {
+            let Err(ClientError::PaymentRequired { retry_after: Some(wait), message, .. }) =
+                &outcome
+            else {
+                break;
+            };
+            let Some(payer) = self.shared.payer.get() else { break };
+            payer.waits(message);
+            let wait = Duration::from_secs((*wait).min(MAX_FUNDING_WAIT_SECONDS).into());
+            tokio::time::sleep(wait).await;
+            outcome = self.try_request(&appraised, path, json, keep).await;
+        }
         let stale = match &outcome {
             Ok(stream) => stream.wants_new_evidence(),
             Err(error) => error.wants_new_evidence(),
@@ -372,7 +399,7 @@ impl AttestedWorker {
         keep: Keep,
     ) -> Result<ResponseStream, ClientError> {
         // From here on a refusal of the worker ends this request.
-        let over = self.shared.over.subscribe();
+        let over = appraised.over.subscribe();
         let now = self.shared.worker.clock.now();
         let call = SealedCall::seal(appraised, path, json, now)?;
         let (offer, ticket) = match self.shared.payer.get() {
@@ -386,15 +413,21 @@ impl AttestedWorker {
             }
             None => (None, None),
         };
-        let (connection, response) =
-            self.shared.post(appraised, SEALED, call.sealed, offer).await?;
-        let wait = self.shared.worker.bounds.idle;
-        let body = match expect_ok(response, "application/octet-stream", wait).await {
-            Ok(body) => body,
+        let answered = async {
+            let posted = self.shared.post(appraised, SEALED, call.sealed, offer).await?;
+            let (connection, response) = posted;
+            let wait = self.shared.worker.bounds.idle;
+            let body = expect_ok(response, "application/octet-stream", wait).await?;
+            Ok((connection, body))
+        };
+        let (connection, body) = match answered.await {
+            Ok(answer) => answer,
             Err(error) => {
                 let refused = matches!(
                     error,
-                    ClientError::WorkerRefused { .. } | ClientError::PaymentRequired { .. }
+                    ClientError::WorkerRefused { .. }
+                        | ClientError::PaymentRequired { .. }
+                        | ClientError::EvidenceOutdated
                 );
                 if let Some(ticket) = ticket.filter(|_| refused) {
                     ticket.refused();
@@ -411,13 +444,19 @@ impl AttestedWorker {
         Ok(stream)
     }
 
-    /// Seals the key of a sealed model to the worker's attested grant key and sends it.
+    /// Seals the key of a sealed model to the worker's attested grant key and sends it. As before a
+    /// request, evidence is asked for again where it is due.
     ///
     /// # Errors
+    /// [`ClientError::KeyOfAnotherModel`] if the worker was measured with another model,
     /// [`ClientError::NoSealKey`] if the keyset has no grant key, [`ClientError::WorkerRefused`] if
-    /// the worker does not wait for this model's key.
+    /// the worker does not wait for a key, and what [`AttestedWorker::request`] is refused with.
     pub async fn grant(&self, model_root: Digest, key: &ModelKey) -> Result<(), ClientError> {
-        let appraised = self.evidence().await;
+        let appraised = self.shared.usable().await?;
+        let measured = appraised.verified.model_root();
+        if model_root != measured {
+            return Err(ClientError::KeyOfAnotherModel { asked: model_root, measured });
+        }
         let now = self.shared.worker.clock.now().seconds();
         let recipient = appraised
             .verified
@@ -460,31 +499,36 @@ impl Shared {
         None
     }
 
-    pub(crate) async fn current(&self) -> Arc<Appraised> {
-        Arc::clone(&*self.current.read().await)
+    pub(crate) fn current(&self) -> Arc<Appraised> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The accepted evidence, renewed if it may not be used any more: a key or a part of the
-    /// collateral ended, or the whole policy, asked again, does not accept it now.
+    /// collateral ended, the worker was refused since, or the whole policy, asked again, does not
+    /// accept it now.
     async fn usable(&self) -> Result<Arc<Appraised>, ClientError> {
         let now = self.worker.clock.now().seconds();
-        let current = self.current().await;
+        let current = self.current();
         match current.due(self.worker.bounds.reattest, now) {
-            None if current.is_usable(now) && self.worker.still_accepts(&current, now) => {
+            None if !current.ended()
+                && current.is_usable(now)
+                && self.worker.still_accepts(&current, now) =>
+            {
                 Ok(current)
             }
             due => self.renew(&current, due).await,
         }
     }
 
-    /// Fresh evidence in place of `stale`, unless another request already fetched it.
+    /// Fresh evidence in place of `stale`, unless another request already fetched it. If it is of
+    /// another boot, the answers of the one before end: from here on nobody looks after them.
     pub(crate) async fn renew(
         &self,
         stale: &Arc<Appraised>,
         due: Option<Due>,
     ) -> Result<Arc<Appraised>, ClientError> {
         let _turn = self.renewal.lock().await;
-        let current = self.current().await;
+        let current = self.current();
         if !Arc::ptr_eq(&current, stale) {
             return Ok(current);
         }
@@ -496,13 +540,14 @@ impl Shared {
                 None => error,
             }
         })?;
-        *self.current.write().await = Arc::clone(&fresh);
+        let fresh = Arc::new(stale.give_way(fresh));
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
         Ok(fresh)
     }
 
     /// Challenges the worker on a connection that is open, or on a new one if none is. What is
     /// refused on a live connection is refused: a second try would ask somebody else.
-    async fn attest_again(&self, stale: &Appraised) -> Result<Arc<Appraised>, ClientError> {
+    async fn attest_again(&self, stale: &Appraised) -> Result<Appraised, ClientError> {
         let attestation = match self.take_idle(stale.verified.keyset().tls_spki) {
             None => self.worker.attest().await?,
             Some(live) => match self.worker.attest_on(live).await {
@@ -513,22 +558,17 @@ impl Shared {
         };
         let (appraised, connection) = attestation.into_accepted()?;
         self.put_idle(connection);
-        Ok(Arc::new(appraised))
+        Ok(appraised)
     }
 
     pub(crate) fn close_idle(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Whether an answer is in progress.
-    pub(crate) fn answering(&self) -> bool {
-        self.over.receiver_count() > 0
-    }
-
-    /// Ends every answer in progress with `error`, and closes every connection.
-    pub(crate) fn end(&self, error: ClientError) {
+    /// Ends every answer of the boot that showed `refused` with `error`, and closes what is idle.
+    pub(crate) fn end(&self, refused: &Appraised, error: ClientError) {
         self.close_idle();
-        self.over.send_replace(Some(error));
+        refused.end(error);
     }
 
     /// When this side proved itself last, on whatever connection.
@@ -557,8 +597,22 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether what was sealed under `appraised` may still be sent. Connecting and paying take as long
+    /// as the host likes; what the evidence rests on may end meanwhile. The shorter interval of a user
+    /// was looked at before, and would be over at once where it is nothing.
+    fn is_current(&self, appraised: &Appraised) -> bool {
+        let now = self.worker.clock.now().seconds();
+        !appraised.ended()
+            && appraised.due(REATTEST_INTERVAL, now).is_none()
+            && self.worker.still_accepts(appraised, now)
+    }
+
     /// Posts sealed bytes to the holder of the attested TLS key. An idle connection that turns
     /// out to be closed before anything was written is replaced by a new one.
+    ///
+    /// # Errors
+    /// [`ClientError::EvidenceOutdated`] where a secret would go to who is not accepted any more, just
+    /// before it is sent.
     async fn post(
         &self,
         appraised: &Appraised,
@@ -571,6 +625,7 @@ impl Shared {
         let mut request = post(path, sealed)?;
         // Grants and claims prove themselves, whoever brings them.
         let gated = path != GRANT && path != CLAIM;
+        let secret = path == SEALED || path == GRANT;
         if let Some(offer) = offer {
             let offer = HeaderValue::from_str(&offer)
                 .map_err(|e| ClientError::Protocol { what: "offer", reason: e.to_string() })?;
@@ -580,6 +635,9 @@ impl Shared {
             let admitted =
                 if gated { self.admit(appraised, &mut connection).await } else { Ok(()) };
             match admitted {
+                Ok(()) if secret && !self.is_current(appraised) => {
+                    return Err(ClientError::EvidenceOutdated);
+                }
                 Ok(()) => match connection.send(request, wait).await {
                     Ok(response) => return Ok((connection, response)),
                     Err(SendError::Unsent(unsent)) => request = unsent,
@@ -595,6 +653,9 @@ impl Shared {
         let mut connection = Connection::open(address, Some(pin), own, bounds).await?;
         if gated {
             self.admit(appraised, &mut connection).await?;
+        }
+        if secret && !self.is_current(appraised) {
+            return Err(ClientError::EvidenceOutdated);
         }
         let response = connection.send(request, wait).await?;
         Ok((connection, response))
@@ -618,6 +679,18 @@ pub async fn hand_in_claims(address: &str, claims: &[Claim]) -> Result<(), Clien
     Ok(())
 }
 
+/// Gives a worker of one's own what its owner saw of a channel's deposit.
+///
+/// # Errors
+/// [`ClientError`], in particular [`ClientError::PaymentRequired`] for a note it does not take.
+pub async fn hand_in_note(address: &str, note: &SignedNote) -> Result<(), ClientError> {
+    let bounds = Bounds::default();
+    let mut connection = Connection::open(address, None, None, &bounds).await?;
+    let response = connection.send(post(FUNDING, note.encode())?, bounds.idle).await?;
+    let body = expect_ok(response, "application/json", bounds.idle).await?;
+    read_whole(body, "answer to the note", MAX_PLAIN_ERROR_BYTES, bounds.idle).await.map(drop)
+}
+
 fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, ClientError> {
     let mut request = Request::builder()
         .method(Method::POST)
@@ -633,5 +706,6 @@ const SEALED: &str = "/v1/sealed";
 const GRANT: &str = "/v1/grant";
 const STATE: &str = "/v1/payment/state";
 const CLAIM: &str = "/v1/payment/claim";
+const FUNDING: &str = "/v1/payment/funding";
 /// Carries what pays for a sealed request.
 const PAYMENT_HEADER: &str = "chrysalis-payment";

@@ -43,6 +43,13 @@ pub enum Entry<'a> {
         /// Its hash.
         transaction: Digest,
     },
+    /// The chain says that less was paid than is recorded: whoever was read before said what is not so.
+    NotPaid {
+        /// The channel.
+        channel: ChannelId,
+        /// Sum of all payments, at most, nanogram.
+        cum_paid: u128,
+    },
     /// The payer asked to close.
     Closing {
         /// The channel.
@@ -173,6 +180,15 @@ impl Channel {
                     transaction: *transaction,
                 }))
             }
+            Entry::NotPaid { cum_paid, .. } => {
+                let Some(amount) = self.settled.checked_sub(*cum_paid).filter(|less| *less > 0)
+                else {
+                    return Ok(None);
+                };
+                self.settled = *cum_paid;
+                let (cum_paid, amount) = (Nano(*cum_paid), Nano(amount));
+                Ok(Some(EventKind::NotSettled { cum_paid, amount }))
+            }
             Entry::Closing { refund_from, .. } => Ok((self.phase == Phase::Open).then(|| {
                 self.phase = Phase::Closing { refund_from: *refund_from };
                 EventKind::Closing { refund_from: *refund_from }
@@ -292,6 +308,7 @@ impl Entry<'_> {
             Self::Claim(claim) => claim.channel(),
             Self::Request { channel, .. }
             | Self::Paid { channel, .. }
+            | Self::NotPaid { channel, .. }
             | Self::Closing { channel, .. }
             | Self::Closed { channel } => *channel,
         })

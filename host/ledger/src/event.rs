@@ -80,6 +80,13 @@ pub enum EventKind {
         /// Hash of the transaction.
         transaction: Digest,
     },
+    /// The chain has not paid what an earlier event says.
+    NotSettled {
+        /// Paid since the channel was opened, at most.
+        cum_paid: Nano,
+        /// How much less that is than before.
+        amount: Nano,
+    },
     /// The payer asked to close.
     Closing {
         /// From when on the rest can be taken back.

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use chrysalis_receipt::ChannelId;
+use chrysalis_receipt::{ChannelId, Claim};
 use chrysalis_wire::{RequestId, UnixTime};
 use redb::{
     Builder, ConcurrencyMode, Database, DatabaseError, Durability, ReadableTable, StorageError,
@@ -112,6 +112,9 @@ impl Ledger {
                 return Ok(Recorded::Known);
             };
             channels.insert(key.as_slice(), after.write()?.as_slice()).map_err(storage)?;
+            if let Entry::Claim(claim) = entry {
+                keep(tx, id, claim)?;
+            }
             let mut seq = 0;
             for kind in kinds {
                 seq = append(tx, id, at, kind)?;
@@ -140,7 +143,7 @@ impl Ledger {
                     let bytes = serde_json::to_vec(&format).map_err(damaged)?;
                     meta.insert(FORMAT, bytes.as_slice()).map_err(storage)?;
                     drop(meta);
-                    for table in [CHANNELS, REQUESTS] {
+                    for table in [CHANNELS, CLAIMS, REQUESTS] {
                         tx.open_table(table).map_err(storage)?;
                     }
                     tx.open_table(EVENTS).map_err(storage)?;
@@ -210,6 +213,20 @@ fn first_time(
     Ok(requests.insert(key.as_slice(), [].as_slice()).map_err(storage)?.is_none())
 }
 
+/// Keeps a claim beside those before it: what a history of the channel is made of.
+fn keep(tx: &WriteTransaction, id: ChannelId, claim: &Claim) -> Result<(), LedgerError> {
+    let mut claims = tx.open_table(CLAIMS).map_err(storage)?;
+    // Sums only grow, so they are in order.
+    let key = claim_key(id, claim.cum_amount());
+    claims.insert(key.as_slice(), claim.encode().as_slice()).map_err(storage)?;
+    Ok(())
+}
+
+/// Network, account and sum.
+pub(crate) fn claim_key(id: ChannelId, cum_amount: u128) -> Vec<u8> {
+    [key(id).as_slice(), &cum_amount.to_be_bytes()].concat()
+}
+
 fn append(
     tx: &WriteTransaction,
     channel: ChannelId,
@@ -257,6 +274,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(crate) const CHANNELS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("channels");
 pub(crate) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
+/// Every claim that was recorded. Ledgers of earlier builds have none before their next one.
+pub(crate) const CLAIMS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("claims");
 const REQUESTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("requests");
 
 const FORMAT: &str = "chrysalis-ledger";

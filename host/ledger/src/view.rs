@@ -5,16 +5,17 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use chrysalis_receipt::ChannelId;
+use chrysalis_receipt::{ChannelId, Claim};
 use chrysalis_wire::{Digest, NetworkId};
 use redb::{
-    Builder, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    Builder, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase as _,
+    ReadableTable as _, TableError,
 };
 
 use crate::channel::Channel;
 use crate::error::{LedgerError, damaged, storage};
 use crate::event::Event;
-use crate::ledger::{CHANNELS, EVENTS, META, Side, check_format, key, refused};
+use crate::ledger::{CHANNELS, CLAIMS, EVENTS, META, Side, check_format, claim_key, key, refused};
 
 /// A ledger that is open for reading.
 pub struct LedgerView(Source);
@@ -70,6 +71,32 @@ impl LedgerView {
         let table = self.begin()?.open_table(CHANNELS).map_err(storage)?;
         let record = table.get(key(id).as_slice()).map_err(storage)?;
         record.map(|bytes| Channel::read(id, bytes.value())).transpose()
+    }
+
+    /// Every claim of a channel, the smallest sum first. A ledger of an earlier build has the latest one
+    /// only.
+    ///
+    /// # Errors
+    /// [`LedgerError::Damaged`], [`LedgerError::Storage`].
+    pub fn claims(&self, id: ChannelId) -> Result<Vec<Claim>, LedgerError> {
+        let latest = self.channel(id)?.and_then(|channel| channel.claim);
+        let table = match self.begin()?.open_table(CLAIMS) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(latest.into_iter().collect()),
+            Err(error) => return Err(storage(error)),
+        };
+        let mut claims = Vec::new();
+        for entry in table
+            .range(claim_key(id, 0).as_slice()..=claim_key(id, u128::MAX).as_slice())
+            .map_err(storage)?
+        {
+            let (_, bytes) = entry.map_err(storage)?;
+            claims.push(Claim::decode(bytes.value()).map_err(damaged)?);
+        }
+        if claims.is_empty() {
+            claims.extend(latest);
+        }
+        Ok(claims)
     }
 
     /// Up to `most` events after number `after`, in order; 0 begins at the first.

@@ -76,7 +76,8 @@ pub fn parse_line(line: &[u8]) -> Option<ConsoleEvent> {
         ConsoleEvent::Stage { code, .. }
         | ConsoleEvent::Init { code, .. }
         | ConsoleEvent::PowerOff { code } => code.as_deref().is_none_or(is_code),
-        ConsoleEvent::Earned { claim } => is_claim(claim),
+        ConsoleEvent::Earned { claim } => is_hex(claim, CLAIM_DIGITS),
+        ConsoleEvent::FundingWanted { terms, .. } => is_hex(terms, TERMS_DIGITS),
         ConsoleEvent::Listening { address, .. } => address.parse::<SocketAddr>().is_ok(),
         ConsoleEvent::PeersRefused { code, rule, .. } => {
             is_code(code) && rule.as_deref().is_none_or(is_rule)
@@ -109,9 +110,9 @@ fn is_name(text: &str, prefix: &str) -> bool {
         })
 }
 
-/// Whether `text` has the shape of an encoded claim; whether it is one, its reader finds out.
-fn is_claim(text: &str) -> bool {
-    text.len() == CLAIM_DIGITS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+/// Whether `text` has the shape of an encoded claim or terms; whether it is one, its reader finds out.
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A boot stage in words, as the console spells it.
@@ -134,6 +135,9 @@ pub const MAX_CONSOLE_LINE_BYTES: usize = 1024;
 
 /// Hexadecimal digits of a claim: 460 bytes.
 pub const CLAIM_DIGITS: usize = 920;
+
+/// Hexadecimal digits of the terms of a channel: 156 bytes.
+pub const TERMS_DIGITS: usize = 312;
 
 /// Longest refusal code accepted, in bytes.
 pub const MAX_CODE_BYTES: usize = 48;
@@ -214,6 +218,18 @@ mod tests {
         assert!(parse_line(line(&digits).as_bytes()).is_some());
         for bad in [&digits[1..], &format!("{digits}0"), &digits.replace('a', "A"), "a poem"] {
             assert!(parse_line(line(bad).as_bytes()).is_none(), "accepted {bad}");
+        }
+    }
+
+    #[test]
+    fn drops_terms_that_have_not_the_shape_of_some() {
+        let line = |key: &str, terms: &str| {
+            format!(r#"{{"event":"funding-wanted","meter_key":"{key}","terms":"{terms}"}}"#)
+        };
+        let (key, terms) = ("0a".repeat(32), "0a".repeat(TERMS_DIGITS / 2));
+        assert!(parse_line(line(&key, &terms).as_bytes()).is_some());
+        for (key, terms) in [(&key, &terms[1..]), (&key, "a poem"), (&"0a".repeat(31), &terms)] {
+            assert!(parse_line(line(key, terms).as_bytes()).is_none(), "accepted {key} {terms}");
         }
     }
 

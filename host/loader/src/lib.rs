@@ -44,7 +44,7 @@ pub use error::LoaderError;
 pub use launch::{Launch, default_state_dir};
 pub use log::LogReader;
 pub use record::Clock;
-pub use report::{Reporter, SupervisorEvent};
+pub use report::{FundingWanted, Reporter, SupervisorEvent};
 pub use state::{Phase, RunState, StateDir};
 pub use supervisor::{Timing, stop_signal, supervise};
 pub use up::{SupervisorCommand, Up, up};

@@ -8,7 +8,7 @@ use crate::earnings::Earnings;
 use crate::error::LoaderError;
 use crate::launch::Launch;
 use crate::log::LogWriter;
-use crate::report::{Reporter, SupervisorEvent};
+use crate::report::{FundingWanted, Reporter, SupervisorEvent};
 use crate::state::{Phase, RUN_SCHEMA, RunState, StateDir};
 
 /// Reads the time of day.
@@ -105,6 +105,14 @@ impl Recorder {
             }
             return;
         }
+        if let ConsoleEvent::FundingWanted { meter_key, terms } = event {
+            // Answered and not logged: whoever reaches the worker can make it say this.
+            match FundingWanted::read(*meter_key, terms) {
+                Ok(wanted) => self.reporter.want(wanted),
+                Err(error) => self.note(&format!("terms are not read: {}: {error}", error.code())),
+            }
+            return;
+        }
         self.console.event(now, event);
         self.report(SupervisorEvent::Console { event: event.clone() });
         let run = &mut self.run;
@@ -133,6 +141,7 @@ impl Recorder {
             ConsoleEvent::Init { .. }
             | ConsoleEvent::Measured { .. }
             | ConsoleEvent::Earned { .. }
+            | ConsoleEvent::FundingWanted { .. }
             | ConsoleEvent::WorkerEnded { .. }
             | ConsoleEvent::PeersRefused { .. }
             | ConsoleEvent::PowerOff { .. }

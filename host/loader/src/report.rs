@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-use chrysalis_wire::ConsoleEvent;
+use chrysalis_receipt::{ChannelTerms, ReceiptError};
+use chrysalis_wire::{ConsoleEvent, Digest};
+use tokio::sync::mpsc;
 
 use crate::error::LoaderError;
 
@@ -71,19 +73,40 @@ impl SupervisorEvent {
     }
 }
 
+/// A channel that the worker would serve if its owner vouched for the deposit, as the worker says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FundingWanted {
+    /// The meter key that a note has to name.
+    pub meter_key: Digest,
+    /// Terms of the channel, of which its account is a hash.
+    pub terms: ChannelTerms,
+}
+
+impl FundingWanted {
+    /// Reads the terms of a console event.
+    ///
+    /// # Errors
+    /// As [`ChannelTerms::decode`], and [`ReceiptError::Malformed`] for text that is not hexadecimal.
+    pub(crate) fn read(meter_key: Digest, terms: &str) -> Result<Self, ReceiptError> {
+        let bytes = hex::decode(terms).map_err(|e| ReceiptError::Malformed(e.to_string()))?;
+        Ok(Self { meter_key, terms: ChannelTerms::decode(&bytes)? })
+    }
+}
+
 /// Writes the report from a thread of its own, so that an `up` that is suspended or gone never
 /// holds up the supervisor.
 #[derive(Debug, Default)]
 pub struct Reporter {
     sender: Option<SyncSender<SupervisorEvent>>,
     thread: Option<JoinHandle<()>>,
+    wanted: Option<mpsc::Sender<FundingWanted>>,
 }
 
 impl Reporter {
     /// Reports to nobody.
     #[must_use]
     pub const fn none() -> Self {
-        Self { sender: None, thread: None }
+        Self { sender: None, thread: None, wanted: None }
     }
 
     /// Reports to `out`.
@@ -100,7 +123,20 @@ impl Reporter {
                 }
             }
         });
-        Self { sender: Some(sender), thread: Some(thread) }
+        Self { sender: Some(sender), thread: Some(thread), wanted: None }
+    }
+
+    /// The same, telling `wanted` of channels that wait for their owner, as long as the worker runs.
+    #[must_use]
+    pub fn telling(self, wanted: mpsc::Sender<FundingWanted>) -> Self {
+        Self { wanted: Some(wanted), ..self }
+    }
+
+    /// Tells of a channel. A listener that is behind misses it; the worker says it again.
+    pub(crate) fn want(&self, wanted: FundingWanted) {
+        if let Some(sender) = &self.wanted {
+            let _ = sender.try_send(wanted);
+        }
     }
 
     /// Reports one event; an outcome ends the report. If the reader is slow, events that are not

@@ -4,7 +4,7 @@ use chrysalis_evidence::PinsError;
 use chrysalis_wire::Digest;
 use thiserror::Error;
 
-use crate::memory::{MAX_MEMORY_BYTES, MIN_ACTIVATION_DELAY_SECONDS};
+use crate::memory::{MAX_ACTIVATION_DELAY_SECONDS, MAX_MEMORY_BYTES, MIN_ACTIVATION_DELAY_SECONDS};
 use crate::signed::MAX_SIGNED_PINS_BYTES;
 
 /// Why signed pins or a memory of them were refused.
@@ -73,9 +73,10 @@ pub enum PolicyError {
     /// Nothing was adopted yet.
     #[error("no pins were adopted yet")]
     Empty,
-    /// A delay under the minimum.
+    /// A delay under the minimum, or over the maximum.
     #[error(
-        "additions must wait at least {MIN_ACTIVATION_DELAY_SECONDS} seconds; {got} were asked"
+        "additions must wait {MIN_ACTIVATION_DELAY_SECONDS} to {MAX_ACTIVATION_DELAY_SECONDS} \
+         seconds; {got} were asked"
     )]
     Delay {
         /// Seconds asked for.

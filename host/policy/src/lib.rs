@@ -11,6 +11,9 @@
 //! So an addition of any kind (a worker, a platform, a lower TCB number, a flag) waits for the whole
 //! delay, a removal or denial does not wait at all, and no field needs a rule of its own.
 //!
+//! Signed pins have no end: a mirror that goes on showing the newest file it wants to be seen is not
+//! noticed here. Who relies on denials fetches the pins from more than one place.
+//!
 //! [`VerdictCache`] keeps acceptances by digest of everything they depend on, until the first of it
 //! ends. Pure: time, files and keys are arguments.
 
@@ -43,8 +46,8 @@ pub use diff::{Change, Direction, compare_pins, denied_in_words};
 pub use error::PolicyError;
 pub use judge::Judge;
 pub use memory::{
-    ACTIVATION_DELAY_SECONDS, MAX_HELD_PINS, MAX_MEMORY_BYTES, MEMORY_SCHEMA,
-    MIN_ACTIVATION_DELAY_SECONDS, PinsMemory,
+    ACTIVATION_DELAY_SECONDS, MAX_ACTIVATION_DELAY_SECONDS, MAX_HELD_PINS, MAX_MEMORY_BYTES,
+    MEMORY_SCHEMA, MIN_ACTIVATION_DELAY_SECONDS, PinsMemory,
 };
 pub use signed::{
     MAX_SIGNED_PINS_BYTES, PINS_PAYLOAD_TYPE, PinsKey, PinsSecret, SignedPins, key_id,

@@ -1,6 +1,7 @@
 //! What a verifier remembers of a publisher's pins: the newest number it accepted, and the files
-//! that were in force during the last delay. The memory is the verifier's own file; it is read
-//! strictly all the same, because one that is misread forgets.
+//! that were in force during the longest delay it could choose. The memory is the verifier's own file;
+//! it is read strictly all the same, because one that is misread forgets. The delay in use belongs to
+//! each question, so a short one in one call takes nothing from a long one in the next.
 
 use chrysalis_evidence::{AllowSim, Pins};
 use chrysalis_wire::{Digest, UnixTime};
@@ -25,6 +26,9 @@ pub const ACTIVATION_DELAY_SECONDS: u64 = 48 * 3600;
 
 /// The shortest wait a verifier can choose, in seconds.
 pub const MIN_ACTIVATION_DELAY_SECONDS: u64 = 3600;
+
+/// The longest wait a verifier can choose, in seconds: a year. Files are remembered for it.
+pub const MAX_ACTIVATION_DELAY_SECONDS: u64 = 8760 * 3600;
 
 /// What a verifier remembers of one publisher's pins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +119,7 @@ impl PinsMemory {
                 return if same { Ok(()) } else { Err(PolicyError::Fork { sequence }) };
             }
         }
+        self.forget(now);
         // A clock that was set back makes the wait longer, never shorter.
         let since = self.held.last().map_or(now, |newest| newest.since.max(now));
         self.held.push(Held { sequence, since, text: signed.text().to_owned(), pins });
@@ -124,23 +129,22 @@ impl PinsMemory {
         Ok(())
     }
 
-    /// Forgets files that were superseded before the delay began.
-    ///
-    /// # Errors
-    /// [`PolicyError::Delay`].
-    pub fn forget(&mut self, delay: u64, now: UnixTime) -> Result<(), PolicyError> {
-        let first = self.held.len().saturating_sub(self.in_force(delay, now)?.len());
-        self.held.drain(..first);
-        Ok(())
+    /// Forgets files that were superseded before the longest delay began. Only where a new file comes:
+    /// a clock that is ahead for a moment, as at a start, does no harm by itself.
+    fn forget(&mut self, now: UnixTime) {
+        let begin = now.0.saturating_sub(MAX_ACTIVATION_DELAY_SECONDS);
+        let over = self.held.iter().skip(1).take_while(|next| next.since.0 <= begin).count();
+        self.held.drain(..over);
     }
 
     /// The pins that must all accept at `now`, oldest first: those in force at some moment of the
     /// delay that ends now.
     ///
     /// # Errors
-    /// [`PolicyError::Delay`] for a delay under [`MIN_ACTIVATION_DELAY_SECONDS`].
+    /// [`PolicyError::Delay`] for a delay under [`MIN_ACTIVATION_DELAY_SECONDS`] or over
+    /// [`MAX_ACTIVATION_DELAY_SECONDS`].
     pub fn in_force(&self, delay: u64, now: UnixTime) -> Result<Vec<&Pins>, PolicyError> {
-        if delay < MIN_ACTIVATION_DELAY_SECONDS {
+        if !(MIN_ACTIVATION_DELAY_SECONDS..=MAX_ACTIVATION_DELAY_SECONDS).contains(&delay) {
             return Err(PolicyError::Delay { got: delay });
         }
         let begin = now.0.saturating_sub(delay);

@@ -41,6 +41,11 @@ pub enum Note {
         /// Hash of the last of them; zeros if it was not found.
         transaction: Digest,
     },
+    /// It paid less than was noted: servers that said so lied, or the chain forgot.
+    NotPaid {
+        /// Nanogram since the channel was opened, at most.
+        cum_paid: u128,
+    },
     /// The payer asked to close.
     Closing {
         /// From when on the rest can be taken back.

@@ -46,6 +46,8 @@ pub struct Memory {
     pub sent: Option<(u128, UnixTime)>,
     /// What was paid when something was first seen to be owed on top, and when that was.
     pub owed_since: Option<(u128, UnixTime)>,
+    /// When the payer may take the rest, by the last look.
+    pub close_at: Option<UnixTime>,
 }
 
 /// What to do.

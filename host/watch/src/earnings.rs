@@ -30,6 +30,11 @@ pub enum Happened {
         /// Its fee, which the deposit paid.
         fee: u128,
     },
+    /// It had not paid, after all.
+    NotSettled {
+        /// How much less.
+        amount: u128,
+    },
 }
 
 /// A channel as it stands. Amounts are nanogram since it was opened.
@@ -144,6 +149,9 @@ impl Window {
             Happened::Settled { amount, fee } => {
                 self.settled = self.settled.saturating_add(*amount);
                 self.fees = self.fees.saturating_add(*fee);
+            }
+            Happened::NotSettled { amount } => {
+                self.settled = self.settled.saturating_sub(*amount);
             }
         }
     }

@@ -21,6 +21,7 @@ impl Book for Ledger {
             Note::Paid { cum_paid, fee, transaction } => {
                 Entry::Paid { channel, cum_paid, fee, transaction }
             }
+            Note::NotPaid { cum_paid } => Entry::NotPaid { channel, cum_paid },
             Note::Closing { refund_from } => Entry::Closing { channel, refund_from },
         };
         self.record(&entry, at)?;
@@ -58,6 +59,7 @@ pub fn facts(ledger: &LedgerView) -> Result<(Vec<Standing>, Vec<Fact>), LedgerEr
                     paid_at.insert(event.channel().account, event.at);
                     Happened::Settled { amount: amount.0, fee: fee.0 }
                 }
+                EventKind::NotSettled { amount, .. } => Happened::NotSettled { amount: amount.0 },
                 _ => continue,
             };
             facts.push(Fact { at: event.at, what });

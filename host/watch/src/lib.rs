@@ -41,6 +41,7 @@ mod earnings;
 mod error;
 mod ledger;
 mod policy;
+mod vouch;
 mod watcher;
 
 pub use book::{Book, BookError, Note, Proven, Watched};
@@ -53,4 +54,5 @@ pub use policy::{
     MAX_FEE_SHARE_PPM, MAX_SETTLE_AFTER, MIN_SETTLE_AFTER, POLL_SECONDS, Policy, REPEAT_SECONDS,
     URGENT_SECONDS,
 };
-pub use watcher::{Outcome, Report, Round, Watcher};
+pub use vouch::{Deposit, FEES_KEPT, NOTE_SECONDS, deposit, note};
+pub use watcher::{AGREEING, Outcome, Report, Round, Watcher};

@@ -10,6 +10,7 @@ use chrysalis_receipt::{Cell, ChannelId};
 use chrysalis_ton::{Refusal, settle_external};
 use chrysalis_wire::{Digest, UnixTime};
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _};
 
 use crate::book::{Book, BookError, Note, Proven, Watched};
 use crate::decide::{Decision, Memory, Seen, Waiting, decide};
@@ -49,6 +50,8 @@ pub struct Report {
     pub channel: ChannelId,
     /// What the servers that answered show; `None` if none shows a channel.
     pub seen: Option<Seen>,
+    /// Servers that show the channel, of how many.
+    pub shown_by: (usize, usize),
     /// What servers said instead of an answer.
     pub unanswered: Vec<AccessError>,
     /// What was decided.
@@ -88,6 +91,42 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Whether somebody took the claim or judged it, so that it is not brought again for a while. That
+    /// nobody has such a channel is a judgement too: anybody can make one up.
+    const fn is_answer(&self) -> bool {
+        match self {
+            Self::Taken | Self::Refused { .. } => true,
+            Self::Undelivered { error } => matches!(error, AccessError::NoContract { .. }),
+        }
+    }
+}
+
+/// A look at one channel, as far as it is.
+struct Look {
+    channel: Watched,
+    views: Vec<ChannelView>,
+    seen: Option<Seen>,
+    unanswered: Vec<AccessError>,
+    decision: Decision,
+    outcome: Option<Outcome>,
+    not_noted: Option<BookError>,
+}
+
+impl Look {
+    fn report(self, asked: usize) -> Report {
+        Report {
+            channel: self.channel.id(),
+            seen: self.seen,
+            shown_by: (self.views.len(), asked),
+            unanswered: self.unanswered,
+            decision: self.decision,
+            outcome: self.outcome,
+            not_noted: self.not_noted,
+        }
+    }
+}
+
 impl<C: ChainAccess> Watcher<C> {
     /// A watcher that asks `servers`.
     #[must_use]
@@ -102,30 +141,53 @@ impl<C: ChainAccess> Watcher<C> {
     /// [`BookError`] if the book cannot be read.
     pub async fn tick(&mut self, book: &impl Book, now: UnixTime) -> Result<Round, BookError> {
         let mut round = Round::default();
+        let mut channels = Vec::new();
         for channel in book.channels()? {
             match channel {
-                Ok(channel) => round.reports.push(self.look(&channel, book, now).await),
+                Ok(channel) => channels.push(channel),
                 Err(refused) => round.refused.push(refused),
             }
         }
+        // Where time is short comes first.
+        channels.sort_by_key(|channel| {
+            let close_at = self.memory.get(&key(channel.id())).and_then(|memory| memory.close_at);
+            (close_at.is_none(), close_at, channel.close_delay())
+        });
+        let asked = channels.iter().map(|channel| self.views(channel.id().account));
+        let answers: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
+        let mut looks: Vec<Look> = channels
+            .into_iter()
+            .zip(answers)
+            .map(|(channel, (views, unanswered))| {
+                let seen = Seen::of(views.iter().copied());
+                let memory = self.memory.entry(key(channel.id())).or_default();
+                memory.close_at = seen.map_or(memory.close_at, |seen| seen.close_at);
+                let decision = decide(&self.policy, &channel, seen.as_ref(), memory, now);
+                Look { channel, views, seen, unanswered, decision, outcome: None, not_noted: None }
+            })
+            .collect();
+        // Claims first: what is only taken down can wait for a slow server.
+        let brought: Vec<_> = stream::iter(looks.iter().map(|look| self.bring(look)))
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
+        for (look, outcome) in looks.iter_mut().zip(brought) {
+            if let (Some(outcome), Some(claim)) = (&outcome, look.channel.claim())
+                && outcome.is_answer()
+            {
+                let memory = self.memory.entry(key(look.channel.id())).or_default();
+                memory.sent = Some((claim.cum_amount(), now));
+            }
+            look.outcome = outcome;
+        }
+        let noting = looks.iter().map(|look| self.take_down(look, book, now));
+        let noted: Vec<_> = stream::iter(noting).buffered(AT_ONCE).collect().await;
+        for (look, noted) in looks.iter_mut().zip(noted) {
+            look.not_noted = noted.err();
+        }
+        let asked = self.servers.len();
+        round.reports = looks.into_iter().map(|look| look.report(asked)).collect();
         Ok(round)
-    }
-
-    async fn look(&mut self, channel: &Watched, book: &impl Book, now: UnixTime) -> Report {
-        let id = channel.id();
-        let (views, unanswered) = self.views(id.account).await;
-        let seen = Seen::of(views);
-        let not_noted = match seen {
-            Some(seen) => self.take_down(channel, &seen, book, now).await.err(),
-            None => None,
-        };
-        let memory = self.memory.entry(key(id)).or_default();
-        let decision = decide(&self.policy, channel, seen.as_ref(), memory, now);
-        let outcome = match (decision, channel.claim()) {
-            (Decision::Settle { .. }, Some(claim)) => Some(self.bring(id, claim, now).await),
-            _ => None,
-        };
-        Report { channel: id, seen, unanswered, decision, outcome, not_noted }
     }
 
     /// What the servers show, and what those say that show nothing.
@@ -142,17 +204,15 @@ impl<C: ChainAccess> Watcher<C> {
         (views, unanswered)
     }
 
-    /// Brings a claim to every server.
-    async fn bring(&mut self, id: ChannelId, claim: &Proven, now: UnixTime) -> Outcome {
-        let message = match settle_external(claim.cap(), claim.settlement()) {
-            Ok(message) => message,
-            Err(error) => return Outcome::Undelivered { error: error.into() },
+    /// Brings a claim to every server, if that was decided.
+    async fn bring(&self, look: &Look) -> Option<Outcome> {
+        let (Decision::Settle { .. }, Some(claim)) = (look.decision, look.channel.claim()) else {
+            return None;
         };
-        let outcome = self.hand_in(&message).await;
-        if !matches!(outcome, Outcome::Undelivered { .. }) {
-            self.memory.entry(key(id)).or_default().sent = Some((claim.cum_amount(), now));
-        }
-        outcome
+        Some(match settle_external(claim.cap(), claim.settlement()) {
+            Ok(message) => self.hand_in(&message).await,
+            Err(error) => Outcome::Undelivered { error: error.into() },
+        })
     }
 
     async fn hand_in(&self, message: &Cell) -> Outcome {
@@ -164,7 +224,10 @@ impl<C: ChainAccess> Watcher<C> {
             Err(AccessError::NotAccepted { exit_code }) => Some(*exit_code),
             _ => None,
         });
-        match (refused, answers.into_iter().find_map(Result::err)) {
+        // That there is no such contract counts only if everybody says so.
+        let errors = answers.into_iter().filter_map(Result::err);
+        let worst = errors.min_by_key(|error| matches!(error, AccessError::NoContract { .. }));
+        match (refused, worst) {
             (Some(code), _) => Outcome::Refused { refusal: code.and_then(Refusal::from_exit_code) },
             (None, Some(error)) => Outcome::Undelivered { error },
             // Without servers there is nobody to say anything.
@@ -172,17 +235,26 @@ impl<C: ChainAccess> Watcher<C> {
         }
     }
 
-    /// Takes down what is new.
+    /// Takes down what is new, and takes back what is not so. Of what was paid only what
+    /// [`AGREEING`] servers show counts, where there are as many: one that lies, or is behind, would put a
+    /// wrong sum into the owner's book.
     async fn take_down(
         &self,
-        channel: &Watched,
-        seen: &Seen,
+        look: &Look,
         book: &impl Book,
         now: UnixTime,
     ) -> Result<(), BookError> {
+        let (channel, Some(seen)) = (&look.channel, &look.seen) else { return Ok(()) };
         let id = channel.id();
         if let Some(refund_from) = seen.close_at {
             book.note(id, Note::Closing { refund_from }, now)?;
+        }
+        if look.views.len() < AGREEING.min(self.servers.len()) {
+            return Ok(());
+        }
+        let most = look.views.iter().map(|view| view.cum_paid).max().unwrap_or(0);
+        if most < channel.settled() {
+            return book.note(id, Note::NotPaid { cum_paid: most }, now);
         }
         let more = seen.cum_paid.saturating_sub(channel.settled());
         // No chain pays more than was claimed: that is a lie, or the book is behind the chain.
@@ -237,3 +309,9 @@ fn newest_payments(
     }
     newest.filter(|_| paid == amount).map(|hash| (fees, hash))
 }
+
+/// Servers that have to show a payment before it is taken down, where there are as many.
+pub const AGREEING: usize = 2;
+/// Channels that are looked at at once: one server that is slow does not carry the others past a closing
+/// delay.
+const AT_ONCE: usize = 16;

@@ -1,7 +1,7 @@
 //! Requests of every endpoint, and answers that may hold calls of tools. A refusal is an OpenAI error that can be sent.
 #![cfg_attr(feature = "libfuzzer", no_main)]
 
-use chrysalis_api::{CallParser, Endpoint, InferenceRequest, Limits, Said};
+use chrysalis_api::{CallParser, EmbeddingRequest, Endpoint, InferenceRequest, Limits, Said};
 
 chrysalis_fuzz::target!(seeds, one);
 
@@ -14,6 +14,8 @@ fn seeds() -> Vec<Vec<u8>> {
         r#"{"model":"m","messages":[{"role":"user","content":"a"}],"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"}}},"logprobs":false}"#,
         r#"{"model":"m","prompt":"a","guided_choice":["x","y"],"logprobs":5}"#,
         r#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"a"}]}],"text":{"format":{"type":"json_object"}},"store":false}"#,
+        r#"{"model":"m","input":["a",[1,2]],"encoding_format":"base64","user":"u"}"#,
+        r#"{"model":"m","input":[1,2]}"#,
         "text <tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call> more",
     ]
     .map(|json| json.as_bytes().to_vec())
@@ -31,7 +33,11 @@ fn one(data: &[u8]) -> String {
     all.extend(parser.push(second));
     all.extend(parser.finish());
     assert!(all.iter().all(|said| !matches!(said, Said::Text(text) if text.is_empty())));
-    [Endpoint::Chat, Endpoint::Completions, Endpoint::Responses]
+    let embeddings = match EmbeddingRequest::parse(data, &limits) {
+        Ok(request) => format!("{} inputs", request.inputs.len().min(4)),
+        Err(error) => error.code().to_owned(),
+    };
+    let texts = [Endpoint::Chat, Endpoint::Completions, Endpoint::Responses]
         .map(|endpoint| match InferenceRequest::parse(endpoint, data, &limits) {
             Ok(request) => {
                 assert!(request.max_tokens.is_none_or(|n| n <= limits.completion_tokens));
@@ -46,5 +52,6 @@ fn one(data: &[u8]) -> String {
                 format!("{status:?}")
             }
         })
-        .concat()
+        .concat();
+    texts + &embeddings
 }

@@ -4,6 +4,7 @@
 
 mod accepting;
 mod answering;
+mod embeddings;
 mod refusing;
 mod responses;
 

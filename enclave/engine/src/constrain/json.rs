@@ -3,31 +3,72 @@
 //! behind a comma or a colon, and numbers have no more digits than every reader takes. A keyword that
 //! would not be kept is refused by name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
 use crate::constrain::ConstraintError;
 use crate::constrain::program::Expr;
-use crate::constrain::value::{
-    MOST, any_string, boolean, character, colon, number, object_of, separator,
-};
+use crate::constrain::rules::Rules;
+use crate::constrain::value::{MOST, boolean, number};
 use crate::constrain::{digits, regex};
 
-/// The grammar of every JSON object; of `schema` if there is one. Its rules begin at the end of `rules`.
+/// The grammar of a schema. Its rules are made at the end of `rules`.
 pub(crate) struct Schemas<'a> {
     root: &'a Value,
-    rules: &'a mut Vec<Expr>,
-    /// Rules of schemas that are referred to, and of any value.
-    named: HashMap<String, usize>,
-    any: Option<usize>,
+    rules: &'a mut Rules,
+    /// Rules of schemas that are referred to.
+    named: HashMap<&'a str, usize>,
     /// Schemas looked at.
     count: usize,
 }
 
+/// A type of JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Type {
+    Null,
+    Boolean,
+    Integer,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+impl Type {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "null" => Self::Null,
+            "boolean" => Self::Boolean,
+            "integer" => Self::Integer,
+            "number" => Self::Number,
+            "string" => Self::String,
+            "array" => Self::Array,
+            "object" => Self::Object,
+            _ => return None,
+        })
+    }
+
+    /// Whether `value` is of this type. A number without a fraction is an integer, however it is written.
+    fn is_of(self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Null, Value::Null)
+            | (Self::Boolean, Value::Bool(_))
+            | (Self::Number, Value::Number(_))
+            | (Self::String, Value::String(_))
+            | (Self::Array, Value::Array(_))
+            | (Self::Object, Value::Object(_)) => true,
+            (Self::Integer, Value::Number(number)) => {
+                number.as_f64().is_some_and(|number| number.fract() == 0.0)
+            }
+            _ => false,
+        }
+    }
+}
+
 impl<'a> Schemas<'a> {
-    pub(crate) fn new(root: &'a Value, rules: &'a mut Vec<Expr>) -> Self {
-        Self { root, rules, named: HashMap::new(), any: None, count: 0 }
+    pub(crate) fn new(root: &'a Value, rules: &'a mut Rules) -> Self {
+        Self { root, rules, named: HashMap::new(), count: 0 }
     }
 
     /// Instances of the root.
@@ -35,20 +76,14 @@ impl<'a> Schemas<'a> {
         self.schema(self.root, 0)
     }
 
-    /// Any object.
-    pub(crate) fn any_object(&mut self) -> Expr {
-        let value = self.any_value();
-        object_of(value)
-    }
-
-    fn schema(&mut self, schema: &Value, depth: usize) -> Result<Expr, ConstraintError> {
+    fn schema(&mut self, schema: &'a Value, depth: usize) -> Result<Expr, ConstraintError> {
         self.count = self.count.saturating_add(1);
         if self.count > MAX_SCHEMAS || depth > MAX_SCHEMA_DEPTH {
             return Err(ConstraintError::TooLarge);
         }
         let schema = match schema {
-            Value::Bool(true) => return Ok(self.any_value()),
-            Value::Bool(false) => return Ok(Expr::Never),
+            Value::Bool(true) => return self.rules.any_value(),
+            Value::Bool(false) => return self.rules.fixed(Expr::Never),
             Value::Object(schema) => schema,
             _ => return Err(malformed("a schema is neither an object nor true or false")),
         };
@@ -61,61 +96,53 @@ impl<'a> Schemas<'a> {
                 if !schema.keys().all(|key| alone(key) || typed(key)) {
                     return Err(ConstraintError::Combination { keyword });
                 }
-                return read(self, value, depth);
+                return read(self, schema, value, depth);
             }
         }
-        let types: Vec<&str> = match schema.get("type") {
-            None => return self.untyped(schema, depth),
-            Some(Value::String(name)) => vec![name],
-            Some(Value::Array(names)) => names
-                .iter()
-                .map(|name| name.as_str().ok_or_else(|| malformed("a type is not a string")))
-                .collect::<Result<_, _>>()?,
-            Some(_) => return Err(malformed("type is neither a string nor a list")),
-        };
-        let of_type = |name: &&str| self.of_type(name, schema, depth);
-        Ok(Expr::Any(types.iter().map(of_type).collect::<Result<_, _>>()?))
+        let Some(types) = types(schema)? else { return self.untyped(schema, depth) };
+        let of_type = |of: &Type| self.of_type(*of, schema, depth);
+        let all = types.iter().map(of_type).collect::<Result<_, _>>()?;
+        self.rules.any(all)
     }
 
     /// A schema that does not name a type: the type its keywords are about, which is one that fits.
     fn untyped(
         &mut self,
-        schema: &Map<String, Value>,
+        schema: &'a Map<String, Value>,
         depth: usize,
     ) -> Result<Expr, ConstraintError> {
         let has = |names: &[&str]| names.iter().any(|name| schema.contains_key(*name));
-        let name = if has(&["properties", "required", "additionalProperties"]) {
-            "object"
+        let of = if has(&["properties", "required", "additionalProperties"]) {
+            Type::Object
         } else if has(&["items", "prefixItems", "minItems", "maxItems"]) {
-            "array"
+            Type::Array
         } else if has(&["minLength", "maxLength", "pattern", "format"]) {
-            "string"
+            Type::String
         } else if has(&["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"]) {
-            "integer"
+            Type::Integer
         } else {
-            return Ok(self.any_value());
+            return self.rules.any_value();
         };
-        self.of_type(name, schema, depth)
+        self.of_type(of, schema, depth)
     }
 
     fn of_type(
         &mut self,
-        name: &str,
-        schema: &Map<String, Value>,
+        of: Type,
+        schema: &'a Map<String, Value>,
         depth: usize,
     ) -> Result<Expr, ConstraintError> {
-        match name {
-            "null" => Ok(Expr::text("null")),
-            "boolean" => Ok(boolean()),
-            "integer" => integer(schema),
-            "number" if BOUNDS.iter().any(|bound| schema.contains_key(*bound)) => {
+        match of {
+            Type::Null => self.rules.text(b"null"),
+            Type::Boolean => self.rules.fixed(boolean()),
+            Type::Integer => self.rules.fixed(integer(schema)?),
+            Type::Number if BOUNDS.iter().any(|bound| schema.contains_key(*bound)) => {
                 Err(ConstraintError::Keyword { keyword: "minimum or maximum of a number" })
             }
-            "number" => Ok(number()),
-            "string" => self.string(schema),
-            "array" => self.array(schema, depth),
-            "object" => self.object(schema, depth),
-            _ => Err(malformed("type names no type of JSON")),
+            Type::Number => self.rules.fixed(number()),
+            Type::String => self.string(schema),
+            Type::Array => self.array(schema, depth),
+            Type::Object => self.object(schema, depth),
         }
     }
 
@@ -143,69 +170,69 @@ impl<'a> Schemas<'a> {
             }
             (Some(pattern), None) | (None, Some(pattern)) => regex::part(pattern, self.rules)?,
             (None, None) => {
-                self.rules.push(character());
-                let character = Expr::Rule(self.rules.len().saturating_sub(1));
-                repeat(character, min.unwrap_or(0), max)?
+                let character = self.rules.character()?;
+                self.rules.repeat(character, min.unwrap_or(0), max)?
             }
         };
-        Ok(Expr::Seq(vec![Expr::text("\""), inside, Expr::text("\"")]))
+        self.rules.string(inside)
     }
 
     fn array(
         &mut self,
-        schema: &Map<String, Value>,
+        schema: &'a Map<String, Value>,
         depth: usize,
     ) -> Result<Expr, ConstraintError> {
         let min = count(schema, "minItems")?.unwrap_or(0);
         let max = count(schema, "maxItems")?.unwrap_or(u32::MAX);
         if min > max {
-            return Ok(Expr::Never);
+            return self.rules.fixed(Expr::Never);
         }
-        let none = Vec::new();
-        let prefix = match schema.get("prefixItems") {
-            None => &none,
+        let prefix: &'a [Value] = match schema.get("prefixItems") {
+            None => &[],
             Some(Value::Array(prefix)) => prefix,
             Some(_) => return Err(malformed("prefixItems is no list")),
         };
-        let mut parts = Vec::new();
+        let mut parts = vec![self.rules.text(b"[")?];
         let most = usize::try_from(max).unwrap_or(usize::MAX);
-        for item in prefix.iter().take(most) {
-            if !parts.is_empty() {
-                parts.push(separator());
+        for (at, item) in prefix.iter().take(most).enumerate() {
+            if at > 0 {
+                parts.push(self.rules.separator()?);
             }
             parts.push(self.schema(item, depth)?);
         }
         let fixed = u32::try_from(prefix.len()).unwrap_or(u32::MAX).min(max);
         let (min, max) = (min.saturating_sub(fixed), max.saturating_sub(fixed));
         let item = match schema.get("items") {
-            None => self.any_value(),
+            None => self.rules.any_value()?,
             Some(item) => self.schema(item, depth)?,
         };
-        self.rules.push(item);
-        let item = Expr::Rule(self.rules.len().saturating_sub(1));
+        let item = self.rules.rule(item)?;
         let max = Some(max).filter(|max| *max != u32::MAX.saturating_sub(fixed));
-        let more = Expr::Seq(vec![separator(), item.clone()]);
+        let more = vec![self.rules.separator()?, self.rules.again(item)?];
+        let more = self.rules.seq(more)?;
         if max == Some(0) && min == 0 {
             // Nothing follows.
         } else if fixed > 0 {
-            parts.push(repeat(more, min, max)?);
+            parts.push(self.rules.repeat(more, min, max)?);
         } else {
-            let others = repeat(more, min.saturating_sub(1), max.map(|max| max.saturating_sub(1)))?;
-            let some = Expr::Seq(vec![item, others]);
-            parts.push(if min == 0 { some.optional() } else { some });
+            let max = max.map(|max| max.saturating_sub(1));
+            let others = self.rules.repeat(more, min.saturating_sub(1), max)?;
+            let some = vec![self.rules.again(item)?, others];
+            let some = self.rules.seq(some)?;
+            parts.push(self.rules.repeat(some, min.min(1), Some(1))?);
         }
-        Ok(Expr::Seq(vec![Expr::text("["), Expr::Seq(parts), Expr::text("]")]))
+        parts.push(self.rules.text(b"]")?);
+        self.rules.seq(parts)
     }
 
     fn object(
         &mut self,
-        schema: &Map<String, Value>,
+        schema: &'a Map<String, Value>,
         depth: usize,
     ) -> Result<Expr, ConstraintError> {
-        let none = Map::new();
         let properties = match schema.get("properties") {
-            None => &none,
-            Some(Value::Object(properties)) => properties,
+            None => None,
+            Some(Value::Object(properties)) => Some(properties),
             Some(_) => return Err(malformed("properties is no object")),
         };
         let required: Vec<&str> = match schema.get("required") {
@@ -216,84 +243,97 @@ impl<'a> Schemas<'a> {
                 .collect::<Result<_, _>>()?,
             Some(_) => return Err(malformed("required is no list")),
         };
-        let anything = Value::Bool(true);
-        let others = schema.get("additionalProperties").unwrap_or(&anything);
-        if properties.is_empty() && required.is_empty() {
+        let others = schema.get("additionalProperties").unwrap_or(&ANYTHING);
+        if properties.is_none_or(Map::is_empty) && required.is_empty() {
             // Who lists properties lists all of them, also if there are none.
-            let listed = schema.contains_key("properties");
+            let listed = properties.is_some();
             let open = schema.contains_key("additionalProperties");
             if *others == Value::Bool(false) || (listed && !open) {
-                return Ok(Expr::text("{}"));
+                return self.rules.text(b"{}");
             }
             let value = self.schema(others, depth)?;
-            return Ok(object_of(value));
+            return self.rules.object_of(value);
         }
-        let unnamed = required.iter().filter(|name| !properties.contains_key(**name));
-        let unnamed: Vec<(&str, &Value)> = unnamed.map(|name| (*name, others)).collect();
-        let named = properties.iter().map(|(name, value)| (name.as_str(), value));
-        // From the last to the first: what follows a property that is there, and what may come at all.
-        let (mut after, mut all) = (Expr::Empty, Expr::Empty);
+        self.rules.charge(required.len())?;
+        let is_required: HashSet<&str> = required.iter().copied().collect();
+        let mut seen = HashSet::new();
+        let is_listed = |name: &str| properties.is_some_and(|all| all.contains_key(name));
+        let unnamed = required.into_iter().filter(|name| !is_listed(name) && seen.insert(*name));
+        let unnamed: Vec<&str> = unnamed.collect();
+        let unnamed = unnamed.into_iter().map(|name| (name, others));
+        let named = properties.into_iter().flatten().map(|(name, value)| (name.as_str(), value));
+        // From the last to the first: what follows a property that is there, and the ones that may come
+        // before all others.
+        let (mut after, mut first) = (self.rules.fixed(Expr::Empty)?, Vec::new());
+        let mut may_be_empty = true;
         for (name, value) in named.chain(unnamed).collect::<Vec<_>>().into_iter().rev() {
             let value = self.schema(value, depth)?;
-            let name = serde_json::to_string(name).unwrap_or_default();
-            self.rules.push(Expr::Seq(vec![Expr::Text(name.clone().into_bytes()), colon(), value]));
-            let property = Expr::Rule(self.rules.len().saturating_sub(1));
-            let is_required = required.iter().any(|required| {
-                serde_json::to_string(required).is_ok_and(|required| required == name)
-            });
-            self.rules.push(after);
-            let rest = Expr::Rule(self.rules.len().saturating_sub(1));
-            let first = Expr::Seq(vec![property.clone(), rest.clone()]);
-            let next = Expr::Seq(vec![separator(), property]);
-            all = if is_required { first } else { Expr::Any(vec![first, all]) };
-            let next = if is_required { next } else { next.optional() };
-            after = Expr::Seq(vec![next, rest]);
+            let text = serde_json::to_string(name).unwrap_or_default();
+            let property = vec![self.rules.text(text.as_bytes())?, self.rules.colon()?, value];
+            let property = self.rules.seq(property)?;
+            let property = self.rules.rule(property)?;
+            let rest = self.rules.rule(after)?;
+            let begin = vec![self.rules.again(property)?, self.rules.again(rest)?];
+            let begin = self.rules.seq(begin)?;
+            let is_required = is_required.contains(name);
+            if is_required {
+                first.clear();
+                may_be_empty = false;
+            }
+            first.push(begin);
+            let next = vec![self.rules.separator()?, self.rules.again(property)?];
+            let next = self.rules.seq(next)?;
+            let next = self.rules.repeat(next, u32::from(is_required), Some(1))?;
+            let then = vec![next, self.rules.again(rest)?];
+            after = self.rules.seq(then)?;
         }
-        Ok(Expr::Seq(vec![Expr::text("{"), all, Expr::text("}")]))
+        if may_be_empty {
+            first.push(self.rules.fixed(Expr::Empty)?);
+        }
+        let all = vec![self.rules.text(b"{")?, self.rules.any(first)?, self.rules.text(b"}")?];
+        self.rules.seq(all)
     }
 
-    /// Any value, as one rule.
-    fn any_value(&mut self) -> Expr {
-        if let Some(rule) = self.any {
-            return Expr::Rule(rule);
-        }
-        let rule = self.rules.len();
-        self.any = Some(rule);
-        let value = Expr::Rule(rule);
-        let more = Expr::Seq(vec![separator(), value.clone()]);
-        let list = Expr::Seq(vec![value.clone(), Expr::Repeat(Box::new(more), 0, None)]);
-        let scalars = [Expr::text("null"), boolean(), number(), any_string()];
-        let list = Expr::Seq(vec![Expr::text("["), list.optional(), Expr::text("]")]);
-        self.rules
-            .push(Expr::Any(scalars.into_iter().chain([list, object_of(value.clone())]).collect()));
-        value
-    }
-
-    fn reference(&mut self, value: &Value, depth: usize) -> Result<Expr, ConstraintError> {
+    fn reference(&mut self, value: &'a Value, depth: usize) -> Result<Expr, ConstraintError> {
         let reference = value.as_str().ok_or_else(|| malformed("$ref is no string"))?;
         if let Some(rule) = self.named.get(reference) {
-            return Ok(Expr::Rule(*rule));
+            return self.rules.again(*rule);
         }
         let pointer = reference.strip_prefix('#');
         let target = pointer.and_then(|pointer| self.root.pointer(pointer));
         let target = target.ok_or_else(|| malformed("$ref points to nothing in the schema"))?;
-        let rule = self.rules.len();
         // Its place is taken first: it may refer to itself.
-        self.rules.push(Expr::Never);
-        self.named.insert(reference.to_owned(), rule);
+        let rule = self.rules.rule(Expr::Never)?;
+        self.named.insert(reference, rule);
         let expr = self.schema(target, depth)?;
-        if let Some(place) = self.rules.get_mut(rule) {
-            *place = expr;
-        }
-        Ok(Expr::Rule(rule))
+        self.rules.set(rule, expr);
+        self.rules.again(rule)
     }
 
-    fn alternatives(&mut self, value: &Value, depth: usize) -> Result<Expr, ConstraintError> {
+    fn alternatives(&mut self, value: &'a Value, depth: usize) -> Result<Expr, ConstraintError> {
         let list = value.as_array().ok_or_else(|| malformed("anyOf is no list"))?;
-        Ok(Expr::Any(list.iter().map(|one| self.schema(one, depth)).collect::<Result<_, _>>()?))
+        let all = list.iter().map(|one| self.schema(one, depth)).collect::<Result<_, _>>()?;
+        self.rules.any(all)
     }
 
-    fn conjunction(&mut self, value: &Value, depth: usize) -> Result<Expr, ConstraintError> {
+    /// One of `values`, but only those of a type that the schema names if it names one.
+    fn constants(
+        &mut self,
+        schema: &Map<String, Value>,
+        values: &[Value],
+    ) -> Result<Expr, ConstraintError> {
+        let types = types(schema)?;
+        let mut all = Vec::new();
+        for value in values {
+            if types.as_ref().is_none_or(|types| types.iter().any(|of| of.is_of(value))) {
+                let text = serde_json::to_vec(value).map_err(|_| ConstraintError::NotJson)?;
+                all.push(self.rules.text(&text)?);
+            }
+        }
+        self.rules.any(all)
+    }
+
+    fn conjunction(&mut self, value: &'a Value, depth: usize) -> Result<Expr, ConstraintError> {
         match value.as_array().map(Vec::as_slice) {
             Some([one]) => self.schema(one, depth),
             _ => Err(ConstraintError::Keyword { keyword: "allOf of more than one schema" }),
@@ -301,16 +341,41 @@ impl<'a> Schemas<'a> {
     }
 }
 
-type Read = fn(&mut Schemas<'_>, &Value, usize) -> Result<Expr, ConstraintError>;
+type Read = for<'a> fn(&mut Schemas<'a>, &'a Map<String, Value>, &'a Value, usize) -> Made;
+type Made = Result<Expr, ConstraintError>;
 
 /// Keywords that stand alone in a schema, but for notes and the type of a constant.
 const COMBINED: [(&str, Read); 5] = [
-    ("$ref", |schemas, value, depth| schemas.reference(value, depth)),
-    ("const", |_, value, _| Ok(constant(value))),
-    ("enum", |_, value, _| constants(value)),
-    ("anyOf", |schemas, value, depth| schemas.alternatives(value, depth)),
-    ("allOf", |schemas, value, depth| schemas.conjunction(value, depth)),
+    ("$ref", |schemas, _, value, depth| schemas.reference(value, depth)),
+    ("const", |schemas, schema, value, _| schemas.constants(schema, core::slice::from_ref(value))),
+    ("enum", |schemas, schema, value, _| {
+        let list = value.as_array().ok_or_else(|| malformed("enum is no list"))?;
+        schemas.constants(schema, list)
+    }),
+    ("anyOf", |schemas, _, value, depth| schemas.alternatives(value, depth)),
+    ("allOf", |schemas, _, value, depth| schemas.conjunction(value, depth)),
 ];
+
+static ANYTHING: Value = Value::Bool(true);
+
+/// The types that a schema names, if it does. Each is an alternative of its own, so none may come twice.
+fn types(schema: &Map<String, Value>) -> Result<Option<Vec<Type>>, ConstraintError> {
+    let names = match schema.get("type") {
+        None => return Ok(None),
+        Some(Value::Array(names)) => names.as_slice(),
+        Some(name) => core::slice::from_ref(name),
+    };
+    let mut types = Vec::new();
+    for name in names {
+        let name = name.as_str().ok_or_else(|| malformed("a type is not a string"))?;
+        let of = Type::of(name).ok_or_else(|| malformed("type names no type of JSON"))?;
+        if types.contains(&of) {
+            return Err(malformed("type names a type twice"));
+        }
+        types.push(of);
+    }
+    Ok(Some(types))
+}
 
 fn refuse_what_would_not_be_kept(schema: &Map<String, Value>) -> Result<(), ConstraintError> {
     let combined = |key: &str| COMBINED.iter().any(|(keyword, _)| *keyword == key);
@@ -328,26 +393,10 @@ const fn malformed(what: &'static str) -> ConstraintError {
     ConstraintError::Malformed { what }
 }
 
-fn constant(value: &Value) -> Expr {
-    Expr::Text(serde_json::to_vec(value).unwrap_or_default())
-}
-
-fn constants(value: &Value) -> Result<Expr, ConstraintError> {
-    let list = value.as_array().ok_or_else(|| malformed("enum is no list"))?;
-    Ok(Expr::Any(list.iter().map(constant).collect()))
-}
-
 fn count(schema: &Map<String, Value>, keyword: &str) -> Result<Option<u32>, ConstraintError> {
     let Some(value) = schema.get(keyword) else { return Ok(None) };
     let count = value.as_u64().ok_or_else(|| malformed("a length is no whole number"))?;
     u32::try_from(count).map(Some).map_err(|_| ConstraintError::TooLarge)
-}
-
-fn repeat(part: Expr, min: u32, max: Option<u32>) -> Result<Expr, ConstraintError> {
-    if max.is_some_and(|max| max < min) {
-        return Ok(Expr::Never);
-    }
-    Ok(Expr::Repeat(Box::new(part), min, max))
 }
 
 /// A whole number between the bounds, of at most [`DIGITS`] digits.

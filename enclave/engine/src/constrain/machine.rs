@@ -159,16 +159,11 @@ impl Machine {
                 Some(Op::Split(other)) => open.extend([(next, stack), (other, stack)]),
                 Some(Op::Jump(target)) => open.push((target, stack)),
                 Some(Op::Call(rule)) => {
-                    let Some(rule) = self.program.rules.get(index(rule)).copied() else { continue };
-                    // What would go too deep to come back is no way.
-                    let depth = self.frames.get(index(stack)).map_or(0, |frame| frame.depth);
-                    if depth.saturating_add(rule.height) < MAX_DEPTH {
-                        // A rule that ends with another needs no way back.
-                        let last = matches!(self.op(next), Some(Op::Return));
-                        let stack = if last { stack } else { self.frame(next, stack) };
-                        open.push((rule.start, stack));
-                    }
+                    let stack = self.frame(next, stack);
+                    open.extend(self.begin(rule, stack));
                 }
+                // A rule that ends with another needs no way back.
+                Some(Op::Become(rule)) => open.extend(self.begin(rule, stack)),
                 Some(Op::Return) if stack == BOTTOM => accepts = true,
                 Some(Op::Return) => {
                     if let Some(frame) = self.frames.get(index(stack)) {
@@ -183,6 +178,13 @@ impl Machine {
         }
         items.sort_unstable();
         Ok(self.number(items, accepts))
+    }
+
+    /// The first place of a rule; none if it would go too deep to come back.
+    fn begin(&self, rule: u32, stack: StackId) -> Option<Item> {
+        let rule = self.program.rules.get(index(rule))?;
+        let depth = self.frames.get(index(stack)).map_or(0, |frame| frame.depth);
+        (depth.saturating_add(rule.height) < MAX_DEPTH).then_some((rule.start, stack))
     }
 
     fn number(&mut self, items: Vec<Item>, accepts: bool) -> StateId {

@@ -13,8 +13,10 @@ mod json;
 mod machine;
 mod program;
 mod regex;
+mod rules;
 mod value;
 mod vocabulary;
+mod weigh;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,8 +27,10 @@ use thiserror::Error;
 
 use self::json::Schemas;
 use self::machine::{Machine, StateId};
-use self::program::{Expr, Program};
+use self::program::Program;
+use self::rules::Rules;
 pub(crate) use self::vocabulary::{Mask, Vocabulary};
+pub use self::weigh::MAX_PATTERN_BYTES;
 use crate::tool_style::ToolStyle;
 
 /// What an answer has to be.
@@ -84,6 +88,9 @@ pub enum ConstraintError {
         /// What is wrong.
         what: &'static str,
     },
+    /// Patterns of more than [`MAX_PATTERN_BYTES`] together.
+    #[error("its patterns are too long; at most {MAX_PATTERN_BYTES} bytes together are accepted")]
+    Patterns,
     /// No text is what it asks for.
     #[error("no answer could be what it asks for")]
     Unmeetable,
@@ -162,10 +169,12 @@ impl Matcher {
 }
 
 fn program(constraint: &Constraint) -> Result<Program, ConstraintError> {
-    // Rule 0 is the whole.
-    let mut rules = vec![Expr::Never];
+    let mut rules = Rules::new();
     let whole = match constraint {
-        Constraint::JsonObject => Schemas::new(&Value::Null, &mut rules).any_object(),
+        Constraint::JsonObject => {
+            let value = rules.any_value()?;
+            rules.object_of(value)?
+        }
         Constraint::JsonSchema(schema) => {
             let text = text(schema, schema.len())?;
             let schema: Value = serde_json::from_str(text).map_err(|_| ConstraintError::NotJson)?;
@@ -174,8 +183,11 @@ fn program(constraint: &Constraint) -> Result<Program, ConstraintError> {
         Constraint::Regex(pattern) => regex::whole(text(pattern, pattern.len())?, &mut rules)?,
         Constraint::Choice(texts) => {
             let size = texts.iter().map(SecretBytes::len).fold(0, usize::saturating_add);
-            let one = |one: &SecretBytes| text(one, size).map(Expr::text);
-            Expr::Any(texts.iter().map(one).collect::<Result<_, _>>()?)
+            let mut all = Vec::with_capacity(texts.len());
+            for one in texts {
+                all.push(rules.text(text(one, size)?.as_bytes())?);
+            }
+            rules.any(all)?
         }
         Constraint::ToolCall(style, tools) => {
             let [begin, between, end] = style.around();
@@ -188,16 +200,15 @@ fn program(constraint: &Constraint) -> Result<Program, ConstraintError> {
                 let begin = format!("{begin}{name}{between}");
                 let schema: Value =
                     serde_json::from_str(schema).map_err(|_| ConstraintError::NotJson)?;
+                let begin = rules.text(begin.as_bytes())?;
                 let arguments = Schemas::new(&schema, &mut rules).instance()?;
-                calls.push(Expr::Seq(vec![Expr::text(&begin), arguments, Expr::text(end)]));
+                let end = rules.text(end.as_bytes())?;
+                calls.push(rules.seq(vec![begin, arguments, end])?);
             }
-            Expr::Any(calls)
+            rules.any(calls)?
         }
     };
-    if let Some(first) = rules.first_mut() {
-        *first = whole;
-    }
-    Program::new(&rules)
+    rules.program(whole)
 }
 
 fn text(bytes: &SecretBytes, size: usize) -> Result<&str, ConstraintError> {

@@ -34,18 +34,82 @@ impl Expr {
         Self::Repeat(Box::new(self), 0, Some(1))
     }
 
-    /// How many rules deep it must at least go to end; `None` if it cannot.
-    fn height(&self, rules: &[Option<usize>]) -> Option<usize> {
+    /// How many parts it has, the bytes of its texts among them.
+    pub(crate) fn parts(&self) -> usize {
+        let inside = match self {
+            Self::Empty | Self::Never | Self::Byte(..) | Self::Rule(_) => 0,
+            Self::Text(text) => text.len(),
+            Self::Seq(parts) | Self::Any(parts) => {
+                parts.iter().map(Self::parts).fold(0, usize::saturating_add)
+            }
+            Self::Repeat(part, ..) => part.parts(),
+        };
+        inside.saturating_add(1)
+    }
+
+    /// How many rules deep it must at least go to end; `None` if it cannot. Nothing has to be remembered for
+    /// what is `last` in a rule, so it goes no deeper.
+    fn height(&self, last: bool, rules: &[Option<usize>]) -> Option<usize> {
         match self {
             Self::Empty | Self::Byte(..) | Self::Text(_) | Self::Repeat(_, 0, _) => Some(0),
             Self::Never => None,
             Self::Seq(parts) => {
-                parts.iter().try_fold(0, |most, part| Some(part.height(rules)?.max(most)))
+                let (end, parts) = match parts.split_last() {
+                    Some((end, parts)) => (end.height(last, rules)?, parts),
+                    None => (0, &[][..]),
+                };
+                let deeper = |most: usize, part: &Self| Some(part.height(false, rules)?.max(most));
+                parts.iter().try_fold(end, deeper)
             }
-            Self::Any(parts) => parts.iter().filter_map(|part| part.height(rules)).min(),
-            Self::Repeat(part, ..) => part.height(rules),
-            Self::Rule(rule) => rules.get(*rule)?.map(|height| height.saturating_add(1)),
+            Self::Any(parts) => parts.iter().filter_map(|part| part.height(last, rules)).min(),
+            Self::Repeat(part, ..) => part.height(false, rules),
+            Self::Rule(rule) => {
+                let height = (*rules.get(*rule)?)?;
+                Some(if last { height } else { height.saturating_add(1) })
+            }
         }
+    }
+
+    /// What is left without that which cannot be, and without parts that say nothing; `None` if it is
+    /// nothing that can be. Then each part makes a step at least, and the program takes no longer to
+    /// write than it is long.
+    fn possible(self, rules: &[Option<usize>]) -> Option<Self> {
+        Some(match self {
+            Self::Never => return None,
+            Self::Empty | Self::Byte(..) => self,
+            Self::Text(text) if text.is_empty() => Self::Empty,
+            Self::Text(_) => self,
+            Self::Seq(parts) => {
+                let parts: Option<Vec<Self>> =
+                    parts.into_iter().map(|part| part.possible(rules)).collect();
+                let mut parts = parts?;
+                parts.retain(|part| !matches!(part, Self::Empty));
+                match parts.len() {
+                    0 => Self::Empty,
+                    1 => parts.pop()?,
+                    _ => Self::Seq(parts),
+                }
+            }
+            Self::Any(parts) => {
+                let mut parts: Vec<Self> =
+                    parts.into_iter().filter_map(|part| part.possible(rules)).collect();
+                match parts.len() {
+                    0 | 1 => parts.pop()?,
+                    _ => Self::Any(parts),
+                }
+            }
+            Self::Repeat(part, min, max) => match (part.possible(rules), min, max) {
+                (_, min, Some(max)) if max < min => return None,
+                (None, 0, _) | (Some(Self::Empty), ..) | (_, 0, Some(0)) => Self::Empty,
+                (None, ..) => return None,
+                (Some(part), 1, Some(1)) => part,
+                (Some(part), min, max) => Self::Repeat(Box::new(part), min, max),
+            },
+            Self::Rule(rule) => {
+                (*rules.get(rule)?)?;
+                self
+            }
+        })
     }
 }
 
@@ -60,6 +124,8 @@ pub(crate) enum Op {
     Jump(u32),
     /// Goes on with a rule, then with the next step.
     Call(u32),
+    /// Goes on with a rule instead of this one.
+    Become(u32),
     /// Ends a rule.
     Return,
 }
@@ -86,16 +152,16 @@ impl Program {
     /// # Errors
     /// [`ConstraintError::Unmeetable`] if no text is an instance of the first rule,
     /// [`ConstraintError::TooLarge`] over [`MAX_OPS`].
-    pub(crate) fn new(rules: &[Expr]) -> Result<Self, ConstraintError> {
-        let heights = heights(rules);
+    pub(crate) fn new(rules: Vec<Expr>) -> Result<Self, ConstraintError> {
+        let heights = heights(&rules);
         if heights.first().copied().flatten().is_none_or(|height| height >= MAX_DEPTH) {
             return Err(ConstraintError::Unmeetable);
         }
         let mut program = Self { ops: Vec::new(), rules: Vec::with_capacity(rules.len()) };
-        for (rule, height) in rules.iter().zip(&heights) {
+        for (rule, height) in rules.into_iter().zip(&heights) {
             let (start, height) = (program.here()?, height.unwrap_or(MAX_DEPTH));
             program.rules.push(Rule { start, height });
-            program.emit(rule, &heights)?;
+            program.emit(&rule.possible(&heights).unwrap_or(Expr::Never), true)?;
             program.push(Op::Return)?;
         }
         Ok(program)
@@ -123,8 +189,8 @@ impl Program {
         Ok(())
     }
 
-    fn emit(&mut self, expr: &Expr, heights: &[Option<usize>]) -> Result<(), ConstraintError> {
-        let possible = |expr: &Expr| expr.height(heights).is_some();
+    /// Writes an expression that is possible; `last` if nothing of its rule follows.
+    fn emit(&mut self, expr: &Expr, last: bool) -> Result<(), ConstraintError> {
         match expr {
             Expr::Empty => {}
             // No byte is at least 1 and at most 0.
@@ -135,39 +201,32 @@ impl Program {
                     self.push(Op::Byte(*byte, *byte))?;
                 }
             }
-            Expr::Seq(parts) => parts.iter().try_for_each(|part| self.emit(part, heights))?,
+            Expr::Seq(parts) => {
+                let Some((end, parts)) = parts.split_last() else { return Ok(()) };
+                parts.iter().try_for_each(|part| self.emit(part, false))?;
+                self.emit(end, last)?;
+            }
             Expr::Any(parts) => {
-                let parts: Vec<&Expr> = parts.iter().filter(|part| possible(part)).collect();
-                let Some((last, others)) = parts.split_last() else {
-                    return self.emit(&Expr::Never, heights);
-                };
+                let Some((other, others)) = parts.split_last() else { return Ok(()) };
                 let mut ends = Vec::with_capacity(others.len());
                 for part in others {
                     let split = self.push(Op::Split(0))?;
-                    self.emit(part, heights)?;
+                    self.emit(part, last)?;
                     ends.push(self.push(Op::Jump(0))?);
                     self.land(split)?;
                 }
-                self.emit(last, heights)?;
+                self.emit(other, last)?;
                 ends.into_iter().try_for_each(|end| self.land(end))?;
             }
             Expr::Repeat(part, min, max) => {
                 for _ in 0..*min {
-                    let before = self.ops.len();
-                    self.emit(part, heights)?;
-                    if self.ops.len() == before {
-                        // Nothing, however often.
-                        break;
-                    }
-                }
-                if !possible(part) {
-                    return Ok(());
+                    self.emit(part, false)?;
                 }
                 match max {
                     None => {
                         let start = self.here()?;
                         let split = self.push(Op::Split(0))?;
-                        self.emit(part, heights)?;
+                        self.emit(part, false)?;
                         self.push(Op::Jump(start))?;
                         self.land(split)?;
                     }
@@ -175,7 +234,7 @@ impl Program {
                         let mut splits = Vec::new();
                         for _ in *min..*max {
                             splits.push(self.push(Op::Split(0))?);
-                            self.emit(part, heights)?;
+                            self.emit(part, false)?;
                         }
                         splits.into_iter().try_for_each(|split| self.land(split))?;
                     }
@@ -183,22 +242,28 @@ impl Program {
             }
             Expr::Rule(rule) => {
                 let rule = u32::try_from(*rule).map_err(|_| ConstraintError::TooLarge)?;
-                self.push(Op::Call(rule))?;
+                self.push(if last { Op::Become(rule) } else { Op::Call(rule) })?;
             }
         }
         Ok(())
     }
 }
 
-/// How deep each rule must at least go. A round settles the rules of one height more.
+/// How deep each rule must at least go. Rules mostly refer to those before them, so a round settles most; what
+/// is not settled in as many rounds as there may be levels stays what it is, which is deep enough.
 fn heights(rules: &[Expr]) -> Vec<Option<usize>> {
     let mut heights = vec![None; rules.len()];
     for _ in 0..MAX_DEPTH {
-        let next: Vec<_> = rules.iter().map(|rule| rule.height(&heights)).collect();
-        if next == heights {
+        let mut settled = true;
+        for (at, rule) in rules.iter().enumerate() {
+            let height = rule.height(true, &heights);
+            if let Some(known) = heights.get_mut(at).filter(|known| **known != height) {
+                (*known, settled) = (height, false);
+            }
+        }
+        if settled {
             break;
         }
-        heights = next;
     }
     heights
 }

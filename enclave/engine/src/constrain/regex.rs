@@ -1,16 +1,18 @@
 //! Regular expressions as grammars. The pattern comes from a request; `regex-syntax` parses it and bounds
-//! its nesting, and its size is bounded where the grammar becomes a program.
+//! its nesting, `weigh.rs` bounds what it costs to translate, and the parts of the grammar are counted
+//! as they are made (`rules.rs`).
 
-use regex_syntax::ParserBuilder;
-use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Look};
+use regex_syntax::ast::parse::ParserBuilder;
+use regex_syntax::hir::translate::Translator;
+use regex_syntax::hir::{Class, Hir, HirKind, Look};
 use regex_syntax::utf8::Utf8Sequences;
 
 use crate::constrain::ConstraintError;
 use crate::constrain::program::Expr;
-use crate::constrain::value::character;
+use crate::constrain::rules::Rules;
 
 /// How the text of a pattern is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Spelling {
     /// As it is.
     Plain,
@@ -18,100 +20,155 @@ pub(crate) enum Spelling {
     Json,
 }
 
+/// What became a rule already: it may be large, and is often repeated.
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) enum Known {
+    /// The characters of these ranges.
+    Class(Spelling, Vec<(char, char)>),
+    /// A JSON string of which this pattern matches a part.
+    Part(String),
+}
+
 /// What the whole text may be.
-pub(crate) fn whole(pattern: &str, rules: &mut Vec<Expr>) -> Result<Expr, ConstraintError> {
-    let (hir, ..) = unanchored(&parse(pattern)?);
-    convert(&hir, Spelling::Plain, rules)
+pub(crate) fn whole(pattern: &str, rules: &mut Rules) -> Result<Expr, ConstraintError> {
+    let (parts, ..) = unanchored(parse(pattern, rules)?);
+    let parts = all(&parts, Spelling::Plain, rules)?;
+    rules.seq(parts)
 }
 
 /// What a JSON string may hold of which `pattern` matches a part, as JSON Schema has it.
-pub(crate) fn part(pattern: &str, rules: &mut Vec<Expr>) -> Result<Expr, ConstraintError> {
-    let (hir, start, end) = unanchored(&parse(pattern)?);
-    let around = |anchored: bool| {
-        if anchored { Expr::Empty } else { Expr::Repeat(Box::new(character()), 0, None) }
+pub(crate) fn part(pattern: &str, rules: &mut Rules) -> Result<Expr, ConstraintError> {
+    let known = Known::Part(pattern.to_owned());
+    if let Some(rule) = rules.known.get(&known) {
+        return rules.again(*rule);
+    }
+    let (inside, start, end) = unanchored(parse(pattern, rules)?);
+    let around = |anchored: bool, rules: &mut Rules| {
+        if anchored {
+            return rules.fixed(Expr::Empty);
+        }
+        let character = rules.character()?;
+        rules.repeat(character, 0, None)
     };
-    let inside = convert(&hir, Spelling::Json, rules)?;
-    Ok(Expr::Seq(vec![around(start), inside, around(end)]))
+    let mut parts = vec![around(start, rules)?];
+    parts.extend(all(&inside, Spelling::Json, rules)?);
+    parts.push(around(end, rules)?);
+    let parts = rules.seq(parts)?;
+    let rule = rules.rule(parts)?;
+    rules.known.insert(known, rule);
+    rules.again(rule)
 }
 
-fn parse(pattern: &str) -> Result<Hir, ConstraintError> {
+fn parse(pattern: &str, rules: &mut Rules) -> Result<Hir, ConstraintError> {
+    rules.patterns.parse(pattern.len())?;
+    let none = ConstraintError::Regex { what: "it is not one" };
     let mut parser = ParserBuilder::new().nest_limit(NEST_LIMIT).build();
-    parser.parse(pattern).map_err(|_| ConstraintError::Regex { what: "it is not one" })
+    let ast = parser.parse(pattern).map_err(|_| none)?;
+    rules.patterns.translate(&ast)?;
+    Translator::new().translate(pattern, &ast).map_err(|_| none)
 }
 
-/// Without an anchor at its start and at its end, and whether they were there.
-fn unanchored(hir: &Hir) -> (Hir, bool, bool) {
-    let parts = match hir.kind() {
-        HirKind::Concat(parts) => parts.as_slice(),
-        _ => core::slice::from_ref(hir),
+/// The parts without an anchor at their start and at their end, and whether they were there.
+fn unanchored(hir: Hir) -> (Vec<Hir>, bool, bool) {
+    let mut parts = if matches!(hir.kind(), HirKind::Concat(_)) {
+        let HirKind::Concat(parts) = hir.into_kind() else { return (Vec::new(), false, false) };
+        parts
+    } else {
+        vec![hir]
     };
     let is = |hir: Option<&Hir>, look| hir.is_some_and(|h| *h.kind() == HirKind::Look(look));
     let start = is(parts.first(), Look::Start);
-    let parts = if start { parts.get(1..).unwrap_or_default() } else { parts };
+    if start {
+        parts.remove(0);
+    }
     let end = is(parts.last(), Look::End);
-    let kept = parts.len().saturating_sub(usize::from(end));
-    (Hir::concat(parts.iter().take(kept).cloned().collect()), start, end)
+    if end {
+        parts.pop();
+    }
+    (parts, start, end)
 }
 
-fn convert(hir: &Hir, how: Spelling, rules: &mut Vec<Expr>) -> Result<Expr, ConstraintError> {
-    Ok(match hir.kind() {
-        HirKind::Empty => Expr::Empty,
+fn convert(hir: &Hir, how: Spelling, rules: &mut Rules) -> Result<Expr, ConstraintError> {
+    match hir.kind() {
+        HirKind::Empty => rules.fixed(Expr::Empty),
         HirKind::Literal(literal) => {
             let text = core::str::from_utf8(&literal.0);
             let text = text.map_err(|_| ConstraintError::Regex { what: "it is not UTF-8" })?;
             match how {
-                Spelling::Plain => Expr::text(text),
-                Spelling::Json => Expr::Seq(text.chars().map(escaped).collect()),
+                Spelling::Plain => rules.text(text.as_bytes()),
+                Spelling::Json => {
+                    let all = text.chars().map(|c| rules.fixed(escaped(c)));
+                    let all = all.collect::<Result<_, _>>()?;
+                    rules.seq(all)
+                }
             }
         }
-        HirKind::Class(Class::Unicode(class)) => class_rule(class, how, rules),
-        HirKind::Class(Class::Bytes(bytes)) => {
-            let ranges = bytes.iter().map(|r| (char::from(r.start()), char::from(r.end())));
-            let ranges = ranges.map(|(a, b)| ClassUnicodeRange::new(a, b));
-            class_rule(&ClassUnicode::new(ranges), how, rules)
+        HirKind::Class(Class::Unicode(class)) => {
+            class_rule(class.iter().map(|r| (r.start(), r.end())).collect(), how, rules)
+        }
+        HirKind::Class(Class::Bytes(class)) => {
+            let ranges = class.iter().map(|r| (char::from(r.start()), char::from(r.end())));
+            class_rule(ranges.collect(), how, rules)
         }
         HirKind::Look(_) => {
             let what =
                 "it has an anchor or a word boundary other than ^ at its start and $ at its end";
-            return Err(ConstraintError::Regex { what });
+            Err(ConstraintError::Regex { what })
         }
         HirKind::Repetition(repeated) => {
             let part = convert(&repeated.sub, how, rules)?;
-            Expr::Repeat(Box::new(part), repeated.min, repeated.max)
+            rules.repeat(part, repeated.min, repeated.max)
         }
-        HirKind::Capture(capture) => convert(&capture.sub, how, rules)?,
-        HirKind::Concat(parts) => Expr::Seq(all(parts, how, rules)?),
-        HirKind::Alternation(parts) => Expr::Any(all(parts, how, rules)?),
-    })
+        HirKind::Capture(capture) => convert(&capture.sub, how, rules),
+        HirKind::Concat(parts) => {
+            let parts = all(parts, how, rules)?;
+            rules.seq(parts)
+        }
+        HirKind::Alternation(parts) => {
+            let parts = all(parts, how, rules)?;
+            rules.any(parts)
+        }
+    }
 }
 
-fn all(parts: &[Hir], how: Spelling, rules: &mut Vec<Expr>) -> Result<Vec<Expr>, ConstraintError> {
+fn all(parts: &[Hir], how: Spelling, rules: &mut Rules) -> Result<Vec<Expr>, ConstraintError> {
     parts.iter().map(|part| convert(part, how, rules)).collect()
 }
 
-/// A class as a rule of its own: it may be large, and is often repeated.
-fn class_rule(class: &ClassUnicode, how: Spelling, rules: &mut Vec<Expr>) -> Expr {
+/// A class as a rule of its own.
+fn class_rule(
+    ranges: Vec<(char, char)>,
+    how: Spelling,
+    rules: &mut Rules,
+) -> Result<Expr, ConstraintError> {
+    let known = Known::Class(how, ranges);
+    if let Some(rule) = rules.known.get(&known) {
+        return rules.again(*rule);
+    }
+    let Known::Class(how, ranges) = &known else { return Ok(Expr::Never) };
     let mut parts = Vec::new();
-    for range in class.iter() {
-        let mut plain = vec![(range.start(), range.end())];
-        if how == Spelling::Json {
-            let is_in = |c: &char| (range.start()..=range.end()).contains(c);
-            parts.extend(SPECIAL.iter().copied().filter(is_in).map(escaped));
+    for (start, end) in ranges {
+        let mut plain = vec![(*start, *end)];
+        if *how == Spelling::Json {
+            for special in SPECIAL.iter().filter(|c| (start..=end).contains(c)) {
+                parts.push(rules.fixed(escaped(*special))?);
+            }
             plain = [('\u{20}', '!'), ('#', '['), (']', char::MAX)].to_vec();
-            plain.iter_mut().for_each(|part| {
-                *part = (part.0.max(range.start()), part.1.min(range.end()));
-            });
+            plain.iter_mut().for_each(|part| *part = (part.0.max(*start), part.1.min(*end)));
             plain.retain(|(start, end)| start <= end);
         }
         for (start, end) in plain {
             for bytes in Utf8Sequences::new(start, end) {
+                rules.charge(bytes.as_slice().len().saturating_add(1))?;
                 let bytes = bytes.as_slice().iter().map(|r| Expr::Byte(r.start, r.end));
                 parts.push(Expr::Seq(bytes.collect()));
             }
         }
     }
-    rules.push(Expr::Any(parts));
-    Expr::Rule(rules.len().saturating_sub(1))
+    let class = rules.any(parts)?;
+    let rule = rules.rule(class)?;
+    rules.known.insert(known, rule);
+    rules.again(rule)
 }
 
 /// A character as it stands inside a JSON string.

@@ -1,9 +1,11 @@
 //! Grammars alone, without a model: what they take, what they make, and what is refused.
 
+mod limits;
+
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::program::{MAX_DEPTH, MAX_OPS};
+use super::program::MAX_DEPTH;
 use super::*;
 
 fn secret(text: &str) -> SecretBytes {
@@ -304,6 +306,8 @@ fn refuses_what_is_no_schema_and_no_pattern() {
         json!(7),
         json!({"type": "text"}),
         json!({"type": 7}),
+        json!({"type": ["string", "string"]}),
+        json!({"type": "text", "const": 1}),
         json!({"properties": []}),
         json!({"required": "a"}),
         json!({"enum": 7}),
@@ -325,58 +329,18 @@ fn refuses_what_is_no_schema_and_no_pattern() {
 }
 
 #[test]
-fn refuses_one_byte_too_much_and_what_grows_too_large() {
-    let fits = format!("[a]{{1}}|{}", "b".repeat(MAX_CONSTRAINT_BYTES / 2));
-    assert!(Matcher::new(&regex(&fits), vocabulary()).is_ok());
-    let got = MAX_CONSTRAINT_BYTES + 1;
-    assert_eq!(refused(&regex(&"b".repeat(got))), ConstraintError::TooLong { got });
-    let half = || secret(&"b".repeat(MAX_CONSTRAINT_BYTES / 2 + 1));
-    let refusal = refused(&Constraint::Choice(vec![half(), half()]));
-    assert_eq!(refusal, ConstraintError::TooLong { got: MAX_CONSTRAINT_BYTES + 2 });
-    assert_eq!(refused(&regex(&format!("a{{{MAX_OPS}}}"))), ConstraintError::TooLarge);
-    assert_eq!(refused(&regex("((((a{99}){99}){99}){99}){99}")), ConstraintError::TooLarge);
-    let long = json!({"type": "string", "maxLength": MAX_OPS});
-    assert_eq!(refused(&schema(&long)), ConstraintError::TooLarge);
-    let mut deep = json!({});
-    for _ in 0..=json::MAX_SCHEMA_DEPTH {
-        deep = json!({"type": "array", "items": deep});
+fn a_constant_is_one_of_the_types_that_are_named_beside_it() {
+    let both = schema(&json!({"type": ["string", "integer"], "enum": ["a", 1, 1.0, 1.5, null]}));
+    assert!(takes(&both, "\"a\"") && takes(&both, "1") && takes(&both, "1.0"));
+    assert!(!takes(&both, "1.5") && !takes(&both, "null"));
+    for impossible in [
+        json!({"type": "string", "const": 1}),
+        json!({"type": "integer", "enum": ["a", 1.5, [], {}]}),
+        json!({"type": [], "const": 1}),
+    ] {
+        assert_eq!(refused(&schema(&impossible)), ConstraintError::Unmeetable, "{impossible}");
     }
-    assert_eq!(refused(&schema(&deep)), ConstraintError::TooLarge);
-    let many = vec![json!({"type": "null"}); json::MAX_SCHEMAS];
-    assert_eq!(refused(&schema(&json!({"anyOf": many}))), ConstraintError::TooLarge);
-}
-
-#[test]
-fn refuses_one_place_too_many_and_too_much_work_for_one_token() {
-    // A text is a place of its own, and one more where it is told from the next.
-    let choice =
-        |count: usize| Constraint::Choice((0..count).map(|n| secret(&format!("{n:04}"))).collect());
-    let most = machine::MAX_PLACES.div_ceil(2);
-    assert!(Matcher::new(&choice(most), vocabulary()).is_ok());
-    assert_eq!(refused(&choice(most + 1)), ConstraintError::TooComplex);
-    // Each of the characters leads to as many places as there are.
-    let ambiguous = |count: usize| regex(&format!("([\\x00-\\x{{7ff}}]?){{{count}}}"));
-    assert!(Matcher::new(&ambiguous(800), vocabulary()).is_ok());
-    assert_eq!(refused(&ambiguous(1600)), ConstraintError::TooComplex);
-}
-
-#[test]
-fn a_long_answer_forgets_states_and_goes_on() {
-    let long = schema(&json!({"type": "array", "items": {"type": "string", "maxLength": 3000}}));
-    let mut matcher = matcher(&long);
-    let one = format!("\"{}\"", "ä".repeat(3000));
-    let mut whole = format!("[{one}");
-    for _ in 0..4 {
-        whole.push_str(&format!(",{one}"));
-    }
-    for (at, byte) in whole.bytes().enumerate() {
-        matcher.advance(&[byte]).unwrap();
-        if at % 97 == 0 {
-            assert!(!matcher.allowed().unwrap().is_empty());
-        }
-    }
-    matcher.advance(b"]").unwrap();
-    assert!(matcher.accepts() && matcher.is_over());
+    assert!(takes(&schema(&json!({"type": "number", "const": 1})), "1"));
 }
 
 /// Whether `value` is an instance of `schema`, for the keywords these tests use.

@@ -19,18 +19,6 @@ pub(crate) fn boolean() -> Expr {
     Expr::Any(vec![Expr::text("true"), Expr::text("false")])
 }
 
-pub(crate) fn any_string() -> Expr {
-    let inside = Expr::Repeat(Box::new(character()), 0, None);
-    Expr::Seq(vec![Expr::text("\""), inside, Expr::text("\"")])
-}
-
-pub(crate) fn object_of(value: Expr) -> Expr {
-    let property = Expr::Seq(vec![any_string(), colon(), value]);
-    let more = Expr::Seq(vec![separator(), property.clone()]);
-    let all = Expr::Seq(vec![property, Expr::Repeat(Box::new(more), 0, None)]);
-    Expr::Seq(vec![Expr::text("{"), all.optional(), Expr::text("}")])
-}
-
 pub(crate) fn separator() -> Expr {
     Expr::Seq(vec![Expr::text(","), Expr::text(" ").optional()])
 }

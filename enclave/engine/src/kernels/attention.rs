@@ -39,8 +39,6 @@ pub(crate) struct Page<'a> {
 /// Scratch of one thread.
 #[derive(Default)]
 struct Scratch {
-    /// For each dimension of a head, eight rows of queries.
-    queries: Zeroizing<Vec<[f32; PANEL_ROWS]>>,
     /// For sixteen tokens of a range at a time and each row: those tokens. First scores, then weights.
     scores: Zeroizing<Vec<[Lanes; PANEL_ROWS]>>,
     /// The result of a range: see [`State`].
@@ -89,7 +87,6 @@ impl Attention {
     ) -> Self {
         let state = State::lanes(head_dim);
         let scratch = || Scratch {
-            queries: Zeroizing::new(vec![[0.0; PANEL_ROWS]; head_dim]),
             scores: Zeroizing::new(vec![[[0.0; 16]; PANEL_ROWS]; RANGE_TOKENS / 16]),
             part: Zeroizing::new(vec![[0.0; 16]; state]),
         };
@@ -226,10 +223,10 @@ impl Place {
     }
 
     /// The pages of its ranges, without those that end before what the first row sees, which sees the
-    /// earliest.
+    /// earliest; and those of the range behind, which its thread most likely computes next.
     fn pages(self, all: &Attention, window: Option<usize>) -> Range<usize> {
         let [from, to] = self.ranges.map(|range| range * RANGE_PAGES);
-        from.max(self.seen(all, window, 0).start / PAGE_TOKENS).min(to)..to
+        from.max(self.seen(all, window, 0).start / PAGE_TOKENS).min(to)..to + RANGE_PAGES
     }
 
     /// Whether these are the rows of `before`, over later ranges.
@@ -329,28 +326,24 @@ impl Kernel for Run<'_> {
 }
 
 impl Run<'_> {
-    /// `R` is `live`, or more: rows that are none have queries of zero and no result.
+    /// `R` is `live`, or more: rows that are none repeat the first and have no result.
     #[inline(always)]
     fn rows<S: Isa, const R: usize>(self, isa: S, live: usize) {
         let Self { panel, scratch, out } = self;
         let Panel { all, queries, pages, first_page, place, .. } = panel;
         let width = all.row_lanes();
 
-        for row in 0..PANEL_ROWS {
-            let query = (row < live).then(|| {
-                let (token, head) = place.at(all, row);
-                queries.get(place.span.first + token, head)
-            });
-            for (i, to) in scratch.queries.iter_mut().enumerate() {
-                to[row] = query.map_or(0.0, |query| query[i]);
-            }
-        }
+        let query = |row: usize| {
+            let (token, head) = place.at(all, if row < live { row } else { 0 });
+            queries.get(place.span.first + token, head)
+        };
+        let queries: [&[f32]; R] = core::array::from_fn(query);
 
         let mut state = State(out);
         state.clear();
         // The last row sees the latest tokens.
         let most = panel.seen(live - 1).end;
-        let Scratch { queries, scores, part } = scratch;
+        let Scratch { scores, part } = scratch;
         for range in place.ranges[0]..place.ranges[1] {
             // Where a range is entered makes no difference: what no row sees has no weight.
             let start = (range * RANGE_TOKENS).max(first_page * PAGE_TOKENS);
@@ -359,7 +352,7 @@ impl Run<'_> {
                 continue;
             }
             let pages = &pages[start / PAGE_TOKENS - first_page..];
-            let pages = &pages[..(end - start).div_ceil(PAGE_TOKENS)];
+            let (pages, ahead) = pages.split_at((end - start).div_ceil(PAGE_TOKENS));
             let scores = &mut scores[..pages.len() * (PAGE_TOKENS / 16)];
             score::<S, R>(isa, pages, queries, scores);
             let mut sees = [false; PANEL_ROWS];
@@ -367,7 +360,7 @@ impl Run<'_> {
                 let seen = panel.seen(row);
                 let seen = seen.start.max(start) - start..seen.end.min(end).saturating_sub(start);
                 *sees = !seen.is_empty();
-                let numbers = weigh(scores, row, seen);
+                let numbers = weigh(isa, scores, row, seen);
                 part[PANEL_ROWS * width][row] = numbers[0];
                 part[PANEL_ROWS * width][PANEL_ROWS + row] = numbers[1];
             }
@@ -375,10 +368,15 @@ impl Run<'_> {
             let mut tile = 0;
             while tile < width {
                 let left = width - tile;
+                let many = S::REGISTERS >= 32;
                 tile += match R {
-                    1 | 2 if left >= 4 => mix::<S, R, 4>(isa, pages, scores, tile, width, part),
-                    1..=4 if left >= 2 => mix::<S, R, 2>(isa, pages, scores, tile, width, part),
-                    _ => mix::<S, R, 1>(isa, pages, scores, tile, width, part),
+                    1 | 2 if left >= 4 => mix::<S, R, 4>(isa, pages, ahead, scores, tile, part),
+                    3 | 4 if left >= 4 && many => {
+                        mix::<S, R, 4>(isa, pages, ahead, scores, tile, part)
+                    }
+                    1..=4 if left >= 2 => mix::<S, R, 2>(isa, pages, ahead, scores, tile, part),
+                    _ if left >= 2 && many => mix::<S, R, 2>(isa, pages, ahead, scores, tile, part),
+                    _ => mix::<S, R, 1>(isa, pages, ahead, scores, tile, part),
                 };
             }
             for row in 0..live {
@@ -391,25 +389,25 @@ impl Run<'_> {
     }
 }
 
-/// Scores of the tokens of `pages`, for each row of queries.
+/// Scores of the tokens of `pages`, for each row of queries. Meanwhile it asks for the values of those
+/// tokens, which are needed next: pages lie anywhere, so that what is read next does not announce
+/// itself.
 #[inline(always)]
 fn score<S: Isa, const R: usize>(
     isa: S,
     pages: &[Page<'_>],
-    queries: &[[f32; PANEL_ROWS]],
+    queries: [&[f32]; R],
     scores: &mut [[Lanes; PANEL_ROWS]],
 ) {
-    let ahead = pages.iter().skip(1).chain(pages.last());
-    for ((page, next), scores) in pages.iter().zip(ahead).zip(scores.as_chunks_mut::<2>().0) {
-        let (left, right) = page.keys.split_at(queries.len());
-        let next = next.keys.as_chunks::<2>().0;
+    for (page, scores) in pages.iter().zip(scores.as_chunks_mut::<2>().0) {
+        let (left, right) = page.keys.split_at(page.keys.len() / 2);
+        let lines = page.values.as_chunks::<2>().0;
         let mut totals = [[isa.splat(0.0); R]; 2];
-        for (((left, right), query), next) in left.iter().zip(right).zip(queries).zip(next) {
-            // Pages lie anywhere: what is read next does not announce itself.
-            isa.prefetch(&next[0], 0);
+        for (i, ((left, right), line)) in left.iter().zip(right).zip(lines).enumerate() {
+            isa.prefetch(&line[0], 0);
             let (left, right) = (isa.load_f16(left), isa.load_f16(right));
             each_row!(R, r => {
-                let query = isa.splat(query[r]);
+                let query = isa.splat(queries[r][i]);
                 totals[0][r] = isa.mul_add(left, query, totals[0][r]);
                 totals[1][r] = isa.mul_add(right, query, totals[1][r]);
             });
@@ -424,7 +422,12 @@ fn score<S: Isa, const R: usize>(
 /// Makes weights of the scores of `row` over the tokens it has `seen`, counted from the first one here,
 /// all others 0; the largest score and the sum of the weights.
 #[inline(always)]
-fn weigh(scores: &mut [[Lanes; PANEL_ROWS]], row: usize, seen: Range<usize>) -> [f32; 2] {
+fn weigh<S: Isa>(
+    isa: S,
+    scores: &mut [[Lanes; PANEL_ROWS]],
+    row: usize,
+    seen: Range<usize>,
+) -> [f32; 2] {
     if seen.is_empty() {
         scores.iter_mut().for_each(|scores| scores[row] = [0.0; 16]);
         return [f32::NEG_INFINITY, 0.0];
@@ -443,7 +446,7 @@ fn weigh(scores: &mut [[Lanes; PANEL_ROWS]], row: usize, seen: Range<usize>) -> 
             most[i] = if scores[row][i] > most[i] { scores[row][i] } else { most[i] };
         }
     }
-    let most = math::most(&most);
+    let most = isa.most(isa.load(&most));
     let mut sums = [0.0; 16];
     for scores in scores.iter_mut() {
         let lanes = &mut scores[row];
@@ -452,36 +455,43 @@ fn weigh(scores: &mut [[Lanes; PANEL_ROWS]], row: usize, seen: Range<usize>) -> 
             sums[i] += lanes[i];
         }
     }
-    [most, math::sum(&sums)]
+    [most, isa.sum(isa.load(&sums))]
 }
 
-/// The weighted sums of `W` tiles of values from `tile` on, for each row; `W`.
+/// The weighted sums of `W` tiles of values from `tile` on, for each row; `W`. Meanwhile it asks for
+/// the keys of the pages `ahead`.
 #[inline(always)]
 fn mix<S: Isa, const R: usize, const W: usize>(
     isa: S,
     pages: &[Page<'_>],
+    ahead: &[Page<'_>],
     weights: &[[Lanes; PANEL_ROWS]],
     tile: usize,
-    width: usize,
     part: &mut [Lanes],
 ) -> usize {
+    let width = part.len() / PANEL_ROWS;
     let mut totals = [[isa.splat(0.0); R]; W];
-    let ahead = pages.iter().skip(1).chain(pages.last());
-    for ((page, next), weights) in pages.iter().zip(ahead).zip(weights.as_chunks::<2>().0) {
+    let ahead = ahead.iter().map(|page| page.keys).chain(core::iter::repeat(&[][..]));
+    for ((page, ahead), weights) in pages.iter().zip(ahead).zip(weights.as_chunks::<2>().0) {
         let values = &page.values[tile * PAGE_TOKENS..][..W * PAGE_TOKENS];
-        let next = &next.values[tile * PAGE_TOKENS..][..W * PAGE_TOKENS];
-        for token in 0..PAGE_TOKENS {
-            let weights = &weights[token / 16];
-            each_row!(W, w => {
-                if token % 2 == 0 {
-                    isa.prefetch(&next[w * PAGE_TOKENS + token], 0);
+        let ahead = ahead.get(tile * PAGE_TOKENS..).unwrap_or_default();
+        let mut lines = ahead.as_chunks::<2>().0.iter().take(W * PAGE_TOKENS / 2);
+        for half in 0..2 {
+            for token in 0..16 {
+                // Spread over the page: as many at once would hold up the loads behind them.
+                for _ in 0..W.div_ceil(2) {
+                    if let Some(line) = lines.next() {
+                        isa.prefetch(&line[0], 0);
+                    }
                 }
-                let value = isa.load_f16(&values[w * PAGE_TOKENS + token]);
-                each_row!(R, r => {
-                    let weight = isa.splat(weights[r][token % 16]);
-                    totals[w][r] = isa.mul_add(value, weight, totals[w][r]);
+                each_row!(W, w => {
+                    let value = isa.load_f16(&values[w * PAGE_TOKENS + half * 16 + token]);
+                    each_row!(R, r => {
+                        let weight = isa.splat(weights[half][r][token]);
+                        totals[w][r] = isa.mul_add(value, weight, totals[w][r]);
+                    });
                 });
-            });
+            }
         }
     }
     each_row!(W, w => {

@@ -113,18 +113,23 @@ struct FillBlocks<'a> {
 
 impl Kernel for FillBlocks<'_> {
     #[inline(always)]
-    fn run<S: Isa>(self, _: S) {
+    fn run<S: Isa>(self, isa: S) {
         for (i, blocks) in self.blocks.chunks_exact_mut(self.width).enumerate() {
             let first = (self.panel + i) * PANEL_ROWS;
             for row in first..(first + PANEL_ROWS).min(self.from.rows()) {
                 let scale = self.norm.map(|norm| norm_scale(self.from, row, norm));
                 for (b, block) in blocks.iter_mut().enumerate() {
-                    let mut x = [*self.from.lanes(row, 2 * b), *self.from.lanes(row, 2 * b + 1)];
-                    if let (Some(norm), Some(scale)) = (self.norm, scale) {
-                        normalise(&mut x[0], scale, &norm.weight[2 * b]);
-                        normalise(&mut x[1], scale, &norm.weight[2 * b + 1]);
+                    let mut x = [[0.0; 16]; 2];
+                    for (n, x) in x.iter_mut().enumerate() {
+                        // As `normalise`, which the compiler would take apart here.
+                        let mut lanes = isa.load(self.from.lanes(row, 2 * b + n));
+                        if let (Some(norm), Some(scale)) = (self.norm, scale) {
+                            let weight = isa.load(&norm.weight[2 * b + n]);
+                            lanes = isa.mul(lanes, isa.mul(isa.splat(scale), weight));
+                        }
+                        isa.store(lanes, x);
                     }
-                    quantise(&x, block, row - first);
+                    quantise(isa, &x, block, row - first);
                 }
             }
         }
@@ -186,35 +191,38 @@ pub(super) fn normalise(x: &mut Lanes, scale: f32, weight: &Lanes) {
 /// Rounds 32 values to multiples of 1/127 of the largest. One that is not finite makes all of them
 /// NaN: it must reach the logits, where it is refused.
 #[inline(always)]
-pub(crate) fn quantise(x: &[Lanes; 2], block: &mut Block, row: usize) {
+fn quantise<S: Isa>(isa: S, x: &[Lanes; 2], block: &mut Block, row: usize) {
     let mut most = [0.0f32; 16];
-    let mut taint = [0.0f32; 16];
     for half in x {
         for i in 0..16 {
             let size = half[i].abs();
             most[i] = if size > most[i] { size } else { most[i] };
-            taint[i] += half[i] * 0.0;
         }
     }
-    let most = math::most(&most);
+    let most = isa.most(isa.load(&most));
     // So small that its inverse overflows: nothing.
     let inverse = if most > SMALLEST { 127.0 / most } else { 0.0 };
-    let d = if most > SMALLEST { most / 127.0 } else { 0.0 } + math::sum(&taint);
+    // In registers: the compiler would add up what is left of zeros one by one.
+    let mut taint = isa.splat(0.0);
     let mut sums = [0i32; 2];
     for (n, half) in x.iter().enumerate() {
-        let mut rounded = [0i32; 16];
+        taint = isa.mul_add(isa.load(half), isa.splat(0.0), taint);
+        let mut bytes = [0i8; 16];
+        let mut whole = [0.0; 16];
+        #[allow(clippy::cast_possible_truncation)] // from -127 to 127
         for i in 0..16 {
-            rounded[i] = math::round(half[i] * inverse);
+            let rounded = math::round(half[i] * inverse);
+            bytes[i] = rounded as i8;
+            whole[i] = math::whole(half[i] * inverse);
         }
         // Of what is not finite the sum may be anything; it must not overflow later.
-        let total = rounded.iter().fold(0i32, |a, b| a.wrapping_add(*b));
+        let total = math::round(isa.sum(isa.load(&whole)));
         sums[n] = total.clamp(-16 * 127, 16 * 127);
-        for i in 0..4 {
-            let (a, b) = (rounded[4 * i] & 0xff, rounded[4 * i + 1] & 0xff);
-            let (c, d) = (rounded[4 * i + 2] & 0xff, rounded[4 * i + 3] & 0xff);
-            block.q[row][4 * n + i] = a | b << 8 | c << 16 | d << 24;
+        for (word, bytes) in block.q[row][4 * n..].iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *word = i32::from_le_bytes(bytes.map(i8::cast_unsigned));
         }
     }
+    let d = if most > SMALLEST { most / 127.0 } else { 0.0 } + isa.sum(taint);
     block.d[row] = d;
     #[allow(clippy::cast_precision_loss)] // at most 32 * 127
     let total = (sums[0] + sums[1]) as f32;

@@ -36,6 +36,21 @@ pub(crate) fn gelu_tanh(x: f32) -> f32 {
     x / (1.0 + exp(-TWICE * (x + 0.044_715 * x * x * x)))
 }
 
+/// GELU, `x / 2 * (1 + erf(x / sqrt(2)))`, to about 2e-7 of the larger of `x` and 1.
+#[inline(always)]
+pub(crate) fn gelu_erf(x: f32) -> f32 {
+    // Abramowitz and Stegun 7.1.26: 1 - erf(z) for z >= 0, off by 1.5e-7 at most.
+    let z = x.abs() * core::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / (1.0 + 0.327_591_1 * z);
+    let p = 1.061_405_4 * t - 1.453_152;
+    let p = p * t + 1.421_413_7;
+    let p = p * t - 0.284_496_74;
+    let p = p * t + 0.254_829_6;
+    let rest = p * t * exp(-z * z);
+    // Of a negative number what is left is the rest itself, so that nothing cancels.
+    0.5 * x * if x < 0.0 { rest } else { 2.0 - rest }
+}
+
 /// The sum of sixteen lanes, in a fixed order.
 #[inline(always)]
 pub(crate) fn sum(lanes: &Lanes) -> f32 {
@@ -49,17 +64,25 @@ pub(crate) fn sum(lanes: &Lanes) -> f32 {
 /// The largest of sixteen lanes that are numbers.
 #[inline(always)]
 pub(crate) fn most(lanes: &Lanes) -> f32 {
-    let mut most = f32::NEG_INFINITY;
-    for lane in lanes {
-        most = if *lane > most { *lane } else { most };
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let mut half = [0.0; 8];
+    for i in 0..8 {
+        half[i] = larger(lanes[i], lanes[i + 8]);
     }
-    most
+    let [a, b, c, d] = core::array::from_fn(|i| larger(half[i], half[i + 4]));
+    larger(larger(a, c), larger(b, d))
 }
 
 /// Rounds to the nearest integer, ties to even, if |x| < 2^22.
 #[inline(always)]
 pub(crate) fn round(x: f32) -> i32 {
     (x + ROUND).to_bits().cast_signed() - ROUND.to_bits().cast_signed()
+}
+
+/// As [`round`], as a number.
+#[inline(always)]
+pub(crate) fn whole(x: f32) -> f32 {
+    (x + ROUND) - ROUND
 }
 
 const ROUND: f32 = 12_582_912.0;
@@ -110,6 +133,7 @@ mod tests {
     fn rounds_ties_to_even() {
         for (x, n) in [(0.5, 0), (1.5, 2), (-0.5, 0), (-1.5, -2), (126.6, 127), (-127.0, -127)] {
             assert_eq!(round(x), n, "{x}");
+            assert_eq!(whole(x), n as f32, "{x}");
         }
     }
 }

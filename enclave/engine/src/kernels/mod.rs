@@ -20,6 +20,7 @@
 #![allow(clippy::needless_range_loop)]
 
 mod attention;
+mod encoder;
 mod format;
 mod half;
 mod heads;
@@ -33,6 +34,7 @@ mod residual;
 mod tiled;
 
 pub(crate) use attention::{Attention, Halves, PAGE_TOKENS, Page, Span, put};
+pub(crate) use encoder::{LayerNorm, add_bias, attend_all, gelu, lanes};
 pub(crate) use heads::{HeadNorm, Heads, Pairing, Rotation};
 pub(crate) use input::{Inputs, Norm};
 pub(crate) use matrix::{Kind, LINE, Layout, Matrix};

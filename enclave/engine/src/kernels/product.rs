@@ -158,14 +158,9 @@ fn quantised<S: Isa, T: Format, const R: usize>(
 ) {
     let offset = T::OFFSET + if T::WIDTH == 8 { S::SIGNED_BIAS } else { 0 };
     let mut total = [isa.splat(0.0); R];
+    // Nothing is asked for ahead of its use: a tile is read front to back, which the processor sees by
+    // itself, and hints on top of that take the place of loads.
     for (group, blocks) in tile.chunks_exact(T::BYTES).zip(panel.chunks_exact(T::BLOCKS)) {
-        if R == 1 {
-            let mut ahead = AHEAD;
-            while ahead < AHEAD + T::BYTES {
-                isa.prefetch(group, ahead);
-                ahead += 64;
-            }
-        }
         for (b, x) in blocks.iter().enumerate() {
             let [first, second, min] = T::scales(isa, group, b);
             let codes = codes::<S, T>(isa, group, b);
@@ -299,6 +294,3 @@ fn end<S: Isa, const R: usize>(isa: S, total: [S::F; R], out: &mut [Lanes], fini
         }
     }
 }
-
-/// How far before their use weights are asked for, in bytes, when memory is what limits.
-const AHEAD: usize = 4096;

@@ -14,6 +14,8 @@ use x509_cert::ext::pkix::{
 };
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
+use crate::hexadecimal;
+
 /// An uncompressed P-384 point: the tag 4 and two coordinates.
 pub(super) type Point = [u8; 97];
 
@@ -88,9 +90,9 @@ impl<'a> Certificate<'a> {
         (at(validity.not_before), at(validity.not_after))
     }
 
-    /// Serial number, lower-case hex.
+    /// Serial number, lower-case hex without zeros before it.
     pub(super) fn serial(&self) -> String {
-        hex::encode(self.parsed.tbs_certificate().serial_number().as_bytes())
+        hexadecimal::serial(self.parsed.tbs_certificate().serial_number().as_bytes())
     }
 
     /// Whether `issuer` is who this certificate names, by name and by key id.
@@ -246,3 +248,28 @@ const FWIDS: u8 = 0xa6;
 /// Sequence of 61 bytes, OID 2.16.840.1.101.3.4.2.2 (SHA-384), octet string of 48 bytes.
 const FWID_HEADER: [u8; 15] =
     [0x30, 0x3d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x04, 0x30];
+
+#[cfg(test)]
+mod tests {
+    use super::super::chain_from_pem;
+    use super::*;
+    use crate::tests::vector;
+
+    #[test]
+    fn a_serial_number_is_read_as_tools_print_it_whatever_its_first_bit_is() {
+        let Some(pem) = vector("attest/nvidia/h100-nvtrust.chain.txt") else { return };
+        let chain = chain_from_pem(&pem).unwrap();
+        let length = 4 + usize::from(u16::from_be_bytes([chain[2], chain[3]]));
+        let mut leaf = chain[..length].to_vec();
+        assert_eq!(
+            Certificate::parse(&leaf).unwrap().serial(),
+            "53c22ba15e5d68088282da074ed9fb37aa585771"
+        );
+        // SEQUENCE, SEQUENCE, version, INTEGER of 20 bytes: now one of 19 and a sign.
+        leaf[15] = 0;
+        assert_eq!(
+            Certificate::parse(&leaf).unwrap().serial(),
+            "c22ba15e5d68088282da074ed9fb37aa585771"
+        );
+    }
+}

@@ -35,7 +35,8 @@ pub struct DevicePins {
     pub modes: Vec<Mode>,
     /// Whether switches, whose reports state no firmware, are accepted.
     pub switches_without_firmware: bool,
-    /// Refused certificate serial numbers, at any place of a chain; lower-case hex.
+    /// Refused certificate serial numbers, at any place of a chain; lower-case hex without zeros
+    /// before it.
     pub denied_serials: Vec<String>,
     /// What each accepted driver version must have measured.
     pub drivers: Vec<Golden>,
@@ -101,12 +102,10 @@ impl DeviceSection {
         }
         at_most("device.modes", MAX_PINNED_VALUES, self.modes.len())?;
         at_most("device.denied_serials", MAX_DENIED_SERIALS, self.denied_serials.len())?;
-        let serial = |s: &String| {
-            !s.is_empty() && s.len() <= MAX_SERIAL_DIGITS && hexadecimal::parse_vec(s).is_some()
+        let serials = self.denied_serials.iter().map(|s| hexadecimal::parse_serial(s)).collect();
+        let Some(denied_serials) = serials else {
+            return refuse("denied_serials are not lower-case hex of 1 to 21 bytes, not zero");
         };
-        if !self.denied_serials.iter().all(serial) {
-            return refuse("denied_serials are not lower-case hex of 1 to 21 bytes");
-        }
         at_most("device.driver", MAX_GOLDEN_SETS, self.driver.len())?;
         at_most("device.vbios", MAX_GOLDEN_SETS, self.vbios.len())?;
         Ok(DevicePins {
@@ -115,7 +114,7 @@ impl DeviceSection {
             switches: self.switches,
             modes: self.modes,
             switches_without_firmware: self.switches_without_firmware,
-            denied_serials: self.denied_serials,
+            denied_serials,
             drivers: golden(self.driver)?,
             vbioses: golden(self.vbios)?,
         })
@@ -170,6 +169,4 @@ const fn at_most(what: &'static str, limit: usize, got: usize) -> Result<(), Pin
     if got > limit { Err(PinsError::TooMany { what, limit, got }) } else { Ok(()) }
 }
 
-/// Twenty bytes (RFC 5280 §4.1.2.2) and a sign.
-const MAX_SERIAL_DIGITS: usize = 42;
 const MAX_ROOT_BYTES: usize = 4096;

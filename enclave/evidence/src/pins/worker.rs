@@ -53,12 +53,17 @@ pub(super) fn check_workers(workers: &[WorkerPin]) -> Result<(), PinsError> {
         if !shown_name(name) || !names.insert(name) {
             return Err(PinsError::Name { index });
         }
-        if worker.mrtd == [0; 48] {
-            return Err(PinsError::ZeroMeasurement { name: worker.name.clone(), field: "mrtd" });
+        // What no boot wrote to is zero: a value that was left out, and that no worker of ours has.
+        let mut registers = REGISTERS.into_iter().zip(worker.registers());
+        if let Some((field, _)) = registers.find(|(_, value)| **value == [0; 48]) {
+            return Err(PinsError::ZeroMeasurement { name: worker.name.clone(), field });
         }
     }
     Ok(())
 }
+
+/// Names of [`WorkerPin::registers`].
+const REGISTERS: [&str; 4] = ["mrtd", "rtmr0", "rtmr1", "rtmr2"];
 
 /// A date in the one spelling that collateral has too.
 pub(super) fn utc<'de, D: Deserializer<'de>>(d: D) -> Result<Option<UnixTime>, D::Error> {

@@ -139,7 +139,13 @@ fn refuses_td_attributes_with_any_debug_bit() {
 
 #[test]
 fn refuses_a_zero_measurement() {
-    assert_eq!(refuse(&"1".repeat(96), &"0".repeat(96)).code(), "E-PINS-ZERO");
+    for (digit, field) in [("1", "mrtd"), ("2", "rtmr0"), ("3", "rtmr1"), ("4", "rtmr2")] {
+        let error = refuse(&digit.repeat(96), &"0".repeat(96));
+        assert!(
+            matches!(&error, PinsError::ZeroMeasurement { field: f, .. } if *f == field),
+            "{error}"
+        );
+    }
 }
 
 #[test]
@@ -245,7 +251,13 @@ fn refuses_denials_that_would_deny_nothing() {
         "reason = \"a\\u001b[2J\"\nfmspc = \"90c06f000000\"",
         &format!("reason = \"{}\"\nfmspc = \"90c06f000000\"", "x".repeat(MAX_REASON_CHARS + 1)),
         "reason = \"x\"\nadvisory = \"SA-00001\"",
+        "reason = \"x\"\nadvisory = \"INTEL-SA-\"",
+        "reason = \"x\"\nadvisory = \"INTEL-SA-0615\"",
+        "reason = \"x\"\nadvisory = \"INTEL-SA-006150\"",
+        "reason = \"x\"\nadvisory = \"INTEL-SA-00615 \"",
+        "reason = \"x\"\nadvisory = \"INTEL-SA-0061S\"",
         "reason = \"x\"\ngpu_serial = \"\"",
+        "reason = \"x\"\ngpu_serial = \"0000\"",
         "reason = \"x\"\ngpu_serial = \"ABCD\"",
         &format!("reason = \"x\"\ngpu_serial = \"{}\"", "ab".repeat(22)),
     ] {

@@ -14,6 +14,7 @@ use crate::error::ReceiptError;
 use crate::key::MeterKey;
 use crate::log::{Frontier, LogHead};
 use crate::meter::claim::{Claim, VerifiedClaim};
+use crate::meter::funding::{FundingNote, FundingPublicKey, SignedNote};
 use crate::meter::offer::{Payee, StateRequest, VerifiedOffer, expect_payee};
 use crate::meter::terms::ChannelTerms;
 
@@ -21,14 +22,21 @@ use crate::meter::terms::ChannelTerms;
 pub struct MeterBook {
     payee: Payee,
     channels: HashMap<Digest, Account>,
+    /// Whose notes say what channels can pay; without one a cap is taken for coins.
+    funding: Option<FundingPublicKey>,
+    notes: HashMap<Digest, FundingNote>,
+    /// Most requests of a channel that run, or were counted and not told.
+    window: u32,
 }
 
 /// One channel.
 struct Account {
     terms: ChannelTerms,
     cap: Option<(SignedCap, VerifiedCap)>,
-    /// The latest claim of an earlier meter: where this one began to count.
+    /// The highest claim of another meter, in which this one's own may be counted.
     base: Option<Claim>,
+    /// Owed since the channel was opened, nanogram.
+    owed: u128,
     /// Counted by this meter, nanogram.
     earned: u128,
     /// Promised to requests that run, nanogram.
@@ -39,6 +47,11 @@ struct Account {
     acknowledged: Digest,
     issued: Option<Issued>,
     reported: u128,
+    /// Requests that run.
+    open: u32,
+    /// Requests counted, the payee not told of, and how many of them the last claim is about.
+    untold: u32,
+    telling: u32,
 }
 
 /// A claim that was signed, and for what.
@@ -54,6 +67,14 @@ struct Issued {
 pub struct Reservation {
     account: Digest,
     amount: u128,
+}
+
+impl Reservation {
+    /// Account of the channel that pays.
+    #[must_use]
+    pub const fn account(&self) -> Digest {
+        self.account
+    }
 }
 
 /// What one request came to.
@@ -98,7 +119,26 @@ impl MeterBook {
     /// An empty book.
     #[must_use]
     pub fn new(payee: Payee) -> Self {
-        Self { payee, channels: HashMap::new() }
+        Self {
+            payee,
+            channels: HashMap::new(),
+            funding: None,
+            notes: HashMap::new(),
+            window: u32::MAX,
+        }
+    }
+
+    /// The same, serving a channel no further than the newest note under `key` covers.
+    #[must_use]
+    pub fn funded_by(self, key: FundingPublicKey) -> Self {
+        Self { funding: Some(key), ..self }
+    }
+
+    /// The same, beginning no request of a channel while `window` of it run, or were counted and the payee
+    /// not told of: what she loses if this meter ends without a word.
+    #[must_use]
+    pub fn telling_within(self, window: u32) -> Self {
+        Self { window, ..self }
     }
 
     /// Who is paid.
@@ -108,25 +148,29 @@ impl MeterBook {
     }
 
     /// Sets aside `worst` nanogram for a request, if the larger of the offered and the known cap
-    /// covers what is owed, what is promised and this.
+    /// covers what is owed, what is promised and this, and a note that is good at `now` does.
     ///
     /// # Errors
-    /// [`ReceiptError::Uncovered`] says what is missing; [`ReceiptError::ChannelsFull`] for a channel
-    /// that is one too many.
+    /// [`ReceiptError::Uncovered`] and [`ReceiptError::Unfunded`] say what is missing;
+    /// [`ReceiptError::Untold`] beyond the window, [`ReceiptError::ChannelsFull`] for a channel that is one
+    /// too many.
     pub fn reserve(
         &mut self,
         offer: VerifiedOffer,
         worst: u128,
+        now: UnixTime,
     ) -> Result<Reservation, ReceiptError> {
         let account = offer.channel().account;
-        if !self.channels.contains_key(&account) {
-            // An account is made only for a request that is served.
+        let known = self.channels.get(&account);
+        if !known.is_some_and(Account::pays) {
+            // A place among those who pay is taken only by a request that is served.
             uncovered(Shortfall {
-                owed: 0,
+                owed: known.map_or(0, |channel| channel.owed),
                 reserved: 0,
                 request: worst,
                 max_cum: offer.verified.cap().max_cum,
             })?;
+            self.funded(&account, worst, now)?;
             self.make_room()?;
         }
         let VerifiedOffer { terms, signed, verified } = offer;
@@ -134,8 +178,17 @@ impl MeterBook {
         if verified.cap().max_cum > channel.max_cum() {
             channel.cap = Some((signed, verified));
         }
-        uncovered(channel.shortfall(worst))?;
-        channel.reserved = channel.reserved.saturating_add(worst);
+        let shortfall = channel.shortfall(worst);
+        uncovered(shortfall)?;
+        self.funded(&account, shortfall.wanted(), now)?;
+        if let Some(channel) = self.channels.get_mut(&account) {
+            let untold = channel.untold;
+            if channel.open.saturating_add(untold) >= self.window {
+                return Err(ReceiptError::Untold { untold });
+            }
+            channel.open = channel.open.saturating_add(1);
+            channel.reserved = channel.reserved.saturating_add(worst);
+        }
         Ok(Reservation { account, amount: worst })
     }
 
@@ -157,13 +210,18 @@ impl MeterBook {
         let Reservation { account, amount: reserved } = reservation;
         let channel = self.channels.get_mut(&account).ok_or(ReceiptError::NoSuchChannel)?;
         channel.reserved = channel.reserved.saturating_sub(reserved);
+        channel.open = channel.open.saturating_sub(1);
         let Charge { amount, units, receipt } = charge;
         if amount > reserved {
             return Err(ReceiptError::OverReservation { reserved, got: amount });
         }
         channel.log.append(&receipt)?;
+        if amount > 0 {
+            channel.untold = channel.untold.saturating_add(1);
+        }
         // Within the cap, which has 120 bits.
         channel.earned = channel.earned.saturating_add(amount);
+        channel.owed = channel.owed.saturating_add(amount);
         channel.units = channel.units.saturating_add(units);
         Ok(())
     }
@@ -172,16 +230,20 @@ impl MeterBook {
     pub fn release(&mut self, reservation: Reservation) {
         if let Some(channel) = self.channels.get_mut(&reservation.account) {
             channel.reserved = channel.reserved.saturating_sub(reservation.amount);
+            channel.open = channel.open.saturating_sub(1);
         }
     }
 
-    /// Goes on from the claim of an earlier meter: what was owed stays owed. Anybody may hand one in,
-    /// before or after the first request: both signatures in it are the counterparties' own, and a
-    /// lower one than is known changes nothing.
+    /// Goes on from the claim of another meter: what was owed stays owed. Anybody may hand one in,
+    /// before or after the first request: the payer signed for it, whoever the meter is that it allowed
+    /// to count, and a lower one than is known changes nothing.
+    ///
+    /// The other meter may have gone on from a claim of this one, and nobody can tell. So what this one
+    /// signed for is taken to be inside, and what it counted and never signed cannot be.
     ///
     /// # Errors
     /// [`ReceiptError::OtherPayee`], [`ReceiptError::OtherChannel`] for another network,
-    /// [`ReceiptError::ChannelsFull`].
+    /// [`ReceiptError::ClaimsFull`].
     pub fn resume(&mut self, claim: &VerifiedClaim) -> Result<(), ReceiptError> {
         let claim = claim.claim();
         let expected = expect_payee(claim.terms(), &self.payee)?;
@@ -192,24 +254,65 @@ impl MeterBook {
         if claim.cap().cap().meter_key == self.payee.meter_key {
             return Ok(());
         }
-        if !self.channels.contains_key(&expected.account) {
-            self.make_room()?;
+        // Claims cost nothing: whoever makes some in masses fills this place, and not the other.
+        if !self.channels.contains_key(&expected.account)
+            && self.channels.len().saturating_sub(self.paying()) >= MAX_CLAIMED
+        {
+            return Err(ReceiptError::ClaimsFull);
         }
         let channel = match self.channels.entry(expected.account) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => place.insert(Account::new(claim.terms().clone())),
         };
-        if claim.cum_amount() > channel.base_amount() {
+        if let Some(more) = claim.cum_amount().checked_sub(channel.signed()).filter(|m| *m > 0) {
+            channel.owed = channel.owed.saturating_add(more);
             channel.base = Some(claim.clone());
         }
         Ok(())
     }
 
+    /// Takes what the owner saw of a channel. It may say less than the one before.
+    ///
+    /// # Errors
+    /// [`ReceiptError::FundingKey`] where nobody vouches; what a note is refused for that is another
+    /// owner's, meter's or network's or not good at `now`; [`ReceiptError::NoteOld`],
+    /// [`ReceiptError::ChannelsFull`].
+    pub fn fund(&mut self, note: SignedNote, now: UnixTime) -> Result<(), ReceiptError> {
+        let key = self.funding.as_ref().ok_or(ReceiptError::FundingKey)?;
+        let note = note.verify(key, &self.payee, now)?;
+        let account = note.channel.account;
+        if let Some(known) = self.notes.get(&account)
+            && note.seen_at <= known.seen_at
+            && note != *known
+        {
+            return Err(ReceiptError::NoteOld { known: known.seen_at, got: note.seen_at });
+        }
+        if self.notes.len() >= MAX_CHANNELS {
+            self.notes.retain(|_, note| note.holds_at(now));
+        }
+        if self.notes.len() >= MAX_CHANNELS && !self.notes.contains_key(&account) {
+            return Err(ReceiptError::ChannelsFull);
+        }
+        self.notes.insert(account, note);
+        Ok(())
+    }
+
+    /// Whether coins are seen to stand behind `needed` nanogram of a channel.
+    fn funded(&self, account: &Digest, needed: u128, now: UnixTime) -> Result<(), ReceiptError> {
+        if self.funding.is_none() {
+            return Ok(());
+        }
+        let note = self.notes.get(account).filter(|note| note.holds_at(now));
+        match note.map(|note| note.covers) {
+            Some(covers) if needed <= covers => Ok(()),
+            covers => Err(ReceiptError::Unfunded { needed, covers }),
+        }
+    }
+
     /// Signs where a channel stands, for its payer, and notes which claim the payer has.
     ///
     /// # Errors
-    /// [`ReceiptError::NoSuchChannel`], [`ReceiptError::SpendSignature`], and
-    /// [`ReceiptError::OverCap`] while more is owed than the cap covers.
+    /// [`ReceiptError::NoSuchChannel`], [`ReceiptError::SpendSignature`].
     pub fn answer(
         &mut self,
         request: &StateRequest,
@@ -226,43 +329,67 @@ impl MeterBook {
         channel.claim(key, now)
     }
 
-    /// Claims that say more than when this was called last, for the payee. What no cap covers yet is
-    /// left for later.
+    /// Claims that say more than when this was called last, for the payee. What no cap covers yet comes
+    /// with one that does.
     pub fn grown(&mut self, key: &MeterKey, now: UnixTime) -> Vec<Claim> {
         let mut claims = Vec::new();
         for channel in self.channels.values_mut() {
-            if channel.earned == 0 || channel.owed() <= channel.reported {
+            if channel.earned == 0 || channel.claimable() <= channel.reported {
                 continue;
             }
             if let Ok(claim) = channel.claim(key, now) {
                 channel.reported = claim.cum_amount();
+                channel.telling = channel.untold;
                 claims.push(claim);
             }
         }
         claims
     }
 
-    /// The claim of an earlier meter that a channel goes on from.
+    /// Notes that the payee was told of claims that [`MeterBook::grown`] gave.
+    pub fn told(&mut self, claims: &[Claim]) {
+        for claim in claims {
+            if let Some(channel) = self.channels.get_mut(&claim.channel().account) {
+                channel.untold = channel.untold.saturating_sub(channel.telling);
+                channel.telling = 0;
+            }
+        }
+    }
+
+    /// Requests of a channel that were counted and the payee not told of.
     #[must_use]
-    pub fn base(&self, account: &Digest) -> Option<&Claim> {
-        self.channels.get(account)?.base.as_ref()
+    pub fn untold(&self, account: &Digest) -> u32 {
+        self.channels.get(account).map_or(0, |channel| channel.untold)
+    }
+
+    /// The highest claim of a channel that was handed in or signed: a payer who lost hers learns from
+    /// it what she owes.
+    #[must_use]
+    pub fn latest(&self, account: &Digest) -> Option<&Claim> {
+        let channel = self.channels.get(account)?;
+        let own = channel.issued.as_ref().map(|issued| &issued.claim);
+        own.into_iter().chain(&channel.base).max_by_key(|claim| claim.cum_amount())
     }
 
     /// Owed and promised on a channel, nanogram; zeros for one that is not known.
     #[must_use]
     pub fn standing(&self, account: &Digest) -> (u128, u128) {
-        self.channels.get(account).map_or((0, 0), |channel| (channel.owed(), channel.reserved))
+        self.channels.get(account).map_or((0, 0), |channel| (channel.owed, channel.reserved))
     }
 
-    /// Room for one more channel; the ones nothing depends on give theirs up.
+    /// Room for one more channel that pays; the ones nothing depends on give theirs up.
     fn make_room(&mut self) -> Result<(), ReceiptError> {
-        if self.channels.len() >= MAX_CHANNELS {
-            self.channels.retain(|_, channel| channel.owed() > 0 || channel.reserved > 0);
+        if self.paying() >= MAX_CHANNELS {
+            self.channels.retain(|_, channel| channel.owed > 0 || channel.reserved > 0);
         }
-        if self.channels.len() >= MAX_CHANNELS {
+        if self.paying() >= MAX_CHANNELS {
             return Err(ReceiptError::ChannelsFull);
         }
         Ok(())
+    }
+
+    fn paying(&self) -> usize {
+        self.channels.values().filter(|channel| channel.pays()).count()
     }
 }
 
@@ -272,6 +399,7 @@ impl Account {
             terms,
             cap: None,
             base: None,
+            owed: 0,
             earned: 0,
             reserved: 0,
             units: 0,
@@ -279,35 +407,46 @@ impl Account {
             acknowledged: Digest([0; 32]),
             issued: None,
             reported: 0,
+            open: 0,
+            untold: 0,
+            telling: 0,
         }
+    }
+
+    /// Whether a request was served for it. Else nothing but a claim of another meter is known of it.
+    const fn pays(&self) -> bool {
+        self.cap.is_some()
     }
 
     fn max_cum(&self) -> u128 {
         self.cap.as_ref().map_or(0, |(_, verified)| verified.cap().max_cum)
     }
 
-    fn base_amount(&self) -> u128 {
-        self.base.as_ref().map_or(0, Claim::cum_amount)
+    /// The most of what is owed that a claim of another meter may have gone on from.
+    fn signed(&self) -> u128 {
+        let base = self.base.as_ref().map_or(0, Claim::cum_amount);
+        self.issued.as_ref().map_or(0, |issued| issued.claim.cum_amount()).max(base)
     }
 
-    fn owed(&self) -> u128 {
-        self.base_amount().saturating_add(self.earned)
+    /// What is owed as far as the payer signed for it: the contract refuses a receipt over its cap.
+    /// A claim handed in later may make more owed than that. It must not hold back what is covered, for
+    /// a payer can make one of any amount with a meter of its own.
+    fn claimable(&self) -> u128 {
+        self.owed.min(self.max_cum())
     }
 
     fn shortfall(&self, request: u128) -> Shortfall {
-        let (owed, reserved, max_cum) = (self.owed(), self.reserved, self.max_cum());
+        let (owed, reserved, max_cum) = (self.owed, self.reserved, self.max_cum());
         Shortfall { owed, reserved, request, max_cum }
     }
 
     /// The cumulative receipt under the largest cap; the one signed before, if it still says it all.
     fn claim(&mut self, key: &MeterKey, now: UnixTime) -> Result<Claim, ReceiptError> {
-        let (owed, LogHead { size: count, root: log_root }) = (self.owed(), self.log.head());
-        let (cap, verified) = self.cap.as_ref().ok_or(ReceiptError::NoSuchChannel)?;
-        // The contract refuses a receipt over its cap. That a claim handed in later has made more
-        // owed than the payer covered shows up here, and in the next request.
-        verified.room(owed, 0)?;
+        let cum_amount = self.claimable();
+        let LogHead { size: count, root: log_root } = self.log.head();
+        let (cap, _) = self.cap.as_ref().ok_or(ReceiptError::NoSuchChannel)?;
         if let Some(Issued { claim, acknowledged }) = &self.issued
-            && claim.cum_amount() == owed
+            && claim.cum_amount() == cum_amount
             && claim.settlement().settlement().state.count == count
             && claim.cap() == cap
             && *acknowledged == self.acknowledged
@@ -327,7 +466,7 @@ impl Account {
             prev,
             log_root,
         };
-        let settlement = key.sign_settlement(Settlement { channel, cum_amount: owed, state })?;
+        let settlement = key.sign_settlement(Settlement { channel, cum_amount, state })?;
         let claim = Claim::new(self.terms.clone(), cap.clone(), settlement)?;
         let acknowledged = self.acknowledged;
         self.issued = Some(Issued { claim: claim.clone(), acknowledged });
@@ -342,5 +481,7 @@ const fn uncovered(shortfall: Shortfall) -> Result<(), ReceiptError> {
     Ok(())
 }
 
-/// Most channels of one meter key; with the hashes of a log each, a few megabytes.
+/// Most channels that pay one meter key; with the hashes of a log each, a few megabytes.
 pub const MAX_CHANNELS: usize = 4096;
+/// Most channels of which nothing is known but a claim of another meter.
+pub const MAX_CLAIMED: usize = 4096;

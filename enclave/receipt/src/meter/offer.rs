@@ -113,6 +113,12 @@ impl VerifiedOffer {
     pub const fn channel(&self) -> ChannelId {
         self.verified.cap().channel
     }
+
+    /// Its terms.
+    #[must_use]
+    pub const fn terms(&self) -> &ChannelTerms {
+        &self.terms
+    }
 }
 
 /// Asks a meter for its cumulative receipt, and says which one the payer has; not verified.

@@ -11,6 +11,7 @@
 )]
 
 mod documents;
+mod funding;
 mod layout;
 mod log;
 mod metering;

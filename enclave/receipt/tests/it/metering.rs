@@ -1,9 +1,10 @@
 //! A payer and a meter over many requests: what is refused, what is owed, what survives a restart.
 
 use chrysalis_receipt::{
-    CLAIM_BYTES, ChannelId, ChannelTerms, Charge, Claim, MAX_CHANNELS, MeterBook, MeterKey,
-    MeterPublicKey, OFFER_BYTES, Offer, Payee, PayerKey, PayerPublicKey, PaymentRequired,
-    ReceiptError, Reservation, STATE_REQUEST_BYTES, Shortfall, SignedCap, StateRequest, TermsParts,
+    CLAIM_BYTES, ChannelId, ChannelTerms, Charge, Claim, MAX_CHANNELS, MAX_CLAIMED, MeterBook,
+    MeterKey, MeterPublicKey, MeterState, OFFER_BYTES, Offer, Payee, PayerKey, PayerPublicKey,
+    PaymentRequired, ReceiptError, Reservation, STATE_REQUEST_BYTES, Settlement, Shortfall,
+    SignedCap, StateRequest, TermsParts, VerifiedClaim,
 };
 use chrysalis_wire::{Digest, NetworkId, UnixTime};
 use proptest::prelude::*;
@@ -72,7 +73,7 @@ impl Side {
 
     fn reserve(&mut self, max_cum: u128, worst: u128) -> Result<Reservation, ReceiptError> {
         let offer = Offer::decode(&offer(&self.key, max_cum).encode()).unwrap();
-        self.book.reserve(offer.verify(&REQUEST, self.book.payee())?, worst)
+        self.book.reserve(offer.verify(&REQUEST, self.book.payee())?, worst, NOW)
     }
 
     /// One request from beginning to end.
@@ -244,11 +245,85 @@ fn a_claim_that_comes_late_still_counts_and_a_lower_one_changes_nothing() {
     new.book.resume(&kept).unwrap();
     new.book.resume(&lower).unwrap();
     assert_eq!(new.standing(), (550, 0));
-    let over = ReceiptError::OverCap { needed: 550, max_cum: 200 };
-    assert_eq!(new.ask(NONE), Err(over), "no contract would take it");
+    assert_eq!(new.ask(NONE).unwrap().cum_amount(), 200, "no contract would take more");
     assert!(new.serve(550, 1, 0).is_err());
     new.serve(551, 1, 0).unwrap();
     assert_eq!(new.ask(NONE).unwrap().cum_amount(), 550);
+}
+
+/// A payer can have a meter key of her own, and sign whatever she likes with both.
+fn payer_made(amount: u128) -> VerifiedClaim {
+    payer_made_on(1, amount)
+}
+
+fn payer_made_on(salt: u64, amount: u128) -> VerifiedClaim {
+    let terms = ChannelTerms::new(TermsParts { salt, ..parts() }).unwrap();
+    let channel = terms.id(NETWORK).unwrap();
+    let hers = meter(0x66);
+    let state = MeterState {
+        blind: [0; 16],
+        count: 0,
+        cum_units: 0,
+        issued_at: NOW,
+        prev: NONE,
+        log_root: NONE,
+    };
+    let settlement = Settlement { channel, cum_amount: amount, state };
+    let settlement = hers.sign_settlement(settlement).unwrap();
+    let cap = payer().sign(channel, public(&hers), amount).unwrap();
+    Claim::new(terms, cap, settlement).unwrap().verify().unwrap()
+}
+
+#[test]
+fn a_claim_that_the_payer_made_herself_holds_back_nothing_that_was_earned() {
+    let mut m = Side::new(0x11);
+    let running = m.reserve(100, 60).unwrap();
+    m.book.resume(&payer_made(1 << 119)).unwrap();
+    m.book.charge(running, charge(60)).unwrap();
+    let claims = m.book.grown(&m.key, NOW);
+    assert_eq!(claims.iter().map(Claim::cum_amount).collect::<Vec<_>>(), [100], "all she allowed");
+    assert!(claims[0].clone().verify().is_ok());
+    assert!(m.book.grown(&m.key, NOW).is_empty(), "it says no more the second time");
+    assert!(m.serve(100, 1, 0).is_err(), "and she is served nothing more");
+}
+
+#[test]
+fn a_meter_that_is_handed_its_own_sum_inside_anothers_claim_counts_it_once() {
+    let (mut a, mut b) = (Side::new(0x11), Side::new(0x12));
+    a.serve(1_000, 100, 100).unwrap();
+    b.book.resume(&a.ask(NONE).unwrap().verify().unwrap()).unwrap();
+    b.serve(1_000, 50, 50).unwrap();
+    let of_both = b.ask(NONE).unwrap();
+    assert_eq!(of_both.cum_amount(), 150);
+    a.book.resume(&of_both.verify().unwrap()).unwrap();
+    assert_eq!(a.standing(), (150, 0));
+    a.serve(1_000, 5, 5).unwrap();
+    assert_eq!(a.ask(NONE).unwrap().cum_amount(), 155);
+}
+
+#[test]
+fn what_a_meter_never_signed_for_is_in_no_claim_of_another() {
+    let (mut a, mut b) = (Side::new(0x11), Side::new(0x12));
+    a.serve(1_000, 100, 100).unwrap();
+    b.book.resume(&a.ask(NONE).unwrap().verify().unwrap()).unwrap();
+    a.serve(1_000, 30, 30).unwrap();
+    b.serve(1_000, 50, 50).unwrap();
+    a.book.resume(&b.ask(NONE).unwrap().verify().unwrap()).unwrap();
+    assert_eq!(a.standing(), (180, 0));
+}
+
+#[test]
+fn a_claim_handed_in_while_requests_run_is_added_to_what_they_come_to() {
+    let mut old = Side::new(0x11);
+    old.serve(1_000, 400, 400).unwrap();
+    let kept = old.ask(NONE).unwrap().verify().unwrap();
+    let mut new = Side::new(0x12);
+    let running = new.reserve(1_000, 100).unwrap();
+    new.book.resume(&kept).unwrap();
+    assert_eq!(new.standing(), (400, 100));
+    assert!(new.reserve(1_000, 501).is_err(), "what runs stays covered");
+    new.book.charge(running, charge(70)).unwrap();
+    assert_eq!(new.standing(), (470, 0));
 }
 
 #[test]
@@ -274,7 +349,7 @@ fn one_channel_more_than_the_most_takes_the_place_of_none_that_is_owed() {
         let terms = ChannelTerms::new(TermsParts { salt, ..parts() }).unwrap();
         let cap = payer().sign(terms.id(NETWORK).unwrap(), public(&key), 10).unwrap();
         let offer = Offer::sign(&payer(), terms, cap, &REQUEST).unwrap();
-        book.reserve(offer.verify(&REQUEST, &payee(&key)).unwrap(), 10)
+        book.reserve(offer.verify(&REQUEST, &payee(&key)).unwrap(), 10, NOW)
     };
     for salt in 0..MAX_CHANNELS as u64 - 1 {
         let reservation = reserve(salt, &mut book).unwrap();
@@ -285,6 +360,32 @@ fn one_channel_more_than_the_most_takes_the_place_of_none_that_is_owed() {
     assert_eq!(refused, Err(ReceiptError::ChannelsFull));
     book.release(last);
     assert!(reserve(MAX_CHANNELS as u64 + 1, &mut book).is_ok());
+}
+
+/// Claims are made for nothing. As many as there is room for take no place of whoever pays, and their
+/// makers take one only by paying.
+#[test]
+fn claims_of_strangers_keep_nobody_from_being_served() {
+    let mut m = Side::new(0x11);
+    for salt in 2..MAX_CLAIMED as u64 + 2 {
+        m.book.resume(&payer_made_on(salt, 1 << 60)).unwrap();
+    }
+    let one_more = payer_made_on(MAX_CLAIMED as u64 + 2, 1 << 60);
+    assert_eq!(m.book.resume(&one_more), Err(ReceiptError::ClaimsFull));
+    assert_eq!(m.serve(100, 60, 60), Ok(()), "a new payer");
+    m.book.resume(&payer_made_on(1, 70)).unwrap();
+    assert_eq!(m.standing(), (130, 0), "who is served needs no place for a claim");
+    let offered = |salt: u64, max_cum: u128, m: &mut Side| {
+        let terms = ChannelTerms::new(TermsParts { salt, ..parts() }).unwrap();
+        let cap = payer().sign(terms.id(NETWORK).unwrap(), public(&m.key), max_cum).unwrap();
+        let offer = Offer::sign(&payer(), terms, cap, &REQUEST).unwrap();
+        m.book.reserve(offer.verify(&REQUEST, m.book.payee()).unwrap(), 10, NOW).map(|_| ())
+    };
+    let short = Shortfall { owed: 1 << 60, reserved: 0, request: 10, max_cum: 10 };
+    assert_eq!(offered(2, 10, &mut m), Err(ReceiptError::Uncovered(short)));
+    assert_eq!(m.book.resume(&one_more), Err(ReceiptError::ClaimsFull), "it has its place still");
+    assert_eq!(offered(2, (1 << 60) + 10, &mut m), Ok(()));
+    assert_eq!(m.book.resume(&one_more), Ok(()), "who pays leaves its place");
 }
 
 #[test]
@@ -432,4 +533,32 @@ proptest! {
             prop_assert!(owed + promised <= max_cum);
         }
     }
+}
+
+#[test]
+fn no_request_is_begun_beyond_the_window_before_the_payee_was_told_of_those_before() {
+    let mut m = Side::new(0x11);
+    m.book = MeterBook::new(payee(&m.key)).telling_within(3);
+    let account = channel().account;
+    m.serve(100, 10, 1).unwrap();
+    m.serve(100, 10, 0).unwrap();
+    assert_eq!(m.book.untold(&account), 1, "what costs nothing is nothing to lose");
+    m.serve(100, 10, 2).unwrap();
+    let running = m.reserve(100, 10).unwrap();
+    let refused = m.reserve(100, 10).map(|_| ());
+    assert_eq!(refused, Err(ReceiptError::Untold { untold: 2 }));
+    assert_eq!(m.standing(), (3, 10), "nothing was set aside for it");
+
+    // Signed and not told of yet: the same.
+    let claims = m.book.grown(&m.key, NOW);
+    assert!(m.reserve(100, 10).is_err());
+    m.book.charge(running, charge(4)).unwrap();
+    m.book.told(&claims);
+    assert_eq!(m.book.untold(&account), 1, "the last one is in no claim yet");
+    let two = [m.reserve(100, 10).unwrap(), m.reserve(100, 10).unwrap()];
+    assert!(m.reserve(100, 10).is_err());
+    for reservation in two {
+        m.book.release(reservation);
+    }
+    assert!(m.reserve(100, 10).is_ok());
 }

@@ -14,6 +14,7 @@ mod batch;
 mod bounds;
 mod decoding;
 mod devices;
+mod embeddings;
 mod judge;
 mod own;
 mod payment;

@@ -1,10 +1,15 @@
 //! A worker that is paid, over its real socket: what it refuses to do for nothing, and what it says is
 //! owed for what it did.
 
+use std::sync::Arc;
+
 use chrysalis_channel::ResponseOpener;
+use chrysalis_engine::testing::TinyModel;
+use chrysalis_engine::{Engine, EngineError, GenerateRequest, Generation, ModelInfo};
 use chrysalis_receipt::{
-    ChannelCode, ChannelId, ChannelTerms, Claim, MeterKey, MeterPublicKey, MeterState, Offer,
-    PayerKey, PayerPublicKey, PaymentRequired, Settlement, Shortfall, StateRequest, TermsParts,
+    ChannelCode, ChannelId, ChannelTerms, Claim, FundingKey, FundingNote, MeterKey, MeterPublicKey,
+    MeterState, Offer, PayerKey, PayerPublicKey, PaymentRequired, Settlement, Shortfall,
+    StateRequest, TermsParts,
 };
 use chrysalis_wire::{Digest, UnixTime};
 use chrysalis_worker::payment::PAYMENT_HEADER;
@@ -14,7 +19,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::rig::{NOW, Rig, chat, code, json, receipt};
+use crate::rig::{NOW, Rig, chat, code, engine, json, receipt};
 
 const PAYEE: Digest = Digest([0x77; 32]);
 const NONE: Digest = Digest([0; 32]);
@@ -37,10 +42,38 @@ fn terms() -> ChannelTerms {
     .unwrap()
 }
 
-async fn paid() -> Rig {
+fn section() -> String {
     let code = ChannelCode::METERED_V1.hash();
-    let section = format!("[payment]\npayee = \"{PAYEE}\"\nchannel_code = \"{code}\"\n");
+    format!("[payment]\npayee = \"{PAYEE}\"\nchannel_code = \"{code}\"\n")
+}
+
+async fn paid() -> Rig {
+    Rig::paid(&["Hello", " there"], &section()).await
+}
+
+fn owner() -> FundingKey {
+    FundingKey::from_seed(&Zeroizing::new([0x33; 32]))
+}
+
+/// A worker whose owner vouches for deposits.
+async fn funded() -> Rig {
+    let (code, key) = (ChannelCode::METERED_V1.hash(), Digest(owner().public()));
+    let section = format!(
+        "[payment]\npayee = \"{PAYEE}\"\nchannel_code = \"{code}\"\nfunding_key = \"{key}\"\n"
+    );
     Rig::paid(&["Hello", " there"], &section).await
+}
+
+async fn vouch(rig: &Rig, covers: u128, seconds_ago: u64) -> (u16, String) {
+    let seen_at = UnixTime(NOW.0 / 1000 - seconds_ago);
+    let until = UnixTime(seen_at.0 + 600);
+    let note = FundingNote { channel: channel(rig), meter_key: meter(rig), covers, seen_at, until };
+    let note = owner().sign(note).unwrap().encode();
+    let response = rig.send(Method::POST, "/v1/payment/funding", note).await;
+    if response.status() == StatusCode::OK {
+        return (200, String::new());
+    }
+    code(response).await
 }
 
 fn meter(rig: &Rig) -> MeterPublicKey {
@@ -165,6 +198,44 @@ async fn a_request_that_is_refused_inside_the_channel_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_fails_as_its_first_event_costs_nothing() {
+    let failing = engine(&TinyModel::random(1).poisoned(b'!'));
+    let rig = Rig::paid_with(failing, &section()).await;
+    let (sealed, opener) = rig.seal(1, &chat("boom!"));
+    let response = post(&rig, Some(offer(&rig, &sealed, PLENTY)), sealed).await;
+    assert_eq!(amount(response, opener).await, 0);
+    let payments = rig.worker.payments.as_ref().unwrap();
+    assert_eq!(payments.standing(&channel(&rig)), (0, 0));
+}
+
+/// Answers nothing: its channel closes at once, as that of an engine whose thread is gone.
+struct Vanishing(Arc<dyn Engine>);
+
+impl Engine for Vanishing {
+    fn info(&self) -> &ModelInfo {
+        self.0.info()
+    }
+
+    fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
+        let mut generation = self.0.generate(request)?;
+        generation.events = tokio::sync::mpsc::channel(1).1;
+        Ok(generation)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_vanishes_costs_nothing_and_gives_back_what_was_set_aside() {
+    // Blocked tokens would race with the end; this model fails before its first.
+    let inner = engine(&TinyModel::random(1).poisoned(b'!'));
+    let rig = Rig::paid_with(Arc::new(Vanishing(inner)), &section()).await;
+    let (sealed, _) = rig.seal(1, &chat("boom!"));
+    let response = post(&rig, Some(offer(&rig, &sealed, PLENTY)), sealed).await;
+    drop(response.into_body().collect().await);
+    let payments = rig.worker.payments.as_ref().unwrap();
+    assert_eq!(payments.standing(&channel(&rig)), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_requester_that_goes_away_pays_for_what_was_produced_and_no_more() {
     let rig = paid().await;
     let (sealed, _) = rig.seal(1, &chat("hi"));
@@ -183,6 +254,82 @@ async fn a_requester_that_goes_away_pays_for_what_was_produced_and_no_more() {
     let stored = rig.send(Method::GET, &format!("/v1/receipts/{}", "01".repeat(16)), vec![]).await;
     let (_, stored) = json(stored).await;
     assert_eq!(standing, (stored["head"]["amount"].as_str().unwrap().parse().unwrap(), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_nobody_vouches_for_is_refused_soon_to_be_asked_again_and_its_owner_is_told()
+{
+    let rig = funded().await;
+    let (sealed, _) = rig.seal(1, &chat("hi"));
+    let refused = post(&rig, Some(offer(&rig, &sealed, PLENTY)), sealed).await;
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let required = required(refused, "E-PAYMENT-FUNDING").await;
+    assert_eq!((required.payee, required.shortfall), (PAYEE, None));
+    let payments = rig.worker.payments.as_ref().unwrap();
+    assert_eq!(payments.wanted().await, [terms()]);
+
+    let worst = 4096 * 20 + 4000 * 80;
+    assert_eq!(vouch(&rig, worst - 1, 2).await.0, 200);
+    let (sealed, _) = rig.seal(2, &chat("hi"));
+    let refused = post(&rig, Some(offer(&rig, &sealed, PLENTY)), sealed).await;
+    assert_eq!(code(refused).await, (402, "E-PAYMENT-FUNDING".to_owned()));
+    assert_eq!(vouch(&rig, worst, 1).await.0, 200);
+    assert!(ask(&rig, 3, PLENTY).await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_is_old_or_over_or_asked_of_a_worker_without_an_owners_key_is_refused() {
+    let rig = funded().await;
+    assert_eq!(vouch(&rig, PLENTY, 1).await.0, 200);
+    assert_eq!(vouch(&rig, PLENTY, 2).await, (402, "E-FUNDING-OLD".to_owned()));
+    assert_eq!(vouch(&rig, PLENTY, 600).await, (402, "E-FUNDING-TIME".to_owned()));
+    assert_eq!(vouch(&paid().await, PLENTY, 1).await, (402, "E-FUNDING-KEY".to_owned()));
+    let free = Rig::saying(&["Hello"]).await;
+    assert_eq!(vouch(&free, PLENTY, 1).await.0, 404);
+    let long = rig.send(Method::POST, "/v1/payment/funding", vec![0; 169]).await;
+    assert_eq!(long.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_requests_is_due_to_be_told_and_a_window_of_them_stops_the_next() {
+    let rig = paid().await;
+    let payments = rig.worker.payments.as_ref().unwrap();
+    let concurrent = rig.worker.manifest.limits.concurrent_requests;
+    let batch = concurrent.max(8);
+    for id in 0..batch {
+        ask(&rig, id as u8, PLENTY).await;
+    }
+    tokio::time::timeout(std::time::Duration::from_secs(1), payments.due()).await.unwrap();
+    for id in batch..batch + concurrent {
+        ask(&rig, id as u8, PLENTY).await;
+    }
+    // Nobody has told the owner: this rig has no console.
+    let (sealed, _) = rig.seal(200, &chat("hi"));
+    let refused = post(&rig, Some(offer(&rig, &sealed, PLENTY)), sealed).await;
+    assert_eq!(code(refused).await, (429, "E-BUSY".to_owned()));
+    let claims = payments.grown(&rig.worker.session.meter, UnixTime(NOW.0 / 1000));
+    payments.told(&claims);
+    assert!(ask(&rig, 201, PLENTY).await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_a_channel_that_keeps_more_than_the_usual_smallest_settlement() {
+    let rig = paid().await;
+    let keeping = ChannelTerms::new(TermsParts {
+        payer_key: *terms().payer_key(),
+        payer: Digest([8; 32]),
+        payee: PAYEE,
+        close_delay: 86_400,
+        min_settle: 50_000_001,
+        salt: 1,
+    });
+    let keeping = keeping.unwrap();
+    let (sealed, _) = rig.seal(1, &chat("hi"));
+    let id = keeping.id(rig.worker.manifest.network).unwrap();
+    let cap = payer().sign(id, meter(&rig), PLENTY).unwrap();
+    let request = Digest(Sha256::digest(&sealed).into());
+    let offer = hex::encode(Offer::sign(&payer(), keeping, cap, &request).unwrap().encode());
+    required(post(&rig, Some(offer), sealed).await, "E-CHANNEL-TERMS").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,6 +354,18 @@ async fn a_claim_of_an_earlier_boot_is_where_this_one_goes_on_and_its_payer_is_s
     assert_eq!(required.claim(), Ok(Some(earlier)));
     let amount = ask(&rig, 2, worst + 700).await;
     assert_eq!(claim(&rig).await.cum_amount(), 700 + amount);
+}
+
+/// She lost her ledger and not the worker's trust: the worker says what it has her signature for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payer_with_too_low_a_cap_is_shown_the_claim_of_this_very_meter() {
+    let rig = paid().await;
+    let worst = 4096 * 20 + 4000 * 80;
+    ask(&rig, 1, worst).await;
+    let shown = claim(&rig).await;
+    let (sealed, _) = rig.seal(2, &chat("hi"));
+    let refused = post(&rig, Some(offer(&rig, &sealed, 1)), sealed).await;
+    assert_eq!(required(refused, "E-PAYMENT-CAP").await.claim(), Ok(Some(shown)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use chrysalis_channel::{
     Frame, Header, OsRandom, PathId, ReplayCache, ResponseOpener, seal_request,
 };
 use chrysalis_engine::testing::TinyModel;
-use chrysalis_engine::{CandleEngine, Engine, EngineOptions};
+use chrysalis_engine::{CandleEngine, Embedder, Engine, EngineOptions};
 use chrysalis_evidence::{
     EXPORTER_LABEL, Measured, Measurement, Session as Seen, boot_events, event_digest,
 };
@@ -27,7 +27,7 @@ use chrysalis_worker::receipts::Receipts;
 use chrysalis_worker::server::serve;
 use chrysalis_worker::session::Session;
 use chrysalis_worker::stages::Stages;
-use chrysalis_worker::worker::{Counters, Worker};
+use chrysalis_worker::worker::{Counters, Loaded, Worker};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -149,9 +149,13 @@ impl Rig {
 
     /// A worker that says `pieces` and is paid as `payment`, a section of its manifest, says.
     pub(crate) async fn paid(pieces: &[&str], payment: &str) -> Self {
-        let engine = Some(engine(&TinyModel::scripted(pieces)));
+        Self::paid_with(engine(&TinyModel::scripted(pieces)), payment).await
+    }
+
+    /// A worker with `engine` that is paid as `payment` says.
+    pub(crate) async fn paid_with(engine: Arc<dyn Engine>, payment: &str) -> Self {
         let bounds = Bounds::default();
-        Self::build(Arc::new(NoPlatform), bounds, engine, None, None, payment).await
+        Self::build(Arc::new(NoPlatform), bounds, Some(engine), None, None, payment).await
     }
 
     async fn build(
@@ -162,13 +166,35 @@ impl Rig {
         devices: Option<Arc<dyn Devices>>,
         payment: &str,
     ) -> Self {
+        Self::serving(platform, bounds, engine.map(Loaded::Text), peers, devices, payment).await
+    }
+
+    /// A worker that answers with the vectors of `embedder` and is paid as `payment` says.
+    pub(crate) async fn embedding(embedder: Embedder, payment: &str) -> Self {
+        let loaded = Some(Loaded::Embedding(Arc::new(embedder)));
+        let bounds = Bounds::default();
+        Self::serving(Arc::new(NoPlatform), bounds, loaded, None, None, payment).await
+    }
+
+    async fn serving(
+        platform: Arc<dyn Platform>,
+        bounds: Bounds,
+        loaded: Option<Loaded>,
+        peers: Option<PeerGate>,
+        devices: Option<Arc<dyn Devices>>,
+        payment: &str,
+    ) -> Self {
+        let task = match loaded {
+            Some(Loaded::Embedding(_)) => "task = \"embedding\"\n",
+            _ => "",
+        };
         let section = devices.as_ref().map_or_else(String::new, |devices| {
             let DeviceCount { gpus, switches } = devices.count().unwrap();
             format!("[devices]\ngpus = {gpus}\nswitches = {switches}\n")
         });
         let manifest = format!(
             "version = 1\nnetwork = 5458253\nregistry = \"{z}\"\n\n[model]\nname = \"{MODEL}\"\n\
-             root = \"{z}\"\nsealed = false\n\n[limits]\nrequest_bytes = {REQUEST_BYTES}\n\
+             root = \"{z}\"\nsealed = false\n{task}\n[limits]\nrequest_bytes = {REQUEST_BYTES}\n\
              context_tokens = 4096\ncompletion_tokens = 4000\nconcurrent_requests = 1\n\n\
              [prices]\nprompt = 20000000\ncached = 5000000\ncompletion = 80000000\n\
              reasoning = 80000000\n{section}\n{payment}",
@@ -192,8 +218,8 @@ impl Rig {
         let console = Sink::default();
         let slot = OnceLock::new();
         let stages = Stages::new(Console::new(Box::new(console.clone())));
-        if let Some(engine) = engine {
-            assert!(slot.set(engine).is_ok());
+        if let Some(loaded) = loaded {
+            assert!(slot.set(loaded).is_ok());
             stages.set(BootStage::Ready, StageState::Done);
         }
         let worker = Arc::new(Worker {

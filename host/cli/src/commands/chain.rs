@@ -35,6 +35,19 @@ impl Chain {
         Ok(Toncenter::new(Endpoint::parse(url)?, None, self.tls(url)?))
     }
 
+    /// The same options for a process in another directory.
+    pub(crate) fn forward(&self) -> Result<Vec<String>, Failure> {
+        let mut options = vec!["--chain".to_owned(), self.chain.clone()];
+        let files =
+            [("--chain-key-file", &self.chain_key_file), ("--chain-ca-file", &self.chain_ca_file)];
+        for (name, file) in files {
+            if let Some(path) = file {
+                options.extend([name.to_owned(), absolute(path)?]);
+            }
+        }
+        Ok(options)
+    }
+
     fn tls(&self, url: &str) -> Result<Option<TlsRoots>, Failure> {
         match &self.chain_ca_file {
             Some(path) => Ok(Some(authorities(path)?)),
@@ -59,6 +72,16 @@ impl Chain {
         let text = core::str::from_utf8(text.expose()).map_err(|_| EndpointError::Key)?;
         Ok(Some(ApiKey::parse(text)?))
     }
+}
+
+/// A path that is the same from everywhere, as text.
+pub(crate) fn absolute(path: &Path) -> Result<String, Failure> {
+    let unusable = |reason: String| {
+        let message = format!("{}: {reason}", path.display());
+        Failure::new(Class::Usage, "E-FILE", message).next("use a path in UTF-8")
+    };
+    let path = std::path::absolute(path).map_err(|e| unusable(e.to_string()))?;
+    path.into_os_string().into_string().map_err(|_| unusable("it is no text".to_owned()))
 }
 
 /// Reads an address in either form.

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use chrysalis_chain::{ChainAccess as _, ChannelView, channel_view};
+use chrysalis_chain::{ChainAccess as _, ChannelView, Toncenter, channel_view};
 use chrysalis_receipt::{Cell, PayerPublicKey};
 use chrysalis_ton::{
     Address, CHANNEL_CODE_HASH, ChannelConfig, DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE, Gram,
@@ -19,6 +19,7 @@ use crate::commands::chain::{Chain, account, gram};
 use crate::commands::dev_wallet::DevWallet;
 use crate::commands::manifest::Network;
 use crate::commands::pay;
+use crate::commands::settle::{self, Settle};
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::qr;
@@ -54,6 +55,8 @@ pub(crate) enum ChannelCommand {
         #[command(flatten)]
         chain: Chain,
     },
+    /// Bring a claim through a wallet: also less than the smallest settlement, while a payer closes.
+    Settle(Settle),
     /// Close a channel, or take the next step of closing it.
     Close {
         /// Address of the channel.
@@ -138,6 +141,7 @@ pub(crate) fn run(command: &ChannelCommand, context: &Context) -> Result<ExitCod
         ChannelCommand::Show { channel, network, nano, chain } => {
             show(*channel, network.0, *nano, chain, context)?;
         }
+        ChannelCommand::Settle(arguments) => settle::run(arguments, context)?,
         ChannelCommand::Close { channel, step, signing } => {
             let (body, what) = step.message()?;
             let message = Outgoing {
@@ -200,13 +204,30 @@ fn deploy(arguments: &Deploy, context: &Context) -> Result<(), Failure> {
 }
 
 impl Signing {
+    /// The chain server that is asked.
+    pub(crate) fn server(&self) -> Result<Toncenter, Failure> {
+        self.chain.open()
+    }
+
+    /// # Errors
+    /// [`Failure`] if this is for another network.
+    pub(crate) fn expect(&self, network: NetworkId) -> Result<(), Failure> {
+        if self.network.0 == network {
+            return Ok(());
+        }
+        let message = "the channel is of another network";
+        Err(Failure::new(Class::Usage, "E-NETWORK", message)
+            .compared(network, self.network.0)
+            .next("say which one with --network"))
+    }
+
     fn wallet(&self) -> Result<Option<DevWallet>, Failure> {
         self.dev_wallet.as_deref().map(|path| DevWallet::read(path, self.network.0)).transpose()
     }
 }
 
 /// Has a message signed: by the dev wallet, or by whoever opens the link.
-fn sign(
+pub(crate) fn sign(
     message: Outgoing,
     what: &'static str,
     signing: &Signing,

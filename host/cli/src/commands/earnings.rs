@@ -126,6 +126,7 @@ fn text(e: &Earnings, nano: bool, out: &mut Text) -> std::fmt::Result {
             out.field("next settlement", format_args!("{paid} {when}; fee {fee} ({share})"))
         }
     }?;
+    out.line("What is settled is what the chain servers of `chrysalis watch` said, and agreed on if several.")?;
     out.line("Fees are paid by the channels' deposits, not by what is earned.")
 }
 

@@ -14,8 +14,14 @@ pub(crate) fn watch(state: StateDir) -> Watching {
     Watching(tokio::spawn(hand_over_each_life(state)))
 }
 
-/// Stops watching when dropped.
+/// Ends its task when dropped.
 pub(crate) struct Watching(JoinHandle<()>);
+
+impl Watching {
+    pub(crate) const fn of(task: JoinHandle<()>) -> Self {
+        Self(task)
+    }
+}
 
 impl Drop for Watching {
     fn drop(&mut self) {

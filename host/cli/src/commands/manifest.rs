@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use chrysalis_evidence::Pins;
-use chrysalis_receipt::ChannelCode;
+use chrysalis_receipt::{ChannelCode, FundingKey};
 use chrysalis_wire::limits::{MAX_PEER_PINS_BYTES, MAX_SEALED_REQUEST_BYTES};
 use chrysalis_wire::manifest::{
-    DevicesSection, LimitsSection, MANIFEST_VERSION, ModelSection, PaymentSection, PeersSection,
-    PricesSection,
+    DevicesSection, LimitsSection, MANIFEST_VERSION, ModelSection, ModelTask, PaymentSection,
+    PeersSection, PricesSection,
 };
 use chrysalis_wire::{Digest, NetworkId, WorkerManifest};
 use clap::{Args, Subcommand};
@@ -18,7 +18,8 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::commands::gramine;
-use crate::commands::model::open;
+use crate::commands::model::{EMBEDDING_ARCHITECTURE, open};
+use crate::commands::pay::made_seed;
 use crate::commands::pins::sim;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
@@ -81,6 +82,11 @@ pub(crate) struct Init {
     /// Account to be paid, `0:` and 64 hexadecimal digits. Without it the worker serves for nothing.
     #[arg(long, value_name = "ACCOUNT", value_parser = account)]
     payee: Option<Digest>,
+    /// Serve a channel only as far as its deposit is vouched for with this key, a file of 64 hexadecimal
+    /// digits; made if it is not there. The same file goes to `up`. Without it a payer whose channel is
+    /// empty is served too.
+    #[arg(long, value_name = "FILE", requires = "payee")]
+    funding_key_file: Option<PathBuf>,
     /// Replace the file if it is there.
     #[arg(long)]
     force: bool,
@@ -139,6 +145,14 @@ impl Init {
         Ok(Some(PeersSection { pins_sha256, reattest_seconds: self.reattest }))
     }
 
+    fn payment(&self) -> Result<Option<PaymentSection>, Failure> {
+        let Some(payee) = self.payee else { return Ok(None) };
+        let key = self.funding_key_file.as_deref().map(made_seed).transpose()?;
+        let funding_key = key.map(|seed| Digest(FundingKey::from_seed(&seed).public()));
+        let channel_code = ChannelCode::METERED_V1.hash();
+        Ok(Some(PaymentSection { payee, channel_code, funding_key }))
+    }
+
     fn devices(&self) -> Option<DevicesSection> {
         let (gpus, switches) = (self.gpus, self.switches);
         ((gpus, switches) != (0, 0)).then_some(DevicesSection { gpus, switches })
@@ -148,11 +162,13 @@ impl Init {
 fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
     let bundle = open(&arguments.bundle)?;
     let name = arguments.name.clone().unwrap_or_else(|| api_name(&bundle.manifest().name));
+    let embeds = bundle.manifest().architecture == EMBEDDING_ARCHITECTURE;
+    let task = if embeds { ModelTask::Embedding } else { ModelTask::Text };
     let manifest = WorkerManifest {
         version: MANIFEST_VERSION,
         network: arguments.network.0,
         registry: Digest([0; 32]),
-        model: ModelSection { name, root: bundle.root(), sealed: bundle.is_sealed() },
+        model: ModelSection { name, root: bundle.root(), sealed: bundle.is_sealed(), task },
         limits: LimitsSection {
             request_bytes: REQUEST_BYTES,
             context_tokens: arguments.context_tokens,
@@ -167,9 +183,7 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
         },
         peers: arguments.peers()?,
         devices: arguments.devices(),
-        payment: arguments
-            .payee
-            .map(|payee| PaymentSection { payee, channel_code: ChannelCode::METERED_V1.hash() }),
+        payment: arguments.payment()?,
     };
     let text = write(&manifest)?;
     // The worker's own parser has the last word, now and not at its boot.
@@ -184,6 +198,9 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
         out.field("model", &manifest.model.name)?;
         out.field("model root", manifest.model.root)?;
         out.field("sealed", if manifest.model.sealed { "yes" } else { "no" })?;
+        if manifest.model.task == ModelTask::Embedding {
+            out.field("answers with", "vectors, at /v1/embeddings")?;
+        }
         if let Some(peers) = &manifest.peers {
             out.field("serves only", format_args!("clients under pins {}", peers.pins_sha256))?;
         }
@@ -193,6 +210,10 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
         }
         if let Some(payment) = &manifest.payment {
             out.field("payee", format_args!("0:{}", payment.payee))?;
+            match &payment.funding_key {
+                Some(key) => out.field("deposits", format_args!("as vouched for by {key}"))?,
+                None => out.field("deposits", "not looked at: a cap is taken for coins")?,
+            }
         }
         out.line("Next: `chrysalis measure worker` predicts what a worker with it will measure.")
     })

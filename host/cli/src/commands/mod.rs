@@ -9,7 +9,9 @@ pub(crate) mod collateral;
 pub(crate) mod dev_wallet;
 pub(crate) mod devchain;
 pub(crate) mod earnings;
-pub(crate) mod gramine;
+pub(crate) mod embed;
+pub(crate) mod funding;
+mod gramine;
 pub(crate) mod handover;
 pub(crate) mod image;
 pub(crate) mod manifest;
@@ -18,6 +20,7 @@ pub(crate) mod measure_diff;
 pub(crate) mod measure_image;
 pub(crate) mod measure_input;
 pub(crate) mod model;
+mod model_folder;
 pub(crate) mod pay;
 pub(crate) mod pins;
 pub(crate) mod policy;
@@ -26,6 +29,7 @@ pub(crate) mod release;
 pub(crate) mod release_image;
 pub(crate) mod reload;
 pub(crate) mod serve;
+pub(crate) mod settle;
 pub(crate) mod sgx;
 pub(crate) mod shape;
 pub(crate) mod shell;
@@ -60,6 +64,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Logs(arguments) => worker::logs(&arguments, context),
         Command::Appraise(arguments) => appraise::run(&arguments, context),
         Command::Ask(arguments) => ask::run(&arguments, context),
+        Command::Embed(arguments) => embed::run(&arguments, context),
         Command::Serve(arguments) => serve::run(&arguments, context),
         Command::Release(command) => release::run(&command, context),
         Command::Receipt(command) => receipt::run(&command, context),
@@ -69,6 +74,6 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<ExitCode, Failu
         Command::Devchain(arguments) => devchain::run(&arguments, context),
         Command::Completions(arguments) => shell::completions(&arguments, context),
         Command::Man(arguments) => shell::man(&arguments, context),
-        Command::Supervise => supervise::run(context),
+        Command::Supervise(funding) => supervise::run(&funding, context),
     }
 }

@@ -13,6 +13,7 @@ use chrysalis_wire::Digest;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use crate::commands::model_folder;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::files;
@@ -24,7 +25,7 @@ use crate::waiting::Waiting;
 /// What to do with a model.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
-    /// Pack a GGUF file into a content-addressed bundle, sealed if a key is given.
+    /// Pack a model into a content-addressed bundle, sealed if a key is given.
     Pack(Pack),
     /// Say what a bundle claims to be, without reading its weights.
     Inspect {
@@ -46,13 +47,12 @@ pub(crate) enum ModelCommand {
 /// `model pack`.
 #[derive(Debug, Args)]
 pub(crate) struct Pack {
-    /// The model in GGUF format.
-    #[arg(long, value_name = "FILE")]
-    gguf: PathBuf,
+    #[command(flatten)]
+    source: Source,
     /// The bundle to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Name of the model; by default the one in the GGUF file.
+    /// Name of the model; by default the one in the GGUF file, or the folder's.
     #[arg(long)]
     name: Option<String>,
     /// Licence of the weights, as an SPDX expression; by default the one in the GGUF file.
@@ -61,6 +61,18 @@ pub(crate) struct Pack {
     /// Seal the bundle with this model key.
     #[arg(long, value_name = "FILE")]
     seal_key: Option<PathBuf>,
+}
+
+/// Where a model is.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// The model in GGUF format.
+    #[arg(long, value_name = "FILE")]
+    gguf: Option<PathBuf>,
+    /// The folder of a model in safetensors with its `config.json`, as hubs publish it.
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
 }
 
 /// `model verify`.
@@ -121,10 +133,15 @@ pub(crate) fn open(path: &Path) -> Result<Bundle<File>, Failure> {
 }
 
 fn pack(arguments: &Pack, context: &Context) -> Result<(), Failure> {
-    let path = &arguments.gguf;
-    let file = File::open(path).map_err(|e| Failure::file("open", path, &e))?;
-    let mut input = PackInput::from_gguf(GGUF_NAME, &fallback_name(path), file)
-        .map_err(|e| Failure::from(e).in_file(path))?;
+    let mut input = match (&arguments.source.gguf, &arguments.source.folder) {
+        (Some(path), _) => {
+            let file = File::open(path).map_err(|e| Failure::file("open", path, &e))?;
+            PackInput::from_gguf(GGUF_NAME, &fallback_name(path), file)
+                .map_err(|e| Failure::from(e).in_file(path))?
+        }
+        (None, Some(folder)) => model_folder::input(folder, fallback_name(folder))?,
+        (None, None) => return Err(Failure::new(Class::Usage, "E-USAGE", "no model was named")),
+    };
     if let Some(name) = &arguments.name {
         input.name.clone_from(name);
     }
@@ -309,5 +326,7 @@ struct Granted {
     insecure_sim: bool,
 }
 
+/// The architecture of models that answer with vectors.
+pub(crate) const EMBEDDING_ARCHITECTURE: &str = "bert";
 /// Name of the one file in a bundle packed from GGUF.
 const GGUF_NAME: &str = "model.gguf";

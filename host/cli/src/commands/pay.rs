@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrysalis_client::{AttestedWorker, Budget, ClientError, Clock, Payer};
 use chrysalis_ledger::{Ledger, Side};
-use chrysalis_receipt::{
-    ChannelTerms, DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE, PayerKey, PayerPublicKey, TermsParts,
-};
+use chrysalis_receipt::{ChannelTerms, DEFAULT_CLOSE_DELAY, PayerKey, PayerPublicKey, TermsParts};
+use chrysalis_ton::Gram;
 use chrysalis_wire::{Digest, NetworkId};
 use clap::Args;
 use zeroize::Zeroizing;
 
+use crate::commands::chain::gram;
 use crate::commands::manifest::account;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
@@ -36,6 +36,12 @@ pub(crate) struct Pay {
     /// Tells channels of the same key and accounts apart: a closed one never opens again.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     channel_salt: u64,
+    /// The channel's delay between a request to close and the refund, seconds, as it was deployed with.
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_CLOSE_DELAY)]
+    channel_close_delay: u32,
+    /// The channel's smallest settlement, GRAM, as it was deployed with.
+    #[arg(long, value_name = "GRAM", value_parser = gram, default_value = "0.05")]
+    channel_min_settle: Gram,
 }
 
 impl Pay {
@@ -62,8 +68,8 @@ impl Pay {
             payer_key: PayerPublicKey::parse(&key.public())?,
             payer,
             payee: payment.payee,
-            close_delay: DEFAULT_CLOSE_DELAY,
-            min_settle: DEFAULT_MIN_SETTLE,
+            close_delay: self.channel_close_delay,
+            min_settle: self.channel_min_settle.nano,
             salt: self.channel_salt,
         })?;
         let network: NetworkId = verified.keyset().network;
@@ -72,6 +78,8 @@ impl Pay {
         let budget = Budget { limit, step: self.pay_step };
         let read = context.clock;
         let payer = Payer::open(key, terms, network, budget, ledger, Clock::new(read))?;
+        let report = context.report;
+        payer.tell(move |why| report.note(&format!("waiting: {why}")));
         worker.pay_with(payer.clone()).await?;
         Ok(Some(payer))
     }
@@ -90,6 +98,11 @@ pub(crate) fn warn_when_near(payer: &Payer, context: &Context, warned: &AtomicBo
 
 /// The key in a file, which is made if it is not there.
 pub(crate) fn key(path: &Path) -> Result<PayerKey, Failure> {
+    Ok(PayerKey::from_seed(&made_seed(path)?))
+}
+
+/// The seed in a file, which is made if it is not there.
+pub(crate) fn made_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
     if !path.exists() {
         let mut seed = Zeroizing::new([0u8; 32]);
         getrandom::fill(seed.as_mut_slice())
@@ -97,14 +110,19 @@ pub(crate) fn key(path: &Path) -> Result<PayerKey, Failure> {
         let line = Zeroizing::new(format!("{}\n", Zeroizing::new(hex::encode(*seed)).as_str()));
         files::write_secret(path, line.as_bytes())?;
     }
+    seed(path)
+}
+
+/// The seed in a file.
+pub(crate) fn seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
     let text = files::read_secret(path, KEY_FILE_BYTES)?;
     let mut seed = Zeroizing::new([0u8; 32]);
     let digits = text.expose().trim_ascii();
     hex::decode_to_slice(digits, seed.as_mut_slice()).map_err(|_| {
-        let message = format!("{}: a payer key is 64 hexadecimal digits", path.display());
+        let message = format!("{}: a key is 64 hexadecimal digits", path.display());
         Failure::new(Class::Malformed, "E-PAYER-KEY", message)
     })?;
-    Ok(PayerKey::from_seed(&seed))
+    Ok(seed)
 }
 
 /// Name of a payer's ledger in the state directory.

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::args::{listen, state_dir};
 use crate::commands::ask::receipts;
 use crate::commands::pay::{Pay, warn_when_near};
-use crate::commands::reload::follow;
+use crate::commands::reload::{Seen, follow};
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::signals::Signals;
@@ -56,6 +56,7 @@ pub(crate) fn run(arguments: &Serve, context: &Context) -> Result<ExitCode, Fail
     let directory = receipts(arguments.state.as_ref())?;
     let store = ReceiptStore::open(&directory)?;
     let state = state_dir(arguments.state.as_ref())?;
+    let seen = Seen::of(&arguments.policy);
     let worker = arguments.policy.worker(&arguments.worker, context)?;
     context.block_on(async {
         let listener = Gateway::bind(arguments.listen, exposure).await?;
@@ -97,7 +98,7 @@ pub(crate) fn run(arguments: &Serve, context: &Context) -> Result<ExitCode, Fail
         let gateway = Gateway::new(attested.clone(), store, exposure, keep);
         tokio::select! {
             stopped = until_stopped(gateway, listener, context) => stopped?,
-            () = follow(&arguments.policy, &judged, context) => {}
+            () = follow(seen, &arguments.policy, &judged, context) => {}
             () = watch_budget(payer.as_ref(), context) => {}
         }
         // The last answer's claim, if it was not collected yet. The worker may be gone already.

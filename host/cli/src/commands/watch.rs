@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use chrysalis_chain::Toncenter;
+use chrysalis_chain::{Patience, Toncenter};
 use chrysalis_client::Utc;
 use chrysalis_ledger::{Ledger, LedgerError, Side};
 use chrysalis_ton::{Address, Gram, Refusal};
@@ -30,7 +30,8 @@ pub(crate) struct Watch {
     ledger: PathBuf,
     #[command(flatten)]
     chain: Chain,
-    /// Ask this server too, without a key. One honest server is enough.
+    /// Ask this server too, without a key. One honest server is enough to be paid; what was paid is taken
+    /// down once two show it, so name two more to do without one that lies or is away.
     #[arg(long, value_name = "URL")]
     also: Vec<String>,
     #[command(flatten)]
@@ -64,9 +65,9 @@ impl When {
 
 pub(crate) fn run(arguments: &Watch, context: &Context) -> Result<ExitCode, Failure> {
     let ledger = ledger(&arguments.ledger)?;
-    let mut servers = vec![arguments.chain.open()?];
+    let mut servers = vec![arguments.chain.open()?.with_patience(PATIENCE)];
     for url in &arguments.also {
-        servers.push(arguments.chain.another(url)?);
+        servers.push(arguments.chain.another(url)?.with_patience(PATIENCE));
     }
     let mut watcher = Watcher::new(servers, arguments.when.policy()?);
     context.block_on(async {
@@ -122,7 +123,9 @@ fn show(round: &Round, now: UnixTime, everything: bool, context: &Context) -> Re
         if let Some(error) = &report.not_noted {
             context.report.note(&format!("not taken down: {error}"));
         }
-        let quiet = report.outcome.is_none() && report.unanswered.is_empty();
+        let closing = report.seen.is_some_and(|seen| seen.close_at.is_some());
+        let owed = report.decision != Decision::Nothing;
+        let quiet = report.outcome.is_none() && report.unanswered.is_empty() && !(closing && owed);
         if quiet && !everything {
             continue;
         }
@@ -146,6 +149,8 @@ struct Line {
     channel: String,
     owed_nano: String,
     what: String,
+    shown_by: usize,
+    asked: usize,
     unanswered: Vec<String>,
 }
 
@@ -158,6 +163,10 @@ impl Line {
         let id = report.channel;
         let unanswered: Vec<String> = report.unanswered.iter().map(ToString::to_string).collect();
         let mut what = said(report, owed);
+        let (shown, asked) = report.shown_by;
+        if asked > 1 && shown > 0 {
+            what += &format!(" (as {shown} of {asked} servers show it)");
+        }
         for error in &unanswered {
             what += &format!("; {error}");
         }
@@ -167,6 +176,8 @@ impl Line {
             channel: Address::contract(id.account, id.network).to_string(),
             owed_nano: owed.to_string(),
             what,
+            shown_by: report.shown_by.0,
+            asked: report.shown_by.1,
             unanswered,
         }
     }
@@ -183,8 +194,8 @@ fn said(report: &Report, owed: u128) -> String {
                     "less than the channel settles at once".to_owned()
                 }
                 Waiting::BelowMinimum { refund_from: Some(at) } => format!(
-                    "the payer asked to close, and less is owed than is settled without a wallet; \
-                     refund from {}",
+                    "the payer asked to close, and less is owed than is settled without a wallet: \
+                     `chrysalis channel settle` brings it; refund from {}",
                     Utc(at)
                 ),
                 Waiting::NotCovered => "the deposit does not cover it".to_owned(),
@@ -216,6 +227,15 @@ fn said(report: &Report, owed: u128) -> String {
     };
     format!("{gram} owed, claim brought ({decided}): {outcome}")
 }
+
+/// A server that does not answer is asked again at the next look, and does not hold up the others.
+const PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(5),
+    answer: Duration::from_secs(10),
+    attempts: 2,
+    first_wait: Duration::from_millis(500),
+    max_wait: Duration::from_secs(2),
+};
 
 impl From<WatchError> for Failure {
     fn from(error: WatchError) -> Self {

@@ -22,6 +22,7 @@ use serde::Serialize;
 
 use crate::args::{listen, state_dir};
 use crate::boot::explain;
+use crate::commands::funding::Funding;
 use crate::commands::vm::{self, VmArgs};
 use crate::context::Context;
 use crate::exit::{Class, Failure};
@@ -57,6 +58,8 @@ pub(crate) struct Up {
     /// Public address.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443", value_parser = listen)]
     listen: SocketAddr,
+    #[command(flatten)]
+    funding: Funding,
     #[command(flatten)]
     state: State,
 }
@@ -113,7 +116,9 @@ pub(crate) fn up(arguments: Up, context: &Context) -> Result<ExitCode, Failure> 
     }
     let program = std::env::current_exe()
         .map_err(|e| Failure::new(Class::Internal, "E-SELF", e.to_string()))?;
-    let command = SupervisorCommand { program, arguments: vec!["__supervise".to_owned()] };
+    let mut supervise = vec!["__supervise".to_owned()];
+    supervise.extend(arguments.funding.forward(&launch.manifest, context)?);
+    let command = SupervisorCommand { program, arguments: supervise };
     let mut stages = Stages { context, model: None, supervised: Arc::default() };
     stop_when_interrupted(&launch, Arc::clone(&stages.supervised), context)?;
     let up = start(&launch, &command, |event| stages.show(event))?;
@@ -351,8 +356,8 @@ fn event_text(event: &ConsoleEvent) -> Option<String> {
             let by = rule.as_deref().map(|rule| format!(" by {rule}")).unwrap_or_default();
             format!("{count} clients refused with {code}{by}")
         }
-        // Kept in the ledger and in no log.
-        ConsoleEvent::Earned { .. } => return None,
+        // Kept in the ledger, or answered, and in no log.
+        ConsoleEvent::Earned { .. } | ConsoleEvent::FundingWanted { .. } => return None,
         ConsoleEvent::Stopping {} => "worker stops".to_owned(),
     })
 }

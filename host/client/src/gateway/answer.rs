@@ -45,6 +45,11 @@ pub(super) async fn response(State(shared): State<Arc<Shared>>, body: Body) -> R
     answer(shared, body, PathId::Responses).await
 }
 
+/// `POST /v1/embeddings`.
+pub(super) async fn embedding(State(shared): State<Arc<Shared>>, body: Body) -> Response {
+    answer(shared, body, PathId::Embeddings).await
+}
+
 async fn answer(shared: Arc<Shared>, body: Body, path: PathId) -> Response {
     let stream = match begin(&shared, body, path).await {
         Ok(stream) => stream,

@@ -100,6 +100,7 @@ impl Gateway {
             .route("/v1/chat/completions", post(answer::chat))
             .route("/v1/completions", post(answer::completion))
             .route("/v1/responses", post(answer::response))
+            .route("/v1/embeddings", post(answer::embedding))
             .route("/v1/receipts/{id}", get(routes::receipt))
             .fallback(routes::not_found)
             .method_not_allowed_fallback(routes::wrong_method)

@@ -16,8 +16,8 @@ use crate::error::ClientError;
 
 type Answer = Result<Response, GatewayError>;
 
-/// `GET /healthz`: the gateway runs, its worker was appraised, and by what it is judged now. A policy
-/// that was refused is named; the one before stays in use.
+/// `GET /healthz`: the gateway runs, its worker was appraised, whether it still would be, and by what it
+/// is judged now. A policy that was refused is named; the one before stays in use.
 pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
     let evidence = shared.worker.evidence().await;
     let verified = &evidence.verified;
@@ -25,6 +25,7 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
     let body = json!({
         "ok": true,
         "worker": verified.pin_name(),
+        "accepted": shared.worker.is_accepted(),
         "model": verified.manifest().model.name,
         "appraised_at": evidence.at,
         "insecure_sim": verified.insecure_sim(),
@@ -79,6 +80,7 @@ async fn the_model(shared: &Shared) -> ModelCard {
         id: evidence.verified.manifest().model.name.clone(),
         created: evidence.at,
         owned_by: "chrysalis".to_owned(),
+        task: evidence.verified.manifest().model.task,
     }
 }
 

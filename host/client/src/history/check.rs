@@ -16,7 +16,9 @@ pub(super) fn verify(history: &ChannelHistory) -> HistoryReport {
         seen.meter(history, meter, number);
     }
     let Seen { checks, owed, allowed, requests, places, .. } = seen;
-    let checks: Vec<Check> = checks.into_checks();
+    let mut checks: Vec<Check> = checks.into_checks();
+    // Older files have none, and say whose key it is themselves.
+    checks.splice(0..0, terms(history));
     HistoryReport {
         schema: HISTORY_REPORT_SCHEMA,
         holds: checks.iter().all(|check| check.outcome == Outcome::Pass),
@@ -24,12 +26,28 @@ pub(super) fn verify(history: &ChannelHistory) -> HistoryReport {
         network: history.channel.network,
         account: history.channel.account,
         payer_key: Digest(history.payer_key.to_bytes()),
+        bound: history.terms.is_some(),
         owed,
         allowed,
         requests,
         checks,
         places,
     }
+}
+
+/// Whether the account is that of the terms, and the payer's key the one in them.
+fn terms(history: &ChannelHistory) -> Option<Check> {
+    let terms = history.terms.as_ref()?;
+    let account = terms.id(history.channel.network).map(|id| id.account);
+    let (outcome, detail) = if account != Ok(history.channel.account) {
+        (Outcome::Fail, "the channel's account is not the hash of its terms".to_owned())
+    } else if *terms.payer_key() != history.payer_key {
+        (Outcome::Fail, "the payer's key is not the one in the channel's terms".to_owned())
+    } else {
+        (Outcome::Pass, format!("it pays 0:{}", terms.payee()))
+    };
+    let title = "The account is a hash of the payer's key, the payee and the contract";
+    Some(Check { id: "terms", title, outcome, detail })
 }
 
 /// What was read so far, over all meters.
@@ -72,10 +90,12 @@ impl Seen {
                 Err(_) => Err(format!("{place} stands under a cap that does not hold")),
             });
             self.checks.grow.note(grows(settlement, before, at.size, units, &place));
-            self.acknowledged(settlement, &place);
+            let goes_on = self.acknowledged(settlement, &place);
             let head = settlement.state.log_head();
             self.checks.log.judge(grown(&whole, &meter.growth, &at, &head, &place));
-            self.checks.amounts.judge(adds_up(&receipts, settlement, before, at.size, &place));
+            self.checks
+                .amounts
+                .judge(adds_up(&receipts, settlement, before, at.size, goes_on, &place));
             self.settlements.insert(signed.cell().hash());
             (before, at, units) = (settlement.cum_amount, head, settlement.state.cum_units);
         }
@@ -116,7 +136,8 @@ impl Seen {
         receipts
     }
 
-    fn acknowledged(&mut self, settlement: &Settlement, place: &str) {
+    /// Notes whether the settlement before is here, and says so.
+    fn acknowledged(&mut self, settlement: &Settlement, place: &str) -> bool {
         let prev = settlement.state.prev;
         let known = prev == Digest([0; 32]) || self.settlements.contains(&prev);
         self.checks.acknowledged.judge(if known {
@@ -125,6 +146,7 @@ impl Seen {
             let text = format!("{place} goes back to settlement {prev}, which is not here");
             Err((Outcome::Skip, text))
         });
+        known
     }
 
     fn included(&mut self, meter: &MeterHistory, whole: &Whole, head: &LogHead, number: usize) {
@@ -211,6 +233,7 @@ fn adds_up(
     settlement: &Settlement,
     before: u128,
     from: u64,
+    goes_on: bool,
     place: &str,
 ) -> Judged {
     let to = settlement.state.count.max(from);
@@ -222,6 +245,11 @@ fn adds_up(
     let added = settlement.cum_amount.saturating_sub(before);
     let missing = to.saturating_sub(from).saturating_sub(known);
     let (words, total) = (Gram(sum), Gram(added));
+    // A meter's first sum goes on from one of another meter, which may not be here.
+    if from == 0 && !goes_on && sum < added {
+        let text = format!("{place} goes on from a sum of another meter that is not here");
+        return Err((Outcome::Skip, text));
+    }
     if missing == 0 && sum != added {
         return Err((Outcome::Fail, format!("{place} adds {total}, its requests cost {words}")));
     }

@@ -5,8 +5,8 @@ use std::fmt::Display;
 
 use chrysalis_receipt::spelling::{decimal, hex_bytes};
 use chrysalis_receipt::{
-    Cap, ChannelId, ConsistencyProof, InclusionProof, MeterPublicKey, MeterState, PayerPublicKey,
-    PublicReceipt, ReceiptError, Settlement, SignedCap, SignedSettlement,
+    Cap, ChannelId, ChannelTerms, ConsistencyProof, InclusionProof, MeterPublicKey, MeterState,
+    PayerPublicKey, PublicReceipt, ReceiptError, Settlement, SignedCap, SignedSettlement,
 };
 use chrysalis_wire::{Digest, NetworkId, UnixTime};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ pub(super) fn write(history: &ChannelHistory) -> Result<Vec<u8>, ClientError> {
         network: history.channel.network,
         account: history.channel.account,
         payer_key: history.payer_key.to_bytes(),
+        terms: history.terms.as_ref().map(|terms| hex::encode(terms.encode())),
         meters: meters.map_err(|e| malformed(&e))?,
     };
     let mut bytes = serde_json::to_vec_pretty(&document).map_err(|e| malformed(&e))?;
@@ -41,12 +42,19 @@ pub(super) fn read(bytes: &[u8]) -> Result<ChannelHistory, ClientError> {
     }
     let document: Document = serde_json::from_slice(bytes).map_err(|e| malformed(&e))?;
     let channel = ChannelId { network: document.network, account: document.account };
+    let terms = document.terms.as_deref().map(read_terms).transpose();
     let meters = document.meters.into_iter().map(|meter| meter.parse(channel));
     Ok(ChannelHistory {
         channel,
         payer_key: PayerPublicKey::parse(&document.payer_key).map_err(|e| malformed(&e))?,
+        terms: terms.map_err(|e| malformed(&e))?,
         meters: meters.collect::<Result<_, _>>().map_err(|e| malformed(&e))?,
     })
+}
+
+fn read_terms(digits: &str) -> Result<ChannelTerms, ReceiptError> {
+    let bytes = hex::decode(digits).map_err(|e| ReceiptError::Malformed(e.to_string()))?;
+    ChannelTerms::decode(&bytes)
 }
 
 fn malformed(error: &dyn Display) -> ClientError {
@@ -76,6 +84,8 @@ struct Document {
     account: Digest,
     #[serde(with = "hex_bytes")]
     payer_key: [u8; 32],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    terms: Option<String>,
     meters: Vec<MeterJson>,
 }
 

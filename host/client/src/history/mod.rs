@@ -3,15 +3,16 @@
 //! recompute from it what is owed and why, without a network.
 //!
 //! A file is untrusted: a signature is believed only under the payer's key, or under the meter key in a
-//! cap that this key has signed. Which payer's key a channel has is the file's word; who relies on a
-//! history compares it with the channel's terms, of which the account is a hash.
+//! cap that this key has signed. Which payer's key a channel has is shown by the channel's terms, of which
+//! the account is a hash; in a file without them it is the file's word.
 
+mod assemble;
 mod check;
 mod document;
 
 use chrysalis_receipt::{
-    ChannelId, Check, ConsistencyProof, InclusionProof, Outcome, PayerPublicKey, PublicReceipt,
-    SignedCap, SignedSettlement,
+    ChannelId, ChannelTerms, Check, ConsistencyProof, InclusionProof, Outcome, PayerPublicKey,
+    PublicReceipt, SignedCap, SignedSettlement,
 };
 use chrysalis_wire::{Digest, NetworkId};
 use serde::Serialize;
@@ -30,6 +31,8 @@ pub struct ChannelHistory {
     pub channel: ChannelId,
     /// Whose caps count.
     pub payer_key: PayerPublicKey,
+    /// The channel's terms, which bind its payer's key and its payee to the account.
+    pub terms: Option<ChannelTerms>,
     /// One after the other, as the worker was started.
     pub meters: Vec<MeterHistory>,
 }
@@ -97,6 +100,8 @@ pub struct HistoryReport {
     pub account: Digest,
     /// The payer's key, as the file names it.
     pub payer_key: Digest,
+    /// Whether the file has the terms that bind that key to the account.
+    pub bound: bool,
     /// Owed since the channel was opened, nanogram, by the last settlement.
     #[serde(serialize_with = "decimal")]
     pub owed: u128,

@@ -6,11 +6,11 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use chrysalis_evidence::VerifiedWorker;
-use chrysalis_ledger::{Channel, Entry, Ledger};
+use chrysalis_ledger::{Channel, Entry, Ledger, Recorded};
 use chrysalis_receipt::{
     ChannelId, ChannelTerms, Claim, MeterPublicKey, Offer, PayerKey, PaymentRequired, ReceiptError,
     StateRequest, worst_case,
@@ -38,7 +38,11 @@ struct Inner {
     ledger: Ledger,
     clock: Clock,
     state: Mutex<State>,
+    /// Told why a request waits.
+    told: OnceLock<Tell>,
 }
+
+type Tell = Box<dyn Fn(&str) + Send + Sync>;
 
 struct State {
     standing: Standing,
@@ -93,8 +97,20 @@ impl Payer {
             claim,
             stopped: None,
         });
-        let inner = Inner { key, terms, channel, budget, ledger, clock, state };
+        let told = OnceLock::new();
+        let inner = Inner { key, terms, channel, budget, ledger, clock, state, told };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Has `tell` told, in the worker's words, why a request waits. The first one stays.
+    pub fn tell(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        let _ = self.inner.told.set(Box::new(tell));
+    }
+
+    pub(crate) fn waits(&self, why: &str) {
+        if let Some(tell) = self.inner.told.get() {
+            tell(why);
+        }
     }
 
     /// The channel it pays through.
@@ -254,8 +270,13 @@ impl Inner {
         let mut state = self.state();
         match state.standing.accept(asked, claim.cum_amount()) {
             Ok(true) => {
-                self.ledger.record(&Entry::Claim(&claim), self.clock.now().seconds())?;
-                state.claim = Some(claim.clone());
+                let recorded =
+                    self.ledger.record(&Entry::Claim(&claim), self.clock.now().seconds())?;
+                // What is acknowledged next is what the ledger has, so that its claims go back to each
+                // other.
+                if recorded != Recorded::Known || state.claim.is_none() {
+                    state.claim = Some(claim.clone());
+                }
                 Ok(claim)
             }
             Ok(false) => Ok(claim),

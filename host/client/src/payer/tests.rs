@@ -56,7 +56,7 @@ impl Worker {
         let request = Digest([self.asked; 32]);
         let offer = payer.inner.offer(self.book.payee().meter_key, &request, worst)?;
         let offer = offer.verify(&request, self.book.payee())?;
-        let reservation = self.book.reserve(offer, worst)?;
+        let reservation = self.book.reserve(offer, worst, NOW)?;
         self.book.charge(reservation, Charge { amount, units: 1, receipt: request })?;
         payer.inner.state().standing.end(worst, amount);
         Ok(())
@@ -128,7 +128,7 @@ fn a_claim_for_more_than_the_receipts_ends_the_payments() {
     let offer = payer.inner.offer(worker.book.payee().meter_key, &stolen, 50).unwrap();
     payer.inner.state().standing.end(50, 1);
     let offer = offer.verify(&stolen, worker.book.payee()).unwrap();
-    let reservation = worker.book.reserve(offer, 50).unwrap();
+    let reservation = worker.book.reserve(offer, 50, NOW).unwrap();
     worker.book.charge(reservation, Charge { amount: 2, units: 1, receipt: stolen }).unwrap();
     let refused = Err(ClientError::Overcharged { accounted: 11 });
     assert_eq!(worker.claim(&payer), refused);

@@ -144,6 +144,17 @@ pub(crate) fn pins_for(executable: &[u8]) -> String {
     )
 }
 
+/// A judge by these pins.
+pub(crate) fn judge(pins: &str) -> Arc<Judge> {
+    Arc::new(Judge::by(Pins::parse(pins, AllowSim::Yes).unwrap()))
+}
+
+/// Pins that deny what the fake worker measures.
+pub(crate) fn denying() -> String {
+    let mrtd = hex::encode(sim::mrtd(EXECUTABLE));
+    format!("{}\n[[deny]]\nreason = \"a test\"\nmrtd = \"{mrtd}\"\n", pins())
+}
+
 /// Pins that accept nobody.
 pub(crate) fn pins_without_workers() -> String {
     format!(

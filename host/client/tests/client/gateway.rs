@@ -171,6 +171,7 @@ async fn says_what_it_stands_in_front_of() {
     let local = Local::start().await;
     let health = local.get("/healthz").await.json();
     assert_eq!(health["ok"], true);
+    assert_eq!(health["accepted"], true);
     assert_eq!(health["insecure_sim"], true);
     assert_eq!(health["policy"]["pins_sha256"].as_str().unwrap().len(), 64);
     assert!(health["policy"]["refused"].is_null());

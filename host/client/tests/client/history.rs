@@ -14,16 +14,16 @@ use zeroize::Zeroizing;
 
 const CHANNEL: ChannelId = ChannelId { network: NetworkId::TESTNET, account: Digest([0xc1; 32]) };
 
-fn payer() -> PayerKey {
+pub(crate) fn payer() -> PayerKey {
     PayerKey::from_seed(&Zeroizing::new([0x22; 32]))
 }
 
-fn meter(seed: u8) -> MeterKey {
+pub(crate) fn meter(seed: u8) -> MeterKey {
     MeterKey::from_seed(&Zeroizing::new([seed; 32]))
 }
 
 /// A request that costs `amount` nanogram.
-fn receipt(meter: &MeterKey, id: u8, amount: u64) -> SignedReceipt {
+pub(crate) fn receipt(meter: &MeterKey, id: u8, amount: u64) -> SignedReceipt {
     let none = 0;
     let usage = Usage {
         prompt: 1,
@@ -139,7 +139,7 @@ fn history() -> ChannelHistory {
     let [first, second] = counted();
     let meters = vec![first.history(1_000), second.history(5_000)];
     let payer_key = PayerPublicKey::parse(&payer().public()).unwrap();
-    ChannelHistory { channel: CHANNEL, payer_key, meters }
+    ChannelHistory { channel: CHANNEL, payer_key, terms: None, meters }
 }
 
 fn ids(history: &ChannelHistory, outcome: Outcome) -> Vec<&'static str> {

@@ -36,6 +36,18 @@ async fn refuses_a_model_the_worker_does_not_serve() {
 }
 
 #[tokio::test]
+async fn refuses_embeddings_of_a_model_that_answers_with_text() {
+    let bench = Bench::start().await;
+    let worker = bench.attested().await;
+    let json = br#"{"model":"fake-model","input":"canary"}"#;
+    let Err(ClientError::Api(error)) = worker.request(PathId::Embeddings, json).await else {
+        panic!("accepted")
+    };
+    assert_eq!((error.status(), error.code()), (400, "unsupported_endpoint"));
+    assert!(error.message().contains("/v1/chat/completions") && bench.worker.requests() == 0);
+}
+
+#[tokio::test]
 async fn refuses_more_tokens_than_the_measured_manifest_allows() {
     let request = |n: u32| {
         format!(

@@ -4,17 +4,17 @@ use std::fs;
 
 use chrysalis_client::limits::MAX_STORED_RECEIPT_BYTES;
 use chrysalis_client::{
-    ClientError, ClientEvent, Keep, PathId, ProvenChild, ReceiptStore, Spoken, StoredReceipt,
-    StoredReport, Transcript, read_stored_receipt,
+    ClientError, ClientEvent, Keep, PathId, ProvenChild, ProvenReport, ReceiptStore, Spoken,
+    StoredReceipt, StoredReport, Transcript, read_stored_receipt,
 };
 use chrysalis_evidence::{AllowSim, Pins};
 use chrysalis_policy::Judge;
 use chrysalis_receipt::{Blinds, Child, Outcome};
-use chrysalis_wire::RequestId;
+use chrysalis_wire::{RequestId, UnixTime};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::bench::{Bench, STREAM, WHOLE, collect, pins, pins_for, stream};
+use crate::bench::{Bench, START, STREAM, WHOLE, collect, pins, pins_for, stream};
 
 /// A receipt with the answer it is about.
 struct Kept {
@@ -302,11 +302,11 @@ async fn one_part_is_proved_to_a_stranger_and_shows_none_of_the_others() {
             assert_eq!(text.contains(&hex::encode(blind)), blind == own, "{child}");
         }
         assert!(ProvenChild::is_one(&json));
-        let report = ProvenChild::parse(&json).unwrap().verify(judge);
+        let report = ProvenChild::parse(&json).unwrap().verify(judge, START).unwrap();
         assert!(report.holds, "{child}: {}", report.conclusion());
         assert!(report.conclusion().starts_with("HOLDS (INSECURE-SIM"), "{}", report.conclusion());
     }
-    let report = ProvenChild::of(&kept.stored, Child::Model).verify(None);
+    let report = ProvenChild::of(&kept.stored, Child::Model).verify(None, START).unwrap();
     assert!(!report.holds && !report.failed());
     assert!(report.conclusion().starts_with("UNPROVEN"), "{}", report.conclusion());
 }
@@ -321,7 +321,7 @@ async fn a_proof_does_not_hold_under_other_pins_or_other_evidence_or_changed() {
     let conclude = |value: &Value, pins: &str| {
         let judge = Judge::by(Pins::parse(pins, AllowSim::Yes).unwrap());
         let proof = ProvenChild::parse(&serde_json::to_vec(value).unwrap()).unwrap();
-        let report = proof.verify(Some((&judge, &kept.bench.collateral)));
+        let report = proof.verify(Some((&judge, &kept.bench.collateral)), START).unwrap();
         assert!(report.failed() && !report.holds, "{}", report.conclusion());
         assert!(report.conclusion().starts_with("REFUSED"), "{}", report.conclusion());
         let failed = report.receipt.checks.iter().filter(|c| c.outcome == Outcome::Fail);
@@ -341,4 +341,28 @@ async fn a_proof_does_not_hold_under_other_pins_or_other_evidence_or_changed() {
     let mut unknown = proof(&kept);
     unknown["note"] = "x".into();
     assert!(ProvenChild::parse(&serde_json::to_vec(&unknown).unwrap()).is_err());
+}
+
+#[tokio::test]
+async fn a_proof_dated_after_the_present_is_not_judged_by_pins_that_count_later() {
+    let kept = Kept::new().await;
+    let later = UnixTime(START.0 + 600);
+    let pins = format!("{}activates_at = \"2026-11-22T00:10:00Z\"\n", pins());
+    let judge = Judge::by(Pins::parse(&pins, AllowSim::Yes).unwrap());
+    let judge = Some((&judge, &*kept.bench.collateral));
+    let json = ProvenChild::of(&kept.stored, Child::Usage).to_json().unwrap();
+    let dated = |at: UnixTime| {
+        let mut value: Value = serde_json::from_slice(&json).unwrap();
+        value["appraised_at"] = at.0.into();
+        ProvenChild::parse(&serde_json::to_vec(&value).unwrap()).unwrap()
+    };
+    let accepted = |report: ProvenReport| report.evidence.is_some_and(|verdict| verdict.accepted());
+    assert!(!accepted(dated(START).verify(judge, START).unwrap()));
+    assert!(accepted(dated(later).verify(judge, later).unwrap()));
+    let error = dated(later).verify(judge, START).unwrap_err();
+    assert_eq!(error, ClientError::ProofOfTheFuture { at: later, now: START });
+    // A clock may be ahead by as much as a requester's, and no second more.
+    let skew = chrysalis_channel::MAX_CLOCK_SKEW_MILLIS / 1000;
+    assert!(dated(UnixTime(START.0 + skew)).verify(None, START).is_ok());
+    assert!(dated(UnixTime(START.0 + skew + 1)).verify(None, START).is_err());
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    MAX_HELD_PINS, MAX_SIGNED_PINS_BYTES, MIN_ACTIVATION_DELAY_SECONDS, PinsKey, PinsMemory,
-    PolicyError,
+    MAX_ACTIVATION_DELAY_SECONDS, MAX_HELD_PINS, MAX_SIGNED_PINS_BYTES,
+    MIN_ACTIVATION_DELAY_SECONDS, PinsKey, PinsMemory, PolicyError,
 };
 
 fn envelope() -> String {
@@ -164,10 +164,43 @@ fn a_memory_is_bounded_and_keeps_the_oldest_file_that_still_counts() {
     let numbers: Vec<_> = held.iter().map(|pins| pins.sequence().unwrap()).collect();
     assert_eq!(numbers.len(), MAX_HELD_PINS);
     assert_eq!((numbers[0], numbers[MAX_HELD_PINS - 1]), (1, 20));
-    let later = UnixTime(now.0 + MIN_ACTIVATION_DELAY_SECONDS);
-    memory.forget(MIN_ACTIVATION_DELAY_SECONDS, later).unwrap();
-    assert_eq!(memory.in_force(MIN_ACTIVATION_DELAY_SECONDS, later).unwrap().len(), 1);
     assert_eq!(memory.sequence(), Some(20));
-    let short = MIN_ACTIVATION_DELAY_SECONDS - 1;
-    assert_eq!(memory.in_force(short, later), Err(PolicyError::Delay { got: short }));
+    for got in [MIN_ACTIVATION_DELAY_SECONDS - 1, MAX_ACTIVATION_DELAY_SECONDS + 1] {
+        assert_eq!(memory.in_force(got, now), Err(PolicyError::Delay { got }));
+    }
+    assert!(memory.in_force(MAX_ACTIVATION_DELAY_SECONDS, now).is_ok());
+}
+
+/// Numbers of the files that must accept.
+fn in_force(memory: &PinsMemory, delay: u64, now: UnixTime) -> Vec<u64> {
+    memory.in_force(delay, now).unwrap().iter().map(|pins| pins.sequence().unwrap()).collect()
+}
+
+#[test]
+fn a_short_delay_or_a_clock_that_is_ahead_once_makes_nothing_forgotten() {
+    let mut memory = PinsMemory::new(secret().public().id());
+    memory.adopt(&open(&pins_of(1, WORKER)), NOW).unwrap();
+    memory.adopt(&open(&pins_of(2, WORKER)), UnixTime(NOW.0 + HOUR)).unwrap();
+    let now = UnixTime(NOW.0 + 3 * HOUR);
+    assert_eq!(in_force(&memory, HOUR, now), [2]);
+    for ahead in [now, UnixTime(now.0 + 10 * MAX_ACTIVATION_DELAY_SECONDS)] {
+        memory.adopt(&open(&pins_of(2, WORKER)), ahead).unwrap();
+        assert_eq!(in_force(&memory, HOUR, ahead), [2]);
+        assert_eq!(in_force(&memory, 48 * HOUR, now), [1, 2]);
+    }
+}
+
+#[test]
+fn a_memory_forgets_what_no_delay_can_ask_for() {
+    let mut memory = PinsMemory::new(secret().public().id());
+    memory.adopt(&open(&pins_of(1, WORKER)), NOW).unwrap();
+    memory.adopt(&open(&pins_of(2, WORKER)), UnixTime(NOW.0 + 1)).unwrap();
+    let year = MAX_ACTIVATION_DELAY_SECONDS;
+    // Number 1 was in force until just after the year began, then until just as it began.
+    let mut kept = memory.clone();
+    kept.adopt(&open(&pins_of(3, WORKER)), UnixTime(NOW.0 + year)).unwrap();
+    assert_eq!(in_force(&kept, year, UnixTime(NOW.0 + year)), [1, 2, 3]);
+    memory.adopt(&open(&pins_of(3, WORKER)), UnixTime(NOW.0 + 1 + year)).unwrap();
+    assert!(!memory.to_json().contains("sequence = 1"));
+    assert_eq!(in_force(&memory, year, UnixTime(NOW.0 + 1 + year)), [2, 3]);
 }

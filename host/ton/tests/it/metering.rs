@@ -53,7 +53,7 @@ impl<'a> Worker<'a> {
         request.0[..8].copy_from_slice(&self.served.to_be_bytes());
         let offer = Offer::sign(&payer(), self.terms.clone(), self.cap(max_cum), &request)?;
         let offer = offer.verify(&request, self.book.payee())?;
-        let reservation = self.book.reserve(offer, WORST)?;
+        let reservation = self.book.reserve(offer, WORST, AT)?;
         self.book.charge(reservation, Charge { amount, units: 10, receipt: request })
     }
 

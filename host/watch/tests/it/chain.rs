@@ -23,6 +23,8 @@ pub enum Manner {
     HidesClosing,
     /// Everything was paid.
     ClaimsAllIsPaid,
+    /// So much was paid.
+    ClaimsPaid(u64),
     /// There is no channel.
     HidesTheChannel,
     /// The channel is closing, and empty.
@@ -93,6 +95,7 @@ impl ChainAccess for Server {
         match self.manner {
             Manner::HidesClosing => numbers[1] = Digest([0; 32]),
             Manner::ClaimsAllIsPaid => numbers[0] = small(u64::MAX),
+            Manner::ClaimsPaid(nano) => numbers[0] = small(nano),
             Manner::ClaimsClosingAndEmpty => {
                 (numbers[1], numbers[2]) = (small(1_795_000_001), small(0));
             }

@@ -4,7 +4,7 @@ use chrysalis_ledger::{Entry, Ledger, Phase, Side};
 use chrysalis_receipt::Claim;
 use chrysalis_watch::{Decision, Earnings, Outcome, Policy, Reason, Window, facts};
 
-use crate::chain::Manner::Honest;
+use crate::chain::Manner::{ClaimsPaid, Gone, Honest};
 use crate::world::{DAY, GRAM, HOUR, World};
 
 /// Takes down in a ledger what the meter signed last.
@@ -77,4 +77,61 @@ fn a_request_to_close_is_answered_and_taken_down_and_more_is_settled_after_it() 
     // The second payment is seen, and taken down, at the next look.
     assert_eq!((earnings.room, earnings.unsettled), (GRAM, GRAM));
     assert_eq!(earnings.next.map(|next| next.amount), Some(GRAM));
+}
+
+#[test]
+fn no_lie_of_one_server_among_others_is_taken_down_as_a_payment_and_one_alone_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let mut world = World::open(5 * GRAM);
+    // Below the smallest settlement: nothing is paid in truth.
+    world.earns(GRAM / 100);
+    record(&world, &ledger);
+    let lie = ClaimsPaid(10_000_000);
+    let settled = |manners: &[crate::chain::Manner]| {
+        let mut watcher = world.watcher(manners);
+        let round = world.round_of(&mut watcher, &ledger);
+        assert_eq!(round.reports[0].not_noted, None);
+        let channel = ledger.view().channel(world.channel).unwrap().unwrap();
+        let (standings, facts) = facts(&ledger.view()).unwrap();
+        let earnings = Earnings::of(&standings, facts, &Policy::default(), world.now());
+        assert_eq!(earnings.total.settled, channel.settled);
+        (channel.settled, round.reports[0].shown_by)
+    };
+    assert_eq!(settled(&[lie, Honest]), (0, (2, 2)));
+    assert_eq!(settled(&[lie, Honest, Gone]), (0, (2, 3)));
+    // Nobody is left to agree with it.
+    assert_eq!(settled(&[lie, Gone]), (0, (1, 2)));
+    assert_eq!(settled(&[lie]), (GRAM / 100, (1, 1)), "who asks one server has its word");
+    assert_eq!(settled(&[lie, Honest]).0, GRAM / 100, "they do not agree that it is not so");
+    assert_eq!(settled(&[Honest, Gone, Honest]).0, 0);
+}
+
+#[test]
+fn a_closing_channel_is_settled_before_fifty_that_were_made_up_are_looked_at_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let mut world = World::open(5 * GRAM);
+    world.earns(GRAM);
+    record(&world, &ledger);
+    for salt in 2..52 {
+        let made_up = world.claim_of_a_channel_that_is_not_there(salt);
+        ledger.record(&Entry::Claim(&made_up), world.now()).unwrap();
+    }
+    let mut watcher = world.watcher(&[Honest]);
+    let first = world.round_of(&mut watcher, &ledger);
+    assert_eq!(first.reports.len(), 51);
+    assert_eq!(world.paid(), GRAM);
+    let tried = |round: &chrysalis_watch::Round| {
+        round.reports.iter().filter(|report| report.outcome.is_some()).count()
+    };
+    assert_eq!(tried(&first), 51);
+    world.passes(HOUR);
+    world.earns(2 * GRAM);
+    record(&world, &ledger);
+    world.starts_to_close();
+    let second = world.round_of(&mut watcher, &ledger);
+    assert_eq!((tried(&second), world.paid()), (1, 2 * GRAM), "the made up ones are left alone");
+    let third = world.round_of(&mut watcher, &ledger);
+    assert_eq!(third.reports[0].channel, world.channel, "what closes comes first");
 }

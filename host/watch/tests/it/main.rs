@@ -7,4 +7,5 @@ mod chain;
 mod ledger;
 mod lies;
 mod settling;
+mod vouching;
 mod world;

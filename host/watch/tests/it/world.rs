@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use chrysalis_chain::MAX_TRANSACTIONS;
 use chrysalis_devchain::{Node, Range};
 use chrysalis_receipt::{
-    Cell, ChannelId, MeterKey, MeterPublicKey, MeterState, PayerKey, PayerPublicKey, Settlement,
-    SignedCap, SignedSettlement, boc,
+    Cell, ChannelId, Claim, MeterKey, MeterPublicKey, MeterState, PayerKey, PayerPublicKey,
+    Settlement, SignedCap, SignedSettlement, boc,
 };
 use chrysalis_ton::{ChannelConfig, Outgoing, Wallet, start_close};
 use chrysalis_watch::{
@@ -70,7 +70,7 @@ impl Ledger {
     pub fn settled(&self) -> u128 {
         let paid = |note: &Note| match note {
             Note::Paid { cum_paid, .. } => *cum_paid,
-            Note::Closing { .. } => 0,
+            Note::NotPaid { .. } | Note::Closing { .. } => 0,
         };
         self.notes.lock().unwrap().iter().map(paid).max().unwrap_or(0)
     }
@@ -140,6 +140,20 @@ impl World {
         };
         let settlement = Settlement { channel: self.channel, cum_amount, state };
         self.book.claim = Some((cap, meter.sign_settlement(settlement).unwrap()));
+    }
+
+    /// Signed by its payer and its meter, and deployed by nobody.
+    pub fn claim_of_a_channel_that_is_not_there(&self, salt: u64) -> Claim {
+        let key = PayerPublicKey::parse(&caps().public()).unwrap();
+        let config = ChannelConfig::new(key, Digest([9; 32]), PAYEE, salt).unwrap();
+        let meter = MeterKey::from_seed(&Zeroizing::new([0x11; 32]));
+        let channel = config.id(NETWORK).unwrap();
+        let named = MeterPublicKey::parse(&meter.public()).unwrap();
+        let cap = caps().sign(channel, named, GRAM).unwrap();
+        let state = self.book.claim.as_ref().unwrap().1.settlement().state.clone();
+        let settlement = Settlement { channel, cum_amount: GRAM, state };
+        let settlement = meter.sign_settlement(settlement).unwrap();
+        Claim::new(config.terms().unwrap(), cap, settlement).unwrap()
     }
 
     pub fn passes(&self, seconds: u32) {

@@ -48,6 +48,7 @@ impl Isa for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
     type B = [__m256i; 2];
+    const REGISTERS: usize = 8;
     const SIGNED_BIAS: i32 = 0;
 
     #[inline]
@@ -140,6 +141,28 @@ impl Isa for Avx2 {
         let ([a0, a1], [b0, b1], [c0, c1]) = (a, b, c);
         // SAFETY: detected.
         unsafe { [_mm256_fmadd_ps(a0, b0, c0), _mm256_fmadd_ps(a1, b1, c1)] }
+    }
+
+    #[inline(always)]
+    fn sum(self, [a, b]: [__m256; 2]) -> f32 {
+        // SAFETY: detected.
+        unsafe {
+            let all = _mm256_add_ps(a, b);
+            let all = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+            let all = _mm_add_ps(all, _mm_movehl_ps(all, all));
+            _mm_cvtss_f32(_mm_add_ss(all, _mm_movehdup_ps(all)))
+        }
+    }
+
+    #[inline(always)]
+    fn most(self, [a, b]: [__m256; 2]) -> f32 {
+        // SAFETY: detected.
+        unsafe {
+            let all = _mm256_max_ps(a, b);
+            let all = _mm_max_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+            let all = _mm_max_ps(all, _mm_movehl_ps(all, all));
+            _mm_cvtss_f32(_mm_max_ss(all, _mm_movehdup_ps(all)))
+        }
     }
 
     #[inline(always)]

@@ -35,6 +35,7 @@ impl Isa for Avx512 {
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
+    const REGISTERS: usize = 32;
     const SIGNED_BIAS: i32 = 128;
 
     #[inline]
@@ -109,6 +110,30 @@ impl Isa for Avx512 {
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: detected.
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn sum(self, lanes: __m512) -> f32 {
+        // SAFETY: detected.
+        unsafe {
+            let all =
+                _mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps::<1>(lanes));
+            let all = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+            let all = _mm_add_ps(all, _mm_movehl_ps(all, all));
+            _mm_cvtss_f32(_mm_add_ss(all, _mm_movehdup_ps(all)))
+        }
+    }
+
+    #[inline(always)]
+    fn most(self, lanes: __m512) -> f32 {
+        // SAFETY: detected.
+        unsafe {
+            let all =
+                _mm256_max_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps::<1>(lanes));
+            let all = _mm_max_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+            let all = _mm_max_ps(all, _mm_movehl_ps(all, all));
+            _mm_cvtss_f32(_mm_max_ss(all, _mm_movehdup_ps(all)))
+        }
     }
 
     #[inline(always)]

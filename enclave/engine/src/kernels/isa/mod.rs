@@ -26,6 +26,8 @@ pub(crate) trait Isa: Copy {
     type I: Copy;
     /// 64 bytes: four neighbouring codes for each of the sixteen lanes.
     type B: Copy;
+    /// Values of sixteen lanes that registers hold.
+    const REGISTERS: usize;
     /// [`Isa::dot_signed`] computes with `code + SIGNED_BIAS`; the caller takes it off again.
     const SIGNED_BIAS: i32;
 
@@ -57,6 +59,10 @@ pub(crate) trait Isa: Copy {
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once where the processor can.
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The sum of the lanes, in the order of `math::sum`.
+    fn sum(self, lanes: Self::F) -> f32;
+    /// The largest of lanes that are numbers.
+    fn most(self, lanes: Self::F) -> f32;
     /// Unsigned bytes.
     fn load_u8(self, from: &[u8; 16]) -> Self::F;
     /// Signed bytes.

@@ -2,7 +2,7 @@
 //! what the others compute.
 
 use super::{Isa, Kernel};
-use crate::kernels::half;
+use crate::kernels::{half, math};
 
 /// Needs nothing.
 #[derive(Clone, Copy)]
@@ -12,6 +12,7 @@ impl Isa for Portable {
     type F = [f32; 16];
     type I = [i32; 16];
     type B = [u8; 64];
+    const REGISTERS: usize = 8;
     const SIGNED_BIAS: i32 = 0;
 
     fn run<K: Kernel>(self, kernel: K) {
@@ -84,6 +85,16 @@ impl Isa for Portable {
     #[inline(always)]
     fn mul_add(self, a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
         core::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+
+    #[inline(always)]
+    fn sum(self, lanes: [f32; 16]) -> f32 {
+        math::sum(&lanes)
+    }
+
+    #[inline(always)]
+    fn most(self, lanes: [f32; 16]) -> f32 {
+        math::most(&lanes)
     }
 
     #[inline(always)]

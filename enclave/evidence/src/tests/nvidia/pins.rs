@@ -56,7 +56,7 @@ fn reads_golden_values_by_chip_and_version() {
 fn refuses_sections_that_contradict_themselves_or_the_tier() {
     assert_eq!(refused(&DEVICE.replace("gpus = 1", "gpus = 0")), "E-PINS-DEVICE");
     assert_eq!(refused(&format!("{DEVICE}sim_root = \"3000\"\n")), "E-PINS-DEVICE");
-    for serial in ["", "5", "5G", "AA", &"ab".repeat(22)] {
+    for serial in ["", "00", "5", "5G", "AA", &"ab".repeat(22)] {
         let text = format!("{DEVICE}denied_serials = [\"{serial}\"]\n");
         assert_eq!(refused(&text), "E-PINS-DEVICE", "{serial:?}");
     }

@@ -131,7 +131,9 @@ fn show(report: &HistoryReport, requests: &[Request], context: &Context) -> Resu
     context.report.result("chrysalis/receipt-chain/v1", &shown, |out| {
         out.field("channel", format_args!("0:{} on {}", report.account, report.network))?;
         out.field("payer key", report.payer_key)?;
-        out.field("", "  as the file says; compare it with the channel's")?;
+        if !report.bound {
+            out.field("", "  as the file says; compare it with the channel's")?;
+        }
         for check in &report.checks {
             out.check(&check.outcome.to_string(), check.id, check.title, &check.detail)?;
         }

@@ -2,6 +2,8 @@
 //! untrusted; what holds is said by the checks alone.
 
 mod chain;
+mod counted;
+pub(crate) mod history;
 mod prove;
 mod show;
 mod verify;
@@ -15,6 +17,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use self::chain::Chain;
+use self::history::History;
 use self::prove::Prove;
 use self::verify::Verify;
 use crate::commands::ask::receipts;
@@ -38,8 +41,11 @@ pub(crate) enum ReceiptCommand {
     },
     /// Appraise the stored evidence again and check everything the receipt or proof says.
     Verify(Verify),
-    /// Write a proof of one part of a receipt for somebody else, which shows no other part.
+    /// Write a proof for somebody else: of one part of a receipt, which shows no other part, or that a
+    /// receipt is in the sum that its payer pays by.
     Prove(Prove),
+    /// Write what a ledger kept of a payment channel, for `chain` to recompute.
+    History(History),
     /// Recompute what a payment channel owes from its history, and say what single requests cost.
     Chain(Chain),
 }
@@ -50,6 +56,7 @@ pub(crate) fn run(command: &ReceiptCommand, context: &Context) -> Result<ExitCod
         ReceiptCommand::Show { file } => show::run(file, context)?,
         ReceiptCommand::Verify(arguments) => verify::run(arguments, context)?,
         ReceiptCommand::Prove(arguments) => prove::run(arguments, context)?,
+        ReceiptCommand::History(arguments) => history::run(arguments, context)?,
         ReceiptCommand::Chain(arguments) => chain::run(arguments, context)?,
     }
     Ok(ExitCode::SUCCESS)

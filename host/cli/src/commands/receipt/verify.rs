@@ -13,6 +13,7 @@ use chrysalis_receipt::ReceiptReport;
 use chrysalis_wire::{RequestId, SecretBytes};
 use clap::Args;
 
+use super::counted;
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::files;
@@ -30,6 +31,10 @@ pub(crate) struct Verify {
     policy: Policy,
     #[command(flatten)]
     words: Words,
+    /// What shows that the receipt is in the sum that its payer pays by, as `receipt prove --history`
+    /// wrote it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["request", "response"])]
+    proof: Option<PathBuf>,
 }
 
 /// What was said, where a program kept it itself.
@@ -49,12 +54,21 @@ pub(super) fn run(arguments: &Verify, context: &Context) -> Result<(), Failure> 
         let message = "--request and --response are of one receipt, and several were given";
         return Err(Failure::new(Class::Usage, "E-USAGE", message).next("verify it alone"));
     }
+    if arguments.proof.is_some() && arguments.files.len() > 1 {
+        let message = "--proof is of one receipt, and several were given";
+        return Err(Failure::new(Class::Usage, "E-USAGE", message).next("verify it alone"));
+    }
     let judge = arguments.policy.load(context)?;
     let mut first = None;
     for path in &arguments.files {
         if let Err(failure) = verify_one(path, &arguments.words, &judge, context) {
             first.get_or_insert(failure);
         }
+    }
+    if let (Some(proof), [receipt]) = (&arguments.proof, arguments.files.as_slice())
+        && let Err(failure) = counted::run(receipt, proof, context)
+    {
+        first.get_or_insert(failure);
     }
     first.map_or(Ok(()), Err)
 }
@@ -73,7 +87,9 @@ fn verify_one(
                 .next("verify it without --request and --response"));
         }
         let proof = ProvenChild::parse(&bytes).map_err(|e| Failure::from(e).in_file(path))?;
-        let report = proof.verify(Some((judge, collateral)));
+        let report = proof
+            .verify(Some((judge, collateral)), context.now())
+            .map_err(|e| Failure::from(e).in_file(path))?;
         show_proof(&report, context)?;
         let (evidence, holds) = (report.evidence, report.holds);
         return conclude(evidence, report.receipt, holds).map_err(|failure| failure.in_file(path));

@@ -89,6 +89,7 @@ fn acts(state: &State, opened: OpenedRequest, script: Answer) -> Vec<Act> {
         PathId::ChatCompletions => Endpoint::Chat,
         PathId::Completions => Endpoint::Completions,
         PathId::Responses => Endpoint::Responses,
+        PathId::Embeddings => panic!("the fake worker says words"),
     };
     let limits = Limits::from_manifest(&state.manifest.limits);
     let parsed = InferenceRequest::parse(endpoint, inner.json, &limits).unwrap();

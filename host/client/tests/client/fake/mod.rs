@@ -3,6 +3,7 @@
 
 mod answer;
 mod evidence;
+pub(crate) mod relay;
 pub(crate) mod script;
 mod tls;
 

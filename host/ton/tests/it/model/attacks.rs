@@ -129,6 +129,12 @@ fn without_a_look_at_the_deposit_a_meter_works_for_a_promise() {
 }
 
 #[test]
+fn without_an_end_of_what_was_seen_a_meter_works_for_a_deposit_that_went_back() {
+    let rules = Rules { notes_end: false, ..ALL };
+    assert_eq!(find(Hostile::Payer, TWO_AT_ONCE, rules), Attack::Lost);
+}
+
+#[test]
 fn without_going_on_from_the_last_sum_a_new_meter_works_for_what_was_paid() {
     let bounds = Bounds { deposit: 6, ..ONE_AT_ONCE };
     assert_eq!(find(Hostile::Payer, bounds, Rules { base: false, ..ALL }), Attack::Lost);

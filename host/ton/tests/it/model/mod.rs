@@ -43,8 +43,11 @@ struct Rules {
     highest_cap: bool,
     /// Open requests count as owed.
     reservations: bool,
-    /// A cap is worth what the deposit covers.
+    /// A cap is worth what the owner, who looks at the chain, vouches for: nothing until she has looked,
+    /// and nothing after a close request she has seen.
     covered: bool,
+    /// What she saw counts for less time than closing takes.
+    notes_end: bool,
     /// After a restart the sum goes on from the last pair.
     base: bool,
     /// Of that pair both signatures are verified.
@@ -59,6 +62,7 @@ const ALL: Rules = Rules {
     highest_cap: true,
     reservations: true,
     covered: true,
+    notes_end: true,
     base: true,
     base_signed: true,
     stored_first: true,
@@ -110,6 +114,8 @@ struct State {
 struct Meter {
     epoch: u8,
     cap: Option<Signed>,
+    /// What the owner has vouched for.
+    note: u8,
     earned: u8,
     open: u8,
     unstored: u8,
@@ -117,15 +123,30 @@ struct Meter {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
-    SignCap { epoch: u8, units: u8 },
-    Deliver { cap: Signed },
+    SignCap {
+        epoch: u8,
+        units: u8,
+    },
+    Deliver {
+        cap: Signed,
+    },
+    /// The owner looks at the chain and tells the meter.
+    Vouch,
     Begin,
     End,
     Store,
-    Restart { base: u8 },
-    Acknowledge { units: u8 },
-    RollBack { units: u8 },
-    Settle { pair: Pair },
+    Restart {
+        base: u8,
+    },
+    Acknowledge {
+        units: u8,
+    },
+    RollBack {
+        units: u8,
+    },
+    Settle {
+        pair: Pair,
+    },
     StartClose,
     Elapse,
     FinishClose,
@@ -178,7 +199,7 @@ impl Model {
             rolled_back: false,
             caps: [0; 3],
             receipts: [0; 3],
-            meter: Meter { epoch: 0, cap: None, earned: 0, open: 0, unstored: 0 },
+            meter: Meter { epoch: 0, cap: None, note: 0, earned: 0, open: 0, unstored: 0 },
             stored: None,
             served: 0,
         }
@@ -193,15 +214,21 @@ impl Model {
     /// Whether another request fits under the cap in hand.
     fn has_room(&self, meter: &Meter) -> bool {
         let Some(cap) = meter.cap.and_then(|cap| self.takes(meter, cap)) else { return false };
-        let reserved = if self.rules.reservations { meter.open.into() } else { 0 };
+        let reserved: u128 = if self.rules.reservations { meter.open.into() } else { 0 };
         let in_flight = meter.open + if self.rules.stored_first { meter.unstored } else { 0 };
+        // A host that is hostile vouches for whatever it likes.
+        let vouched = self.hostile != Hostile::Payer
+            || !self.rules.covered
+            || u128::from(meter.earned) + reserved < meter.note.into();
         in_flight < self.bounds.window
+            && vouched
             && cap.room(meter.earned.into(), reserved).is_ok_and(|room| room >= 1)
     }
 
     fn actions(&self, s: &State) -> Vec<Action> {
         let mut actions = vec![Action::StartClose, Action::FinishClose, Action::Elapse];
-        if self.has_room(&s.meter) && s.contract.phase == Phase::Open {
+        // The meter does not see the chain.
+        if self.has_room(&s.meter) {
             actions.push(Action::Begin);
         }
         if s.meter.open > 0 {
@@ -222,6 +249,7 @@ impl Model {
                 actions.push(Action::Deliver { cap: Signed::new(epoch, units) });
             }
         }
+        actions.push(Action::Vouch);
         if s.meter.unstored > 0 {
             actions.push(Action::Store);
         }
@@ -285,13 +313,15 @@ impl Model {
             Action::SignCap { epoch, units } => next.caps[usize::from(epoch)] |= 1 << units,
             Action::Deliver { cap } => {
                 self.takes(meter, cap)?;
-                // What the contract says of itself is read, and lowers what a cap is worth.
-                let worth = s.contract.counted + s.contract.balance;
                 let lower = meter.cap.is_some_and(|held| held.units >= cap.units);
-                if (rules.covered && cap.units > worth) || (rules.highest_cap && lower) {
+                if rules.highest_cap && lower {
                     return None;
                 }
                 meter.cap = Some(cap);
+            }
+            Action::Vouch => {
+                let worth = s.contract.counted + s.contract.balance;
+                meter.note = if s.contract.phase == Phase::Open { worth } else { 0 };
             }
             Action::Begin => meter.open += 1,
             Action::End => {
@@ -312,7 +342,7 @@ impl Model {
             }
             Action::Restart { base } => {
                 let epoch = meter.epoch + 1;
-                *meter = Meter { epoch, cap: None, earned: base, open: 0, unstored: 0 };
+                *meter = Meter { epoch, cap: None, note: 0, earned: base, open: 0, unstored: 0 };
             }
             Action::Acknowledge { units } => next.acknowledged = s.acknowledged.max(units),
             Action::RollBack { units } => {
@@ -330,6 +360,9 @@ impl Model {
                     return None;
                 }
                 next.contract.phase = Phase::Over;
+                if rules.notes_end {
+                    meter.note = 0;
+                }
             }
             Action::FinishClose => next.back += next.contract.finish_close().ok()?,
             Action::DepositAgain => {

@@ -1,0 +1,62 @@
+//! A device for tests of this and other crates, without a GPU: the kernels compiled for the processor,
+//! behind a stand-in for the driver's library (`stand-in/`). Not part of any binary.
+//!
+//! On a machine with a GPU the same tests run on it, if they are built with the feature `embed` and
+//! `CHRYSALIS_GPU` is set: `scripts/build-cuda` says how.
+
+use std::path::Path;
+
+use crate::device::{Device, Image, LIBRARY, embedded};
+use crate::error::CudaError;
+
+/// The stand-in, which says that it is a Hopper, or the GPU if [`on_gpu`]. `None` where there was no C++
+/// compiler, and the reason on standard output.
+///
+/// # Errors
+/// As [`Device::open`].
+#[allow(clippy::print_stdout)]
+pub fn device() -> Result<Option<Device>, CudaError> {
+    if on_gpu() {
+        return Device::open(Path::new(LIBRARY), embedded()).map(Some);
+    }
+    let Some(library) = library() else {
+        println!("skipped: the kernels were not compiled for tests, there is no C++ compiler");
+        return Ok(None);
+    };
+    Device::open(library, &[image((9, 0))]).map(Some)
+}
+
+/// Whether tests run on a GPU: `CHRYSALIS_GPU` is set.
+#[must_use]
+pub fn on_gpu() -> bool {
+    std::env::var_os("CHRYSALIS_GPU").is_some()
+}
+
+/// What the stand-in takes for a module.
+#[must_use]
+pub const fn image(capability: (u32, u32)) -> Image<'static> {
+    Image { capability, code: &IMAGE }
+}
+
+/// Where the stand-in's library is.
+#[must_use]
+pub fn library() -> Option<&'static Path> {
+    #[cfg(stand_in)]
+    let library = Some(concat!(env!("OUT_DIR"), "/libcuda.so.1"));
+    #[cfg(not(stand_in))]
+    let library: Option<&str> = None;
+    library.map(Path::new)
+}
+
+const IMAGE: [u8; 64] = {
+    let (mut image, name) = ([0; 64], *b"stand-in");
+    let mut i = 0;
+    while i < 8 {
+        #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // at compile time
+        {
+            image[i] = name[i];
+            i += 1;
+        }
+    }
+    image
+};

@@ -1,0 +1,155 @@
+//! What a constraint may cost: its size, its parts, the work for one token, and what is kept of it.
+
+use super::super::program::MAX_OPS;
+use super::*;
+
+#[test]
+fn refuses_one_byte_too_much_and_what_grows_too_large() {
+    let fits = "b".repeat(MAX_PATTERN_BYTES);
+    assert!(Matcher::new(&regex(&fits), vocabulary()).is_ok());
+    assert_eq!(refused(&regex(&format!("{fits}b"))), ConstraintError::Patterns);
+    let both = json!({"items": {"pattern": fits}, "prefixItems": [{"pattern": fits}]});
+    assert!(Matcher::new(&schema(&both), vocabulary()).is_ok(), "the same is read once");
+    let both = json!({"items": {"pattern": fits}, "prefixItems": [{"pattern": "b"}]});
+    assert_eq!(refused(&schema(&both)), ConstraintError::Patterns);
+    let got = MAX_CONSTRAINT_BYTES + 1;
+    assert_eq!(refused(&regex(&"b".repeat(got))), ConstraintError::TooLong { got });
+    let half = || secret(&"b".repeat(MAX_CONSTRAINT_BYTES / 2 + 1));
+    let refusal = refused(&Constraint::Choice(vec![half(), half()]));
+    assert_eq!(refusal, ConstraintError::TooLong { got: MAX_CONSTRAINT_BYTES + 2 });
+    assert_eq!(refused(&regex(&format!("a{{{MAX_OPS}}}"))), ConstraintError::TooLarge);
+    assert_eq!(refused(&regex("((((a{99}){99}){99}){99}){99}")), ConstraintError::TooLarge);
+    let long = json!({"type": "string", "maxLength": MAX_OPS});
+    assert_eq!(refused(&schema(&long)), ConstraintError::TooLarge);
+    let mut deep = json!({});
+    for _ in 0..=json::MAX_SCHEMA_DEPTH {
+        deep = json!({"type": "array", "items": deep});
+    }
+    assert_eq!(refused(&schema(&deep)), ConstraintError::TooLarge);
+    let many = vec![json!({"type": "null"}); json::MAX_SCHEMAS];
+    assert_eq!(refused(&schema(&json!({"anyOf": many}))), ConstraintError::TooLarge);
+}
+
+/// Few bytes that ask for gigabytes, or for seconds before the grammar is as large as it may be.
+/// `tests/memory.rs` holds the engine to what refusing them may take.
+#[test]
+fn refuses_what_a_few_bytes_would_make_large_before_it_is() {
+    let nested = |levels| {
+        let mut nested = json!({"type": "null"});
+        for _ in 0..levels {
+            nested = json!({"additionalProperties": nested});
+        }
+        schema(&nested)
+    };
+    // Each level once stood twice in the one around it.
+    assert!(takes(&nested(20), &format!("{}{{}}{}", r#"{"a":"#.repeat(19), "}".repeat(19))));
+    for (large, why) in [
+        (regex(&r"\w".repeat(json::MAX_SCHEMAS)), "classes of a pattern"),
+        (schema(&json!({"items": {"pattern": r"\w".repeat(1000)}})), "classes of a string"),
+        (regex(&format!("(?i){}", r"[\D]".repeat(8))), "cases of a class"),
+        (regex(&format!("(?i){}", r"\p{Lu}".repeat(8))), "cases of a property"),
+        (regex(&format!("(?i){}", "[ -\u{10FFFF}]".repeat(8))), "cases of a range"),
+        (regex(&format!("(?i){}{}", "[".repeat(9), r"\D]".repeat(9))), "cases of cases"),
+        (regex("(?i:[^[^a]--[^[^b]--[^[^c]--[^[^d]--e]]]])"), "cases of operators"),
+        (schema(&json!({"anyOf": vec![json!({"type": ["number", "integer"]}); 900]})), "numbers"),
+    ] {
+        let refusal = Matcher::new(&large, vocabulary()).err();
+        assert_eq!(refusal, Some(ConstraintError::TooLarge), "{why}");
+    }
+    // A constant of all properties that have to be there.
+    let names: Vec<String> = (0..json::MAX_SCHEMAS - 1).map(|n| n.to_string()).collect();
+    let value = "x".repeat(30_000);
+    let many = json!({"required": names, "additionalProperties": {"const": value}});
+    assert_eq!(refused(&schema(&many)), ConstraintError::TooLarge);
+    // Nothing, as often as it is allowed to be, in a part that comes as often.
+    let nothing = regex(&format!("(?:{}a?){{0,60000}}", "(?:b{0}){9}".repeat(700)));
+    assert_eq!(refused(&nothing), ConstraintError::TooLarge);
+    let some = regex(&format!("(?i){}", "[a-z]".repeat(weigh::MAX_CLASSES)));
+    assert!(Matcher::new(&some, vocabulary()).is_ok(), "letters have few cases");
+    let one_more = regex(&"[a-z]".repeat(weigh::MAX_CLASSES + 1));
+    assert_eq!(refused(&one_more), ConstraintError::TooLarge);
+}
+
+#[test]
+fn a_part_is_counted_before_it_is_made_and_one_too_many_refused() {
+    let mut rules = Rules::new();
+    assert_eq!(rules.text(&[b'a'; rules::MAX_PARTS]).err(), Some(ConstraintError::TooLarge));
+    let mut rules = Rules::new();
+    let text = rules.text(&[b'a'; rules::MAX_PARTS - 1]).unwrap();
+    assert_eq!(text.parts(), rules::MAX_PARTS);
+    assert_eq!(rules.charge(1), Err(ConstraintError::TooLarge));
+    // What is counted is what is there.
+    let value = person();
+    let mut rules = Rules::new();
+    let whole = Schemas::new(&value, &mut rules).instance().unwrap();
+    let there = rules.parts() + whole.parts();
+    let counted = rules.counted();
+    assert!((there..there + there / 8).contains(&counted), "{counted} for {there}");
+}
+
+#[test]
+fn an_object_may_have_more_properties_than_values_nest() {
+    let names: Vec<String> = (0..200).map(|n| format!("p{n:03}")).collect();
+    let properties: serde_json::Map<String, Value> =
+        names.iter().map(|name| (name.clone(), json!({"type": "null"}))).collect();
+    let optional = json!({"type": "object", "properties": properties});
+    let mut all = optional.clone();
+    all["required"] = json!(names);
+    let text = |names: &[String]| {
+        let all: Vec<String> = names.iter().map(|name| format!("\"{name}\":null")).collect();
+        format!("{{{}}}", all.join(","))
+    };
+    assert!(takes(&schema(&all), &text(&names)), "all of them");
+    assert!(!takes(&schema(&all), &text(&names[1..])), "all but the first");
+    for some in [&names[..], &names[..1], &names[100..], &names[199..], &[]] {
+        assert!(takes(&schema(&optional), &text(some)), "{some:?}");
+    }
+}
+
+#[test]
+fn as_many_optional_properties_as_there_may_be_schemas_end_no_thread() {
+    let many = |count: usize| {
+        let properties: serde_json::Map<String, Value> =
+            (0..count).map(|n| (format!("{n}"), json!(false))).collect();
+        schema(&json!({"type": "object", "properties": properties}))
+    };
+    let small = std::thread::Builder::new().stack_size(1 << 20);
+    let made = small.spawn(move || {
+        assert!(takes(&many(json::MAX_SCHEMAS - 1), "{}"));
+        assert_eq!(refused(&many(json::MAX_SCHEMAS)), ConstraintError::TooLarge);
+    });
+    made.unwrap().join().unwrap();
+}
+
+#[test]
+fn refuses_one_place_too_many_and_too_much_work_for_one_token() {
+    // A text is a place of its own, and one more where it is told from the next.
+    let choice =
+        |count: usize| Constraint::Choice((0..count).map(|n| secret(&format!("{n:04}"))).collect());
+    let most = machine::MAX_PLACES.div_ceil(2);
+    assert!(Matcher::new(&choice(most), vocabulary()).is_ok());
+    assert_eq!(refused(&choice(most + 1)), ConstraintError::TooComplex);
+    // Each of the characters leads to as many places as there are.
+    let ambiguous = |count: usize| regex(&format!("([\\x00-\\x{{7ff}}]?){{{count}}}"));
+    assert!(Matcher::new(&ambiguous(800), vocabulary()).is_ok());
+    assert_eq!(refused(&ambiguous(1600)), ConstraintError::TooComplex);
+}
+
+#[test]
+fn a_long_answer_forgets_states_and_goes_on() {
+    let long = schema(&json!({"type": "array", "items": {"type": "string", "maxLength": 3000}}));
+    let mut matcher = matcher(&long);
+    let one = format!("\"{}\"", "ä".repeat(3000));
+    let mut whole = format!("[{one}");
+    for _ in 0..4 {
+        whole.push_str(&format!(",{one}"));
+    }
+    for (at, byte) in whole.bytes().enumerate() {
+        matcher.advance(&[byte]).unwrap();
+        if at % 97 == 0 {
+            assert!(!matcher.allowed().unwrap().is_empty());
+        }
+    }
+    matcher.advance(b"]").unwrap();
+    assert!(matcher.accepts() && matcher.is_over());
+}

@@ -1,0 +1,165 @@
+//! `chrysalis channel settle`: brings a claim through a wallet, whose owner pays the fee instead of the
+//! deposit. The only way for less than the channel's smallest settlement, and that only while it closes:
+//! the contract's rule, said here before a link is made that it would refuse.
+
+use std::path::PathBuf;
+
+use chrysalis_chain::{ChannelView, channel_view};
+use chrysalis_ledger::Channel;
+use chrysalis_ton::{Gram, Outgoing, RESERVE, TonError, settle};
+use chrysalis_wire::Digest;
+use clap::Args;
+
+use crate::commands::chain::account;
+use crate::commands::channel::{Signing, amount, sign};
+use crate::commands::receipt::history::one_of;
+use crate::commands::watch::ledger;
+use crate::context::Context;
+use crate::exit::{Class, Failure};
+
+/// `channel settle`.
+#[derive(Debug, Args)]
+pub(crate) struct Settle {
+    /// The ledger of what was earned: `earnings.redb` in a worker's state directory.
+    #[arg(long, value_name = "FILE")]
+    ledger: PathBuf,
+    /// The channel, if the ledger has several.
+    #[arg(long, value_name = "ADDRESS", value_parser = account)]
+    channel: Option<Digest>,
+    #[command(flatten)]
+    signing: Signing,
+}
+
+pub(crate) fn run(arguments: &Settle, context: &Context) -> Result<(), Failure> {
+    let view = ledger(&arguments.ledger)?.view();
+    let channel = one_of(view.channels()?, arguments.channel)?;
+    let signing = &arguments.signing;
+    signing.expect(channel.id.network)?;
+    let server = signing.server()?;
+    let seen = context.block_on(async { Ok(channel_view(&server, channel.id.account).await?) })?;
+    let due = due(&channel, seen.as_ref())?;
+    let Some(claim) = &channel.claim else { return Err(nothing()) };
+    let fee = Gram::of(FEE);
+    let share = FEE.saturating_mul(100).checked_div(due).unwrap_or(u128::MAX);
+    context.report.note(&format!(
+        "{} would be paid; the wallet that sends it pays about {fee} for that ({share} % of it), and gets \
+         back what is left of the {} it brings",
+        amount(due, false),
+        Gram::of(VALUE)
+    ));
+    if share >= 100 {
+        context.report.note("the fee is more than what it brings");
+    }
+    let body = settle(claim.cap(), claim.settlement()).map_err(TonError::from)?;
+    let message = Outgoing {
+        to: channel.id.account,
+        value: VALUE,
+        bounce: true,
+        init: None,
+        body: Some(body),
+    };
+    sign(message, "bring the claim; any wallet may, and it pays the payee", signing, context)
+}
+
+/// What the contract would pay for the claim now, by what a server shows of it.
+fn due(channel: &Channel, seen: Option<&ChannelView>) -> Result<u128, Failure> {
+    let Some(view) = seen else {
+        let message = "there is no channel on this chain at the address of the ledger's";
+        return Err(Failure::new(Class::Refused, "E-CHANNEL-NONE", message)
+            .next("check which network the server is of"));
+    };
+    let owed = channel.earned.saturating_sub(view.cum_paid);
+    let due = owed.min(view.balance.saturating_sub(RESERVE));
+    if owed == 0 {
+        return Err(nothing());
+    }
+    let least = match view.close_at {
+        Some(_) => 1,
+        None => channel.terms.min_settle(),
+    };
+    if due < least {
+        let (what, why) = if owed < least {
+            ("owed", "less is paid only while its payer closes it: wait for more, or for that")
+        } else {
+            ("in it", "the payer has to top it up")
+        };
+        let message = format!("the channel pays {} or more at once; {why}", Gram::of(least));
+        return Err(Failure::new(Class::Refused, "E-SETTLE-LITTLE", message)
+            .compared(Gram::of(least), format!("{} {what}", Gram::of(due)))
+            .next("`chrysalis watch` brings it without a wallet once there is enough"));
+    }
+    Ok(due)
+}
+
+fn nothing() -> Failure {
+    Failure::new(Class::Refused, "E-SETTLE-NOTHING", "nothing is owed on this channel")
+        .next("see `chrysalis earnings`")
+}
+
+/// What the message brings for its fees, nanogram; what is left of it comes back.
+const VALUE: u128 = 50_000_000;
+/// What it costs whoever sends it, nanogram: 0.66 million at the contract, the rest in the wallet.
+const FEE: u128 = 1_200_000;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use chrysalis_ledger::Phase;
+    use chrysalis_receipt::{ChannelTerms, PayerKey, PayerPublicKey, TermsParts};
+    use chrysalis_wire::{NetworkId, UnixTime};
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    const MIN: u128 = 50_000_000;
+
+    fn channel(earned: u128) -> Channel {
+        let key = PayerKey::from_seed(&Zeroizing::new([0x22; 32])).public();
+        let terms = ChannelTerms::new(TermsParts {
+            payer_key: PayerPublicKey::parse(&key).unwrap(),
+            payer: Digest([8; 32]),
+            payee: Digest([7; 32]),
+            close_delay: 86_400,
+            min_settle: MIN,
+            salt: 1,
+        })
+        .unwrap();
+        Channel {
+            id: terms.id(NetworkId::TESTNET).unwrap(),
+            terms,
+            earned,
+            covered: earned,
+            meter: None,
+            settled: 0,
+            fees: 0,
+            receipted: 0,
+            requests: 0,
+            phase: Phase::Open,
+            claim: None,
+            first: UnixTime(0),
+            last: UnixTime(0),
+        }
+    }
+
+    fn view(cum_paid: u128, close_at: Option<UnixTime>, balance: u128) -> ChannelView {
+        ChannelView { cum_paid, close_at, balance }
+    }
+
+    #[test]
+    fn says_before_a_link_is_made_what_the_contract_would_say() {
+        let code = |earned, view: ChannelView| {
+            due(&channel(earned), Some(&view)).map_err(|failure| failure.code)
+        };
+        let full = 10 * MIN;
+        assert_eq!(code(MIN, view(0, None, full)), Ok(MIN));
+        assert_eq!(code(MIN - 1, view(0, None, full)), Err("E-SETTLE-LITTLE".to_owned()));
+        assert_eq!(code(MIN + 5, view(6, None, full)), Err("E-SETTLE-LITTLE".to_owned()));
+        let closing = Some(UnixTime(5));
+        assert_eq!(code(MIN - 1, view(0, closing, full)), Ok(MIN - 1));
+        assert_eq!(code(1, view(0, closing, full)), Ok(1));
+        assert_eq!(code(9, view(9, closing, full)), Err("E-SETTLE-NOTHING".to_owned()));
+        assert_eq!(code(9, view(0, closing, RESERVE)), Err("E-SETTLE-LITTLE".to_owned()));
+        assert_eq!(code(3 * MIN, view(0, None, RESERVE + 2 * MIN)), Ok(2 * MIN));
+        assert!(due(&channel(MIN), None).is_err());
+    }
+}
