@@ -1,5 +1,7 @@
 //! `POST /v1/chat/completions`. Input is attacker-controlled and secret.
 
+use std::collections::HashMap;
+
 use zeroize::Zeroizing;
 
 use crate::error::ApiError;
@@ -9,14 +11,15 @@ use crate::options::{Options, chat_logprobs};
 use crate::refusal::RequestError;
 use crate::request::{InferenceRequest, Input, Message, Role};
 use crate::secret::Prompt;
-use crate::tools::{Tools, called, returned};
+use crate::tools::{self, Tools};
 
 /// A chat completion request.
 #[derive(Debug)]
 pub struct ChatRequest {
     messages: Vec<Message>,
     logprobs: Option<u8>,
-    tools: Vec<String>,
+    tools: Option<Tools>,
+    thinking: Option<bool>,
     options: Options,
 }
 
@@ -35,16 +38,16 @@ impl ChatRequest {
         let mut options = Options::read(&object, limits)?;
         let list = object.required("messages")?;
         let mut messages = Vec::new();
-        let mut follows_result = false;
+        let mut ids = HashMap::new();
         for value in list.elements(limits.messages)? {
-            follows_result = message(&value, &mut messages, follows_result)?;
+            messages.push(message(&value, &mut ids)?);
         }
         if messages.is_empty() {
             return Err(RequestError::Empty { param: list.path() });
         }
         let logprobs = chat_logprobs(&object)?;
-        let mut names = Vec::new();
-        if let Some(tools) = Tools::read(&object)? {
+        let tools = Tools::read(&object)?;
+        if let Some(tools) = &tools {
             let param = || object.field("tools");
             if options.constraint.is_some() {
                 let rule = "together with a field that says what the answer has to be";
@@ -54,17 +57,15 @@ impl ChatRequest {
                 let rule = "together with 'logprobs'";
                 return Err(RequestError::Conflict { param: param(), rule });
             }
-            tools.introduce(&mut messages);
             options.constraint = tools.constraint().map(|constraint| (constraint, "tools"));
-            names = tools.names();
         }
-        Ok(Self { messages, logprobs, tools: names, options })
+        Ok(Self { messages, logprobs, tools, thinking: thinking(&object)?, options })
     }
 }
 
 impl From<ChatRequest> for InferenceRequest {
     fn from(request: ChatRequest) -> Self {
-        let ChatRequest { messages, logprobs, tools, options } = request;
+        let ChatRequest { messages, logprobs, tools, thinking, options } = request;
         Self {
             model: options.model,
             input: Input::Chat(messages),
@@ -73,6 +74,7 @@ impl From<ChatRequest> for InferenceRequest {
             stop: options.stop,
             logprobs,
             tools,
+            thinking,
             choices: options.choices,
             constraint: options.constraint,
             max_tokens: options.max_tokens,
@@ -84,12 +86,17 @@ impl From<ChatRequest> for InferenceRequest {
     }
 }
 
-/// Adds one message; whether it is what a tool returned.
-fn message(
-    value: &Value<'_>,
-    messages: &mut Vec<Message>,
-    follows_result: bool,
-) -> Result<bool, RequestError> {
+/// What the chat template is told beside the conversation. The names are those of the templates: one
+/// that nobody here knows could be a wish that is not kept.
+fn thinking(object: &Object<'_>) -> Result<Option<bool>, RequestError> {
+    const FIELDS: Fields = Fields { known: &["enable_thinking"], unsupported: &[] };
+    let Some(told) = object.optional("chat_template_kwargs") else { return Ok(None) };
+    let told = told.object(&FIELDS)?;
+    told.optional("enable_thinking").map(|switch| switch.boolean()).transpose()
+}
+
+/// One message; `ids` has the numbers of the calls before.
+fn message(value: &Value<'_>, ids: &mut HashMap<String, u32>) -> Result<Message, RequestError> {
     let object = value.object(&MESSAGE_FIELDS)?;
     let kind = object.required("role")?;
     let role = match kind.prompt()?.expose() {
@@ -112,21 +119,21 @@ fn message(
         return Err(only(id, "unless the role is \"tool\""));
     }
     let Some(role) = role else {
-        object.required("tool_call_id")?.short_prompt(MAX_TOOL_TEXT_BYTES)?;
-        returned(messages, &content(&object.required("content")?)?, follows_result);
-        return Ok(true);
+        let id = object.required("tool_call_id")?.short_prompt(MAX_TOOL_TEXT_BYTES)?;
+        let answers = ids.get(id.expose()).copied().unwrap_or_default();
+        let content = content(&object.required("content")?)?;
+        return Ok(Message { answers, ..Message::new(Role::Tool, content) });
     };
     // Models are not told what they thought before; their templates take it out too.
     object.optional("reasoning_content").map(|reasoning| reasoning.prompt()).transpose()?;
-    let content = match &calls {
-        None => content(&object.required("content")?)?,
+    let (content, calls) = match &calls {
+        None => (content(&object.required("content")?)?, Vec::new()),
         Some(calls) => {
             let said = object.optional("content").map(|said| content(&said)).transpose()?;
-            called(said, calls)?
+            (said.unwrap_or_else(|| Prompt::new(String::new())), tools::calls(calls, ids)?)
         }
     };
-    messages.push(Message { role, content });
-    Ok(false)
+    Ok(Message { calls, ..Message::new(role, content) })
 }
 
 /// A string, or text parts that are joined with a line break.
@@ -189,6 +196,7 @@ const FIELDS: Fields = Fields {
         "guided_json",
         "guided_regex",
         "guided_choice",
+        "chat_template_kwargs",
         "store",
     ],
     unsupported: &[

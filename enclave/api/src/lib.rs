@@ -57,7 +57,7 @@ mod tools;
 mod vectors;
 
 pub use answer::{Answer, AnswerError};
-pub use calls::{Call, CallParser, Said};
+pub use calls::{Call, CallFormat, CallParser, Said};
 pub use chat::ChatRequest;
 pub use completions::CompletionRequest;
 pub use constraint::Constraint;
@@ -67,10 +67,13 @@ pub use limits::Limits;
 pub use logprobs::{LoggedToken, TokenLogprob};
 pub use models::{ModelCard, models_json, served_at};
 pub use refusal::RequestError;
-pub use request::{Endpoint, InferenceRequest, Input, LogitBias, Message, Role, Sampling};
+pub use request::{
+    Endpoint, InferenceRequest, Input, LogitBias, Message, PastCall, Role, Sampling,
+};
 pub use responder::ResponsesWriter;
 pub use response::{FinishReason, Piece, Responder, TokenUsage, Whole};
 pub use responses::ResponsesRequest;
 pub use secret::{Completion, Prompt};
 pub use thoughts::{Thought, ThoughtParser};
+pub use tools::Tools;
 pub use vectors::Vectors;

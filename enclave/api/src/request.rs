@@ -10,6 +10,7 @@ use crate::error::ApiError;
 use crate::limits::Limits;
 use crate::responses::ResponsesRequest;
 use crate::secret::Prompt;
+use crate::tools::{self, Tools};
 
 /// Which API a request is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +41,10 @@ pub struct InferenceRequest {
     pub logprobs: Option<u8>,
     /// What the answers have to be, and the field that says so.
     pub constraint: Option<(Constraint, &'static str)>,
-    /// Names of the tools the model may call; none in completions.
-    pub tools: Vec<String>,
+    /// The tools the model may call; none in completions.
+    pub tools: Option<Tools>,
+    /// `chat_template_kwargs.enable_thinking`: whether a model that can be told to reasons before it answers.
+    pub thinking: Option<bool>,
     /// How many answers to give, from 1 to [`crate::limits::MAX_CHOICES`].
     pub choices: u32,
     /// Most tokens to generate for each answer; `None` leaves it to the worker.
@@ -73,6 +76,29 @@ pub struct Message {
     pub role: Role,
     /// What is said.
     pub content: Prompt,
+    /// What an assistant called.
+    pub calls: Vec<PastCall>,
+    /// Number of the call that a tool answers, 0 if it is none of the conversation.
+    pub answers: u32,
+}
+
+impl Message {
+    /// A message without calls.
+    #[must_use]
+    pub const fn new(role: Role, content: Prompt) -> Self {
+        Self { role, content, calls: Vec::new(), answers: 0 }
+    }
+}
+
+/// A call of a tool that was made before.
+#[derive(Debug)]
+pub struct PastCall {
+    /// Which one of the conversation, from 1.
+    pub number: u32,
+    /// Name of the tool.
+    pub name: Prompt,
+    /// Its arguments: JSON, if the model wrote it.
+    pub arguments: Prompt,
 }
 
 /// Who speaks.
@@ -86,6 +112,8 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// A tool, with what it returned.
+    Tool,
 }
 
 impl Role {
@@ -97,6 +125,7 @@ impl Role {
             Self::Developer => "developer",
             Self::User => "user",
             Self::Assistant => "assistant",
+            Self::Tool => "tool",
         }
     }
 }
@@ -140,6 +169,13 @@ impl InferenceRequest {
             Endpoint::Completions => CompletionRequest::parse(body, limits).map(Self::from),
             Endpoint::Responses => ResponsesRequest::parse(body, limits).map(Self::from),
         }
+    }
+
+    /// Tells tools, calls and results in the texts of messages, for a model whose chat template knows
+    /// none of them.
+    pub fn tell_tools(&mut self) {
+        let Input::Chat(messages) = &mut self.input else { return };
+        tools::tell(messages, self.tools.as_ref());
     }
 
     /// Most tokens the request may take for all its answers, where one may take `limit`.

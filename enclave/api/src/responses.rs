@@ -56,11 +56,11 @@ impl ResponsesRequest {
         }
         let mut messages = Vec::new();
         if let Some(instructions) = object.optional("instructions") {
-            messages.push(Message { role: Role::System, content: instructions.prompt()? });
+            messages.push(Message::new(Role::System, instructions.prompt()?));
         }
         let input = object.required("input")?;
         if input.is_string() {
-            messages.push(Message { role: Role::User, content: input.prompt()? });
+            messages.push(Message::new(Role::User, input.prompt()?));
         } else {
             for item in input.elements(limits.messages)? {
                 messages.push(message(&item)?);
@@ -83,7 +83,8 @@ impl From<ResponsesRequest> for InferenceRequest {
             logit_bias: options.logit_bias,
             stop: options.stop,
             logprobs: None,
-            tools: Vec::new(),
+            tools: None,
+            thinking: None,
             choices: options.choices,
             constraint: options.constraint,
             max_tokens: options.max_tokens,
@@ -116,7 +117,7 @@ fn message(value: &Value<'_>) -> Result<Message, RequestError> {
     };
     let content = object.required("content")?;
     if content.is_string() {
-        return Ok(Message { role, content: content.prompt()? });
+        return Ok(Message::new(role, content.prompt()?));
     }
     let parts = content.elements(MAX_CONTENT_PARTS)?;
     if parts.is_empty() {
@@ -130,7 +131,7 @@ fn message(value: &Value<'_>) -> Result<Message, RequestError> {
         }
         lines.push(text.expose());
     }
-    Ok(Message { role, content: concat(&lines) })
+    Ok(Message::new(role, concat(&lines)))
 }
 
 fn part(value: &Value<'_>) -> Result<Prompt, RequestError> {

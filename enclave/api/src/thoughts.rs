@@ -4,7 +4,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::calls::{overlap, text_of};
+use crate::calls::{MAX_HELD_BYTES, overlap, text_of};
 use crate::secret::Completion;
 
 /// A part of what a model that reasons says; never empty.
@@ -57,7 +57,7 @@ impl ThoughtParser {
                     let begun = rest.trim_start();
                     if let Some(inside) = begun.strip_prefix(BEGIN) {
                         (self.place, rest) = (Place::Begun, inside);
-                    } else if BEGIN.starts_with(begun) {
+                    } else if BEGIN.starts_with(begun) && rest.len() <= MAX_HELD_BYTES {
                         break;
                     } else {
                         self.place = Place::After;
@@ -80,7 +80,9 @@ impl ThoughtParser {
                     // White space before the second tag is nobody's text either.
                     let keep = overlap(rest, END);
                     let certain = rest.get(..rest.len().saturating_sub(keep)).unwrap_or_default();
-                    let certain = certain.trim_end();
+                    // But for what is so long that looking at it again would take too long.
+                    let long = rest.len() > MAX_HELD_BYTES;
+                    let certain = if long { certain } else { certain.trim_end() };
                     reasoning(certain, &mut said);
                     rest = rest.get(certain.len()..).unwrap_or_default();
                     break;
@@ -165,6 +167,23 @@ mod tests {
     #[test]
     fn reasoning_that_was_cut_is_reasoning() {
         assert_eq!(parse(false, &["<think> a b <"]), ("a b <".into(), String::new()));
+    }
+
+    #[test]
+    fn white_space_that_is_held_back_is_bounded_and_one_byte_more_is_told() {
+        let told = |inside: &str, len: usize| {
+            let mut parser = ThoughtParser::new(false);
+            let said = parser.push(&format!("{inside}{}", " ".repeat(len)));
+            said.iter()
+                .map(|said| match said {
+                    Thought::Reasoning(text) | Thought::Text(text) => text.expose().len(),
+                })
+                .sum::<usize>()
+        };
+        for (inside, said) in [("", 0), ("<think>x", 1)] {
+            assert_eq!(told(inside, MAX_HELD_BYTES - said), said);
+            assert_eq!(told(inside, MAX_HELD_BYTES - said + 1), MAX_HELD_BYTES + 1);
+        }
     }
 
     #[test]

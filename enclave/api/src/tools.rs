@@ -1,10 +1,13 @@
-//! Tools of a chat: what a request says about them, and how a conversation with them is told to a model.
+//! Tools of a chat: what a request says about them, and how a conversation with them is told to a model
+//! whose chat template knows none.
 //!
-//! One format for every model, the one Qwen and SmolLM2 learned: descriptions in the system message
+//! Such a model is told in the format that Qwen and SmolLM2 learned: descriptions in the system message
 //! between `<tools>` tags, a call as JSON between `<tool_call>` tags, a result between `<tool_response>` tags
-//! in a message of the user. It is put into the messages here, so any chat template renders it; a template's
-//! own `tools` are not used. These tags are text: content can contain them, and a tool's result can pretend
-//! to be anything. What was called is therefore never more than a wish, for the application to check.
+//! in a message of the user. Other templates get tools, calls and results themselves. Either way it is text in
+//! the end: content can contain tags, and a tool's result can pretend to be anything. What was called
+//! is therefore never more than a wish, for the application to check.
+
+use std::collections::HashMap;
 
 use zeroize::Zeroizing;
 
@@ -14,12 +17,12 @@ use crate::limits::{
     MAX_CONSTRAINT_BYTES, MAX_NAME_CHARS, MAX_TOOL_CALLS, MAX_TOOL_TEXT_BYTES, MAX_TOOLS,
 };
 use crate::refusal::RequestError;
-use crate::request::{Message, Role};
+use crate::request::{Message, PastCall, Role};
 use crate::secret::Prompt;
 
 /// The tools a model may call.
 #[derive(Debug)]
-pub(crate) struct Tools {
+pub struct Tools {
     list: Vec<Tool>,
     /// The one that has to be called; any of them if there is no name.
     required: Option<Option<String>>,
@@ -92,8 +95,20 @@ impl Tools {
     }
 
     /// Names of the tools.
-    pub(crate) fn names(&self) -> Vec<String> {
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
         self.list.iter().map(|tool| tool.name.clone()).collect()
+    }
+
+    /// Descriptions of the tools: the objects `function` as they stand in the request.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().map(|tool| tool.json.expose())
+    }
+
+    /// Whether one of them has to be called.
+    #[must_use]
+    pub const fn is_required(&self) -> bool {
+        self.required.is_some()
     }
 
     /// What the answer has to be if a call is required.
@@ -107,7 +122,7 @@ impl Tools {
     }
 
     /// Tells a model about the tools, in the system message.
-    pub(crate) fn introduce(&self, messages: &mut Vec<Message>) {
+    fn introduce(&self, messages: &mut Vec<Message>) {
         let jsons = self.list.iter().flat_map(|tool| [tool.json.expose(), "\n"]);
         let parts: Vec<&str> = [BEFORE].into_iter().chain(jsons).chain([AFTER]).collect();
         let first =
@@ -118,7 +133,7 @@ impl Tools {
                     [system.content.expose(), "\n\n"].into_iter().chain(parts).collect();
                 system.content = concat(&with);
             }
-            None => messages.insert(0, Message { role: Role::System, content: concat(&parts) }),
+            None => messages.insert(0, Message::new(Role::System, concat(&parts))),
         }
     }
 }
@@ -160,19 +175,61 @@ fn tool(value: &Value<'_>) -> Result<Tool, RequestError> {
     Ok(Tool { name: text.expose().to_owned(), json: value.json(MAX_TOOL_TEXT_BYTES)?, parameters })
 }
 
-/// What an assistant said and called, as the model would have written it.
-pub(crate) fn called(content: Option<Prompt>, calls: &Value<'_>) -> Result<Prompt, RequestError> {
+/// Calls in a message of an assistant; `ids` has the numbers of those before.
+pub(crate) fn calls(
+    calls: &Value<'_>,
+    ids: &mut HashMap<String, u32>,
+) -> Result<Vec<PastCall>, RequestError> {
     const FIELDS: Fields = Fields { known: &["id", "type", "function"], unsupported: &["index"] };
     const FUNCTION: Fields = Fields { known: &["name", "arguments"], unsupported: &[] };
-    let mut texts: Vec<Prompt> = content.into_iter().filter(|text| !text.is_empty()).collect();
+    let mut all = Vec::new();
     for call in calls.elements(MAX_TOOL_CALLS)? {
         let object = call.object(&FIELDS)?;
-        object.required("id")?.short_prompt(MAX_TOOL_TEXT_BYTES)?;
+        let id = object.required("id")?.short_prompt(MAX_TOOL_TEXT_BYTES)?;
         is_function(&object)?;
         let function = object.required("function")?.object(&FUNCTION)?;
         let name = function.required("name")?.short_prompt(MAX_NAME_CHARS)?;
         let arguments = function.required("arguments")?.prompt()?;
-        let parts = [
+        let number = u32::try_from(ids.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let number = *ids.entry(id.expose().to_owned()).or_insert(number);
+        all.push(PastCall { number, name, arguments });
+    }
+    Ok(all)
+}
+
+/// Tells tools, calls and results in the texts of messages: all results in a row in one message of the
+/// user.
+pub(crate) fn tell(messages: &mut Vec<Message>, tools: Option<&Tools>) {
+    let mut results = Vec::new();
+    for mut message in core::mem::take(messages) {
+        if message.role == Role::Tool {
+            results.push(message.content);
+            continue;
+        }
+        messages.extend(returned(&core::mem::take(&mut results)));
+        if !message.calls.is_empty() {
+            message.content = called(&message.content, &message.calls);
+            message.calls.clear();
+        }
+        messages.push(message);
+    }
+    messages.extend(returned(&results));
+    if let Some(tools) = tools {
+        tools.introduce(messages);
+    }
+}
+
+/// What an assistant said and called, as the model would have written it.
+fn called(content: &Prompt, calls: &[PastCall]) -> Prompt {
+    let mut parts: Vec<&str> = Vec::new();
+    if !content.is_empty() {
+        parts.push(content.expose());
+    }
+    for PastCall { name, arguments, .. } in calls {
+        if !parts.is_empty() {
+            parts.push("\n");
+        }
+        parts.extend([
             CALL_BEGIN,
             "\n{\"name\": \"",
             name.expose(),
@@ -180,30 +237,21 @@ pub(crate) fn called(content: Option<Prompt>, calls: &Value<'_>) -> Result<Promp
             arguments.expose(),
             "}\n",
             CALL_END,
-        ];
-        texts.push(concat(&parts));
+        ]);
     }
-    let mut parts: Vec<&str> = Vec::new();
-    for text in &texts {
+    concat(&parts)
+}
+
+/// What tools returned, if it is anything.
+fn returned(results: &[Prompt]) -> Option<Message> {
+    let mut parts = Vec::new();
+    for result in results {
         if !parts.is_empty() {
             parts.push("\n");
         }
-        parts.push(text.expose());
+        parts.extend([RESULT_BEGIN, "\n", result.expose(), "\n", RESULT_END]);
     }
-    Ok(concat(&parts))
-}
-
-/// Adds what a tool returned: one message of the user for all results in a row.
-pub(crate) fn returned(messages: &mut Vec<Message>, result: &Prompt, follows_result: bool) {
-    let result = [RESULT_BEGIN, "\n", result.expose(), "\n", RESULT_END];
-    match messages.last_mut().filter(|_| follows_result) {
-        Some(before) => {
-            let all: Vec<&str> =
-                [before.content.expose(), "\n"].into_iter().chain(result).collect();
-            before.content = concat(&all);
-        }
-        None => messages.push(Message { role: Role::User, content: concat(&result) }),
-    }
+    (!parts.is_empty()).then(|| Message::new(Role::User, concat(&parts)))
 }
 
 /// One buffer of the final size, so that none that grew is left behind.

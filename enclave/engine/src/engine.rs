@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use chrysalis_vault::VerifiedFiles;
 use chrysalis_wire::SecretBytes;
+use minijinja::Value;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -20,14 +21,16 @@ use crate::error::{EngineError, ModelError, TemplateError};
 use crate::gguf::Gguf;
 use crate::kernels::{PAGE_TOKENS, Pool};
 use crate::model::Model;
-use crate::request::{ChatMessage, Control, GenerateRequest, Generation, Input, Reasoning, Role};
+use crate::request::{Control, Conversation, GenerateRequest, Generation, Input, Reasoning};
 use crate::sampler::Sampler;
 use crate::schedule::{Limits, MAX_DRAFT_TOKENS};
 use crate::scheduler::{PREFILL_CHUNK_TOKENS, Scheduler, Slot};
 use crate::sequence::Job;
 use crate::stop::StopMatcher;
+use crate::telling::Told;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
+use crate::tool_style::ToolStyle;
 use crate::weights::Weights;
 use crate::{Engine, ModelInfo};
 
@@ -246,6 +249,10 @@ impl Engine for CandleEngine {
         &self.info
     }
 
+    fn tool_style(&self) -> ToolStyle {
+        self.text.style()
+    }
+
     fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
         request.check(self.info.vocab)?;
         let places = u32::try_from(self.limit).unwrap_or(u32::MAX);
@@ -258,6 +265,7 @@ impl Engine for CandleEngine {
         let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary())).transpose()?;
         let prompt = self.text.prompt(&request.input)?;
         let reasoning = self.text.reasoning(&request.input, &prompt);
+        let spelled = self.text.spelled(&request.input);
         let slots: Vec<Slot> = (0..request.choices)
             .map(|_| Slot::take(&self.slots, self.limit))
             .collect::<Result<_, _>>()?;
@@ -279,6 +287,7 @@ impl Engine for CandleEngine {
                 sampler: Sampler::new(&request.sampling, request.logit_bias.clone(), seed),
                 matcher: matcher.clone(),
                 stops: StopMatcher::new(stops(&request.stop)?),
+                spelled,
                 logprobs: request.logprobs,
                 max_tokens,
                 events: events.clone(),
@@ -314,10 +323,10 @@ impl TextSide {
                 self.refuse_hopeless(text.len())?;
                 self.tokenizer.encode_text(text)?
             }
-            Input::Chat(messages) => {
-                let sizes = messages.iter().map(|message| message.content.len());
+            Input::Chat(conversation) => {
+                let sizes = conversation.messages.iter().map(|message| message.content.len());
                 self.refuse_hopeless(sizes.fold(0, usize::saturating_add))?;
-                let rendered = self.render(messages)?;
+                let rendered = self.render(conversation)?;
                 self.refuse_hopeless(defuse::plain_len(&rendered))?;
                 self.tokenizer.encode_rendered(&rendered)?
             }
@@ -349,20 +358,36 @@ impl TextSide {
         }
     }
 
+    /// How the model is told about tools.
+    fn style(&self) -> ToolStyle {
+        self.template.as_ref().map_or(ToolStyle::Told, ChatTemplate::style)
+    }
+
+    /// The token before calls that an answer with tools tells as text.
+    fn spelled(&self, input: &Input) -> Option<(u32, &'static str)> {
+        let Input::Chat(conversation) = input else { return None };
+        let token = self.style().token().filter(|_| !conversation.tools.is_empty())?;
+        Some((self.tokenizer.control(token)?, token))
+    }
+
     /// The rendered conversation, its content defused.
     pub(crate) fn render(
         &self,
-        messages: &[ChatMessage],
+        conversation: &Conversation,
     ) -> Result<Zeroizing<String>, EngineError> {
         let template = self.template.as_ref().ok_or(TemplateError::Missing)?;
-        let mut defused: Vec<(Role, Zeroizing<String>)> = Vec::with_capacity(messages.len());
-        for (index, message) in messages.iter().enumerate() {
-            let content = utf8(message.content.expose(), index)?;
-            defused.push((message.role, self.tokenizer.defuse(content)));
+        template.check(conversation)?;
+        let defuse = |text: &str| Value::from(self.tokenizer.defuse(text).as_str());
+        let rendered = template.render_told(&Told::new(conversation, &defuse)?)?;
+        let prefix = self.style().call_prefix();
+        if !conversation.must_call || prefix.is_empty() {
+            return Ok(rendered);
         }
-        let views: Vec<(Role, &str)> =
-            defused.iter().map(|(role, c)| (*role, c.as_str())).collect();
-        Ok(template.render(&views)?)
+        let len = rendered.len().saturating_add(prefix.len());
+        let mut with = Zeroizing::new(String::with_capacity(len));
+        with.push_str(&rendered);
+        with.push_str(prefix);
+        Ok(with)
     }
 
     /// Refuses before tokenising what cannot fit even if every token were the longest.

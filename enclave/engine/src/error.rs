@@ -164,6 +164,12 @@ pub enum ModelError {
 /// Why a chat template was refused, at load or for one conversation.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum TemplateError {
+    /// The conversation has tools, and the template does not tell of them.
+    #[error("the model's chat template knows no tools; tell them in the messages")]
+    NoTools,
+    /// The request switches reasoning, and the template does not know how.
+    #[error("the model cannot be told whether to think; leave enable_thinking out")]
+    NoThinkingSwitch,
     /// The model has no chat template.
     #[error("the model has no chat template; send a plain completion, or pack a chat model")]
     Missing,
@@ -368,6 +374,12 @@ pub enum EngineError {
         /// Bytes found.
         got: usize,
     },
+    /// The description of a tool is not JSON.
+    #[error("the description of tool {index} is not JSON")]
+    ToolNotJson {
+        /// Index of the tool.
+        index: usize,
+    },
     /// A stop string is not UTF-8.
     #[error("stop string {index} is not UTF-8")]
     StopNotUtf8 {
@@ -437,6 +449,8 @@ impl TemplateError {
             Self::OutOfFuel => "E-TEMPLATE-LOOP",
             Self::OutputTooLarge => "E-TEMPLATE-OUTPUT",
             Self::Raised { .. } => "E-TEMPLATE-RAISED",
+            Self::NoTools => "E-TEMPLATE-TOOLS",
+            Self::NoThinkingSwitch => "E-TEMPLATE-THINKING",
             Self::Failed { .. } => "E-TEMPLATE-FAILED",
         }
     }
@@ -456,6 +470,7 @@ impl EngineError {
             Self::PromptTooLarge { .. } => "E-PROMPT-BYTES",
             Self::PromptTooLong { .. } => "E-PROMPT-TOKENS",
             Self::NotUtf8 { .. } => "E-PROMPT-UTF8",
+            Self::ToolNotJson { .. } => "E-TOOL-JSON",
             Self::Unencodable => "E-PROMPT-UNENCODABLE",
             Self::InputsEmpty | Self::TooManyInputs { .. } => "E-INPUTS",
             Self::InputEmpty { .. } => "E-INPUT-EMPTY",

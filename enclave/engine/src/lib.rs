@@ -65,10 +65,12 @@ mod schedule;
 mod scheduler;
 mod sequence;
 mod stop;
+mod telling;
 mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tokenizer;
+mod tool_style;
 mod utf8;
 mod vocabulary;
 mod weights;
@@ -81,20 +83,26 @@ pub use error::{EngineError, ModelError, TemplateError};
 pub use logprobs::{LEAST_LOGPROB, LoggedToken, TokenLogprob};
 pub use model::MAX_CONTEXT_TOKENS;
 pub use request::{
-    ChatMessage, Control, Delta, Event, FinishReason, GenerateRequest, Generation, Input,
-    LogitBias, MAX_CHOICES, MAX_LOGIT_BIAS, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PENALTY,
+    ChatMessage, Control, Conversation, Delta, Event, FinishReason, GenerateRequest, Generation,
+    Input, LogitBias, MAX_CHOICES, MAX_LOGIT_BIAS, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PENALTY,
     MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE, MAX_TOP_LOGPROBS, Reasoning,
-    Role, Sampling, Scheduling, TokenUsage,
+    Role, Sampling, Scheduling, TokenUsage, ToolCall,
 };
 pub use schedule::Tenant;
 pub use scheduler::PREFILL_CHUNK_TOKENS;
 pub use template::{MAX_RENDERED_BYTES, MAX_TEMPLATE_BYTES, TEMPLATE_FUEL};
+pub use tool_style::ToolStyle;
 
 /// A model ready to answer. Callers hold `Arc<dyn Engine>`; a batching or CUDA engine replaces
 /// [`CandleEngine`] without changing them.
 pub trait Engine: Send + Sync {
     /// What is loaded.
     fn info(&self) -> &ModelInfo;
+
+    /// How the model is told about tools, and how it writes calls.
+    fn tool_style(&self) -> ToolStyle {
+        ToolStyle::Told
+    }
 
     /// Checks, renders and tokenises `request`, and queues it. Returns at once with the number of
     /// prompt tokens and the stream of events; the work happens on the engine's own thread.

@@ -56,9 +56,23 @@ pub struct Scheduling {
 #[derive(Debug)]
 pub enum Input {
     /// A conversation, rendered by the model's chat template.
-    Chat(Vec<ChatMessage>),
+    Chat(Conversation),
     /// Plain text to continue. Control tokens in it are plain text.
     Text(SecretBytes),
+}
+
+/// A conversation, and what a model is told beside it.
+#[derive(Debug, Default)]
+pub struct Conversation {
+    /// What was said, at least one message.
+    pub messages: Vec<ChatMessage>,
+    /// Descriptions of the tools that may be called: JSON objects with a name, for a template that tells
+    /// them ([`crate::Engine::tool_style`]).
+    pub tools: Vec<SecretBytes>,
+    /// Whether the answer has to be a call: then [`GenerateRequest::constraint`] says which.
+    pub must_call: bool,
+    /// Whether to reason before the answer, for a template that knows `enable_thinking`.
+    pub thinking: Option<bool>,
 }
 
 /// One message of a conversation.
@@ -68,6 +82,29 @@ pub struct ChatMessage {
     pub role: Role,
     /// What is said. UTF-8.
     pub content: SecretBytes,
+    /// The tools an assistant called.
+    pub calls: Vec<ToolCall>,
+    /// Of a tool's message the number of the call it answers.
+    pub answers: u32,
+}
+
+impl ChatMessage {
+    /// A message without calls.
+    #[must_use]
+    pub const fn new(role: Role, content: SecretBytes) -> Self {
+        Self { role, content, calls: Vec::new(), answers: 0 }
+    }
+}
+
+/// A call of a tool in a conversation.
+#[derive(Debug)]
+pub struct ToolCall {
+    /// Which one of the conversation, from 1.
+    pub number: u32,
+    /// Name of the tool. UTF-8.
+    pub name: SecretBytes,
+    /// Its arguments. UTF-8, and JSON if a model wrote it.
+    pub arguments: SecretBytes,
 }
 
 /// Who speaks.
@@ -79,6 +116,8 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// A tool that was called, with what it returned.
+    Tool,
 }
 
 /// How tokens are drawn.
@@ -310,20 +349,29 @@ impl GenerateRequest {
         }
         let bytes = match &self.input {
             Input::Text(text) => text.len(),
-            Input::Chat(messages) if messages.is_empty() => {
+            Input::Chat(chat) if chat.messages.is_empty() => {
                 return Err(EngineError::MessagesEmpty);
             }
-            Input::Chat(messages) if messages.len() > MAX_MESSAGES => {
-                return Err(EngineError::TooManyMessages { got: messages.len() });
+            Input::Chat(chat) if chat.messages.len() > MAX_MESSAGES => {
+                return Err(EngineError::TooManyMessages { got: chat.messages.len() });
             }
-            Input::Chat(messages) => {
-                messages.iter().fold(0usize, |sum, m| sum.saturating_add(m.content.len()))
-            }
+            Input::Chat(chat) => chat.bytes(),
         };
         if bytes > MAX_PROMPT_BYTES {
             return Err(EngineError::PromptTooLarge { got: bytes });
         }
         Ok(())
+    }
+}
+
+impl Conversation {
+    /// Bytes of all its texts.
+    fn bytes(&self) -> usize {
+        let calls = self.messages.iter().flat_map(|message| &message.calls);
+        let calls = calls.flat_map(|call| [call.name.len(), call.arguments.len()]);
+        let texts = self.messages.iter().map(|message| message.content.len());
+        let tools = self.tools.iter().map(SecretBytes::len);
+        texts.chain(calls).chain(tools).fold(0, usize::saturating_add)
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Job {
     /// What the answer has to be.
     pub(crate) matcher: Option<Matcher>,
     pub(crate) stops: StopMatcher,
+    /// A control token that is told as text: the tag before calls of tools.
+    pub(crate) spelled: Option<(u32, &'static str)>,
     /// Whether tokens are scored, and how many others in the place of each.
     pub(crate) logprobs: Option<u8>,
     pub(crate) max_tokens: u32,
@@ -185,7 +187,10 @@ impl Sequence {
         if let Some(scores) = &drawn.scores {
             self.log.push(scores, tokenizer);
         }
-        let text = self.utf8.push(tokenizer.bytes(drawn.token));
+        let spelled = self.job.spelled.filter(|(id, _)| *id == drawn.token);
+        let bytes =
+            spelled.map_or_else(|| tokenizer.bytes(drawn.token), |(_, text)| text.as_bytes());
+        let text = self.utf8.push(bytes);
         if self.release(&text) {
             return Some(FinishReason::Stop);
         }

@@ -18,21 +18,35 @@ use minijinja_contrib::pycompat::unknown_method_callback;
 use zeroize::Zeroizing;
 
 use crate::error::TemplateError;
-use crate::request::Role;
+use crate::request::{ChatMessage, Conversation, Role};
+use crate::telling::{Told, to_json};
+use crate::tool_style::ToolStyle;
 
 /// A compiled chat template.
 pub(crate) struct ChatTemplate {
     env: Environment<'static>,
     bos: String,
     eos: String,
+    style: ToolStyle,
+    /// Whether it can be told to leave reasoning out.
+    switch: bool,
 }
 
 impl ChatTemplate {
     /// Compiles `source` and renders one trial conversation, so that a template that always loops or
     /// fails is refused when the model is loaded.
     pub(crate) fn compile(source: &str, bos: &str, eos: &str) -> Result<Self, TemplateError> {
-        let template = Self::compile_untried(source, bos, eos)?;
+        let mut template = Self::compile_untried(source, bos, eos)?;
         template.render(&[(Role::User, "Hello")])?;
+        // Whether it tells tools is tried too: many templates name them only to say that there are none.
+        let messages = vec![context! { role => "user", content => "Hello" }];
+        let parameters = context! { type => "object", properties => context! {} };
+        let function = context! { name => TRIAL, description => "Hello", parameters };
+        let tools = Value::from(vec![context! { type => "function", function }]);
+        let told = template.render_told(&Told { messages, tools, thinking: None });
+        if told.is_ok_and(|told| told.contains(TRIAL)) {
+            template.style = ToolStyle::of(source);
+        }
         Ok(template)
     }
 
@@ -52,26 +66,53 @@ impl ChatTemplate {
         env.set_recursion_limit(RECURSION_LIMIT);
         env.set_unknown_method_callback(unknown_method_callback);
         env.add_function("raise_exception", raise_exception);
+        env.add_filter("tojson", to_json);
         env.add_template_owned(NAME, source.to_owned())
             .map_err(|e| TemplateError::Syntax { line: e.line().unwrap_or(0) })?;
-        Ok(Self { env, bos: bos.to_owned(), eos: eos.to_owned() })
+        let (style, switch) = (ToolStyle::Told, source.contains(SWITCH));
+        Ok(Self { env, bos: bos.to_owned(), eos: eos.to_owned(), style, switch })
     }
 
-    /// The conversation as the model was trained to read it, ready for the assistant's answer.
+    /// How it tells tools.
+    pub(crate) const fn style(&self) -> ToolStyle {
+        self.style
+    }
+
+    /// Refuses what it would not tell.
+    pub(crate) fn check(&self, conversation: &Conversation) -> Result<(), TemplateError> {
+        if conversation.thinking.is_some() && !self.switch {
+            return Err(TemplateError::NoThinkingSwitch);
+        }
+        let tools = |message: &ChatMessage| message.role == Role::Tool || !message.calls.is_empty();
+        let tools = !conversation.tools.is_empty() || conversation.messages.iter().any(tools);
+        if tools && self.style == ToolStyle::Told {
+            return Err(TemplateError::NoTools);
+        }
+        Ok(())
+    }
+
+    /// A conversation without tools.
     pub(crate) fn render(
         &self,
         messages: &[(Role, &str)],
     ) -> Result<Zeroizing<String>, TemplateError> {
-        let messages: Vec<Value> = messages
-            .iter()
-            .map(|(role, content)| context! { role => role_name(*role), content => *content })
-            .collect();
-        let context = context! {
-            messages => messages,
+        let message = |(role, content): &(Role, &str)| context! { role => role_name(*role), content => *content };
+        let messages = messages.iter().map(message).collect();
+        self.render_told(&Told { messages, tools: Value::from(()), thinking: None })
+    }
+
+    /// The conversation as the model was trained to read it, ready for the assistant's answer.
+    pub(crate) fn render_told(&self, told: &Told) -> Result<Zeroizing<String>, TemplateError> {
+        let mut context = context! {
+            messages => told.messages.as_slice(),
+            tools => &told.tools,
             add_generation_prompt => true,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
         };
+        if let Some(thinking) = told.thinking {
+            context = context! { enable_thinking => thinking, ..context };
+        }
         let mut out = Bounded { bytes: Zeroizing::new(Vec::new()), full: false };
         let rendered = self
             .env
@@ -120,11 +161,12 @@ fn raise_exception(_message: &str) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, RAISED))
 }
 
-const fn role_name(role: Role) -> &'static str {
+pub(crate) const fn role_name(role: Role) -> &'static str {
     match role {
         Role::System => "system",
         Role::User => "user",
         Role::Assistant => "assistant",
+        Role::Tool => "tool",
     }
 }
 
@@ -156,6 +198,10 @@ impl io::Write for Bounded {
 }
 
 const NAME: &str = "chat";
+/// Name of a tool that templates are tried with.
+const TRIAL: &str = "a_tool_to_try_with";
+/// What templates of models that may leave their reasoning out name the wish.
+const SWITCH: &str = "enable_thinking";
 const RAISED: &str = "raise_exception";
 /// What `minijinja` 3 says when the recursion limit is reached.
 const RECURSION_DETAIL: &str = "recursion limit exceeded";

@@ -17,7 +17,9 @@ use candle_core::{Device, Tensor};
 use crate::error::EngineError;
 use crate::logprobs::{LoggedToken, TokenLogprob};
 pub use crate::probe::{Probe, ProbeBatch, ProbeSession};
-use crate::request::{ChatMessage, Event, FinishReason, Generation, Input, Role, TokenUsage};
+use crate::request::{
+    ChatMessage, Conversation, Event, FinishReason, Generation, Input, Role, TokenUsage,
+};
 use crate::tokenizer::byte_alphabet;
 pub use bert::{Files, TinyBert, embed, embed_options, embedder};
 pub use zoo::{Ramp, Recipe};
@@ -391,11 +393,11 @@ impl Random {
 /// A chat of `messages`.
 #[must_use]
 pub fn chat(messages: &[(Role, &str)]) -> Input {
-    let message = |(role, content): &(Role, &str)| ChatMessage {
-        role: *role,
-        content: content.as_bytes().to_vec().into(),
+    let message = |(role, content): &(Role, &str)| {
+        ChatMessage::new(*role, content.as_bytes().to_vec().into())
     };
-    Input::Chat(messages.iter().map(message).collect())
+    let messages = messages.iter().map(message).collect();
+    Input::Chat(Conversation { messages, ..Conversation::default() })
 }
 
 /// A plain prompt.

@@ -185,6 +185,12 @@ impl Tokenizer {
         self.spellings.get(id).unwrap_or((&[], true))
     }
 
+    /// The control token that `text` spells.
+    pub(crate) fn control(&self, text: &str) -> Option<u32> {
+        let (found, id) = self.controls.find(text, 0)?;
+        (found.len() == text.len()).then_some(id)
+    }
+
     /// Content of a message, made safe to put into the chat template.
     pub(crate) fn defuse(&self, content: &str) -> Zeroizing<String> {
         defuse::defuse(content, &self.controls)

@@ -1,11 +1,11 @@
 //! Between the API's types, the engine's types and the manifest's limits.
 
 use chrysalis_api::{
-    ApiError, Constraint, Endpoint, ErrorKind, InferenceRequest, Input, Limits, LoggedToken,
-    Prompt, Role, TokenLogprob, limits, served_at,
+    ApiError, CallFormat, Constraint, Endpoint, ErrorKind, InferenceRequest, Input, Limits,
+    LoggedToken, Message, PastCall, Prompt, Role, TokenLogprob, Tools, limits, served_at,
 };
 use chrysalis_channel::PathId;
-use chrysalis_engine as engine;
+use chrysalis_engine::{self as engine, ToolStyle};
 use chrysalis_wire::{Digest, InnerRequest, WorkerManifest};
 use sha2::{Digest as _, Sha256};
 
@@ -84,6 +84,7 @@ pub fn job(
     request: &mut InferenceRequest,
     paid_tokens: u32,
     manifest: &WorkerManifest,
+    style: ToolStyle,
 ) -> Result<engine::GenerateRequest, ApiError> {
     let allowed = paid_tokens.min(manifest.limits.completion_tokens);
     let each = allowed.checked_div(request.choices).unwrap_or_default();
@@ -96,18 +97,24 @@ pub fn job(
         let error = ApiError::new(400, ErrorKind::InvalidRequest, "max_tokens_exceeded", message);
         return Err(error.with_param("max_tokens"));
     }
+    if style == ToolStyle::Told {
+        request.tell_tools();
+    }
     let nothing = Input::Chat(Vec::new());
     let input = match std::mem::replace(&mut request.input, nothing) {
         Input::Text(text) => engine::Input::Text(text.into_secret()),
-        Input::Chat(messages) => engine::Input::Chat(
-            messages
-                .into_iter()
-                .map(|m| engine::ChatMessage {
-                    role: role(m.role),
-                    content: m.content.into_secret(),
-                })
-                .collect(),
-        ),
+        Input::Chat(messages) => {
+            let told = request.tools.as_ref().filter(|_| style != ToolStyle::Told);
+            let secret = |json: &str| json.as_bytes().to_vec().into();
+            engine::Input::Chat(engine::Conversation {
+                messages: messages.into_iter().map(message).collect(),
+                tools: told
+                    .map(|tools| tools.functions().map(secret).collect())
+                    .unwrap_or_default(),
+                must_call: told.is_some_and(Tools::is_required),
+                thinking: request.thinking,
+            })
+        }
     };
     let s = request.sampling;
     Ok(engine::GenerateRequest {
@@ -127,7 +134,7 @@ pub fn job(
             .map(|b| engine::LogitBias { token: b.token, bias: b.bias })
             .collect(),
         stop: std::mem::take(&mut request.stop).into_iter().map(|s| s.into_secret()).collect(),
-        constraint: request.constraint.as_mut().map(|(constraint, _)| constrained(constraint)),
+        constraint: request.constraint.as_mut().map(|(c, _)| constrained(c, style)),
         logprobs: request.logprobs,
         choices: request.choices,
         max_tokens,
@@ -139,7 +146,7 @@ pub fn job(
 }
 
 /// The texts move out of `constraint`.
-fn constrained(constraint: &mut Constraint) -> engine::Constraint {
+fn constrained(constraint: &mut Constraint, style: ToolStyle) -> engine::Constraint {
     match std::mem::replace(constraint, Constraint::JsonObject) {
         Constraint::JsonObject => engine::Constraint::JsonObject,
         Constraint::JsonSchema(schema) => engine::Constraint::JsonSchema(schema.into_secret()),
@@ -150,7 +157,7 @@ fn constrained(constraint: &mut Constraint) -> engine::Constraint {
         Constraint::ToolCall(pairs) => {
             let mut texts = pairs.into_iter().map(Prompt::into_secret);
             let pair = || Some((texts.next()?, texts.next()?));
-            engine::Constraint::ToolCall(std::iter::from_fn(pair).collect())
+            engine::Constraint::ToolCall(style, std::iter::from_fn(pair).collect())
         }
     }
 }
@@ -165,11 +172,38 @@ fn tenant(key: &Prompt) -> engine::Tenant {
 
 const TENANT_DOMAIN: &[u8] = b"chrysalis tenant/1\0";
 
+fn message(message: Message) -> engine::ChatMessage {
+    let call = |call: PastCall| engine::ToolCall {
+        number: call.number,
+        name: call.name.into_secret(),
+        arguments: call.arguments.into_secret(),
+    };
+    engine::ChatMessage {
+        role: role(message.role),
+        content: message.content.into_secret(),
+        calls: message.calls.into_iter().map(call).collect(),
+        answers: message.answers,
+    }
+}
+
+/// How calls stand in the answer to `request`, and whether its prompt ends with the tag before them.
+#[must_use]
+pub fn call_format(request: &InferenceRequest, style: ToolStyle) -> (CallFormat, bool) {
+    match style {
+        ToolStyle::Told | ToolStyle::Tagged => (CallFormat::Tagged, false),
+        ToolStyle::Bare => (CallFormat::Bare, false),
+        ToolStyle::List => {
+            (CallFormat::List, request.tools.as_ref().is_some_and(Tools::is_required))
+        }
+    }
+}
+
 const fn role(role: Role) -> engine::Role {
     match role {
         Role::System | Role::Developer => engine::Role::System,
         Role::User => engine::Role::User,
         Role::Assistant => engine::Role::Assistant,
+        Role::Tool => engine::Role::Tool,
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use chrysalis_api::{ApiError, Endpoint, InferenceRequest};
 use chrysalis_channel::{ChannelError, FrameKind, Header, OpenedRequest, OsRandom, open_request};
-use chrysalis_engine::{Engine, Event, Generation};
+use chrysalis_engine::{Engine, Event, Generation, ToolStyle};
 use chrysalis_receipt::{Finish, PublicReceipt, ResponseCommit};
 use chrysalis_wire::{SecretBytes, UnixMillis};
 use hyper::{Response, StatusCode};
@@ -139,6 +139,7 @@ async fn run(
 /// A request that was parsed and handed to the engine.
 struct Prepared {
     parsed: InferenceRequest,
+    style: ToolStyle,
     commit: ResponseCommit,
     facts: ReceiptFacts,
     generation: Generation,
@@ -156,12 +157,13 @@ fn prepare(
     let (inner, evidence) = convert::inner(body.expose(), recipient, &worker.session)?;
     let mut parsed = convert::parse(endpoint, inner.json, &worker.manifest)?;
     let sampling = convert::sampling_hash(&parsed);
-    let job = convert::job(&mut parsed, header.max_tokens, &worker.manifest)?;
+    let style = engine.tool_style();
+    let job = convert::job(&mut parsed, header.max_tokens, &worker.manifest, style)?;
     let constraint = parsed.constraint.as_ref().map(|(_, field)| *field);
     let refused = |error| convert::engine_error(&error, constraint);
     let generation = engine.generate(job).map_err(refused)?;
     let facts = ReceiptFacts::new(header, &inner.salt, inner.json, sampling, evidence, started);
-    Ok(Prepared { parsed, commit: ResponseCommit::new(&inner.salt), facts, generation })
+    Ok(Prepared { parsed, style, commit: ResponseCommit::new(&inner.salt), facts, generation })
 }
 
 /// Forwards the engine's events as frames and ends with the receipt, also when the requester has
@@ -175,7 +177,7 @@ async fn generate(
     started: UnixMillis,
     mut over: watch::Receiver<bool>,
 ) -> Result<(), Gone> {
-    let Prepared { parsed, commit, facts, mut generation } = prepared;
+    let Prepared { parsed, style, commit, facts, mut generation } = prepared;
     answer.commit_with(commit);
     let fingerprint = worker.fingerprint();
     let mut writer = Writer::new(
@@ -185,6 +187,7 @@ async fn generate(
         started.seconds(),
         &fingerprint,
         generation.reasoning,
+        style,
     );
     let mut sent = answer.send_content(writer.open()).await;
     let mut finish = Finish::Aborted;

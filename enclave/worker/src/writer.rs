@@ -5,7 +5,7 @@ use chrysalis_api::{
     LoggedToken, Piece, Responder, ResponsesWriter, Said, Thought, ThoughtParser, Whole,
 };
 use chrysalis_channel::FrameKind;
-use chrysalis_engine::{Delta, Reasoning, TokenUsage};
+use chrysalis_engine::{Delta, Reasoning, TokenUsage, ToolStyle};
 use chrysalis_wire::{RequestId, SecretBytes, UnixTime};
 
 use crate::convert;
@@ -45,7 +45,8 @@ struct Choice {
 }
 
 impl Writer {
-    /// A writer for `request`, which asked for `stream` or not, and whose answer may begin with `reasoning`.
+    /// A writer for `request`, which asked for `stream` or not, and whose answer may begin with `reasoning`
+    /// and has calls in the model's `style`.
     #[must_use]
     pub fn new(
         endpoint: Endpoint,
@@ -54,6 +55,7 @@ impl Writer {
         created: UnixTime,
         fingerprint: &str,
         reasoning: Reasoning,
+        style: ToolStyle,
     ) -> Self {
         let responder = Responder::new(endpoint, request_id, created, &request.model)
             .with_fingerprint(fingerprint)
@@ -69,6 +71,8 @@ impl Writer {
         };
         let responses = (endpoint == Endpoint::Responses)
             .then(|| ResponsesWriter::new(request_id, created, &request.model));
+        let (format, begun) = convert::call_format(request, style);
+        let parser = || request.tools.as_ref().map(|t| CallParser::new(t.names(), format, begun));
         Self {
             responder,
             responses,
@@ -76,7 +80,7 @@ impl Writer {
             obfuscate: request.include_obfuscation,
             logprobs: request.logprobs.is_some(),
             choices: (0..request.choices)
-                .map(|_| Choice::new(&request.tools, thoughts().map(ThoughtParser::new)))
+                .map(|_| Choice::new(parser(), thoughts().map(ThoughtParser::new)))
                 .collect(),
         }
     }
@@ -226,8 +230,7 @@ enum Part {
 }
 
 impl Choice {
-    fn new(tools: &[String], thoughts: Option<ThoughtParser>) -> Self {
-        let parser = (!tools.is_empty()).then(|| CallParser::new(tools.to_vec()));
+    fn new(parser: Option<CallParser>, thoughts: Option<ThoughtParser>) -> Self {
         Self { thoughts, parser, ..Self::default() }
     }
 

@@ -170,11 +170,13 @@ const TOOL: &str = r#"{"type":"function","function":{"name":"f","description":"d
 
 #[test]
 fn tools_are_introduced_in_the_system_message() {
-    let r =
+    let mut r =
         chat_with(&format!(r#","tools":[{TOOL}],"tool_choice":"auto","parallel_tool_calls":true"#))
             .unwrap();
-    assert_eq!(r.tools, ["f"]);
-    assert!(r.constraint.is_none());
+    let tools = r.tools.as_ref().unwrap();
+    assert_eq!((tools.names(), tools.functions().count()), (vec!["f".to_owned()], 1));
+    assert!(r.constraint.is_none() && !tools.is_required());
+    r.tell_tools();
     let told = messages(r);
     assert_eq!((told[0].0, told[1].0), (Role::System, Role::User));
     assert!(told[0].1.contains(
@@ -185,10 +187,13 @@ fn tools_are_introduced_in_the_system_message() {
     let mine = chat(&format!(
         r#"{{"model":"m","messages":[{{"role":"system","content":"mine"}},{{"role":"user","content":"u"}}],"tools":[{TOOL}]}}"#
     ));
-    let mine = messages(mine.unwrap());
+    let mut mine = mine.unwrap();
+    mine.tell_tools();
+    let mine = messages(mine);
     assert!(mine[0].1.starts_with("mine\n\n# Tools") && mine.len() == 2);
-    let none = chat_with(&format!(r#","tools":[{TOOL}],"tool_choice":"none""#)).unwrap();
-    assert!(none.tools.is_empty() && messages(none).len() == 1, "they are not told");
+    let mut none = chat_with(&format!(r#","tools":[{TOOL}],"tool_choice":"none""#)).unwrap();
+    none.tell_tools();
+    assert!(none.tools.is_none() && messages(none).len() == 1, "they are not told");
 }
 
 #[test]
@@ -218,9 +223,25 @@ fn calls_and_results_are_told_as_the_model_writes_and_reads_them() {
         call("x"),
         call("y")
     ));
-    let told = messages(r.unwrap());
+    let mut r = r.unwrap();
+    let Input::Chat(messages_of) = &r.input else { panic!("not a chat") };
+    let numbers: Vec<_> = messages_of[1].calls.iter().map(|call| call.number).collect();
+    let answers: Vec<_> = messages_of.iter().map(|message| message.answers).collect();
+    assert_eq!((numbers, answers), (vec![1, 2], vec![0, 0, 1, 2]));
+    r.tell_tools();
+    let told = messages(r);
     let one = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":1}}\n</tool_call>";
     assert_eq!(told[1], (Role::Assistant, format!("{one}\n{one}")));
     let results = "<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response>";
     assert_eq!(told[2..], [(Role::User, results.to_owned())], "one message for both");
+}
+
+#[test]
+fn thinking_is_switched_by_the_field_the_templates_know() {
+    let thinking = |more: &str| chat_with(more).unwrap().thinking;
+    assert_eq!(thinking(""), None);
+    assert_eq!(thinking(r#","chat_template_kwargs":{}"#), None);
+    let told = |on| format!(r#","chat_template_kwargs":{{"enable_thinking":{on}}}"#);
+    assert_eq!(thinking(&told(true)), Some(true));
+    assert_eq!(thinking(&told(false)), Some(false));
 }

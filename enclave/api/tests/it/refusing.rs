@@ -476,3 +476,12 @@ fn refuses_tools_and_calls_that_are_none() {
     let id = r#"[{"role":"user","content":"x","tool_call_id":"y"}]"#;
     refused(chat_of(id), "invalid_parameter_combination", "messages[0].tool_call_id");
 }
+
+#[test]
+fn refuses_what_no_chat_template_is_told() {
+    let kwargs = |told: &str| chat_with(&format!(r#","chat_template_kwargs":{told}"#));
+    let field = "chat_template_kwargs.thinking";
+    refused(kwargs(r#"{"thinking":true}"#), "unknown_parameter", field);
+    let field = "chat_template_kwargs.enable_thinking";
+    refused(kwargs(r#"{"enable_thinking":"no"}"#), "invalid_type", field);
+}

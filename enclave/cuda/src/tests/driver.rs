@@ -27,7 +27,7 @@ fn without_kernels(dir: &Path, define: &str) -> Option<PathBuf> {
 fn refused(define: &str, capability: (u32, u32)) -> Option<CudaError> {
     let dir = tempfile::tempdir().unwrap();
     let library = without_kernels(dir.path(), define)?;
-    Some(Device::open(&library, &[image(capability)]).err().expect("the GPU was accepted"))
+    Some(Device::open(&library, &[image(capability)]).expect_err("the GPU was accepted"))
 }
 
 #[test]

@@ -31,6 +31,7 @@ use self::program::Program;
 use self::rules::Rules;
 pub(crate) use self::vocabulary::{Mask, Vocabulary};
 pub use self::weigh::MAX_PATTERN_BYTES;
+use crate::tool_style::ToolStyle;
 
 /// What an answer has to be.
 #[derive(Debug)]
@@ -43,8 +44,9 @@ pub enum Constraint {
     Regex(SecretBytes),
     /// One of these texts.
     Choice(Vec<SecretBytes>),
-    /// A call of one of these tools, by name and JSON Schema of its arguments: JSON between `<tool_call>` tags.
-    ToolCall(Vec<(SecretBytes, SecretBytes)>),
+    /// A call of one of these tools, by name and JSON Schema of its arguments, as a model of the style
+    /// writes it.
+    ToolCall(ToolStyle, Vec<(SecretBytes, SecretBytes)>),
 }
 
 /// Why a constraint is refused. It quotes nothing of it.
@@ -199,19 +201,20 @@ fn program(constraint: &Constraint) -> Result<Program, ConstraintError> {
             }
             rules.any(all)?
         }
-        Constraint::ToolCall(tools) => {
+        Constraint::ToolCall(style, tools) => {
+            let [begin, between, end] = style.around();
             let sizes = tools.iter().map(|(name, schema)| name.len().saturating_add(schema.len()));
             let size = sizes.fold(0, usize::saturating_add);
             let mut calls = Vec::with_capacity(tools.len());
             for (name, schema) in tools {
                 let (name, schema) = (text(name, size)?, text(schema, size)?);
                 let name = serde_json::to_string(name).map_err(|_| ConstraintError::NotJson)?;
-                let begin = format!("<tool_call>\n{{\"name\": {name}, \"arguments\": ");
+                let begin = format!("{begin}{name}{between}");
                 let schema: Value =
                     serde_json::from_str(schema).map_err(|_| ConstraintError::NotJson)?;
                 let begin = rules.text(begin.as_bytes())?;
                 let arguments = Schemas::new(&schema, &mut rules).instance()?;
-                let end = rules.text(b"}\n</tool_call>")?;
+                let end = rules.text(end.as_bytes())?;
                 calls.push(rules.seq(vec![begin, arguments, end])?);
             }
             rules.any(calls)?

@@ -221,16 +221,19 @@ fn a_choice_is_one_of_the_texts() {
 #[test]
 fn a_call_names_a_tool_and_has_its_arguments() {
     let tool = |name: &str, schema: Value| (secret(name), secret(&schema.to_string()));
-    let call = Constraint::ToolCall(vec![
-        tool("f", json!({"properties": {"n": {"type": "integer"}}, "required": ["n"]})),
-        tool("g", json!({"type": "object"})),
-    ]);
+    let call = Constraint::ToolCall(
+        ToolStyle::Tagged,
+        vec![
+            tool("f", json!({"properties": {"n": {"type": "integer"}}, "required": ["n"]})),
+            tool("g", json!({"type": "object"})),
+        ],
+    );
     let of = |name: &str, arguments: &str| {
         format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {arguments}}}\n</tool_call>")
     };
     assert!(takes(&call, &of("f", r#"{"n":1}"#)) && takes(&call, &of("g", r#"{"x":[]}"#)));
     assert!(!takes(&call, &of("f", "{}")) && !takes(&call, &of("h", "{}")));
-    let bad = Constraint::ToolCall(vec![tool("f", json!({"not": {}}))]);
+    let bad = Constraint::ToolCall(ToolStyle::Tagged, vec![tool("f", json!({"not": {}}))]);
     assert_eq!(refused(&bad), ConstraintError::Keyword { keyword: "not" });
 }
 

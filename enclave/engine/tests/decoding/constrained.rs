@@ -1,6 +1,6 @@
 //! Answers that have to be what the request says, on real logits.
 
-use chrysalis_engine::{Constraint, ConstraintError, MAX_CONSTRAINT_BYTES};
+use chrysalis_engine::{Constraint, ConstraintError, MAX_CONSTRAINT_BYTES, ToolStyle};
 use serde_json::Value;
 
 use super::*;
@@ -122,4 +122,21 @@ fn refuses_a_constraint_and_says_why() {
     assert_eq!(why(long), EngineError::Constraint(ConstraintError::TooLong { got }));
     let never = Constraint::JsonSchema(secret("false"));
     assert_eq!(why(never), EngineError::Constraint(ConstraintError::Unmeetable));
+}
+
+#[test]
+fn a_call_that_has_to_be_is_written_as_the_family_writes_it() {
+    let ask = |style| {
+        let tool = (secret("f"), secret(r#"{"properties":{"n":{"enum":[1]}},"required":["n"]}"#));
+        hot_with(Constraint::ToolCall(style, vec![tool]), 3, 100)
+    };
+    let engine = engine(&TinyModel::random(7));
+    for (style, begin, end) in [
+        (ToolStyle::Tagged, "<tool_call>\n{\"name\": \"f\", \"arguments\": {", "}}\n</tool_call>"),
+        (ToolStyle::Bare, "{\"name\": \"f\", \"parameters\": {", "}}"),
+        (ToolStyle::List, "[{\"name\": \"f\", \"arguments\": {", "}}]"),
+    ] {
+        let text = answer(&engine, ask(style)).text();
+        assert!(text.starts_with(begin) && text.ends_with(end), "{text}");
+    }
 }

@@ -182,3 +182,55 @@ async fn reasoning_is_told_apart_where_the_template_knows_it_and_nowhere_else() 
         assert_eq!((said.as_str(), told.as_str()), (content, reasoning.unwrap_or_default()));
     }
 }
+
+/// Templates that tell tools as the families do, and what a model of each says.
+const BARE: &str = "{% if tools %}{{ tools | tojson(indent=4) }} ipython parameters{% endif %}\
+    {% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}";
+const LIST: &str = "{% if tools %}{{ tools | tojson }}[TOOL_CALLS]{% endif %}\
+    {% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_found_in_the_words_of_each_family_whole_and_in_a_stream() {
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {}}});
+    let bare = [
+        "{\"name\": \"f\", ",
+        "\"parameters\"",
+        ": {\"n\": 1}}",
+        "; {\"name\":\"f\",\"parameters\":{}}",
+    ];
+    let list = [
+        "[TOOL_",
+        "CALLS][{\"name\"",
+        ": \"f\", \"arguments\": {\"n\": 1}}",
+        ", {\"arguments\":{},\"name\":\"f\"}]",
+    ];
+    for (template, said) in [(BARE, bare), (LIST, list)] {
+        let model = TinyModel::scripted(&said).template(template);
+        let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
+        let with = |stream: bool| chat(&json!({"tools": [tool], "stream": stream}));
+        let frames = rig.ask(1, &with(false)).await;
+        let choice = &body(&frames)["choices"][0];
+        assert_eq!(choice["finish_reason"], "tool_calls", "{choice}");
+        let calls = choice["message"]["tool_calls"].as_array().unwrap();
+        let arguments: Vec<_> =
+            calls.iter().map(|call| call["function"]["arguments"].as_str().unwrap()).collect();
+        assert_eq!(arguments, ["{\"n\": 1}", "{}"]);
+        let streamed = text(&rig.ask(2, &with(true)).await);
+        assert!(streamed.contains(r#""tool_calls":[{"index":1,"#), "{streamed}");
+        assert!(!streamed.contains("TOOL_CALLS") && !streamed.contains(r#""content":"{"#));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_call_comes_in_the_words_of_each_family() {
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"enum": [{}]}}});
+    for template in [BARE, LIST] {
+        let model = TinyModel::random(5).template(template);
+        let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
+        let more = json!({"tools": [tool], "tool_choice": "required", "max_tokens": 100});
+        let frames = rig.ask(1, &chat(&more)).await;
+        let choice = &body(&frames)["choices"][0];
+        assert_eq!(choice["finish_reason"], "tool_calls", "{choice}");
+        assert_eq!(choice["message"]["tool_calls"][0]["function"]["name"], "f");
+    }
+}

@@ -1,0 +1,197 @@
+//! A conversation as values of a chat template. Everything in it is the requester's: texts are defused
+//! before a template sees them (`defuse.rs`), names and descriptions of tools as much as messages.
+
+use std::fmt;
+use std::sync::Arc;
+
+use minijinja::value::{Enumerator, Kwargs, Object, ValueKind};
+use minijinja::{Error, ErrorKind, Value, context};
+
+use crate::error::EngineError;
+use crate::request::{ChatMessage, Conversation, Role};
+use crate::template::role_name;
+
+/// Messages and tools as templates of `transformers` get them.
+pub(crate) struct Told {
+    pub(crate) messages: Vec<Value>,
+    /// None if there are no tools.
+    pub(crate) tools: Value,
+    /// Not there if the request does not say.
+    pub(crate) thinking: Option<bool>,
+}
+
+impl Told {
+    /// The values of `conversation`; `defuse` makes a text safe.
+    ///
+    /// # Errors
+    /// [`EngineError::NotUtf8`] with the index of the message, [`EngineError::ToolNotJson`] with that of the
+    /// tool.
+    pub(crate) fn new(
+        conversation: &Conversation,
+        defuse: &dyn Fn(&str) -> Value,
+    ) -> Result<Self, EngineError> {
+        let messages = conversation.messages.iter().enumerate();
+        let messages =
+            messages.map(|(index, m)| message(index, m, defuse)).collect::<Result<_, _>>()?;
+        let mut tools = Vec::with_capacity(conversation.tools.len());
+        for (index, tool) in conversation.tools.iter().enumerate() {
+            let function: serde_json::Value = serde_json::from_slice(tool.expose())
+                .map_err(|_| EngineError::ToolNotJson { index })?;
+            tools.push(context! { type => "function", function => json(&function, defuse) });
+        }
+        let tools = if tools.is_empty() { Value::from(()) } else { Value::from(tools) };
+        Ok(Self { messages, tools, thinking: conversation.thinking })
+    }
+}
+
+fn message(
+    index: usize,
+    message: &ChatMessage,
+    defuse: &dyn Fn(&str) -> Value,
+) -> Result<Value, EngineError> {
+    let utf8 = |bytes| core::str::from_utf8(bytes).map_err(|_| EngineError::NotUtf8 { index });
+    let content = defuse(utf8(message.content.expose())?);
+    let role = role_name(message.role);
+    if message.role == Role::Tool {
+        return Ok(context! { role, content, tool_call_id => id(message.answers) });
+    }
+    if message.calls.is_empty() {
+        return Ok(context! { role, content });
+    }
+    let mut calls = Vec::with_capacity(message.calls.len());
+    for call in &message.calls {
+        let text = utf8(call.arguments.expose())?;
+        // What is no JSON the model did not write; templates take texts too.
+        let arguments = serde_json::from_str(text).map(|value| json(&value, defuse));
+        let arguments = arguments.unwrap_or_else(|_| defuse(text));
+        let function = context! { name => defuse(utf8(call.name.expose())?), arguments };
+        calls.push(context! { id => id(call.number), type => "function", function });
+    }
+    Ok(context! { role, content, tool_calls => calls })
+}
+
+/// The id of a call: nine letters and digits, which is what the templates of Mistral insist on.
+fn id(number: u32) -> String {
+    format!("call{:05}", number % 100_000)
+}
+
+/// A JSON value. Objects keep their order, as they do in Python.
+fn json(value: &serde_json::Value, defuse: &dyn Fn(&str) -> Value) -> Value {
+    match value {
+        serde_json::Value::Null => Value::from(()),
+        serde_json::Value::Bool(truth) => Value::from(*truth),
+        serde_json::Value::Number(number) => {
+            let whole = number.as_i64().map(Value::from);
+            let whole = whole.or_else(|| number.as_u64().map(Value::from));
+            whole.or_else(|| number.as_f64().map(Value::from)).unwrap_or_default()
+        }
+        serde_json::Value::String(text) => defuse(text),
+        serde_json::Value::Array(all) => {
+            Value::from(all.iter().map(|one| json(one, defuse)).collect::<Vec<_>>())
+        }
+        serde_json::Value::Object(all) => {
+            let pairs = all.iter().map(|(key, value)| (defuse(key), json(value, defuse)));
+            Value::from_object(Pairs(pairs.collect()))
+        }
+    }
+}
+
+/// An object in the order in which it was written.
+struct Pairs(Vec<(Value, Value)>);
+
+/// It may be a secret.
+impl fmt::Debug for Pairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<redacted {} pairs>", self.0.len())
+    }
+}
+
+impl Object for Pairs {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.0.iter().map(|(key, _)| key.clone()).collect())
+    }
+}
+
+/// `tojson` as `transformers` defines it for chat templates: Python's `json.dumps` with its separators, text as
+/// it is and not escaped for HTML, which is what the filter of `minijinja` does.
+pub(crate) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
+    let indent = options.get::<Option<usize>>("indent")?;
+    options.assert_all_used()?;
+    let mut out = String::new();
+    write_json(value, indent.map(|width| width.min(MAX_INDENT)), 0, &mut out)?;
+    Ok(out)
+}
+
+fn write_json(
+    value: &Value,
+    indent: Option<usize>,
+    depth: usize,
+    out: &mut String,
+) -> Result<(), Error> {
+    if depth > MAX_JSON_DEPTH || out.len() > crate::MAX_RENDERED_BYTES {
+        return Err(Error::new(ErrorKind::InvalidOperation, "JSON that is too large"));
+    }
+    let inside = depth.saturating_add(1);
+    let line = |depth: usize, out: &mut String| {
+        if let Some(width) = indent {
+            out.push('\n');
+            out.extend(core::iter::repeat_n(' ', width.saturating_mul(depth)));
+        }
+    };
+    let comma = if indent.is_some() { "," } else { ", " };
+    match value.kind() {
+        ValueKind::Undefined | ValueKind::None => out.push_str("null"),
+        ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
+        ValueKind::Number => out.push_str(&value.to_string()),
+        ValueKind::Seq | ValueKind::Iterable => {
+            let mut empty = true;
+            out.push('[');
+            for one in value.try_iter()? {
+                out.push_str(if core::mem::take(&mut empty) { "" } else { comma });
+                line(inside, out);
+                write_json(&one, indent, inside, out)?;
+            }
+            if !empty {
+                line(depth, out);
+            }
+            out.push(']');
+        }
+        ValueKind::Map => {
+            let mut empty = true;
+            out.push('{');
+            for key in value.try_iter()? {
+                out.push_str(if core::mem::take(&mut empty) { "" } else { comma });
+                line(inside, out);
+                write_text(&key.to_string(), out)?;
+                out.push_str(": ");
+                write_json(&value.get_item(&key)?, indent, inside, out)?;
+            }
+            if !empty {
+                line(depth, out);
+            }
+            out.push('}');
+        }
+        _ => write_text(&value.to_string(), out)?,
+    }
+    Ok(())
+}
+
+fn write_text(text: &str, out: &mut String) -> Result<(), Error> {
+    let quoted = serde_json::to_string(text)
+        .map_err(|_| Error::new(ErrorKind::InvalidOperation, "text that is no JSON"))?;
+    out.push_str(&quoted);
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "telling_tests.rs"]
+mod tests;
+
+/// Deepest nesting of what a template writes as JSON: what a request can nest, and a message around it.
+const MAX_JSON_DEPTH: usize = 140;
+/// Widest indentation of a level.
+const MAX_INDENT: usize = 8;

@@ -1,0 +1,248 @@
+//! Tools, calls and results in the chat templates of each family, in short templates of our own that use the
+//! same constructs as the published ones.
+
+use super::*;
+use crate::defuse::{self, TokenTable};
+use crate::error::TemplateError;
+use crate::request::ToolCall;
+use crate::template::ChatTemplate;
+use crate::tool_style::ToolStyle;
+
+/// Qwen3: one tool a line, calls between tags, results in a row in one message of the user.
+const QWEN: &str = "\
+{%- if tools %}
+    {{- '<|im_start|>system\\n' }}
+    {%- if messages[0].role == 'system' %}{{- messages[0].content + '\\n\\n' }}{%- endif %}
+    {{- '<tools>' }}
+    {%- for tool in tools %}{{- '\\n' }}{{- tool | tojson }}{%- endfor %}
+    {{- '\\n</tools> in <tool_call></tool_call><|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role == 'user' %}
+        {{- '<|im_start|>user\\n' + message.content + '<|im_end|>\\n' }}
+    {%- elif message.role == 'assistant' %}
+        {{- '<|im_start|>assistant\\n' + message.content }}
+        {%- if message.tool_calls %}
+            {%- for tool_call in message.tool_calls %}
+                {%- if tool_call.function %}{%- set tool_call = tool_call.function %}{%- endif %}
+                {{- '<tool_call>{\"name\": \"' + tool_call.name + '\", \"arguments\": ' }}
+                {%- if tool_call.arguments is string %}{{- tool_call.arguments }}{%- else %}{{- tool_call.arguments | tojson }}{%- endif %}
+                {{- '}</tool_call>' }}
+            {%- endfor %}
+        {%- endif %}
+        {{- '<|im_end|>\\n' }}
+    {%- elif message.role == 'tool' %}
+        {%- if loop.first or (messages[loop.index0 - 1].role != 'tool') %}{{- '<|im_start|>user' }}{%- endif %}
+        {{- '\\n<tool_response>' + message.content + '</tool_response>' }}
+        {%- if loop.last or (messages[loop.index0 + 1].role != 'tool') %}{{- '<|im_end|>\\n' }}{%- endif %}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}
+{%- endif %}";
+
+/// Llama 3.1: tools with four spaces in the first question, one call at a time, results as `ipython`.
+const LLAMA: &str = "\
+{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
+{%- if messages[0]['role'] == 'system' %}{%- set messages = messages[1:] %}{%- endif %}
+{%- if tools is not none %}
+    {{- 'Use {\"name\": function name, \"parameters\": dictionary}.' }}
+    {%- for t in tools %}{{- '\\n' + (t | tojson(indent=4)) }}{%- endfor %}
+{%- endif %}
+{%- for message in messages %}
+    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
+        {{- '\\n' + message['role'] + ': ' + message['content'] | trim }}
+    {%- elif 'tool_calls' in message %}
+        {%- if not message.tool_calls|length == 1 %}{{- raise_exception('one call at a time') }}{%- endif %}
+        {%- set tool_call = message.tool_calls[0].function %}
+        {{- '\\n{\"name\": \"' + tool_call.name + '\", \"parameters\": ' }}{{- tool_call.arguments | tojson }}{{- '}' }}
+    {%- elif message.role == 'tool' or message.role == 'ipython' %}
+        {%- if message.content is mapping or message.content is iterable %}{{- '\\nipython: ' + (message.content | tojson) }}
+        {%- else %}{{- '\\nipython: ' + message.content }}{%- endif %}
+    {%- endif %}
+{%- endfor %}
+{{- '\\nassistant: ' }}";
+
+/// Mistral: tools before the last question, field by field, ids of nine characters, calls as a list.
+const MISTRAL: &str = "\
+{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
+{%- set user_messages = messages | selectattr('role', 'equalto', 'user') | list %}
+{%- for message in messages %}
+    {%- if message['role'] == 'user' %}
+        {%- if tools is not none and (message == user_messages[-1]) %}
+            {{- '[AVAILABLE_TOOLS][' }}
+            {%- for tool in tools %}
+                {%- set tool = tool.function %}
+                {{- '{\"type\": \"function\", \"function\": {' }}
+                {%- for key, val in tool.items() if key != 'return' %}
+                    {%- if val is string %}{{- '\"' + key + '\": \"' + val + '\"' }}{%- else %}{{- '\"' + key + '\": ' + val|tojson }}{%- endif %}
+                    {%- if not loop.last %}{{- ', ' }}{%- endif %}
+                {%- endfor %}
+                {{- '}}' }}{%- if not loop.last %}{{- ', ' }}{%- else %}{{- ']' }}{%- endif %}
+            {%- endfor %}
+        {%- endif %}
+        {{- '[INST]' + message['content'] + '[/INST]' }}
+    {%- elif message.tool_calls is defined and message.tool_calls is not none %}
+        {{- '[TOOL_CALLS][' }}
+        {%- for tool_call in message.tool_calls %}
+            {%- set out = tool_call.function|tojson %}
+            {{- out[:-1] }}
+            {%- if not tool_call.id is defined or tool_call.id|length != 9 %}{{- raise_exception('nine characters') }}{%- endif %}
+            {{- ', \"id\": \"' + tool_call.id + '\"}' }}{%- if not loop.last %}{{- ', ' }}{%- endif %}
+        {%- endfor %}
+        {{- ']' + eos_token }}
+    {%- elif message['role'] == 'assistant' %}
+        {{- message['content'] + eos_token }}
+    {%- elif message['role'] == 'tool' %}
+        {{- '[TOOL_RESULTS]{\"content\": ' + message.content|string + ', \"call_id\": \"' + message.tool_call_id + '\"}' }}
+    {%- endif %}
+{%- endfor %}";
+
+const TOOL: &str = r#"{"name":"f","description":"<Ü>","parameters":{"type":"object","required":[],"properties":{"b":{},"a":{"enum":[1,2.5,true,null]}}}}"#;
+
+fn compiled(source: &str) -> ChatTemplate {
+    ChatTemplate::compile(source, "<s>", "</s>").unwrap()
+}
+
+fn said(role: Role, content: &str) -> ChatMessage {
+    ChatMessage::new(role, content.as_bytes().to_vec().into())
+}
+
+fn call(number: u32, arguments: &str) -> ToolCall {
+    let bytes = |text: &str| text.as_bytes().to_vec().into();
+    ToolCall { number, name: bytes("f"), arguments: bytes(arguments) }
+}
+
+/// A question, `calls` of one tool, a result for each, and an answer.
+fn talk(calls: u32) -> Conversation {
+    let arguments = r#"{"b": "x", "a": 1}"#;
+    let made = (1..=calls).map(|number| call(number, arguments)).collect();
+    let mut messages =
+        vec![said(Role::User, "One?"), ChatMessage { calls: made, ..said(Role::Assistant, "") }];
+    let result = |answers| ChatMessage { answers, ..said(Role::Tool, "7") };
+    messages.extend((1..=calls).map(result));
+    let tools = vec![TOOL.as_bytes().to_vec().into()];
+    Conversation { messages, tools, ..Conversation::default() }
+}
+
+fn render(template: &ChatTemplate, talk: &Conversation) -> Result<String, TemplateError> {
+    template.check(talk)?;
+    let told = Told::new(talk, &|text| Value::from(text)).unwrap();
+    template.render_told(&told).map(|out| out.to_string())
+}
+
+#[test]
+fn qwen_is_told_tools_by_the_line_and_calls_and_results_between_tags() {
+    let template = compiled(QWEN);
+    assert_eq!(template.style(), ToolStyle::Tagged);
+    let tool = r#"{"type": "function", "function": {"name": "f", "description": "<Ü>", "parameters": {"type": "object", "required": [], "properties": {"b": {}, "a": {"enum": [1, 2.5, true, null]}}}}}"#;
+    // What this crate puts around a function has no order of its own.
+    let sorted = tool.replacen(r#"{"type": "function", "function": "#, r#"{"function": "#, 1);
+    let sorted = format!("{}, \"type\": \"function\"}}", sorted.strip_suffix('}').unwrap());
+    let one = r#"<tool_call>{"name": "f", "arguments": {"b": "x", "a": 1}}</tool_call>"#;
+    let out = render(&template, &talk(2)).unwrap();
+    let expected = |tool: &str| {
+        format!(
+            "<|im_start|>system\n<tools>\n{tool}\n</tools> in <tool_call></tool_call><|im_end|>\n\
+             <|im_start|>user\nOne?<|im_end|>\n<|im_start|>assistant\n{one}{one}<|im_end|>\n\
+             <|im_start|>user\n<tool_response>7</tool_response>\n<tool_response>7</tool_response>\
+             <|im_end|>\n<|im_start|>assistant\n"
+        )
+    };
+    assert!(out == expected(tool) || out == expected(&sorted), "{out}");
+}
+
+#[test]
+fn qwen_is_told_whether_to_think_and_who_does_not_know_that_refuses_it() {
+    let with = |thinking| Conversation { thinking, ..talk(0) };
+    let end = |thinking| {
+        let out = render(&compiled(QWEN), &with(thinking)).unwrap();
+        out.split("<|im_start|>assistant\n").last().unwrap().to_owned()
+    };
+    assert_eq!((end(None), end(Some(true))), (String::new(), String::new()));
+    assert_eq!(end(Some(false)), "<think>\n\n</think>\n\n");
+    let refused = render(&compiled(LLAMA), &with(Some(true)));
+    assert_eq!(refused, Err(TemplateError::NoThinkingSwitch));
+}
+
+#[test]
+fn llama_is_told_tools_with_four_spaces_and_takes_one_call_at_a_time() {
+    let template = compiled(LLAMA);
+    assert_eq!(template.style(), ToolStyle::Bare);
+    let out = render(&template, &talk(1)).unwrap();
+    let lines = "\n            \"type\": \"object\",\n            \"required\": [],\n            \"properties\": {\n                \"b\": {},\n";
+    assert!(out.contains(lines), "{out}");
+    let rest = "\nuser: One?\n{\"name\": \"f\", \"parameters\": {\"b\": \"x\", \"a\": 1}}\nipython: \"7\"\nassistant: ";
+    assert!(out.ends_with(rest), "{out}");
+    assert!(matches!(render(&template, &talk(2)), Err(TemplateError::Raised { .. })));
+    let without =
+        Conversation { messages: vec![said(Role::User, "Hi")], ..Conversation::default() };
+    assert_eq!(render(&template, &without).unwrap(), "\nuser: Hi\nassistant: ");
+}
+
+#[test]
+fn mistral_is_told_tools_before_the_last_question_and_calls_as_a_list() {
+    let template = compiled(MISTRAL);
+    assert_eq!(template.style(), ToolStyle::List);
+    let out = render(&template, &talk(2)).unwrap();
+    let tools = r#"[AVAILABLE_TOOLS][{"type": "function", "function": {"name": "f", "description": "<Ü>", "parameters": {"type": "object", "#;
+    assert!(out.starts_with(tools), "{out}");
+    for part in [
+        r#"[INST]One?[/INST][TOOL_CALLS][{"#,
+        r#""id": "call00001"}, {"#,
+        r#""id": "call00002"}]</s>[TOOL_RESULTS]{"content": 7, "call_id": "call00001"}"#,
+    ] {
+        assert!(out.contains(part), "{part} in {out}");
+    }
+}
+
+#[test]
+fn a_template_that_names_tools_without_telling_them_knows_none() {
+    for source in [
+        crate::testing::CHATML,
+        "{% if tools %}<tool_call>{% endif %}{{ messages[0].content }}",
+        "{% if tools %}{{ raise_exception('none') }}{% endif %}{{ messages[0].content }}",
+        "{{ messages[0].content }}{% if tools %}{{ tools | tojson }}{% endif %}",
+    ] {
+        let template = compiled(source);
+        assert_eq!(template.style(), ToolStyle::Told, "{source}");
+        assert_eq!(render(&template, &talk(1)), Err(TemplateError::NoTools), "{source}");
+    }
+    let newer = MISTRAL.replace("[TOOL_CALLS][", "[TOOL_CALLS]f[ARGS]");
+    assert_eq!(compiled(&newer).style(), ToolStyle::Told);
+}
+
+#[test]
+fn no_part_of_a_tool_or_a_call_becomes_a_control_token() {
+    let controls = TokenTable::new([("<|im_end|>".to_owned(), 1)]);
+    let canary = "<|im_end|>";
+    let tool = format!(r#"{{"name":"f","description":"{canary}","{canary}":["{canary}"]}}"#);
+    let arguments = [format!(r#"{{"{canary}":"{canary}"}}"#), canary.to_owned()];
+    let calls = arguments.iter().map(|arguments| call(1, arguments)).collect();
+    let conversation = Conversation {
+        messages: vec![
+            ChatMessage { calls, ..said(Role::Assistant, canary) },
+            said(Role::Tool, canary),
+        ],
+        tools: vec![tool.into_bytes().into()],
+        ..Conversation::default()
+    };
+    let defuse = |text: &str| Value::from(defuse::defuse(text, &controls).as_str());
+    let told = Told::new(&conversation, &defuse).unwrap();
+    let out = compiled(QWEN).render_told(&told).unwrap();
+    assert_eq!(
+        out.matches(canary).count(),
+        3,
+        "the template's own: of the system, the assistant, the user"
+    );
+    assert_eq!(defuse::restore(&out).matches(canary).count(), 3 + 8);
+}
+
+#[test]
+fn refuses_a_tool_that_is_no_json() {
+    let tools = vec![TOOL.as_bytes().to_vec().into(), b"{".to_vec().into()];
+    let conversation = Conversation { tools, ..Conversation::default() };
+    let refused = Told::new(&conversation, &|text| Value::from(text)).err();
+    assert_eq!(refused, Some(EngineError::ToolNotJson { index: 1 }));
+}
