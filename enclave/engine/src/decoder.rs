@@ -70,15 +70,11 @@ pub(crate) struct Segment<'a> {
     /// Logits are wanted after this many of the last tokens.
     pub(crate) wanted: usize,
     /// Whether the likeliest token does instead.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))] // processors give logits
     pub(crate) likeliest: bool,
 }
 
 impl Segment<'_> {
-    /// Positions of its new tokens.
-    fn positions(&self) -> Range<usize> {
-        self.before..self.before.saturating_add(self.tokens.len())
-    }
-
     /// Where the token at `position` lies.
     fn slot(&self, position: usize) -> Option<(PageId, usize)> {
         let page = self.pages.get(position.checked_div(PAGE_TOKENS)?)?;

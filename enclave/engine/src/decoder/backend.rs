@@ -50,9 +50,7 @@ impl Backend {
                 Ok(Store::Processor(decoder.cache()))
             }
             #[cfg(feature = "cuda")]
-            Self::Device(decoder) => {
-                decoder.store(pages).map(|store| Store::Device(Box::new(store)))
-            }
+            Self::Device(decoder) => Ok(Store::Device(Box::new(decoder.store(pages)?))),
         }
     }
 

@@ -99,7 +99,8 @@ impl DeviceDecoder {
         Ok(loaded)
     }
 
-    pub(crate) fn store(&self, pages: usize) -> Result<DeviceStore, EngineError> {
+    /// An empty store of `pages`, all of whose memory is taken now.
+    pub(crate) fn store(&self, pages: usize) -> Result<DeviceStore, ModelError> {
         // Only to learn how large one is: no part is looked at.
         let shape = self.pages(self.norm.all());
         let bytes = shape.page().and_then(|page| page.checked_mul(2)?.checked_mul(pages.max(1)));

@@ -1,5 +1,7 @@
 //! What a step says to the device: one table of numbers, one copy.
 
+use core::ops::Range;
+
 use crate::cache::PageId;
 use crate::decoder::Segment;
 use crate::error::EngineError;
@@ -53,7 +55,7 @@ impl Plan {
         }
         plan.positions = plan.next();
         for segment in batch {
-            for position in segment.positions() {
+            for position in positions(segment) {
                 plan.numbers.push(number(position)?);
             }
         }
@@ -66,7 +68,7 @@ impl Plan {
         }
         plan.slots = plan.next();
         for segment in batch {
-            for position in segment.positions() {
+            for position in positions(segment) {
                 let none = EngineError::Compute { stage: "tokens without a page" };
                 let (page, slot) = segment.slot(position).ok_or(none)?;
                 let slot = page.0.saturating_mul(PAGE_TOKENS).saturating_add(slot);
@@ -116,4 +118,9 @@ impl Plan {
     pub(super) fn numbers(&self) -> &[u32] {
         &self.numbers
     }
+}
+
+/// Positions of its new tokens.
+const fn positions(segment: &Segment<'_>) -> Range<usize> {
+    segment.before..segment.before.saturating_add(segment.tokens.len())
 }
