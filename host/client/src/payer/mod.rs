@@ -336,7 +336,7 @@ impl Inner {
         let before = state.standing.may_owe();
         let (cum, max_cum) = (claim.cum_amount(), claim.cap().cap().max_cum);
         // Under a cap that is remembered nothing was forgotten, and no meter may count more than it did.
-        if max_cum <= state.standing.covered() && cum > before {
+        if max_cum <= state.standing.used() && cum > before {
             return Err(self.stop(&mut state, claim, TooMuch { accounted: before })?);
         }
         self.ledger.record(&Entry::Claim(claim), self.clock.now().seconds())?;
