@@ -219,7 +219,7 @@ fn a_payee_is_paid_by_whoever_watches_and_sees_what_she_earned() {
 
     // The next look takes it down; bringing the claim again pays nothing.
     let text = world.run(&watch).success().stdout();
-    assert!(text.contains("not accepted"), "{text}");
+    assert!(text.contains("it paid everything"), "{text}");
     let after = earnings();
     assert_eq!(
         (&after["today"]["settled_nano"], &after["next"]),

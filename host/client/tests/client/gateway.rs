@@ -466,7 +466,7 @@ async fn a_receipt_id_cannot_leave_the_directory() {
 #[tokio::test]
 async fn other_routes_and_methods_are_errors_in_the_same_shape() {
     let local = Local::start().await;
-    let reply = local.post("/v1/embeddings", "{}").await;
+    let reply = local.post("/v1/images/generations", "{}").await;
     assert_eq!((reply.status, &*reply.error().2), (StatusCode::NOT_FOUND, "not_found"));
     assert_eq!(local.get("/v1/receipts").await.status, StatusCode::NOT_FOUND);
     let reply = local.get("/v1/chat/completions").await;
