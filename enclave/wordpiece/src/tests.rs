@@ -1,3 +1,5 @@
+//! WordPiece against known cases, and against the reference implementation over random ones.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokenizers::normalizers::BertNormalizer;

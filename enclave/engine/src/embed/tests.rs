@@ -1,3 +1,5 @@
+//! Embedding models from their folders to vectors, on generated models.
+
 use std::num::NonZeroUsize;
 
 use zeroize::Zeroizing;
