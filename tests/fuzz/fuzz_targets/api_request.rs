@@ -1,7 +1,9 @@
 //! Requests of every endpoint, and answers that may hold calls of tools. A refusal is an OpenAI error that can be sent.
 #![cfg_attr(feature = "libfuzzer", no_main)]
 
-use chrysalis_api::{CallParser, EmbeddingRequest, Endpoint, InferenceRequest, Limits, Said};
+use chrysalis_api::{
+    CallFormat, CallParser, EmbeddingRequest, Endpoint, InferenceRequest, Limits, Said,
+};
 
 chrysalis_fuzz::target!(seeds, one);
 
@@ -17,6 +19,8 @@ fn seeds() -> Vec<Vec<u8>> {
         r#"{"model":"m","input":["a",[1,2]],"encoding_format":"base64","user":"u"}"#,
         r#"{"model":"m","input":[1,2]}"#,
         "text <tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call> more",
+        "<|python_tag|>{\"name\":\"f\",\"parameters\":{}};{\"name\":\"f\",\"parameters\":{}}",
+        "[TOOL_CALLS] [{\"name\":\"f\",\"arguments\":{}}] more",
     ]
     .map(|json| json.as_bytes().to_vec())
     .to_vec()
@@ -24,15 +28,19 @@ fn seeds() -> Vec<Vec<u8>> {
 
 fn one(data: &[u8]) -> String {
     let limits = Limits { request_bytes: 1 << 16, messages: 8, completion_tokens: 100 };
-    let mut parser = CallParser::new(vec!["f".to_owned()]);
     let said = String::from_utf8_lossy(data);
     let half = said.chars().count() / 2;
     let cut = said.char_indices().nth(half).map_or(0, |(at, _)| at);
     let (first, second) = said.split_at(cut);
-    let mut all = parser.push(first);
-    all.extend(parser.push(second));
-    all.extend(parser.finish());
-    assert!(all.iter().all(|said| !matches!(said, Said::Text(text) if text.is_empty())));
+    for format in [CallFormat::Tagged, CallFormat::Bare, CallFormat::List] {
+        for begun in [false, true] {
+            let mut parser = CallParser::new(vec!["f".to_owned()], format, begun);
+            let mut all = parser.push(first);
+            all.extend(parser.push(second));
+            all.extend(parser.finish());
+            assert!(all.iter().all(|said| !matches!(said, Said::Text(text) if text.is_empty())));
+        }
+    }
     let embeddings = match EmbeddingRequest::parse(data, &limits) {
         Ok(request) => format!("{} inputs", request.inputs.len().min(4)),
         Err(error) => error.code().to_owned(),
