@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use chrysalis_vault::VerifiedFiles;
 use chrysalis_wire::SecretBytes;
+use chrysalis_wire::manifest::KvCacheType;
 use minijinja::Value;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
@@ -47,6 +48,8 @@ pub struct EngineOptions {
     /// none says less. With fewer, the youngest requests may have to wait for others midway. A context
     /// is cut to it.
     pub cache_tokens: Option<NonZeroUsize>,
+    /// How their keys and values are kept. A GPU keeps `f16` only.
+    pub kv_cache_type: KvCacheType,
     /// Whether tokens that may come next are guessed from what the request itself says, and computed with
     /// the last one while there are few requests. Answers are the same; those that repeat themselves come
     /// sooner, which an observer of the stream can see. Guessing stops where it does not pay.
@@ -65,7 +68,7 @@ pub struct EngineOptions {
 
 impl EngineOptions {
     /// Four requests together, sixteen waiting, the model's own context and room for it, a thread for
-    /// each processor; drafts where they pay.
+    /// each processor; keys and values in `f16`, drafts where they pay.
     #[must_use]
     pub const fn new(entropy: fn() -> u64) -> Self {
         Self {
@@ -73,6 +76,7 @@ impl EngineOptions {
             max_waiting: 16,
             context_tokens: u32::MAX,
             cache_tokens: None,
+            kv_cache_type: KvCacheType::F16,
             drafts: true,
             #[cfg(feature = "cuda")]
             device: None,
@@ -166,7 +170,7 @@ impl CandleEngine {
         let room = limits.pages.saturating_mul(PAGE_TOKENS);
         info.context_tokens = info.context_tokens.min(u32::try_from(room).unwrap_or(u32::MAX));
         text.context = info.context_tokens;
-        let store = model.decoder().store(limits.pages)?;
+        let store = model.decoder().store(options.kv_cache_type, limits.pages)?;
         let (sender, receiver) = jobs::channel();
         let tokenizer = Arc::clone(&text.tokenizer);
         let scheduler =

@@ -318,6 +318,8 @@ fn load_model(
                 device: gpu(&worker.manifest)?,
                 max_concurrent: max_requests,
                 context_tokens: tokens,
+                kv_cache_type: worker.manifest.engine.kv_cache_type,
+                drafts: worker.manifest.engine.drafts,
                 ..EngineOptions::new(entropy)
             };
             CandleEngine::open(&mut files, options).map(|engine| Loaded::Text(Arc::new(engine)))
