@@ -15,7 +15,7 @@ use chrysalis_wire::{Digest, RequestId, SecretBytes, UnixMillis};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use crate::limits::LEAST_DELIVERY_RATE;
+use crate::limits::LONG_DELIVERY_RATE;
 use crate::worker::Worker;
 
 /// The requester went away, or the answer can no longer be sealed; nothing more can be told.
@@ -90,7 +90,7 @@ impl Answer {
             return Err(Gone);
         }
         if let Some(due) = &mut self.due {
-            let earned = size.saturating_mul(1000).checked_div(LEAST_DELIVERY_RATE).unwrap_or(0);
+            let earned = size.saturating_mul(1000).checked_div(LONG_DELIVERY_RATE).unwrap_or(0);
             let earned = Duration::from_millis(earned.try_into().unwrap_or(0));
             *due = due.checked_add(earned).unwrap_or(*due);
         }

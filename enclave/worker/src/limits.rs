@@ -88,11 +88,12 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const LEAST_TAKEN_BYTES: usize = 64 * 1024;
 
 /// Longest a requester may take for the rest of its answer once all of it is there, and a second more for
-/// each [`LEAST_DELIVERY_RATE`] bytes that it took. Until then the place of its request is taken.
+/// each [`LONG_DELIVERY_RATE`] bytes that it took. Until then the place of its request is taken.
 pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes of a complete answer that a requester has to take in a second.
-pub const LEAST_DELIVERY_RATE: usize = 32 * 1024;
+/// Bytes of a complete answer that give its requester another second. So the largest body there is holds
+/// its place for two minutes and some, however slowly it is read, and text for little more than one.
+pub const LONG_DELIVERY_RATE: usize = 1024 * 1024;
 
 /// Pause after the system could not accept a connection, so that a lack of descriptors does not
 /// become a busy loop.
