@@ -66,6 +66,7 @@ fn prepare(
 ) -> Result<Prepared, ApiError> {
     let (inner, evidence) = convert::inner(body.expose(), recipient, &worker.session)?;
     let mut request = parse(inner.json, &worker.manifest)?;
+    request.fit(embedder.info().dimensions, worker.bounds.answer_bytes)?;
     let sampling = Digest(Sha256::digest(request.canonical_bytes()).into());
     let inputs = std::mem::take(&mut request.inputs).into_iter().map(|input| match input {
         EmbeddingInput::Text(text) => EmbedInput::Text(text.into_secret()),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrysalis_api::limits::MAX_ANSWER_BYTES;
 use chrysalis_wire::limits::MAX_SEALED_REQUEST_BYTES;
 
 /// What one worker grants to its peers together. Every worker has the default; tests of the
@@ -12,6 +13,8 @@ pub struct Bounds {
     pub connections: usize,
     /// [`MAX_BODY_BYTES_IN_FLIGHT`].
     pub body_bytes: usize,
+    /// [`MAX_ANSWER_BYTES`]: more vectors than it has room for are not computed.
+    pub answer_bytes: usize,
     /// [`MAX_WAITING_CHALLENGES`].
     pub challenges: usize,
     /// [`MAX_BATCHED_CHALLENGES`].
@@ -41,6 +44,7 @@ impl Default for Bounds {
         Self {
             connections: MAX_CONNECTIONS,
             body_bytes: MAX_BODY_BYTES_IN_FLIGHT,
+            answer_bytes: MAX_ANSWER_BYTES,
             challenges: MAX_WAITING_CHALLENGES,
             batch: MAX_BATCHED_CHALLENGES,
             challenge: CHALLENGE_TIMEOUT,

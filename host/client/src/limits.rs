@@ -45,8 +45,8 @@ pub const MAX_RETRY_AFTER_SECONDS: u32 = 3600;
 pub const MAX_RESPONSE_BYTES: usize = 1024 * 1024 * 1024;
 
 /// Largest answer that is not streamed, in bytes; the gateway holds it until its receipt is
-/// verified.
-pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// verified. Workers compute no vectors that have no room in it.
+pub const MAX_BODY_BYTES: usize = chrysalis_api::limits::MAX_ANSWER_BYTES;
 
 /// Idle connections kept to one worker.
 pub const MAX_IDLE_CONNECTIONS: usize = 4;

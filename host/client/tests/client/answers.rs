@@ -9,6 +9,7 @@ use chrysalis_client::{Bounds, ClientError, ClientEvent, PathId, Question, ask, 
 use chrysalis_receipt::Outcome;
 
 use crate::bench::{Bench, SHORT_WAITS, STREAM, WHOLE, collect, stream};
+use crate::fake::answer::LARGE_BODY_BYTES;
 use crate::fake::script::Answer;
 
 /// The code with which an answer is refused.
@@ -368,6 +369,13 @@ async fn refuses_a_whole_body_one_byte_over_its_limit() {
     assert_eq!(under(&bench, WHOLE, with(size)).await, Ok(size));
     let expected = ClientError::TooLarge { what: "answer body", limit: size - 1 };
     assert_eq!(under(&bench, WHOLE, with(size - 1)).await, Err(expected));
+}
+
+#[tokio::test]
+async fn reads_a_body_as_large_as_the_vectors_of_the_most_texts() {
+    let bench = Bench::start().await;
+    bench.worker.answers(Answer::LargeBody);
+    assert_eq!(under(&bench, WHOLE, SHORT_WAITS).await, Ok(LARGE_BODY_BYTES));
 }
 
 #[tokio::test]

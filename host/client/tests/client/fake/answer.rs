@@ -10,7 +10,7 @@ use chrysalis_api::{
     ApiError, Endpoint, FinishReason, InferenceRequest, Input, Limits, Piece as Text, Responder,
     TokenUsage, Whole,
 };
-use chrysalis_channel::{FrameKind, OpenedRequest, PathId, ResponseSealer};
+use chrysalis_channel::{FrameKind, MAX_PAYLOAD_BYTES, OpenedRequest, PathId, ResponseSealer};
 use chrysalis_receipt::{
     Att, Blinds, Finish, Io, MeterKey, Model, RequestReceipt, ResponseCommit, Usage, request_commit,
 };
@@ -156,6 +156,14 @@ fn pieces(
             &[Whole { piece: Text::text(&text), reasoning: None, calls: &[], reason: said.reason }],
             &said.usage,
         ));
+        if script == Answer::LargeBody {
+            let mut whole = whole;
+            whole.resize(LARGE_BODY_BYTES, b' ');
+            return whole
+                .chunks(MAX_PAYLOAD_BYTES)
+                .map(|piece| (FrameKind::Body, piece.to_vec()))
+                .collect();
+        }
         // In small pieces, so that more than one frame carries it.
         return whole.chunks(100).map(|piece| (FrameKind::Body, piece.to_vec())).collect();
     }
@@ -380,5 +388,7 @@ impl Drop for Watched {
     }
 }
 
+/// [`Answer::LargeBody`]: 2,048 vectors of 1,024 numbers, at 12.4 bytes each.
+pub(crate) const LARGE_BODY_BYTES: usize = 25 * 1024 * 1024;
 /// Words the fake model has to say.
 const WORDS: u32 = 40;
