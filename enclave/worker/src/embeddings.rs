@@ -97,13 +97,22 @@ async fn embed(
     mut over: watch::Receiver<bool>,
 ) -> Result<(), Gone> {
     let Prepared { request, commit, facts, embedding } = prepared;
-    let Embedding { prompt_tokens, vectors } = embedding;
+    let Embedding { prompt_tokens, mut vectors } = embedding;
     answer.commit_with(commit);
-    let come = tokio::select! {
-        // An engine that is gone sends nothing.
-        come = vectors => Some(come.unwrap_or(Err(EngineError::Stopped)).map_err(|e| refused(&e))),
-        () = answer.closed() => None,
-        true = ended(&mut over) => Some(Err(convert::peer_due())),
+    let come = loop {
+        tokio::select! {
+            // An engine that is gone sends nothing.
+            come = &mut vectors => {
+                break Some(come.unwrap_or(Err(EngineError::Stopped)).map_err(|e| refused(&e)));
+            }
+            () = answer.closed() => break None,
+            () = answer.silent(worker.bounds.keep_alive) => {
+                if answer.keep_alive().await.is_err() {
+                    break None;
+                }
+            }
+            true = ended(&mut over) => break Some(Err(convert::peer_due())),
+        }
     };
     let (sent, finish) = match come {
         Some(Ok(vectors)) => {

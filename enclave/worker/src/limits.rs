@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrysalis_api::limits::MAX_ANSWER_BYTES;
-use chrysalis_wire::limits::MAX_SEALED_REQUEST_BYTES;
+use chrysalis_wire::limits::{KEEP_ALIVE_INTERVAL, MAX_SEALED_REQUEST_BYTES};
 
 /// What one worker grants to its peers together. Every worker has the default; tests of the
 /// limits shorten them.
@@ -33,6 +33,8 @@ pub struct Bounds {
     pub stall: Duration,
     /// [`DELIVERY_TIMEOUT`].
     pub delivery: Duration,
+    /// [`KEEP_ALIVE_INTERVAL`].
+    pub keep_alive: Duration,
     /// [`DRAIN_TIMEOUT`].
     pub drain: Duration,
     /// [`PEER_CHECK`].
@@ -54,6 +56,7 @@ impl Default for Bounds {
             idle: BODY_IDLE_TIMEOUT,
             stall: STALL_TIMEOUT,
             delivery: DELIVERY_TIMEOUT,
+            keep_alive: KEEP_ALIVE_INTERVAL,
             drain: DRAIN_TIMEOUT,
             peer_check: PEER_CHECK,
         }

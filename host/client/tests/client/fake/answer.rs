@@ -207,6 +207,10 @@ fn finish(
             pieces.push((FrameKind::Error, encode_error(500, &error.to_json())));
             pieces.push((FrameKind::Receipt, receipt));
         }
+        Answer::Slow => {
+            pieces.splice(..0, (0..5).map(|_| (FrameKind::KeepAlive, Vec::new())));
+            pieces.push((FrameKind::Receipt, receipt));
+        }
         _ => {
             pieces.insert(1, (FrameKind::KeepAlive, Vec::new()));
             pieces.push((FrameKind::Receipt, receipt));
@@ -328,10 +332,11 @@ fn seal(
         _ => {}
     }
     let mut acts: Vec<Act> = Vec::new();
+    let pause = if script == Answer::Slow { SLOW_PAUSE } else { Duration::from_millis(2) };
     for (n, frame) in frames.iter().enumerate() {
         acts.push(send(if n == 0 { prefix } else { &[] }, frame));
         // Lets the pieces travel apart.
-        acts.push(Act::Pause(Duration::from_millis(2)));
+        acts.push(Act::Pause(pause));
     }
     match script {
         Answer::Killed => acts.push(Act::Break),
@@ -390,5 +395,7 @@ impl Drop for Watched {
 
 /// [`Answer::LargeBody`]: 2,048 vectors of 1,024 numbers, at 12.4 bytes each.
 pub(crate) const LARGE_BODY_BYTES: usize = 25 * 1024 * 1024;
+/// Between the frames of [`Answer::Slow`].
+pub(crate) const SLOW_PAUSE: Duration = Duration::from_millis(100);
 /// Words the fake model has to say.
 const WORDS: u32 = 40;

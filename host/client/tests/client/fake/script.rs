@@ -67,6 +67,8 @@ pub(crate) enum Answer {
     Stalls,
     /// The whole body is as large as the vectors of the most texts, with white space at its end.
     LargeBody,
+    /// A keep-alive every now and then, for longer than a client waits, before the first frame.
+    Slow,
     /// The last chunk is marked as the end.
     NoReceipt,
     /// A keep-alive is marked as the end.
