@@ -72,6 +72,17 @@ fn run(pool: &Pool, weights: &[&Matrix], inputs: &Inputs, out: &mut Tiled, finis
     });
 }
 
+/// Results of the tiles of `weights` from `first` on, as many as `out` holds.
+pub(super) fn store(
+    pool: &Pool,
+    weights: &Matrix,
+    first: usize,
+    inputs: &Inputs,
+    out: &mut [Lanes],
+) {
+    tiles(pool, weights, first, inputs, out, Finish::Store);
+}
+
 /// The tiles of `matrix` from `first`, as many as `out` holds.
 fn tiles(
     pool: &Pool,
