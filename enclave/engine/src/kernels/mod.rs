@@ -27,6 +27,7 @@ mod heads;
 mod input;
 mod isa;
 mod kept;
+mod likeliest;
 mod math;
 mod matrix;
 mod pool;
@@ -41,6 +42,7 @@ pub(crate) use input::{Inputs, Norm};
 #[cfg(test)]
 pub(crate) use kept::unpacked;
 pub(crate) use kept::{Page, Piece, pieces, put};
+pub(crate) use likeliest::likeliest;
 pub(crate) use matrix::{Kind, LINE, Layout, Matrix};
 pub(crate) use pool::Pool;
 pub(crate) use product::{Activation, add_product, gated_product, product};
