@@ -68,7 +68,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    pub(crate) const fn new(shape: CacheShape) -> Self {
+    pub(crate) fn new(shape: CacheShape) -> Self {
         Self { shape, block: shape.block(), blocks: Vec::new() }
     }
 

@@ -110,7 +110,7 @@ impl Decoder {
     }
 
     /// An empty cache of a `kind`.
-    pub(crate) const fn cache(&self, kind: KvCacheType) -> Cache {
+    pub(crate) fn cache(&self, kind: KvCacheType) -> Cache {
         let Plan { kv_heads, head_dim, .. } = self.plan;
         Cache::new(CacheShape { kind, layers: self.layers.len(), kv_heads, head_dim })
     }
