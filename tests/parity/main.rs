@@ -135,9 +135,20 @@ fn logits_of_every_family_in_every_format_are_near_exact_arithmetic() {
     }
 }
 
-/// Keys and values in eight bits, and nothing else rounded: measured TODO.
-const LARGEST_EIGHT: f32 = 1.0;
-const MEAN_KL_EIGHT: f64 = 1e-2;
+/// Keys and values in eight bits, and nothing else rounded. Measured at most 0.24 and 2.4e-4; of the mixture,
+/// whose router's near-ties they turn as rounded activations do, 2.9 and 6.1e-3.
+const LARGEST_EIGHT: f32 = 0.5;
+const MEAN_KL_EIGHT: f64 = 5e-4;
+
+fn check_eight(recipe: &Recipe, row: &Row) {
+    let Row { model, weights, distance, .. } = row;
+    if DENSE.contains(&recipe.dtype) && recipe.experts.is_none() {
+        assert!(distance.largest < LARGEST_EIGHT, "{model} {weights}: {distance:?}");
+        assert!(distance.mean_kl < MEAN_KL_EIGHT, "{model} {weights}: {distance:?}");
+    }
+    assert!(distance.mean_kl < MEAN_KL, "{model} {weights}: {distance:?}");
+    assert!(distance.largest > 0.0, "{model} {weights}: it is the same cache");
+}
 
 #[test]
 fn logits_over_keys_and_values_in_eight_bits_are_near_exact_arithmetic() {
@@ -152,15 +163,7 @@ fn logits_over_keys_and_values_in_eight_bits_are_near_exact_arithmetic() {
         rows.push(row(recipe, "numpy, q8_0", Distance::of(&in_eight_bits(file, &ids), exact)));
     }
     publish("q8_0", &rows);
-    for (recipe, row) in recipes.iter().zip(&rows) {
-        let Row { model, weights, distance, .. } = row;
-        if DENSE.contains(&recipe.dtype) {
-            assert!(distance.largest < LARGEST_EIGHT, "{model} {weights}: {distance:?}");
-            assert!(distance.mean_kl < MEAN_KL_EIGHT, "{model} {weights}: {distance:?}");
-        } else {
-            assert!(distance.mean_kl < MEAN_KL, "{model} {weights}: {distance:?}");
-        }
-    }
+    recipes.iter().zip(&rows).for_each(|(recipe, row)| check_eight(recipe, row));
 }
 
 /// Without another program: how far eight bits are from sixteen.
@@ -171,14 +174,11 @@ fn logits_over_keys_and_values_in_eight_bits_are_near_those_over_sixteen() {
         let file = recipe.build();
         Distance::of(&in_eight_bits(&file, &ids), &ours(&file, &ids))
     };
+    let recipes = Recipe::all();
     let rows: Vec<Row> =
-        Recipe::all().iter().map(|recipe| row(recipe, "f16, q8_0", far(recipe))).collect();
+        recipes.iter().map(|recipe| row(recipe, "f16, q8_0", far(recipe))).collect();
     publish("q8_0-f16", &rows);
-    for Row { model, distance, .. } in &rows {
-        assert!(distance.largest < LARGEST_EIGHT, "{model}: {distance:?}");
-        assert!(distance.mean_kl < MEAN_KL_EIGHT, "{model}: {distance:?}");
-        assert!(distance.largest > 0.0, "{model}: it is the same cache");
-    }
+    recipes.iter().zip(&rows).for_each(|(recipe, row)| check_eight(recipe, row));
 }
 
 /// Rounds to about as many bits as this engine does, so neither is much nearer to exact arithmetic.

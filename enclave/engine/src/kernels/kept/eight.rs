@@ -317,8 +317,8 @@ const CODES: f32 = 127.0;
 const MOST: f32 = 1e38;
 /// Worth of the first code of a query, in units of the second.
 const HIGH: f32 = 254.0;
-/// Largest value of both codes of a query.
-const QUERY_CODES: f32 = CODES * HIGH + CODES;
+/// Largest value of both codes of a query: of one more the first would be rounded to 128.
+const QUERY_CODES: f32 = CODES * HIGH + CODES - 1.0;
 /// Largest value of both codes of a weight, and worth of its first, in units of the second.
 const WEIGHT_CODES: f32 = LOW_CODES * LOW_CODES - 1.0;
 const LOW_CODES: f32 = 128.0;
