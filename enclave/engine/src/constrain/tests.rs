@@ -286,6 +286,7 @@ fn refuses_what_no_answer_could_be() {
         json!({"$ref": "#"}),
         json!({"properties": {"a": {"$ref": "#"}}, "required": ["a"]}),
         json!({"type": "string", "minLength": 3, "maxLength": 2}),
+        json!({"properties": {"a": {"minLength": 1, "maxLength": 0}}, "required": ["a"]}),
         json!({"type": "integer", "minimum": 3, "maximum": 2}),
         json!({"enum": []}),
         json!({"anyOf": [false, {"type": []}]}),
