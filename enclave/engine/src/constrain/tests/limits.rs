@@ -6,10 +6,10 @@ use super::*;
 #[test]
 fn refuses_one_byte_too_much_and_what_grows_too_large() {
     let fits = "b".repeat(MAX_PATTERN_BYTES);
-    assert!(Matcher::new(&regex(&fits), vocabulary()).is_ok());
+    assert!(made(&regex(&fits), vocabulary()).is_ok());
     assert_eq!(refused(&regex(&format!("{fits}b"))), ConstraintError::Patterns);
     let both = json!({"items": {"pattern": fits}, "prefixItems": [{"pattern": fits}]});
-    assert!(Matcher::new(&schema(&both), vocabulary()).is_ok(), "the same is read once");
+    assert!(made(&schema(&both), vocabulary()).is_ok(), "the same is read once");
     let both = json!({"items": {"pattern": fits}, "prefixItems": [{"pattern": "b"}]});
     assert_eq!(refused(&schema(&both)), ConstraintError::Patterns);
     let got = MAX_CONSTRAINT_BYTES + 1;
@@ -53,7 +53,7 @@ fn refuses_what_a_few_bytes_would_make_large_before_it_is() {
         (regex("(?i:[^[^a]--[^[^b]--[^[^c]--[^[^d]--e]]]])"), "cases of operators"),
         (schema(&json!({"anyOf": vec![json!({"type": ["number", "integer"]}); 900]})), "numbers"),
     ] {
-        let refusal = Matcher::new(&large, vocabulary()).err();
+        let refusal = made(&large, vocabulary()).err();
         assert_eq!(refusal, Some(ConstraintError::TooLarge), "{why}");
     }
     // A constant of all properties that have to be there.
@@ -65,7 +65,7 @@ fn refuses_what_a_few_bytes_would_make_large_before_it_is() {
     let nothing = regex(&format!("(?:{}a?){{0,60000}}", "(?:b{0}){9}".repeat(700)));
     assert_eq!(refused(&nothing), ConstraintError::TooLarge);
     let some = regex(&format!("(?i){}", "[a-z]".repeat(weigh::MAX_CLASSES)));
-    assert!(Matcher::new(&some, vocabulary()).is_ok(), "letters have few cases");
+    assert!(made(&some, vocabulary()).is_ok(), "letters have few cases");
     let one_more = regex(&"[a-z]".repeat(weigh::MAX_CLASSES + 1));
     assert_eq!(refused(&one_more), ConstraintError::TooLarge);
 }
@@ -127,11 +127,11 @@ fn refuses_one_place_too_many() {
     let choice =
         |count: usize| Constraint::Choice((0..count).map(|n| secret(&format!("{n:04}"))).collect());
     let most = machine::MAX_PLACES.div_ceil(2);
-    assert!(Matcher::new(&choice(most), vocabulary()).is_ok());
+    assert!(made(&choice(most), vocabulary()).is_ok());
     assert_eq!(refused(&choice(most + 1)), ConstraintError::TooComplex);
     // Five for each of the characters there may be: whether it is there, and its bytes.
     let ambiguous = |count: usize| regex(&format!("([\\x00-\\x{{7ff}}]?){{{count}}}"));
-    assert!(Matcher::new(&ambiguous(800), vocabulary()).is_ok());
+    assert!(made(&ambiguous(800), vocabulary()).is_ok());
     assert_eq!(refused(&ambiguous(1700)), ConstraintError::TooComplex);
 }
 
@@ -188,7 +188,7 @@ fn forgets_states_as_soon_as_a_mask_has_made_too_many() {
     let vocabulary = Arc::new(Vocabulary::new(tokens.len(), of, Vec::new()));
     let choice = |n: usize| secret(&format!("{n:04}"));
     let constraint = Constraint::Choice((0..machine::KEPT_STATES).map(choice).collect());
-    let mut matcher = Matcher::new(&constraint, vocabulary).unwrap();
+    let mut matcher = made(&constraint, vocabulary).unwrap();
     matcher.masks.clear();
     assert!(!matcher.allowed().unwrap().is_empty());
     assert!(!matcher.machine.is_large());
