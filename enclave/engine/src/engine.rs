@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::checkpoint::Checkpoint;
-use crate::constrain::{Matcher, Vocabulary};
+use crate::constrain::{Matcher, Setting, Vocabulary};
 use crate::defuse;
 use crate::error::{EngineError, ModelError, TemplateError};
 use crate::gguf::Gguf;
@@ -265,11 +265,12 @@ impl Engine for CandleEngine {
         }
         Slot::find(&self.slots, self.limit)?;
         // What takes a while and may be refused comes first: meanwhile others may have the places.
-        let matcher = request.constraint.as_ref();
-        let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary())).transpose()?;
         let prompt = self.text.prompt(&request.input)?;
         let reasoning = self.text.reasoning(&request.input, &prompt);
         let spelled = self.text.spelled(&request.input);
+        let setting = Setting { reasoning, spelled: spelled.clone() };
+        let matcher = request.constraint.as_ref();
+        let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary(), setting)).transpose()?;
         let slots: Vec<Slot> = (0..request.choices)
             .map(|_| Slot::take(&self.slots, self.limit))
             .collect::<Result<_, _>>()?;
@@ -291,7 +292,7 @@ impl Engine for CandleEngine {
                 sampler: Sampler::new(&request.sampling, request.logit_bias.clone(), seed),
                 matcher: matcher.clone(),
                 stops: StopMatcher::new(stops(&request.stop)?),
-                spelled,
+                spelled: spelled.clone(),
                 logprobs: request.logprobs,
                 max_tokens,
                 events: events.clone(),
@@ -367,11 +368,11 @@ impl TextSide {
         self.template.as_ref().map_or(ToolStyle::Told, ChatTemplate::style)
     }
 
-    /// The token before calls that an answer with tools tells as text.
-    fn spelled(&self, input: &Input) -> Option<(u32, &'static str)> {
-        let Input::Chat(conversation) = input else { return None };
-        let token = self.style().token().filter(|_| !conversation.tools.is_empty())?;
-        Some((self.tokenizer.control(token)?, token))
+    /// The control tokens of calls, which an answer with tools tells as text.
+    fn spelled(&self, input: &Input) -> Vec<(u32, &'static str)> {
+        let tools = matches!(input, Input::Chat(conversation) if !conversation.tools.is_empty());
+        let tokens = if tools { self.style().tokens() } else { &[] };
+        tokens.iter().filter_map(|token| Some((self.tokenizer.control(token)?, *token))).collect()
     }
 
     /// The rendered conversation, its content defused.
