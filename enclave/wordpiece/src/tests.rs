@@ -158,6 +158,31 @@ fn refuses_a_file_that_asks_for_what_is_not_done() {
 }
 
 #[test]
+fn refuses_a_control_token_that_a_text_could_spell() {
+    for (word, refused) in [
+        ("mask", true),
+        ("!", true),
+        // Texts are in small letters, and these are cut apart.
+        ("MASK", false),
+        ("<mask>", false),
+        ("two words", false),
+    ] {
+        let mut file = file(&["a", word]);
+        let token = json!({ "id": 6, "content": word, "special": true });
+        file["added_tokens"].as_array_mut().unwrap().push(token);
+        let got = parse(&file).err();
+        let what = "a control token that a text could spell";
+        assert_eq!(got, refused.then_some(FileError::Unsupported { what }), "{word}");
+        file["model"]["unk_token"] = json!(word);
+        assert_eq!(parse(&file).err(), None, "texts have unknown words");
+    }
+    let mut around = file(&["a"]);
+    around["post_processor"] =
+        json!({ "type": "BertProcessing", "sep": ["a", 5], "cls": ["[CLS]", 2] });
+    assert!(matches!(parse(&around).err(), Some(FileError::Unsupported { .. })));
+}
+
+#[test]
 fn refuses_a_file_that_contradicts_itself() {
     let with = |place: &str, value: Value| {
         let mut file = file(&["a", "b"]);
