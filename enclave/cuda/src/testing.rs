@@ -49,9 +49,9 @@ pub fn library() -> Option<&'static Path> {
 }
 
 const IMAGE: [u8; 64] = {
-    let (mut image, name) = ([0; 64], *b"stand-in");
+    let (mut image, name) = ([0; 64], *b"\x7fELF\x02\x01\0\0\0\0\0\0\0\0\0\0stand-in");
     let mut i = 0;
-    while i < 8 {
+    while i < name.len() {
         #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // at compile time
         {
             image[i] = name[i];
