@@ -250,6 +250,9 @@ impl Driver {
         let mut out = std::ptr::null_mut();
         // SAFETY: the function writes a pointer to memory that is borrowed exclusively.
         let code = unsafe { (self.functions.alloc_host)(&raw mut out, bytes, 0) };
+        if code == ERROR_OUT_OF_MEMORY {
+            return Err(CudaError::OutOfMemory { bytes: bytes as u64, free: 0 });
+        }
         self.check("cuMemHostAlloc", code)?;
         NonNull::new(out.cast()).ok_or_else(|| self.refused("cuMemHostAlloc", code))
     }

@@ -60,7 +60,7 @@ pub enum CudaError {
         /// Bytes it takes.
         got: usize,
     },
-    /// Memory of the device.
+    /// Memory of the device, or of the host for copies.
     #[error("the GPU has no {bytes} bytes left ({free} are free)")]
     OutOfMemory {
         /// What was asked for.
