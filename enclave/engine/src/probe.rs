@@ -198,7 +198,7 @@ impl ProbeSession {
 
 /// The logits of a row that has some.
 fn logits(row: Row) -> Vec<f32> {
-    match row {
+    match &row {
         Row::Logits(logits) => logits.to_vec(),
         Row::Likeliest(_) => panic!("logits were asked for"),
     }

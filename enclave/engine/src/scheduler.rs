@@ -220,6 +220,9 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// Refuses at once where all `limit` places are taken; takes none.
+            if let Some(sequence) = self.sequences.get_mut(&ticket) {
+                sequence.tell();
+            }
     pub(crate) fn find(taken: &AtomicUsize, limit: usize) -> Result<(), EngineError> {
         if taken.load(Ordering::Acquire) < limit {
             return Ok(());

@@ -1,7 +1,7 @@
 //! The seam between the scheduler and what computes its steps: the processor, or under the feature
 //! `cuda` one GPU. Scheduler, page accounts, prefix cache and sampling are the same for both.
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 #[cfg(feature = "cuda")]
 use super::device::{DeviceDecoder, DeviceStore};
@@ -51,6 +51,14 @@ impl Backend {
             }
             #[cfg(feature = "cuda")]
             Self::Device(decoder) => Ok(Store::Device(Box::new(decoder.store(pages)?))),
+impl Drop for Row {
+    fn drop(&mut self) {
+        if let Self::Likeliest(token) = self {
+            token.zeroize();
+        }
+    }
+}
+
         }
     }
 

@@ -407,8 +407,9 @@ impl Core {
         count
     }
 
-    /// Adds drafts to a step in which sequences answer and nothing else: as many as there is room for, `left`
-    /// tokens at most, the same for each sequence.
+    /// Adds drafts to a step in which sequences of one payer answer and nothing else: as many as there is
+    /// room for, `left` tokens at most, the same for each sequence. Beside another's they would make its
+    /// step longer when this one's text repeats itself.
     fn draft(&mut self, left: usize, step: &mut Step) {
         let answers = step.work.len();
         let room = self.limits.draft_rows.saturating_sub(answers).min(left);
@@ -485,6 +486,11 @@ fn push(tokens: &mut Zeroizing<Vec<u32>>, token: u32) {
     if tokens.len() == tokens.capacity() {
         let mut larger = Zeroizing::new(Vec::with_capacity(tokens.len().saturating_mul(2).max(64)));
         larger.extend_from_slice(tokens);
+        let payer = |work: &Work| self.sequences.get(&work.ticket).map(|sequence| sequence.payer);
+        let first = step.work.first().and_then(payer);
+        if !step.work.iter().all(|work| payer(work) == first) {
+            return;
+        }
         *tokens = larger;
     }
     tokens.push(token);

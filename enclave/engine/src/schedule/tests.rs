@@ -388,11 +388,11 @@ fn an_answer_that_repeats_itself_takes_fewer_steps() {
 }
 
 #[test]
-fn drafts_are_shared_out_among_few_answers_and_there_are_none_beside_a_prompt() {
+fn drafts_are_shared_out_among_the_answers_of_one_caller_and_there_are_none_beside_a_prompt() {
     let (mut most, mut beside) = ([0; 4], 0);
     let mut sim = Simulated::new(limits(5, 60));
     for most in &mut most {
-        sim.submit(&chatty(200)).unwrap();
+        sim.submit(&Asked { tenant: Some(1), ..chatty(200) }).unwrap();
         for _ in 0..20 {
             let step = sim.step();
             let prompt = step.work.iter().any(|work| work.tokens.len() > work.draws);
@@ -410,7 +410,8 @@ fn drafts_are_shared_out_among_few_answers_and_there_are_none_beside_a_prompt() 
 fn drafts_take_no_page_that_another_could_need() {
     // Two answers, and two pages for each.
     let mut sim = Simulated::new(limits(2, 4));
-    let tickets = [(); 2].map(|()| sim.submit(&chatty(2 * PAGE_TOKENS - 3)).unwrap());
+    let asked = Asked { tenant: Some(1), ..chatty(2 * PAGE_TOKENS - 3) };
+    let tickets = [(); 2].map(|()| sim.submit(&asked).unwrap());
     while !sim.core.is_empty() {
         let lost = tickets.iter().any(|ticket| {
             sim.live.get(ticket).is_some_and(|(drawn, _)| !drawn.is_empty())
@@ -436,6 +437,37 @@ fn a_tenant_finds_the_pages_of_drafts_that_were_drawn_and_of_no_others() {
 }
 
 // Fairness.
+#[test]
+fn a_text_that_repeats_itself_makes_nobody_elses_step_longer() {
+    // One neighbour whose guesses are right, and one about whom nothing can be guessed.
+    let sizes = |draft_rows, neighbour: &Asked| {
+        let mut sim = Simulated::new(Limits { draft_rows, ..limits(3, 60) });
+        let watcher = sim.submit(&Asked { tenant: Some(2), ..chatty(200) }).unwrap();
+        sim.submit(neighbour).unwrap();
+        let mut sizes = Vec::new();
+        while sim.live.len() == 2 {
+            let step = sim.step();
+            assert!(step.work.iter().any(|work| work.ticket == watcher));
+            sizes.push(step.work.iter().map(|work| work.tokens.len()).sum::<usize>());
+        }
+        sizes
+    };
+    for tenant in [None, Some(1)] {
+        let repeats = Asked { tenant, ..chatty(150) };
+        let with = sizes(MAX_DRAFT_TOKENS + 1, &repeats);
+        assert!(with.len() > 50, "the test is too small");
+        assert_eq!(with, sizes(0, &repeats));
+    }
+}
+
+#[test]
+fn one_row_of_drafts_is_none() {
+    let mut sim = Simulated::new(Limits { draft_rows: 1, ..limits(1, 40) });
+    sim.submit(&chatty(150)).unwrap();
+    sim.finish(200);
+    assert_eq!(sim.drafts, [0; 2]);
+}
+
 
 /// Steps until `asked` is answered while others come all the time: `rivals(step)` come before each,
 /// as many as may wait.
