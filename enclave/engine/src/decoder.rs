@@ -24,7 +24,7 @@ use crate::kernels::{
     Tiled, add, add_normalised, add_product, gated_product, normalised, product,
 };
 use crate::weights::Weights;
-pub(crate) use backend::{Backend, Row, Store};
+pub(crate) use backend::{Backend, Room, Row, Store};
 
 /// Weights, and the threads that compute with them.
 pub(crate) struct Decoder {

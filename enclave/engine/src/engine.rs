@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::checkpoint::Checkpoint;
 use crate::constrain::{Matcher, Vocabulary};
+use crate::decoder::Room;
 use crate::defuse;
 use crate::error::{EngineError, ModelError, TemplateError};
 use crate::gguf::Gguf;
@@ -23,7 +24,7 @@ use crate::kernels::{PAGE_TOKENS, Pool};
 use crate::model::Model;
 use crate::request::{Control, Conversation, GenerateRequest, Generation, Input, Reasoning};
 use crate::sampler::Sampler;
-use crate::schedule::{Limits, MAX_DRAFT_TOKENS};
+use crate::schedule::{Limits, MAX_DRAFT_TOKENS, MIN_STEP_TOKENS};
 use crate::scheduler::{PREFILL_CHUNK_TOKENS, Scheduler, Slot};
 use crate::sequence::Job;
 use crate::stop::StopMatcher;
@@ -61,6 +62,10 @@ pub struct EngineOptions {
     pub entropy: fn() -> u64,
     /// The time that deadlines of requests are compared with.
     pub clock: fn() -> Instant,
+    /// Called on the engine's thread when what computes is gone for good, after the requests in progress were
+    /// told so ([`EngineError::Lost`]). If it returns, every later request is refused as
+    /// [`EngineError::Stopped`].
+    pub lost: fn(&EngineError),
 }
 
 impl EngineOptions {
@@ -79,6 +84,7 @@ impl EngineOptions {
             threads: None,
             entropy,
             clock: Instant::now,
+            lost: |_| (),
         }
     }
 }
@@ -163,14 +169,14 @@ impl CandleEngine {
         let mut info = model.info().clone();
         info.context_tokens = info.context_tokens.min(options.context_tokens);
         let limits = limits(options, info.context_tokens);
-        let room = limits.pages.saturating_mul(PAGE_TOKENS);
-        info.context_tokens = info.context_tokens.min(u32::try_from(room).unwrap_or(u32::MAX));
+        let held = limits.pages.saturating_mul(PAGE_TOKENS);
+        info.context_tokens = info.context_tokens.min(u32::try_from(held).unwrap_or(u32::MAX));
         text.context = info.context_tokens;
-        let store = model.decoder().store(limits.pages)?;
+        let store = model.decoder().store(&room(&limits, info.context_tokens))?;
         let (sender, receiver) = jobs::channel();
         let tokenizer = Arc::clone(&text.tokenizer);
-        let scheduler =
-            Scheduler { model, store, tokenizer, jobs: receiver, limits, clock: options.clock };
+        let EngineOptions { clock, lost, .. } = *options;
+        let scheduler = Scheduler { model, store, tokenizer, jobs: receiver, limits, clock, lost };
         let thread = std::thread::Builder::new()
             .name("chrysalis-engine".to_owned())
             .spawn(move || scheduler.run())
@@ -208,6 +214,18 @@ fn limits(options: &EngineOptions, context: u32) -> Limits {
         step_tokens: PREFILL_CHUNK_TOKENS.max(running.saturating_mul(2)).min(MAX_STEP_TOKENS),
         pages: whole.min(held),
         draft_rows: if options.drafts { MAX_DRAFT_TOKENS.saturating_add(1) } else { 0 },
+    }
+}
+
+/// What the largest step takes, of requests of up to `context` tokens.
+fn room(limits: &Limits, context: u32) -> Room {
+    let tokens = limits.step_tokens.max(MIN_STEP_TOKENS);
+    Room {
+        pages: limits.pages,
+        tokens,
+        wanted: limits.running.max(limits.draft_rows).min(tokens),
+        sequences: limits.running.min(tokens),
+        context: usize::try_from(context).unwrap_or(usize::MAX),
     }
 }
 

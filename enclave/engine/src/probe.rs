@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::cache::PageId;
-use crate::decoder::{Backend, Row, Segment, Store};
+use crate::decoder::{Backend, Room, Row, Segment, Store};
 use crate::engine::{TextSide, load};
 use crate::error::EngineError;
 use crate::kernels::PAGE_TOKENS;
@@ -45,6 +45,12 @@ impl Probe {
     pub(crate) fn of((model, text): (Model, TextSide)) -> Self {
         Self { model, text }
     }
+    /// What an engine is made of.
+    #[cfg(all(test, feature = "cuda"))]
+    pub(crate) fn parts(self) -> (Model, Arc<crate::tokenizer::Tokenizer>) {
+        (self.model, self.text.tokenizer)
+    }
+
 
     /// The prompt's token ids, as the engine computes them.
     ///
@@ -84,7 +90,7 @@ impl Probe {
     #[must_use]
     pub fn batch(&self, count: usize) -> ProbeBatch<'_> {
         let sequences = vec![(Vec::new(), 0); count];
-        let store = self.model.decoder().store(count * self.pages()).unwrap();
+        let store = self.model.decoder().store(&Room::of_pages(count * self.pages())).unwrap();
         ProbeBatch { model: &self.model, store, sequences, pages: 0 }
     }
 
@@ -92,7 +98,7 @@ impl Probe {
     #[must_use]
     pub fn session(&self) -> ProbeSession {
         let decoder = Arc::clone(self.model.decoder());
-        let store = decoder.store(self.pages()).unwrap();
+        let store = decoder.store(&Room::of_pages(self.pages())).unwrap();
         let limit = self.model.info().context_tokens as usize;
         ProbeSession { decoder, store, pages: Vec::new(), tokens: 0, limit }
     }

@@ -23,12 +23,40 @@ pub(crate) enum Store {
     Device(Box<DeviceStore>),
 }
 
+/// What a store has room for from the start. A step that needs more may find no memory for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) pages: usize,
+    /// Tokens of a step, those of them after which something is wanted, and sequences.
+    pub(crate) tokens: usize,
+    pub(crate) wanted: usize,
+    pub(crate) sequences: usize,
+    /// Tokens of a sequence.
+    pub(crate) context: usize,
+}
+
+impl Room {
+    /// Pages, and little else.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) const fn of_pages(pages: usize) -> Self {
+        Self { pages, tokens: 1, wanted: 1, sequences: 1, context: 1 }
+    }
+}
+
 /// What is there after a token for which something was wanted.
 pub(crate) enum Row {
     Logits(Zeroizing<Vec<f32>>),
     /// The likeliest token, chosen where the logits are; `None` if they were no finite numbers.
     #[cfg_attr(not(feature = "cuda"), allow(dead_code))] // processors give logits
     Likeliest(Option<u32>),
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        if let Self::Likeliest(token) = self {
+            token.zeroize();
+        }
+    }
 }
 
 impl Backend {
@@ -41,24 +69,16 @@ impl Backend {
         DeviceDecoder::load(decoder, device).map(Self::Device)
     }
 
-    /// An empty store of `pages`.
-    pub(crate) fn store(&self, pages: usize) -> Result<Store, EngineError> {
+    /// An empty store.
+    pub(crate) fn store(&self, room: &Room) -> Result<Store, EngineError> {
         match self {
             Self::Processor(decoder) => {
                 // It grows with what is used; how much that may be is the scheduler's to know.
-                let _ = pages;
+                let _ = room;
                 Ok(Store::Processor(decoder.cache()))
             }
             #[cfg(feature = "cuda")]
-            Self::Device(decoder) => Ok(Store::Device(Box::new(decoder.store(pages)?))),
-impl Drop for Row {
-    fn drop(&mut self) {
-        if let Self::Likeliest(token) = self {
-            token.zeroize();
-        }
-    }
-}
-
+            Self::Device(decoder) => Ok(Store::Device(Box::new(decoder.store(room)?))),
         }
     }
 
@@ -93,6 +113,22 @@ impl Drop for Row {
 }
 
 impl Store {
+    /// Makes sure that there is memory for the first `pages`; for how many there is. They are never
+    /// fewer than before.
+    pub(crate) fn provide(&mut self, pages: usize) -> usize {
+        match self {
+            Self::Processor(cache) => {
+                match pages.checked_sub(1).map(|last| cache.provide(PageId(last))) {
+                    None | Some(Ok(())) => pages,
+                    Some(Err(_)) => cache.room(),
+                }
+            }
+            // All of it was taken when it was made.
+            #[cfg(feature = "cuda")]
+            Self::Device(store) => store.room(),
+        }
+    }
+
     /// Overwrites `page` with zeros before anything else is computed.
     pub(crate) fn wipe(&mut self, page: PageId) {
         match self {

@@ -118,6 +118,10 @@ impl Core {
     /// Takes a sequence; it waits until a step begins it.
     pub(crate) fn submit(&mut self, asked: Submission) -> Result<Ticket, Refused> {
         let most = asked.prompt.len().saturating_add(asked.max_new);
+        if self.sequences.is_empty() {
+            // Whoever had the memory may have given it back.
+            self.pool.resize(self.limits.pages);
+        }
         if asked.prompt.is_empty() || pages_for(most) > self.pool.len() {
             return Err(Refused::Size);
         }
@@ -189,7 +193,8 @@ impl Core {
     /// What to compute next, at the time `now`. What it says is to be computed and then told to
     /// [`Core::computed`], or its sequences ended, before the next call.
     pub(crate) fn plan(&mut self, now: u64) -> Step {
-        let mut step = Step { expired: self.expire(now), ..Step::default() };
+        let mut step =
+            Step { expired: self.expire(now), outgrown: self.outgrown(), ..Step::default() };
         self.close_accounts();
         self.steps = self.steps.saturating_add(1);
         let mut left = self.limits.step_tokens;
@@ -217,8 +222,30 @@ impl Core {
         if step.work.len() == answers {
             self.draft(left, &mut step);
         }
-        step.wipe = self.pool.freed();
+        (step.wipe, step.pages) = (self.pool.freed(), self.pool.reach());
         step
+    }
+
+    /// Ends the pool behind its first `room` pages: there is memory for no more, and never was. What
+    /// `step` was to compute with those is not computed; its sequences wait, as those that were preempted.
+    pub(crate) fn shrink(&mut self, room: usize, step: &mut Step) {
+        let lacks = |s: &Sequence| s.pages.iter().any(|page| page.0 >= room);
+        let lacking = self.sequences.iter().filter(|(_, s)| lacks(s)).map(|(ticket, _)| *ticket);
+        let lacking: BTreeSet<Ticket> = lacking.collect();
+        for ticket in &lacking {
+            self.preempt(*ticket);
+            if let Some(sequence) = self.sequences.get_mut(ticket) {
+                let (certain, drafts) = (sequence.certain(), std::mem::take(&mut sequence.drafts));
+                if drafts > 0 {
+                    sequence.tokens.truncate(certain);
+                }
+                // What is told of a start is what is found when it does start.
+                sequence.started &= !step.started.iter().any(|(started, _)| started == ticket);
+            }
+        }
+        step.work.retain(|work| !lacking.contains(&work.ticket));
+        step.started.retain(|(ticket, _)| !lacking.contains(ticket));
+        self.pool.resize(room);
     }
 
     /// Notes that the work of `step` was done.
@@ -278,6 +305,18 @@ impl Core {
             self.sequences.iter().filter(|(_, s)| late(s)).map(|(ticket, _)| *ticket).collect();
         expired.iter().for_each(|ticket| self.end(*ticket));
         expired
+    }
+
+    /// Ends sequences that wait for more pages than there are: none before they were taken did, and if
+    /// they stayed, nobody behind them would have a turn.
+    fn outgrown(&mut self) -> Vec<Ticket> {
+        let pages = self.pool.len();
+        let waits =
+            |s: &Sequence| !s.running && pages_for(s.tokens.len().saturating_add(1)) > pages;
+        let outgrown: Vec<Ticket> =
+            self.sequences.iter().filter(|(_, s)| waits(s)).map(|(ticket, _)| *ticket).collect();
+        outgrown.iter().for_each(|ticket| self.end(*ticket));
+        outgrown
     }
 
     /// Forgets accounts without requests, unless they are ahead: else a caller could end its requests
@@ -411,6 +450,11 @@ impl Core {
     /// room for, `left` tokens at most, the same for each sequence. Beside another's they would make its
     /// step longer when this one's text repeats itself.
     fn draft(&mut self, left: usize, step: &mut Step) {
+        let payer = |work: &Work| self.sequences.get(&work.ticket).map(|sequence| sequence.payer);
+        let first = step.work.first().and_then(payer);
+        if !step.work.iter().all(|work| payer(work) == first) {
+            return;
+        }
         let answers = step.work.len();
         let room = self.limits.draft_rows.saturating_sub(answers).min(left);
         let share = room.checked_div(answers).unwrap_or(0).min(MAX_DRAFT_TOKENS);
@@ -486,11 +530,6 @@ fn push(tokens: &mut Zeroizing<Vec<u32>>, token: u32) {
     if tokens.len() == tokens.capacity() {
         let mut larger = Zeroizing::new(Vec::with_capacity(tokens.len().saturating_mul(2).max(64)));
         larger.extend_from_slice(tokens);
-        let payer = |work: &Work| self.sequences.get(&work.ticket).map(|sequence| sequence.payer);
-        let first = step.work.first().and_then(payer);
-        if !step.work.iter().all(|work| payer(work) == first) {
-            return;
-        }
         *tokens = larger;
     }
     tokens.push(token);

@@ -13,6 +13,10 @@
 //! waits: its tokens are kept and computed again later, with the same bits. So the oldest always goes
 //! on, and every request ends.
 //!
+//! **Memory.** Pages get memory when they are first handed out. If the system has none, the pool ends
+//! before them: the sequences that got them wait as those that lost their pages, the others of the step
+//! go on, and only what no longer fits when it is alone is ended. Once nothing is left to do, the pool is as large as it was.
+//!
 //! **Fairness.** Each caller has an account of the tokens computed for it. Whose account is lowest goes
 //! first; accounts start at the virtual time, which advances by the tokens computed, divided by the
 //! callers there are. A caller that was away has saved nothing, and new callers cannot keep an old one
@@ -122,6 +126,10 @@ pub(crate) struct Step {
     pub(crate) started: Vec<(Ticket, usize)>,
     /// Sequences that ended because of their deadline.
     pub(crate) expired: Vec<Ticket>,
+    /// Sequences that ended because the pool has become too small for them.
+    pub(crate) outgrown: Vec<Ticket>,
+    /// Pages, from the first, that there must be memory for: see [`Core::shrink`].
+    pub(crate) pages: usize,
     /// Sequences and the tokens to compute, each sequence once.
     pub(crate) work: Vec<Work>,
 }

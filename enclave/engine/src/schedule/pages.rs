@@ -67,6 +67,19 @@ impl PagePool {
         self.count
     }
 
+    /// Pages that were ever taken: the first ones, since the lowest free one is taken first.
+    pub(crate) const fn reach(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Makes it `count` pages. Nobody uses a page behind them, and nothing was ever stored there.
+    pub(crate) fn resize(&mut self, count: usize) {
+        self.count = count;
+        self.pages.truncate(count);
+        self.free.split_off(&PageId(count));
+        self.unwiped.retain(|page| page.0 < count);
+    }
+
     /// Pages that can be taken: free ones, and those kept for a prefix that may come again.
     pub(crate) fn available(&self) -> usize {
         let unused = self.count.saturating_sub(self.pages.len());

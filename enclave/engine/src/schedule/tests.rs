@@ -2,6 +2,8 @@
 //! position depends on every token before, so a wrong page, a page that was not wiped and a token that
 //! was left out all change the answer.
 
+mod memory;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -70,6 +72,8 @@ fn draw(state: u64, last: u32) -> Option<u32> {
 struct Simulated {
     core: Core,
     limits: Limits,
+    /// Pages there is memory for.
+    memory: usize,
     slots: Vec<[u64; PAGE_TOKENS]>,
     /// Page and slot of drafts that were not drawn: they may be overwritten, and nobody reads them.
     refused: BTreeSet<(PageId, usize)>,
@@ -78,6 +82,8 @@ struct Simulated {
     /// Drawn so far, and the most that may be.
     live: BTreeMap<Ticket, (Vec<u32>, usize)>,
     done: BTreeMap<Ticket, Vec<u32>>,
+    /// What was drawn for those that became too large.
+    outgrown: BTreeMap<Ticket, Vec<u32>>,
     cached: BTreeMap<Ticket, usize>,
     /// Tokens computed in all steps.
     computed: usize,
@@ -88,11 +94,13 @@ impl Simulated {
         Self {
             core: Core::new(limits),
             limits,
+            memory: limits.pages,
             slots: vec![[0; PAGE_TOKENS]; limits.pages],
             refused: BTreeSet::new(),
             drafts: [0; 2],
             live: BTreeMap::new(),
             done: BTreeMap::new(),
+            outgrown: BTreeMap::new(),
             cached: BTreeMap::new(),
             computed: 0,
         }
@@ -110,7 +118,14 @@ impl Simulated {
     }
 
     fn step(&mut self) -> Step {
-        let step = self.core.plan(0);
+        let mut step = self.core.plan(0);
+        if self.memory < step.pages {
+            self.core.shrink(self.memory, &mut step);
+        }
+        for ticket in &step.outgrown {
+            let (drawn, _) = self.live.remove(ticket).unwrap();
+            self.outgrown.insert(*ticket, drawn);
+        }
         for page in &step.wipe {
             self.slots[page.0] = [0; PAGE_TOKENS];
             self.refused.retain(|(refused, _)| refused != page);
@@ -171,6 +186,7 @@ impl Simulated {
         for (position, token) in before.chain(self.core.tokens_of(work)).enumerate() {
             state = mix(state, *token);
             let (page, at) = (pages[position / PAGE_TOKENS], position % PAGE_TOKENS);
+            assert!(page.0 < self.memory, "a page without memory");
             let slot = &mut self.slots[page.0][at];
             if position < work.tokens.start {
                 assert_eq!(*slot, state, "the page of a token before is not its own");
@@ -200,6 +216,7 @@ impl Simulated {
     fn check_idle(&self) {
         let pool = self.core.pool();
         assert_eq!((pool.users(), pool.available()), (0, pool.len()), "a page has leaked");
+        assert!(pool.len() == self.limits.pages || pool.len() == self.memory);
         for (n, slots) in self.slots.iter().enumerate() {
             let empty = *slots == [0; PAGE_TOKENS];
             assert!(empty || !pool.is_free(PageId(n)), "page {n} is free and holds tokens");
@@ -407,37 +424,6 @@ fn drafts_are_shared_out_among_the_answers_of_one_caller_and_there_are_none_besi
 }
 
 #[test]
-fn drafts_take_no_page_that_another_could_need() {
-    // Two answers, and two pages for each.
-    let mut sim = Simulated::new(limits(2, 4));
-    let asked = Asked { tenant: Some(1), ..chatty(2 * PAGE_TOKENS - 3) };
-    let tickets = [(); 2].map(|()| sim.submit(&asked).unwrap());
-    while !sim.core.is_empty() {
-        let lost = tickets.iter().any(|ticket| {
-            sim.live.get(ticket).is_some_and(|(drawn, _)| !drawn.is_empty())
-                && sim.core.pages(*ticket).is_empty()
-        });
-        assert!(!lost, "an answer waits for a page");
-        sim.step();
-    }
-    assert!(sim.drafts[1] > 0);
-}
-
-#[test]
-fn a_tenant_finds_the_pages_of_drafts_that_were_drawn_and_of_no_others() {
-    let cached = |draft_rows| {
-        let mut sim = Simulated::new(Limits { draft_rows, ..limits(1, 40) });
-        let first = Asked { tenant: Some(1), ..chatty(150) };
-        shape(&mut sim, &first);
-        let next = Asked { prompt: [first.prompt.clone(), first.answer()].concat(), ..first };
-        (shape(&mut sim, &next).0, sim.drafts[1] > 0)
-    };
-    let (with, without) = (cached(MAX_DRAFT_TOKENS + 1), cached(0));
-    assert_eq!((with, without), ((4 * PAGE_TOKENS, true), (4 * PAGE_TOKENS, false)));
-}
-
-// Fairness.
-#[test]
 fn a_text_that_repeats_itself_makes_nobody_elses_step_longer() {
     // One neighbour whose guesses are right, and one about whom nothing can be guessed.
     let sizes = |draft_rows, neighbour: &Asked| {
@@ -468,6 +454,37 @@ fn one_row_of_drafts_is_none() {
     assert_eq!(sim.drafts, [0; 2]);
 }
 
+#[test]
+fn drafts_take_no_page_that_another_could_need() {
+    // Two answers, and two pages for each.
+    let mut sim = Simulated::new(limits(2, 4));
+    let asked = Asked { tenant: Some(1), ..chatty(2 * PAGE_TOKENS - 3) };
+    let tickets = [(); 2].map(|()| sim.submit(&asked).unwrap());
+    while !sim.core.is_empty() {
+        let lost = tickets.iter().any(|ticket| {
+            sim.live.get(ticket).is_some_and(|(drawn, _)| !drawn.is_empty())
+                && sim.core.pages(*ticket).is_empty()
+        });
+        assert!(!lost, "an answer waits for a page");
+        sim.step();
+    }
+    assert!(sim.drafts[1] > 0);
+}
+
+#[test]
+fn a_tenant_finds_the_pages_of_drafts_that_were_drawn_and_of_no_others() {
+    let cached = |draft_rows| {
+        let mut sim = Simulated::new(Limits { draft_rows, ..limits(1, 40) });
+        let first = Asked { tenant: Some(1), ..chatty(150) };
+        shape(&mut sim, &first);
+        let next = Asked { prompt: [first.prompt.clone(), first.answer()].concat(), ..first };
+        (shape(&mut sim, &next).0, sim.drafts[1] > 0)
+    };
+    let (with, without) = (cached(MAX_DRAFT_TOKENS + 1), cached(0));
+    assert_eq!((with, without), ((4 * PAGE_TOKENS, true), (4 * PAGE_TOKENS, false)));
+}
+
+// Fairness.
 
 /// Steps until `asked` is answered while others come all the time: `rivals(step)` come before each,
 /// as many as may wait.
