@@ -115,6 +115,11 @@ impl Decoder {
         Cache::new(CacheShape { layers: self.layers.len(), kv_heads, head_dim })
     }
 
+    /// As [`Plan::window`].
+    pub(crate) fn window(&self) -> Option<usize> {
+        self.plan.window()
+    }
+
     /// Computes the new tokens of every segment of `batch` and stores their keys and values; the
     /// logits that are wanted, segment by segment, each in the order of its tokens.
     ///

@@ -168,7 +168,7 @@ impl CandleEngine {
         };
         let mut info = model.info().clone();
         info.context_tokens = info.context_tokens.min(options.context_tokens);
-        let limits = limits(options, info.context_tokens);
+        let limits = limits(options, info.context_tokens, model.decoder().window());
         let held = limits.pages.saturating_mul(PAGE_TOKENS);
         info.context_tokens = info.context_tokens.min(u32::try_from(held).unwrap_or(u32::MAX));
         text.context = info.context_tokens;
@@ -202,7 +202,7 @@ impl CandleEngine {
 }
 
 /// What the scheduler may do for requests of up to `context` tokens.
-fn limits(options: &EngineOptions, context: u32) -> Limits {
+fn limits(options: &EngineOptions, context: u32, window: Option<usize>) -> Limits {
     let running = options.max_concurrent.max(1);
     let context = usize::try_from(context).unwrap_or(usize::MAX);
     let whole = context.div_ceil(PAGE_TOKENS).saturating_mul(running);
@@ -214,6 +214,7 @@ fn limits(options: &EngineOptions, context: u32) -> Limits {
         step_tokens: PREFILL_CHUNK_TOKENS.max(running.saturating_mul(2)).min(MAX_STEP_TOKENS),
         pages: whole.min(held),
         draft_rows: if options.drafts { MAX_DRAFT_TOKENS.saturating_add(1) } else { 0 },
+        window,
     }
 }
 
@@ -446,7 +447,7 @@ mod tests {
     #[test]
     fn a_step_holds_no_more_tokens_than_its_limit_however_many_requests_there_are() {
         let of = |max_concurrent| {
-            limits(&EngineOptions { max_concurrent, ..EngineOptions::new(|| 0) }, 100)
+            limits(&EngineOptions { max_concurrent, ..EngineOptions::new(|| 0) }, 100, None)
         };
         assert_eq!((of(0).running, of(1).step_tokens), (1, PREFILL_CHUNK_TOKENS));
         assert_eq!(of(MAX_STEP_TOKENS / 2).step_tokens, MAX_STEP_TOKENS);

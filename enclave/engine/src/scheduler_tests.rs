@@ -13,7 +13,8 @@ use crate::sampler::Sampler;
 use crate::stop::StopMatcher;
 use crate::testing::{Collected, Probe, TinyModel, collect, text};
 
-const LIMITS: Limits = Limits { running: 3, waiting: 3, step_tokens: 64, pages: 8, draft_rows: 0 };
+const LIMITS: Limits =
+    Limits { running: 3, waiting: 3, step_tokens: 64, pages: 8, draft_rows: 0, window: None };
 
 fn job(prompt: &[u32]) -> (Job, Generation) {
     job_of(prompt, 12)

@@ -102,6 +102,15 @@ impl Backend {
         }
     }
 
+    /// As [`crate::family::Plan::window`].
+    pub(crate) fn window(&self) -> Option<usize> {
+        match self {
+            Self::Processor(decoder) => decoder.window(),
+            #[cfg(feature = "cuda")]
+            Self::Device(decoder) => decoder.window(),
+        }
+    }
+
     /// Lets the threads of the processor work on `items`, each once.
     pub(crate) fn share<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync) {
         match self {

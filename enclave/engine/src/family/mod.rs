@@ -170,6 +170,14 @@ impl Plan {
     }
 
     /// Width of all queries of a token.
+    /// Most tokens that one sees in any layer, itself the last; `None` if one sees all.
+    pub(crate) fn window(&self) -> Option<usize> {
+        self.layers
+            .iter()
+            .map(|layer| layer.window)
+            .max_by_key(|window| window.unwrap_or(usize::MAX))?
+    }
+
     pub(crate) const fn query_width(&self) -> usize {
         self.heads.saturating_mul(self.head_dim)
     }

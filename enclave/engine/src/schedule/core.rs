@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroizing;
 
 use super::draft::{Drafter, MAX_DRAFT_TOKENS, guess};
-use super::pages::PagePool;
+use super::pages::{BlockId, PagePool};
 use super::{
     Kin, Limits, MIN_STEP_TOKENS, Owner, PRIORITY_LEAD, Refused, Step, Submission, Tenant, Ticket,
     Work,
@@ -60,8 +60,12 @@ struct Sequence {
     /// Tokens whose keys and values are in `pages`, without drafts.
     computed: usize,
     pages: Vec<PageId>,
-    /// Pages that were shown to the prefix cache.
+    /// The first of them, which no token to come sees: they were given back, and a page of its own is named
+    /// in their places.
+    left: usize,
+    /// Pages that were shown to the prefix cache, and what the last of them is known as.
     published: usize,
+    chain: Option<BlockId>,
     running: bool,
     started: bool,
     /// The last step that computed some of it.
@@ -84,15 +88,41 @@ impl Sequence {
         let blocks = self.tokens.chunks_exact(PAGE_TOKENS);
         let full = self.computed / PAGE_TOKENS;
         for (at, tokens) in blocks.enumerate().take(full).skip(self.published) {
-            let before = at.checked_sub(1).and_then(|at| self.pages.get(at)).copied();
             let Some(page) = self.pages.get_mut(at) else { break };
-            match pool.publish(*page, owner, before, tokens) {
-                Some(known) => (*page, self.published) = (known, at.saturating_add(1)),
+            match pool.publish(*page, owner, self.chain, tokens) {
+                Some((known, id)) => {
+                    (*page, self.published, self.chain) = (known, at.saturating_add(1), Some(id));
+                }
                 None => {
                     self.published = usize::MAX;
                     break;
                 }
             }
+        }
+    }
+}
+
+impl Sequence {
+    /// Pages that are its own now.
+    fn held(&self) -> &[PageId] {
+        self.pages.get(self.left..).unwrap_or_default()
+    }
+
+    /// Gives pages back that end before what the next token sees: `window` tokens, itself the last.
+    fn leave(&mut self, window: Option<usize>, pool: &mut PagePool) {
+        let Some(window) = window else { return };
+        let seen = self.computed.saturating_add(1).saturating_sub(window);
+        // One stays in any case, to be named in their places.
+        let left = (seen / PAGE_TOKENS).min(self.pages.len().saturating_sub(1));
+        let (Some(gone), Some(own)) =
+            (self.pages.get(self.left..left), self.pages.get(left).copied())
+        else {
+            return;
+        };
+        if !gone.is_empty() {
+            pool.release(gone);
+            self.pages.iter_mut().take(left).for_each(|page| *page = own);
+            self.left = left;
         }
     }
 }
@@ -152,7 +182,9 @@ impl Core {
             most,
             computed: 0,
             pages: Vec::new(),
+            left: 0,
             published: 0,
+            chain: None,
             running: false,
             started: false,
             last: 0,
@@ -254,6 +286,7 @@ impl Core {
             if let Some(sequence) = self.sequences.get_mut(ticket) {
                 sequence.computed = tokens.end.min(sequence.certain());
                 sequence.publish(&mut self.pool);
+                sequence.leave(self.limits.window, &mut self.pool);
             }
         }
     }
@@ -268,6 +301,7 @@ impl Core {
             sequence.computed = sequence.computed.saturating_add(1);
             sequence.right = sequence.right.saturating_add(1);
             sequence.publish(&mut self.pool);
+            sequence.leave(self.limits.window, &mut self.pool);
             return;
         }
         let right = std::mem::take(&mut sequence.right);
@@ -283,7 +317,7 @@ impl Core {
     /// Ends a sequence, whatever it is doing. Its pages are free at once and wiped by the next step.
     pub(crate) fn end(&mut self, ticket: Ticket) {
         if let Some(sequence) = self.sequences.remove(&ticket) {
-            self.pool.release(&sequence.pages);
+            self.pool.release(sequence.held());
             if let Some(owner @ Owner::Request(_)) = sequence.owner
                 && !self.sequences.values().any(|other| other.owner == Some(owner))
             {
@@ -370,15 +404,14 @@ impl Core {
         if running >= self.limits.running {
             return false;
         }
-        let mut pages = Vec::new();
+        let (mut pages, mut chain) = (Vec::new(), None);
         if let Some(owner) = sequence.owner {
             // The last token is always computed: the answer begins with its logits.
             let reusable = sequence.tokens.len().saturating_sub(1) / PAGE_TOKENS;
             for tokens in sequence.tokens.chunks_exact(PAGE_TOKENS).take(reusable) {
-                match self.pool.find(owner, pages.last().copied(), tokens) {
-                    Some(page) => pages.push(page),
-                    None => break,
-                }
+                let Some((page, id)) = self.pool.find(owner, chain, tokens) else { break };
+                pages.push(page);
+                chain = Some(id);
             }
         }
         pages.iter().for_each(|page| self.pool.share(*page));
@@ -395,6 +428,7 @@ impl Core {
         }
         sequence.computed = known.saturating_mul(PAGE_TOKENS);
         (sequence.pages, sequence.published, sequence.running) = (pages, known, true);
+        (sequence.left, sequence.chain) = (0, chain);
         if !std::mem::replace(&mut sequence.started, true) {
             step.started.push((ticket, sequence.computed));
         }
@@ -425,8 +459,10 @@ impl Core {
     /// Takes the pages of a sequence, which waits from now on.
     fn preempt(&mut self, ticket: Ticket) {
         if let Some(sequence) = self.sequences.get_mut(&ticket) {
-            self.pool.release(&std::mem::take(&mut sequence.pages));
+            self.pool.release(sequence.held());
+            sequence.pages.clear();
             (sequence.computed, sequence.published, sequence.running) = (0, 0, false);
+            (sequence.left, sequence.chain) = (0, None);
         }
     }
 
@@ -504,8 +540,8 @@ impl Core {
     /// What must hold between two steps.
     #[cfg(test)]
     pub(super) fn check(&self) {
-        self.pool.check();
-        let held: usize = self.sequences.values().map(|sequence| sequence.pages.len()).sum();
+        self.pool.check(self.limits.window.is_some());
+        let held: usize = self.sequences.values().map(|sequence| sequence.held().len()).sum();
         assert_eq!(self.pool.users(), held, "a page without a user, or a user without a page");
         for sequence in self.sequences.values() {
             assert!(sequence.running || (sequence.pages.is_empty() && sequence.computed == 0));

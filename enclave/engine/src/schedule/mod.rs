@@ -13,6 +13,10 @@
 //! waits: its tokens are kept and computed again later, with the same bits. So the oldest always goes
 //! on, and every request ends.
 //!
+//! **Windows.** If every layer sees a window only, a sequence gives pages back when they lie before it. Its
+//! tokens are kept, so that it may be computed again, and tenants find those pages as long as nobody else
+//! needs them. Where one layer sees everything, a page holds that too: nothing is given back.
+//!
 //! **Memory.** Pages get memory when they are first handed out. If the system has none, the pool ends
 //! before them: the sequences that got them wait as those that lost their pages, the others of the step
 //! go on, and only what no longer fits when it is alone is ended. Once nothing is left to do, the pool is as large as it was.
@@ -65,6 +69,8 @@ pub(crate) struct Limits {
     pub(crate) pages: usize,
     /// Most tokens of a step that has drafts; none has any if this is less than two.
     pub(crate) draft_rows: usize,
+    /// Most tokens that one sees, itself the last, if every layer of the model has such a window.
+    pub(crate) window: Option<usize>,
 }
 
 /// A sequence, by the order of arrival.

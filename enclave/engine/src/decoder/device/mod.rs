@@ -128,6 +128,11 @@ impl DeviceDecoder {
         })
     }
 
+    /// As [`Plan::window`].
+    pub(crate) fn window(&self) -> Option<usize> {
+        self.plan.window()
+    }
+
     pub(crate) fn share<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync) {
         self.pool.chunks(items, 1, |_, items| items.iter_mut().for_each(&work));
     }

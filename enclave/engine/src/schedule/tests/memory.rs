@@ -81,8 +81,9 @@ proptest! {
         step_tokens in 1usize..80,
         memory in 0usize..16,
         draft_rows in 0usize..12,
+        window in proptest::option::of(1usize..90),
     ) {
-        let limits = Limits { running, waiting: 100, step_tokens, pages: 16, draft_rows };
+        let limits = Limits { running, waiting: 100, step_tokens, pages: 16, draft_rows, window };
         let mut sim = Simulated::with_memory(limits, memory);
         let mut expected = BTreeMap::new();
         for step in 0..40 {
