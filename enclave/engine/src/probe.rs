@@ -41,16 +41,15 @@ impl Probe {
     }
 
     /// A model that was loaded otherwise.
-    #[cfg(test)]
     pub(crate) fn of((model, text): (Model, TextSide)) -> Self {
         Self { model, text }
     }
+
     /// What an engine is made of.
     #[cfg(all(test, feature = "cuda"))]
     pub(crate) fn parts(self) -> (Model, Arc<crate::tokenizer::Tokenizer>) {
         (self.model, self.text.tokenizer)
     }
-
 
     /// The prompt's token ids, as the engine computes them.
     ///
