@@ -242,8 +242,8 @@ impl MeterBook {
     /// signed for is taken to be inside, and what it counted and never signed cannot be.
     ///
     /// # Errors
-    /// [`ReceiptError::OtherPayee`], [`ReceiptError::OtherChannel`] for another network,
-    /// [`ReceiptError::ClaimsFull`].
+    /// [`ReceiptError::OtherPayee`], [`ReceiptError::OtherWorker`], [`ReceiptError::OtherChannel`] for
+    /// another network, [`ReceiptError::ClaimsFull`].
     pub fn resume(&mut self, claim: &VerifiedClaim) -> Result<(), ReceiptError> {
         let claim = claim.claim();
         let expected = expect_payee(claim.terms(), &self.payee)?;
@@ -309,7 +309,8 @@ impl MeterBook {
         }
     }
 
-    /// Signs where a channel stands, for its payer, and notes which claim the payer has.
+    /// Signs where a channel stands, for its payer, and notes which claim the payer has. Before its first
+    /// request that is the claim of another meter from which this one goes on.
     ///
     /// # Errors
     /// [`ReceiptError::NoSuchChannel`], [`ReceiptError::SpendSignature`].
@@ -326,7 +327,10 @@ impl MeterBook {
         if known == Some(acknowledged) {
             channel.acknowledged = acknowledged;
         }
-        channel.claim(key, now)
+        match (&channel.cap, &channel.base) {
+            (None, Some(base)) => Ok(base.clone()),
+            _ => channel.claim(key, now),
+        }
     }
 
     /// Claims that say more than when this was called last, for the payee. What no cap covers yet comes
