@@ -68,7 +68,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    pub(crate) const fn new(shape: CacheShape) -> Self {
+    pub(crate) fn new(shape: CacheShape) -> Self {
         Self { shape, block: shape.block(), blocks: Vec::new() }
     }
 
@@ -89,6 +89,11 @@ impl Cache {
             self.blocks.push(LockedBytes::zeroed(bytes).map_err(refused)?);
         }
         Ok(())
+    }
+
+    /// Pages there is memory for.
+    pub(crate) fn room(&self) -> usize {
+        self.blocks.len().saturating_mul(self.block)
     }
 
     /// Overwrites `page` with zeros.

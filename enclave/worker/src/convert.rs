@@ -237,7 +237,7 @@ pub fn engine_error(error: &engine::EngineError, constraint: Option<&'static str
     match error {
         E::Busy { .. } | E::Expired => ApiError::overloaded(),
         E::PromptTooLong { got, limit } => ApiError::context_length_exceeded(*limit, *got),
-        E::Stopped | E::Compute { .. } | E::Model(_) => ApiError::internal(),
+        E::Stopped | E::Lost { .. } | E::Compute { .. } | E::Model(_) => ApiError::internal(),
         E::Constraint(_) => {
             let code = "unsupported_value";
             let error = ApiError::new(400, ErrorKind::InvalidRequest, code, error.to_string());
