@@ -12,6 +12,7 @@ mod device;
 
 use core::ops::Range;
 
+use chrysalis_wire::manifest::KvCacheType;
 use zeroize::Zeroizing;
 
 use crate::cache::{Cache, CacheShape, PageId};
@@ -108,10 +109,10 @@ impl Decoder {
         })
     }
 
-    /// An empty cache.
-    pub(crate) const fn cache(&self) -> Cache {
+    /// An empty cache of a `kind`.
+    pub(crate) fn cache(&self, kind: KvCacheType) -> Cache {
         let Plan { kv_heads, head_dim, .. } = self.plan;
-        Cache::new(CacheShape { layers: self.layers.len(), kv_heads, head_dim })
+        Cache::new(CacheShape { kind, layers: self.layers.len(), kv_heads, head_dim })
     }
 
     /// As [`Plan::window`].
@@ -180,7 +181,7 @@ impl Decoder {
         let mut mixed = Tiled::new(count, plan.query_width());
         let mut inner = Tiled::new(count, ffn);
         let mut inputs = Inputs::new(count, hidden.max(ffn).max(plan.query_width()));
-        let mut attention = Attention::new(pool, spans, [heads, kv_heads, head_dim]);
+        let mut attention = Attention::new(pool, cache.kind(), spans, [heads, kv_heads, head_dim]);
         let slots: Vec<(PageId, usize)> = batch
             .iter()
             .zip(spans)

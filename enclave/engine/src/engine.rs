@@ -10,12 +10,13 @@ use std::time::Instant;
 
 use chrysalis_vault::VerifiedFiles;
 use chrysalis_wire::SecretBytes;
+use chrysalis_wire::manifest::KvCacheType;
 use minijinja::Value;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::checkpoint::Checkpoint;
-use crate::constrain::{Matcher, Vocabulary};
+use crate::constrain::{Matcher, Setting, Vocabulary};
 use crate::decoder::Room;
 use crate::defuse;
 use crate::error::{EngineError, ModelError, TemplateError};
@@ -48,6 +49,8 @@ pub struct EngineOptions {
     /// none says less. With fewer, the youngest requests may have to wait for others midway. A context
     /// is cut to it.
     pub cache_tokens: Option<NonZeroUsize>,
+    /// How their keys and values are kept. A GPU keeps `f16` only.
+    pub kv_cache_type: KvCacheType,
     /// Whether tokens that may come next are guessed from what the request itself says, and computed with
     /// the last one while there are few requests. Answers are the same; those that repeat themselves come
     /// sooner, which an observer of the stream can see. Guessing stops where it does not pay.
@@ -70,7 +73,7 @@ pub struct EngineOptions {
 
 impl EngineOptions {
     /// Four requests together, sixteen waiting, the model's own context and room for it, a thread for
-    /// each processor; drafts where they pay.
+    /// each processor; keys and values in `f16`, drafts where they pay.
     #[must_use]
     pub const fn new(entropy: fn() -> u64) -> Self {
         Self {
@@ -78,6 +81,7 @@ impl EngineOptions {
             max_waiting: 16,
             context_tokens: u32::MAX,
             cache_tokens: None,
+            kv_cache_type: KvCacheType::F16,
             drafts: true,
             #[cfg(feature = "cuda")]
             device: None,
@@ -172,7 +176,8 @@ impl CandleEngine {
         let held = limits.pages.saturating_mul(PAGE_TOKENS);
         info.context_tokens = info.context_tokens.min(u32::try_from(held).unwrap_or(u32::MAX));
         text.context = info.context_tokens;
-        let store = model.decoder().store(&room(&limits, info.context_tokens))?;
+        let room = room(&limits, info.context_tokens);
+        let store = model.decoder().store(options.kv_cache_type, &room)?;
         let (sender, receiver) = jobs::channel();
         let tokenizer = Arc::clone(&text.tokenizer);
         let EngineOptions { clock, lost, .. } = *options;
@@ -280,11 +285,12 @@ impl Engine for CandleEngine {
         }
         Slot::find(&self.slots, self.limit)?;
         // What takes a while and may be refused comes first: meanwhile others may have the places.
-        let matcher = request.constraint.as_ref();
-        let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary())).transpose()?;
         let prompt = self.text.prompt(&request.input)?;
         let reasoning = self.text.reasoning(&request.input, &prompt);
         let spelled = self.text.spelled(&request.input);
+        let setting = Setting { reasoning, spelled: spelled.clone() };
+        let matcher = request.constraint.as_ref();
+        let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary(), setting)).transpose()?;
         let slots: Vec<Slot> = (0..request.choices)
             .map(|_| Slot::take(&self.slots, self.limit))
             .collect::<Result<_, _>>()?;
@@ -306,7 +312,7 @@ impl Engine for CandleEngine {
                 sampler: Sampler::new(&request.sampling, request.logit_bias.clone(), seed),
                 matcher: matcher.clone(),
                 stops: StopMatcher::new(stops(&request.stop)?),
-                spelled,
+                spelled: spelled.clone(),
                 logprobs: request.logprobs,
                 max_tokens,
                 events: events.clone(),
@@ -382,11 +388,11 @@ impl TextSide {
         self.template.as_ref().map_or(ToolStyle::Told, ChatTemplate::style)
     }
 
-    /// The token before calls that an answer with tools tells as text.
-    fn spelled(&self, input: &Input) -> Option<(u32, &'static str)> {
-        let Input::Chat(conversation) = input else { return None };
-        let token = self.style().token().filter(|_| !conversation.tools.is_empty())?;
-        Some((self.tokenizer.control(token)?, token))
+    /// The control tokens of calls, which an answer with tools tells as text.
+    fn spelled(&self, input: &Input) -> Vec<(u32, &'static str)> {
+        let tools = matches!(input, Input::Chat(conversation) if !conversation.tools.is_empty());
+        let tokens = if tools { self.style().tokens() } else { &[] };
+        tokens.iter().filter_map(|token| Some((self.tokenizer.control(token)?, *token))).collect()
     }
 
     /// The rendered conversation, its content defused.

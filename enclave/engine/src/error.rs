@@ -67,6 +67,9 @@ pub enum ModelError {
         /// The key.
         key: String,
     },
+    /// Keys and values in a way that only the processor keeps them.
+    #[error("a GPU keeps keys and values in f16 only; leave kv_cache_type out of the manifest")]
+    DeviceCache,
     /// A metadata value of the wrong type or out of range.
     #[error("GGUF metadata key {key} must be {expected}, got {got}")]
     MetadataInvalid {
@@ -441,6 +444,7 @@ impl ModelError {
             Self::FileMissing { .. } => "E-MODEL-FILE",
             Self::OutOfMemory { .. } => "E-MODEL-MEMORY",
             Self::Device { code, .. } => code,
+            Self::DeviceCache => "E-ENGINE-DEVICE-CACHE",
             Self::Thread => "E-ENGINE-THREAD",
         }
     }

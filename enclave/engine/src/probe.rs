@@ -7,6 +7,8 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use chrysalis_wire::manifest::KvCacheType;
+
 use crate::cache::PageId;
 use crate::decoder::{Backend, Room, Row, Segment, Store};
 use crate::engine::{TextSide, load};
@@ -19,6 +21,7 @@ use crate::request::Input;
 pub struct Probe {
     model: Model,
     text: TextSide,
+    kind: KvCacheType,
 }
 
 impl Probe {
@@ -37,12 +40,18 @@ impl Probe {
     pub fn load_with(mut gguf: &[u8], threads: Option<NonZeroUsize>) -> Result<Self, EngineError> {
         let len = gguf.len() as u64;
         let (model, text) = load(&mut gguf, len, threads)?;
-        Ok(Self { model, text })
+        Ok(Self { model, text, kind: KvCacheType::F16 })
+    }
+
+    /// The same model with keys and values kept in another way.
+    #[must_use]
+    pub fn keeping(self, kind: KvCacheType) -> Self {
+        Self { kind, ..self }
     }
 
     /// A model that was loaded otherwise.
     pub(crate) fn of((model, text): (Model, TextSide)) -> Self {
-        Self { model, text }
+        Self { model, text, kind: KvCacheType::F16 }
     }
 
     /// What an engine is made of.
@@ -71,7 +80,7 @@ impl Probe {
     /// As [`crate::CandleEngine::load`].
     #[cfg(feature = "cuda")]
     pub fn on(self, device: &chrysalis_cuda::Device) -> Result<Self, EngineError> {
-        Ok(Self { model: self.model.move_to(device)?, text: self.text })
+        Ok(Self { model: self.model.move_to(device)?, ..self })
     }
 
     /// What computes.
@@ -89,7 +98,8 @@ impl Probe {
     #[must_use]
     pub fn batch(&self, count: usize) -> ProbeBatch<'_> {
         let sequences = vec![(Vec::new(), 0); count];
-        let store = self.model.decoder().store(&Room::of_pages(count * self.pages())).unwrap();
+        let store =
+            self.model.decoder().store(self.kind, &Room::of_pages(count * self.pages())).unwrap();
         ProbeBatch { model: &self.model, store, sequences, pages: 0 }
     }
 
@@ -97,7 +107,7 @@ impl Probe {
     #[must_use]
     pub fn session(&self) -> ProbeSession {
         let decoder = Arc::clone(self.model.decoder());
-        let store = decoder.store(&Room::of_pages(self.pages())).unwrap();
+        let store = decoder.store(self.kind, &Room::of_pages(self.pages())).unwrap();
         let limit = self.model.info().context_tokens as usize;
         ProbeSession { decoder, store, pages: Vec::new(), tokens: 0, limit }
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrysalis_cuda::testing::device;
+use chrysalis_wire::manifest::KvCacheType;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -49,7 +50,7 @@ fn serve(pages: usize, prompts: &[usize]) -> Option<Vec<Collected>> {
     let probe = Probe::load(&TinyModel::random(7).build()).unwrap().on(&device).unwrap();
     let ids = probe.ids(&text(&"hello, wide world. ".repeat(8))).unwrap();
     let (model, tokenizer) = probe.parts();
-    let store = model.decoder().store(&Room::of_pages(pages)).unwrap();
+    let store = model.decoder().store(KvCacheType::F16, &Room::of_pages(pages)).unwrap();
     let mut serving = Serving {
         model,
         tokenizer,
@@ -91,7 +92,7 @@ fn a_step_says_one_piece_of_text_however_many_tokens_it_has_drawn() {
         let ids = probe.ids(&text("hello")).unwrap();
         let (model, tokenizer) = probe.parts();
         let limits = Limits { draft_rows, ..LIMITS };
-        let store = model.decoder().store(&Room::of_pages(limits.pages)).unwrap();
+        let store = model.decoder().store(KvCacheType::F16, &Room::of_pages(limits.pages)).unwrap();
         let mut serving = Serving {
             model,
             tokenizer,

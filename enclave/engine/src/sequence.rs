@@ -31,8 +31,8 @@ pub(crate) struct Job {
     /// What the answer has to be.
     pub(crate) matcher: Option<Matcher>,
     pub(crate) stops: StopMatcher,
-    /// A control token that is told as text: the tag before calls of tools.
-    pub(crate) spelled: Option<(u32, &'static str)>,
+    /// Control tokens that are told as text: those of calls of tools.
+    pub(crate) spelled: Vec<(u32, &'static str)>,
     /// Whether tokens are scored, and how many others in the place of each.
     pub(crate) logprobs: Option<u8>,
     pub(crate) max_tokens: u32,
@@ -151,7 +151,7 @@ impl Sequence {
         let allowed = self.job.matcher.as_mut().map(Matcher::allowed).transpose()?;
         let token = self.job.sampler.draw(logits, allowed.as_deref())?;
         if let Some(matcher) = self.job.matcher.as_mut().filter(|_| !tokenizer.ends_turn(token)) {
-            matcher.advance(tokenizer.bytes(token))?;
+            matcher.advance(text_of(token, &self.job.spelled, tokenizer))?;
         }
         let scores = self.job.logprobs.map(|top| score(logits, token, top.into()));
         let over = self.job.matcher.as_ref().is_some_and(Matcher::is_over);
@@ -208,10 +208,7 @@ impl Sequence {
         if let Some(scores) = &drawn.scores {
             self.log.push(scores, tokenizer);
         }
-        let spelled = self.job.spelled.filter(|(id, _)| *id == drawn.token);
-        let bytes =
-            spelled.map_or_else(|| tokenizer.bytes(drawn.token), |(_, text)| text.as_bytes());
-        let text = self.utf8.push(bytes);
+        let text = self.utf8.push(text_of(drawn.token, &self.job.spelled, tokenizer));
         if self.release(&text) {
             return Some(FinishReason::Stop);
         }
@@ -264,6 +261,12 @@ impl Sequence {
             self.said_tokens.extend(self.log.release(text));
         }
     }
+}
+
+/// What a token says in this answer.
+fn text_of<'a>(token: u32, spelled: &[(u32, &'static str)], tokenizer: &'a Tokenizer) -> &'a [u8] {
+    let spelled = spelled.iter().find(|(id, _)| *id == token);
+    spelled.map_or_else(|| tokenizer.bytes(token), |(_, text)| text.as_bytes())
 }
 
 impl Job {

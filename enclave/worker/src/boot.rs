@@ -319,6 +319,8 @@ fn load_model(
                 device: gpu(&worker.manifest)?,
                 max_concurrent: max_requests,
                 context_tokens: tokens,
+                kv_cache_type: worker.manifest.engine.kv_cache_type,
+                drafts: worker.manifest.engine.drafts,
                 lost,
                 ..EngineOptions::new(entropy)
             };

@@ -1,6 +1,7 @@
 //! The seam between the scheduler and what computes its steps: the processor, or under the feature
 //! `cuda` one GPU. Scheduler, page accounts, prefix cache and sampling are the same for both.
 
+use chrysalis_wire::manifest::KvCacheType;
 use zeroize::{Zeroize as _, Zeroizing};
 
 #[cfg(feature = "cuda")]
@@ -8,6 +9,8 @@ use super::device::{DeviceDecoder, DeviceStore};
 use super::{Decoder, Segment};
 use crate::cache::{Cache, PageId};
 use crate::error::EngineError;
+#[cfg(any(doc, feature = "cuda"))]
+use crate::error::ModelError;
 
 /// What computes.
 pub(crate) enum Backend {
@@ -64,18 +67,23 @@ impl Backend {
     pub(crate) fn on_device(
         decoder: Decoder,
         device: &chrysalis_cuda::Device,
-    ) -> Result<Self, crate::error::ModelError> {
+    ) -> Result<Self, ModelError> {
         DeviceDecoder::load(decoder, device).map(Self::Device)
     }
 
-    /// An empty store.
-    pub(crate) fn store(&self, room: &Room) -> Result<Store, EngineError> {
+    /// An empty store of a `kind`.
+    ///
+    /// # Errors
+    /// [`ModelError::DeviceCache`] on a device, for another kind than `f16`.
+    pub(crate) fn store(&self, kind: KvCacheType, room: &Room) -> Result<Store, EngineError> {
         match self {
             Self::Processor(decoder) => {
                 // It grows with what is used; how much that may be is the scheduler's to know.
                 let _ = room;
-                Ok(Store::Processor(decoder.cache()))
+                Ok(Store::Processor(decoder.cache(kind)))
             }
+            #[cfg(feature = "cuda")]
+            Self::Device(_) if kind != KvCacheType::F16 => Err(ModelError::DeviceCache.into()),
             #[cfg(feature = "cuda")]
             Self::Device(decoder) => Ok(Store::Device(Box::new(decoder.store(room)?))),
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrysalis_engine::testing::Recipe;
 use chrysalis_engine::{Constraint, Generation, MAX_CHOICES};
+use chrysalis_wire::manifest::KvCacheType;
 
 use super::*;
 
@@ -84,12 +85,16 @@ fn everything(n: u64) -> GenerateRequest {
 
 #[test]
 fn every_family_says_the_same_with_drafts_and_without() {
-    for recipe in Recipe::all() {
-        let [without, with] = both(&recipe.build(), &EngineOptions::new(|| 0));
+    let kinds = [KvCacheType::F16, KvCacheType::Q8_0];
+    for (recipe, kv_cache_type) in
+        kinds.iter().flat_map(|k| Recipe::all().into_iter().map(|r| (r, *k)))
+    {
+        let options = EngineOptions { kv_cache_type, ..EngineOptions::new(|| 0) };
+        let [without, with] = both(&recipe.build(), &options);
         for n in 0..8 {
             let [expected, got] =
                 [&without, &with].map(|engine| events(engine.generate(everything(n)).unwrap()));
-            assert_eq!(expected, got, "{}, request {n}", recipe.name);
+            assert_eq!(expected, got, "{} {kv_cache_type:?}, request {n}", recipe.name);
         }
     }
 }

@@ -8,6 +8,7 @@ use candle_core::quantized::gguf_file::{self, Content, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device as Candle, Tensor};
 use chrysalis_cuda::testing::{device as open, failing};
+use chrysalis_wire::manifest::KvCacheType;
 
 use super::*;
 use crate::decoder::{Backend, Room, Store};
@@ -206,7 +207,7 @@ fn a_step_is_two_copies_and_the_likeliest_token_is_that_of_its_logits() {
 fn pages_are_wiped_before_the_step_and_only_those() {
     let Some(device) = open().unwrap() else { return };
     let backend = Probe::load(&Recipe::llama().build()).unwrap().on(&device).unwrap().backend();
-    let mut store = backend.store(&Room::of_pages(3)).unwrap();
+    let mut store = backend.store(KvCacheType::F16, &Room::of_pages(3)).unwrap();
     let written = |store: &Store| {
         let Store::Device(store) = store else { panic!("it is on the processor") };
         let mut host = device.pinned(store.pages.len()).unwrap();
@@ -231,7 +232,7 @@ fn pages_are_wiped_before_the_step_and_only_those() {
 fn refuses_tokens_and_pages_that_are_not_there() {
     let Some(device) = open().unwrap() else { return };
     let backend = Probe::load(&Recipe::llama().build()).unwrap().on(&device).unwrap().backend();
-    let mut store = backend.store(&Room::of_pages(2)).unwrap();
+    let mut store = backend.store(KvCacheType::F16, &Room::of_pages(2)).unwrap();
     let mut step = |tokens: &[u32], page: usize, wanted| {
         let pages = [PageId(page)];
         let segment = Segment { tokens, before: 0, pages: &pages, wanted, likeliest: true };
