@@ -323,7 +323,8 @@ impl MeterBook {
         }
     }
 
-    /// Signs where a channel stands, for its payer, and notes which claim the payer has.
+    /// Signs where a channel stands, for its payer, and notes which claim the payer has. Before its first
+    /// request that is the claim of another meter from which this one goes on.
     ///
     /// # Errors
     /// [`ReceiptError::NoSuchChannel`], [`ReceiptError::SpendSignature`].
@@ -340,7 +341,10 @@ impl MeterBook {
         if known == Some(acknowledged) {
             channel.acknowledged = acknowledged;
         }
-        channel.claim(key, now)
+        match (&channel.cap, &channel.base) {
+            (None, Some(base)) => Ok(base.clone()),
+            _ => channel.claim(key, now),
+        }
     }
 
     /// Claims that say more than when this was called last, for the payee. What no cap covers yet comes

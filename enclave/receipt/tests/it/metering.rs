@@ -233,6 +233,24 @@ fn a_new_meter_goes_on_from_the_claim_of_the_one_before() {
     assert!(claim.verify().is_ok());
 }
 
+/// A payer who lost her ledger has to hear it before she signs: her cap may be the one that was used up.
+#[test]
+fn a_payer_is_shown_the_claim_of_another_meter_before_her_first_request() {
+    let mut old = Side::new(0x11);
+    old.serve(1_000, 400, 400).unwrap();
+    let kept = old.ask(NONE).unwrap();
+    let mut new = Side::new(0x12);
+    new.book.resume(&kept.clone().verify().unwrap()).unwrap();
+    assert_eq!(new.ask(NONE).as_ref(), Ok(&kept));
+    let stranger = PayerKey::from_seed(&Zeroizing::new([0x23; 32]));
+    let question = StateRequest::sign(&stranger, channel(), &public(&new.key), NONE).unwrap();
+    let refused = new.book.answer(&question, &new.key, NOW).map(|_| ());
+    assert_eq!(refused, Err(ReceiptError::SpendSignature));
+    new.serve(600, 100, 50).unwrap();
+    let own = new.ask(NONE).unwrap();
+    assert_eq!((own.cum_amount(), own.cap().cap().meter_key), (450, public(&new.key)));
+}
+
 /// A payer who withholds the last claim and pays for a request first gains nothing once the payee's
 /// host hands it in.
 #[test]
