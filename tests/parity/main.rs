@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod candle;
+mod checkpoint;
 mod distance;
 mod embedding;
 #[path = "../../enclave/engine/tests/real/mod.rs"]

@@ -388,6 +388,14 @@ const scenarios = {
     check(answer.usage.completion_tokens > 0, "no answer");
   },
 
+  async one_call_at_most_is_made_where_parallel_calls_are_off() {
+    const options = { tools: [WEATHER], parallel_tool_calls: false, max_tokens: 100, temperature: 1, seed: 2 };
+    const { message, finish_reason } = (await chat(user("Weather in Paris and Rome?"), options)).choices[0];
+    const calls = message.tool_calls ?? [];
+    check(calls.length <= 1, `${calls.length} calls`);
+    check(finish_reason === "length" || (finish_reason === "tool_calls") === (calls.length === 1), finish_reason);
+  },
+
   async a_tool_choice_that_names_no_tool_is_refused() {
     const tool_choice = { type: "function", function: { name: "no_such_tool" } };
     const call = () => chat(user("hi"), { tools: [WEATHER], tool_choice });

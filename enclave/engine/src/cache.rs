@@ -91,6 +91,11 @@ impl Cache {
         Ok(())
     }
 
+    /// Pages there is memory for.
+    pub(crate) fn room(&self) -> usize {
+        self.blocks.len().saturating_mul(self.block)
+    }
+
     /// Overwrites `page` with zeros.
     pub(crate) fn wipe(&mut self, page: PageId) {
         for layer in 0..self.shape.layers {

@@ -25,7 +25,7 @@ use crate::kernels::{
     Tiled, add, add_normalised, add_product, gated_product, likeliest, normalised, product,
 };
 use crate::weights::Weights;
-pub(crate) use backend::{Backend, Row, Store};
+pub(crate) use backend::{Backend, Room, Row, Store};
 
 /// Weights, and the threads that compute with them.
 pub(crate) struct Decoder {
@@ -113,6 +113,11 @@ impl Decoder {
     pub(crate) fn cache(&self, kind: KvCacheType) -> Cache {
         let Plan { kv_heads, head_dim, .. } = self.plan;
         Cache::new(CacheShape { kind, layers: self.layers.len(), kv_heads, head_dim })
+    }
+
+    /// As [`Plan::window`].
+    pub(crate) fn window(&self) -> Option<usize> {
+        self.plan.window()
     }
 
     /// Computes the new tokens of every segment of `batch` and stores their keys and values; what is

@@ -403,6 +403,14 @@ pub enum EngineError {
     /// The engine was stopped.
     #[error("the engine was stopped; send the request to another worker")]
     Stopped,
+    /// What computes is gone, and the engine has stopped.
+    #[error("what computes answers no more ({call}: {code}); send the request to another worker")]
+    Lost {
+        /// What it was asked for.
+        call: &'static str,
+        /// The code it answered with.
+        code: i32,
+    },
     /// The computation of this request failed. Other requests go on.
     #[error("computing {stage} failed; try again, and report it if it happens twice")]
     Compute {
@@ -497,6 +505,7 @@ impl EngineError {
             Self::Busy { .. } => "E-ENGINE-BUSY",
             Self::Expired => "E-ENGINE-DEADLINE",
             Self::Stopped => "E-ENGINE-STOPPED",
+            Self::Lost { .. } => "E-ENGINE-LOST",
             Self::Compute { .. } => "E-ENGINE-COMPUTE",
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use chrysalis_wire::manifest::KvCacheType;
 
 use crate::cache::PageId;
-use crate::decoder::{Backend, Row, Segment, Store};
+use crate::decoder::{Backend, Room, Row, Segment, Store};
 use crate::engine::{TextSide, load};
 use crate::error::EngineError;
 use crate::kernels::PAGE_TOKENS;
@@ -50,9 +50,14 @@ impl Probe {
     }
 
     /// A model that was loaded otherwise.
-    #[cfg(test)]
     pub(crate) fn of((model, text): (Model, TextSide)) -> Self {
         Self { model, text, kind: KvCacheType::F16 }
+    }
+
+    /// What an engine is made of.
+    #[cfg(all(test, feature = "cuda"))]
+    pub(crate) fn parts(self) -> (Model, Arc<crate::tokenizer::Tokenizer>) {
+        (self.model, self.text.tokenizer)
     }
 
     /// The prompt's token ids, as the engine computes them.
@@ -93,7 +98,8 @@ impl Probe {
     #[must_use]
     pub fn batch(&self, count: usize) -> ProbeBatch<'_> {
         let sequences = vec![(Vec::new(), 0); count];
-        let store = self.model.decoder().store(self.kind, count * self.pages()).unwrap();
+        let store =
+            self.model.decoder().store(self.kind, &Room::of_pages(count * self.pages())).unwrap();
         ProbeBatch { model: &self.model, store, sequences, pages: 0 }
     }
 
@@ -101,7 +107,7 @@ impl Probe {
     #[must_use]
     pub fn session(&self) -> ProbeSession {
         let decoder = Arc::clone(self.model.decoder());
-        let store = decoder.store(self.kind, self.pages()).unwrap();
+        let store = decoder.store(self.kind, &Room::of_pages(self.pages())).unwrap();
         let limit = self.model.info().context_tokens as usize;
         ProbeSession { decoder, store, pages: Vec::new(), tokens: 0, limit }
     }
@@ -207,7 +213,7 @@ impl ProbeSession {
 
 /// The logits of a row that has some.
 fn logits(row: Row) -> Vec<f32> {
-    match row {
+    match &row {
         Row::Logits(logits) => logits.to_vec(),
         Row::Likeliest(_) => panic!("logits were asked for"),
     }

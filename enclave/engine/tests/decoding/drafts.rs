@@ -16,17 +16,17 @@ fn both(file: &[u8], options: &EngineOptions) -> [CandleEngine; 2] {
     })
 }
 
-/// Every event of a request, choice by choice, in a form that can be compared, bits of probabilities
-/// included; then its usage. How the events of choices mix is a matter of time.
+/// What a request was told, choice by choice, in a form that can be compared, bits of probabilities
+/// included; then its usage. In how many pieces, and how those of choices mix, is a matter of time.
 fn events(mut generation: Generation) -> Vec<String> {
-    let mut choices = vec![Vec::new(); MAX_CHOICES as usize];
+    let mut choices = vec![vec![String::new()]; MAX_CHOICES as usize];
     let mut end = None;
     while let Some(event) = generation.events.blocking_recv() {
         match event {
             Event::Delta(delta) => {
-                let tokens: Vec<_> = delta.tokens.iter().map(token).collect();
-                let text = std::str::from_utf8(delta.text.expose()).unwrap();
-                choices[delta.choice as usize].push(format!("{text:?} {tokens:?}"));
+                let choice = &mut choices[delta.choice as usize];
+                choice[0].push_str(std::str::from_utf8(delta.text.expose()).unwrap());
+                choice.extend(delta.tokens.iter().map(token));
             }
             Event::Finished { choice, reason, usage } => {
                 choices[choice as usize].push(format!("{reason:?}"));
