@@ -33,7 +33,7 @@ fn job_of(prompt: &[u32], max_tokens: u32) -> (Job, Generation) {
         sampler: Sampler::new(&Sampling::greedy(), Vec::new(), 1),
         matcher: None,
         stops: StopMatcher::new(Vec::new()),
-        spelled: None,
+        spelled: Vec::new(),
         logprobs: None,
         max_tokens,
         events,

@@ -192,12 +192,12 @@ async fn want_funding(worker: Arc<Worker>) {
 
 fn report_claims(worker: &Worker) {
     let Some(payments) = &worker.payments else { return };
-    let claims = payments.grown(&worker.session.meter, (worker.clock)().seconds());
-    for claim in &claims {
+    let mut claims = payments.grown(&worker.session.meter, (worker.clock)().seconds());
+    claims.retain(|claim| {
         let claim = hex::encode(claim.encode());
-        worker.stages.console().event(&ConsoleEvent::Earned { claim });
-    }
-    // In the pipe, which outlives this process.
+        worker.stages.console().event(&ConsoleEvent::Earned { claim })
+    });
+    // In the pipe, which outlives this process; where there is none the window closes.
     payments.told(&claims);
 }
 

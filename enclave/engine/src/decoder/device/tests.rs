@@ -301,7 +301,7 @@ fn a_step_that_finds_no_memory_leaves_room_for_the_next_as_it_was() {
         let define = format!("HOST_FAILS_AT={fails}");
         let Some(device) = failing(&[&define]).unwrap() else { return };
         let backend = Probe::load(&Recipe::llama().build()).unwrap().on(&device).unwrap().backend();
-        let mut store = backend.store(&Room::of_pages(4)).unwrap();
+        let mut store = backend.store(KvCacheType::F16, &Room::of_pages(4)).unwrap();
         let (pages, tokens) = ([0, 1].map(PageId), ids(40));
         let mut step = || {
             let segment =

@@ -50,7 +50,9 @@ impl Kept for Eight {
             for (half, codes) in codes.chunks_exact(codes.len() / 2).enumerate() {
                 let mut sums = [[isa.splat_int(0); 2]; R];
                 each_row!(R, r => {
-                    sums[r] = queries[r].sums.map(|sum| isa.splat_int(-S::SIGNED_BIAS * sum));
+                    let [high, low] = queries[r].sums;
+                    sums[r][0] = isa.splat_int(-S::SIGNED_BIAS * high);
+                    sums[r][1] = isa.splat_int(-S::SIGNED_BIAS * low);
                 });
                 for (codes, queries) in codes.iter().zip(room.iter()) {
                     if let Some(line) = lines.next() {
@@ -65,7 +67,7 @@ impl Kept for Eight {
                 }
                 let scale = isa.load_bf16(&scales[half]);
                 each_row!(R, r => {
-                    let [high, low] = sums[r].map(|sum| isa.to_float(sum));
+                    let [high, low] = [isa.to_float(sums[r][0]), isa.to_float(sums[r][1])];
                     let sum = isa.mul_add(high, isa.splat(HIGH), low);
                     let scale = isa.mul(scale, isa.splat(queries[r].scale));
                     isa.store(isa.mul(sum, scale), &mut scores[half][r]);
@@ -73,6 +75,8 @@ impl Kept for Eight {
             }
         }
     }
+
+    // Closures are no part of what is compiled for one processor, so none here computes with `isa`.
 
     /// Weights times scales are rounded to fourteen bits for each row and range, two codes of seven.
     #[inline(always)]
@@ -89,9 +93,12 @@ impl Kept for Eight {
                 }
             }
         }
-        let most = most.map(|most| isa.most(most));
-        *scales = most.map(|most| most / WEIGHT_CODES);
-        let inverse = most.map(|most| if most < LEAST { 0.0 } else { WEIGHT_CODES / most });
+        let mut inverse = [0.0; PANEL_ROWS];
+        for row in 0..rows {
+            let most = isa.most(most[row]);
+            scales[row] = most / WEIGHT_CODES;
+            inverse[row] = if most < LEAST { 0.0 } else { WEIGHT_CODES / most };
+        }
         for (numbers, codes) in numbers.iter().zip(codes.iter_mut()) {
             for row in 0..rows {
                 let both = isa.whole(isa.mul(isa.load(&numbers[row]), isa.splat(inverse[row])));
@@ -126,9 +133,9 @@ impl Kept for Eight {
             for four in 0..FOURS {
                 let mut x = [[0; 2]; R];
                 each_row!(R, r => {
-                    x[r] = codes[four / 4][r].map(|codes| {
-                        i32::from_le_bytes(codes.as_chunks::<4>().0[four % 4])
-                    });
+                    let [high, low] = &codes[four / 4][r];
+                    x[r][0] = i32::from_le_bytes(high.as_chunks().0[four % 4]);
+                    x[r][1] = i32::from_le_bytes(low.as_chunks().0[four % 4]);
                 });
                 each_row!(W, w => {
                     if let Some(line) = lines.next() {
@@ -145,7 +152,7 @@ impl Kept for Eight {
         }
         each_row!(W, w => {
             each_row!(R, r => {
-                let [high, low] = sums[w][r].map(|sum| isa.to_float(sum));
+                let [high, low] = [isa.to_float(sums[w][r][0]), isa.to_float(sums[w][r][1])];
                 let sum = isa.mul_add(high, isa.splat(LOW_CODES), low);
                 let sum = isa.mul(sum, isa.splat(weights.scales[r]));
                 isa.store(sum, &mut part[r * width + tile + w]);
