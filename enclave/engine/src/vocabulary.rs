@@ -291,14 +291,13 @@ impl File {
         let normalised = steps(self.normalizer.as_deref(), "normalizers")?;
         let byte_level = |step: &Json, regex: bool| {
             // Absent means true.
-            step["type"] == "ByteLevel"
+            is(step, "ByteLevel")
                 && step["add_prefix_space"] == false
                 && (step["use_regex"] != false) == regex
         };
         let pattern = |step: &Json| {
-            let isolated = step["type"] == "Split"
-                && step["behavior"] == "Isolated"
-                && step["invert"] == false;
+            let isolated =
+                is(step, "Split") && step["behavior"] == "Isolated" && step["invert"] == false;
             let regex = step.pointer("/pattern/Regex").and_then(Json::as_str);
             let known = PATTERNS.iter().find(|(known, _)| Some(*known) == regex);
             known.filter(|_| isolated).map(|(_, name)| *name)
@@ -306,7 +305,7 @@ impl File {
         let name = match cuts.as_slice() {
             [last] if byte_level(last, true) => Some("gpt-2"),
             [first, last]
-                if first["type"] == "Digits"
+                if is(first, "Digits")
                     && first["individual_digits"] == true
                     && byte_level(last, true) =>
             {
@@ -317,7 +316,7 @@ impl File {
         };
         // Whether a word that is a token is not merged goes with the pattern.
         let whole = matches!(name, Some("llama-bpe" | "tekken"));
-        let composed = matches!(normalised.as_slice(), [step] if step["type"] == "NFC");
+        let composed = matches!(normalised.as_slice(), [step] if is(step, "NFC"));
         let plain = normalised.is_empty() || (composed && name == Some("qwen2"));
         Ok(name.filter(|_| plain && whole == self.model.ignore_merges).map(Way::Words))
     }
@@ -325,13 +324,12 @@ impl File {
     fn pieces(&self) -> Result<Option<Way>, ModelError> {
         let marks = |step: &Json| {
             let replaced = step.pointer("/pattern/String").is_some_and(|space| space == " ");
-            step["type"] == "Replace" && replaced && step["content"] == SPACE
+            is(step, "Replace") && replaced && step["content"] == SPACE
         };
-        let prepends = |step: &Json| step["type"] == "Prepend" && step["prepend"] == SPACE;
+        let prepends = |step: &Json| is(step, "Prepend") && step["prepend"] == SPACE;
         // Spaces are gone by then, so this cuts nothing.
         let idle = |step: &Json| {
-            step["type"] == "Split"
-                && step.pointer("/pattern/String").is_some_and(|space| space == " ")
+            is(step, "Split") && step.pointer("/pattern/String").is_some_and(|space| space == " ")
         };
         let cuts = steps(self.pre_tokenizer.as_deref(), "pretokenizers")?;
         let space_first = match steps(self.normalizer.as_deref(), "normalizers")?.as_slice() {
@@ -355,10 +353,11 @@ impl File {
         }
         let mut adds = false;
         for step in steps(self.post_processor.as_deref(), "processors")? {
-            if step["type"] == "ByteLevel" {
+            if is(&step, "ByteLevel") {
                 continue;
             }
-            let parts = step["single"].as_array().filter(|_| step["type"] == "TemplateProcessing");
+            let parts = step.get("single").and_then(Json::as_array);
+            let parts = parts.filter(|_| is(&step, "TemplateProcessing"));
             let id =
                 |part: &Json, of: &str| part.pointer(of).and_then(Json::as_str).map(str::to_owned);
             let text = |part: &Json| id(part, "/Sequence/id").as_deref() == Some("A");
@@ -406,13 +405,18 @@ fn steps(step: Option<&RawValue>, name: &str) -> Result<Vec<Json>, ModelError> {
     }
     let invalid = |_| inconsistent("a step of the tokenizer is no JSON");
     let mut step: Json = serde_json::from_str(step.get()).map_err(invalid)?;
-    Ok(match step["type"] == "Sequence" {
-        true => match step[name].take() {
-            Json::Array(steps) => steps,
-            _ => Vec::new(),
-        },
-        false => vec![step],
+    if !is(&step, "Sequence") {
+        return Ok(vec![step]);
+    }
+    Ok(match step.get_mut(name).map(Json::take) {
+        Some(Json::Array(steps)) => steps,
+        _ => Vec::new(),
     })
+}
+
+/// Whether a step is of this type.
+fn is(step: &Json, kind: &str) -> bool {
+    step.get("type").and_then(Json::as_str) == Some(kind)
 }
 
 const fn inconsistent(what: &'static str) -> ModelError {

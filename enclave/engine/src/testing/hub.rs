@@ -48,7 +48,8 @@ impl Recipe {
         for (tensors, name) in [first, second].into_iter().zip(names) {
             map.extend(tensors.iter().map(|(tensor, ..)| (tensor.clone(), json!(name))));
         }
-        let rows = self.vocab.unwrap_or(gguf.strings("tokenizer.ggml.tokens").unwrap().len());
+        let tokens = gguf.strings("tokenizer.ggml.tokens").unwrap().len();
+        let rows = self.vocab.unwrap_or(tokens);
         let text = |value: Value| serde_json::to_vec(&value).unwrap();
         Hub::from([
             ("config.json".to_owned(), text(self.config(rows))),
