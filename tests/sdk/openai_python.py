@@ -598,6 +598,24 @@ def a_result_of_a_tool_is_answered_in_words():
 
 
 @scenario
+def what_the_sdks_helpers_make_of_an_answer_is_taken_back():
+    strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}
+    options = {
+        "model": model(), "tools": [strict], "tool_choice": "required", "max_tokens": 100, "temperature": 0,
+    }
+    turns = user("What is the weather in Paris?")
+    with client.chat.completions.stream(messages=turns, **options) as stream:
+        streamed = stream.get_final_completion().choices[0].message
+    parsed = client.chat.completions.parse(messages=turns, **options).choices[0].message
+    check(parsed.tool_calls[0].function.parsed_arguments["unit"], "the helper read nothing")
+    for message in (streamed, parsed):
+        for told in (message, message.model_dump(), message.to_dict()):
+            result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sunny"}
+            answer = chat([*turns, told, result], tools=[strict])
+            check(answer.usage.completion_tokens > 0, "no answer")
+
+
+@scenario
 def tools_that_are_not_to_be_called_are_not_told():
     plain = chat(user("Say hello."))
     none = chat(user("Say hello."), tools=[WEATHER], tool_choice="none")

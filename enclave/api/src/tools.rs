@@ -196,8 +196,10 @@ pub(crate) fn calls(
     calls: &Value<'_>,
     ids: &mut HashMap<String, u32>,
 ) -> Result<Vec<PastCall>, RequestError> {
-    const FIELDS: Fields = Fields { known: &["id", "type", "function"], unsupported: &["index"] };
-    const FUNCTION: Fields = Fields { known: &["name", "arguments"], unsupported: &[] };
+    // Helpers of the SDKs leave the place of a call in its stream, and what they read in the arguments.
+    const FIELDS: Fields = Fields { known: &["id", "type", "function", "index"], unsupported: &[] };
+    const FUNCTION: Fields =
+        Fields { known: &["name", "arguments", "parsed_arguments"], unsupported: &[] };
     let mut all = Vec::new();
     for call in calls.elements(MAX_TOOL_CALLS)? {
         let object = call.object(&FIELDS)?;

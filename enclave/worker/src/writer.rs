@@ -151,9 +151,9 @@ impl Writer {
                 Part::Said(Said::Text(text)) => choice.parts.push(text.into_secret()),
                 Part::Said(Said::Call(call)) => {
                     let number = u32::try_from(choice.calls.len()).unwrap_or(u32::MAX);
-                    pieces.extend(chunk(
-                        self.stream.then(|| self.responder.call(index, number, &call)),
-                    ));
+                    let noise = noise.as_deref();
+                    let json = || self.responder.call(index, number, &call, noise);
+                    pieces.extend(chunk(self.stream.then(json)));
                     choice.calls.push(call);
                 }
             }

@@ -81,6 +81,24 @@ fn the_message_of_an_answer_can_be_sent_back() {
 }
 
 #[test]
+fn the_message_that_an_sdks_helper_made_of_an_answer_can_be_sent_back() {
+    for (parsed, read) in [("null", "null"), (r#"{"a":[1]}"#, r#"{"b":{}}"#)] {
+        let call = format!(
+            r#"{{"index":0,"id":"c","type":"function","function":{{"name":"f","arguments":"{{}}","parsed_arguments":{read}}}}}"#
+        );
+        let r = chat_of(&format!(
+            r#"[{{"role":"assistant","content":"said","refusal":null,"parsed":{parsed},"tool_calls":[{call}]}},
+            {{"role":"tool","tool_call_id":"c","content":"7"}}]"#
+        ));
+        let Input::Chat(messages) = r.unwrap().input else { panic!("no chat") };
+        let (said, result) = (&messages[0], &messages[1]);
+        // What the helpers read is in what the model wrote; it is told once.
+        assert_eq!((said.content.expose(), said.calls[0].arguments.expose()), ("said", "{}"));
+        assert_eq!(result.answers, said.calls[0].number);
+    }
+}
+
+#[test]
 fn text_parts_are_joined_with_a_line_break() {
     let r = chat_of(
         r#"[{"role":"user","content":[{"type":"text","text":"a"},{"text":"b","type":"text"}]}]"#,

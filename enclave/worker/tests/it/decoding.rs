@@ -132,11 +132,25 @@ async fn a_required_tool_is_called_whole_and_in_a_stream() {
     let streamed = text(&rig.ask(2, &with(true)).await);
     assert!(streamed.contains(r#""tool_calls":[{"index":0,"#), "{streamed}");
     assert!(
+    assert!(!streamed.contains("obfuscation"), "{streamed}");
         streamed.contains(r#""finish_reason":"tool_calls""#) && !streamed.contains("tool_call>")
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_length_of_a_call_is_hidden_in_a_stream_that_asks_for_it() {
+    let rig = rig().await;
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"enum": [{}]}}});
+    let options = json!({"include_obfuscation": true});
+    let asked = json!({"tools": [tool], "tool_choice": "required", "stream": true, "stream_options": options});
+    let frames = rig.ask(1, &chat(&asked)).await;
+    let calls =
+        frames.iter().filter(|frame| text(std::slice::from_ref(frame)).contains("tool_calls\":["));
+    let all = calls.map(|frame| text(std::slice::from_ref(frame))).collect::<Vec<_>>();
+    assert!(all.len() == 1 && all[0].contains(r#""obfuscation":""#), "{all:?}");
+}
+
 async fn a_response_is_told_as_events_and_whole() {
     let rig = Rig::saying(&["Hello", " there"]).await;
     let mut texts = Vec::new();
