@@ -160,7 +160,8 @@ fn a_channel_whose_rest_went_back_is_closed_and_left_alone_once_everything_was_p
     world.round_of(&mut watcher, &ledger);
     world.starts_to_close();
     world.passes(DAY + 1);
-    let phase = || ledger.view().channel(world.channel).unwrap().unwrap().phase;
+    let channel = world.channel;
+    let phase = || ledger.view().channel(channel).unwrap().unwrap().phase;
     world.round_of(&mut watcher, &ledger);
     assert!(matches!(phase(), Phase::Closing { .. }), "the rest is still there");
     world.finishes_the_close();
