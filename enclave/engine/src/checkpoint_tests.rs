@@ -107,7 +107,7 @@ fn newer_files_say_the_same_in_other_words() {
     for key in ["rope_scaling", "rope_theta", "rope_local_base_freq", "sliding_window_pattern"] {
         keys.remove(key);
     }
-    let kind = |n: u32| if n % 6 == 0 { "full_attention" } else { "sliding_attention" };
+    let kind = |n: u32| if n.is_multiple_of(6) { "full_attention" } else { "sliding_attention" };
     keys.insert("layer_types".into(), (1..=7).map(kind).collect());
     let kinds = json!({
         "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0},

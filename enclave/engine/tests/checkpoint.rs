@@ -42,7 +42,7 @@ fn open(
     bundle: &[u8],
     root: &Digest,
     key: Option<&ModelKey>,
-) -> Result<CandleEngine, (EngineError, Result<(), VaultError>)> {
+) -> Result<CandleEngine, Box<(EngineError, Result<(), VaultError>)>> {
     let opened = Bundle::open(Cursor::new(bundle)).unwrap();
     let mut files = opened.files(root, key, &|_, _| {}).unwrap();
     let engine = CandleEngine::open(&mut files, EngineOptions::new(|| 5));
@@ -52,7 +52,7 @@ fn open(
             finished.unwrap();
             Ok(engine)
         }
-        Err(error) => Err((error, finished)),
+        Err(error) => Err(Box::new((error, finished))),
     }
 }
 
@@ -106,7 +106,8 @@ fn a_checkpoint_with_a_byte_changed_is_refused_by_what_verifies_it() {
     for at in [bundle.len() / 3, bundle.len() / 2] {
         let mut changed = bundle.clone();
         changed[at] ^= 1;
-        let Err((error, finished)) = open(&changed, &root, None) else { panic!("it was loaded") };
+        let Err(refused) = open(&changed, &root, None) else { panic!("it was loaded") };
+        let (error, finished) = *refused;
         assert!(matches!(error, EngineError::Model(ModelError::Read { .. })), "{at}: {error}");
         assert!(finished.is_err());
     }
