@@ -33,11 +33,11 @@ pub async fn deposit(
     min_settle: u128,
 ) -> Result<Deposit, AccessError> {
     let asked = servers.iter().map(|server| channel_view(server, account));
-    let (mut answers, mut least, mut paid, mut unanswered) = (0, u128::MAX, 0, Vec::new());
+    let (mut answers, mut least, mut paid, mut unanswered) = (0_usize, u128::MAX, 0, Vec::new());
     for answer in join_all(asked).await {
         match answer {
             Ok(view) => {
-                answers += 1;
+                answers = answers.saturating_add(1);
                 least = least.min(view.as_ref().map_or(0, |view| covers(view, min_settle)));
                 paid = view.map_or(0, |view| view.cum_paid).max(paid);
             }
