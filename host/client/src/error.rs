@@ -401,7 +401,8 @@ impl ClientError {
             }
             Self::Budget { .. } => "raise the budget, or ask for fewer tokens",
             Self::Overcharged { .. } => {
-                "use another worker; settle and close the channel, the deposit beyond the claim is yours"
+                "use another worker, and close the channel: the deposit beyond the claim is yours. If this key \
+                 pays from another state directory too, see `chrysalis channel stopped`"
             }
             Self::Payment(_) => "check the channel's terms against the worker's manifest",
             Self::Ledger(_) => "nothing was signed or sent; see to the ledger and try again",

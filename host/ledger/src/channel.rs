@@ -64,6 +64,11 @@ pub enum Entry<'a> {
         /// The most that could be owed, nanogram.
         accounted: u128,
     },
+    /// The payer pays on after all: nothing is left of the proof but its event.
+    Lifted {
+        /// Channel that it is about.
+        channel: ChannelId,
+    },
     /// What the chain says was paid, since the channel was opened.
     Paid {
         /// The channel.
@@ -205,6 +210,7 @@ impl Channel {
                     claim: hex::encode(claim.encode()),
                 }))
             }
+            Entry::Lifted { .. } => Ok(Some(EventKind::Lifted {})),
             Entry::Paid { cum_paid, fee, transaction, .. } => {
                 // What is paid only grows, so whatever is not more was seen before.
                 let Some(amount) = cum_paid.checked_sub(self.settled).filter(|more| *more > 0)
@@ -353,6 +359,7 @@ impl Entry<'_> {
             Self::Request { channel, .. }
             | Self::Begun { channel, .. }
             | Self::Refused { channel, .. }
+            | Self::Lifted { channel }
             | Self::Paid { channel, .. }
             | Self::NotPaid { channel, .. }
             | Self::Closing { channel, .. }

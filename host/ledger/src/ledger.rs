@@ -192,6 +192,9 @@ fn record_one(
     {
         return Ok(noted);
     }
+    if matches!(entry, Entry::Lifted { .. }) && noted == Recorded::Known {
+        return Ok(noted);
+    }
     let key = key(id);
     let mut channels = tx.open_table(CHANNELS).map_err(storage)?;
     let before = channels

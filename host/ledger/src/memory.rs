@@ -72,6 +72,11 @@ pub(crate) fn note(
             update(tx, id, |record| record.overcharge = Some(proof))?;
             true
         }
+        Entry::Lifted { .. } => {
+            let mut lifted = false;
+            update(tx, id, |record| lifted = record.overcharge.take().is_some())?;
+            lifted
+        }
         _ => false,
     };
     Ok(if changed { Recorded::New { seq: 0 } } else { Recorded::Known })

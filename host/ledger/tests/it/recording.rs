@@ -228,6 +228,24 @@ fn a_claim_that_is_too_much_is_a_proof_and_no_sum() {
 }
 
 #[test]
+fn a_payer_that_pays_on_after_all_owes_what_was_claimed_and_keeps_the_event() {
+    let k = kept(Side::Payer);
+    open_channel(&k.ledger);
+    let claim = claim(70, 2);
+    let lifted = Entry::Lifted { channel: channel() };
+    assert_eq!(k.record(&lifted), Ok(Recorded::Known), "nothing is stopped");
+    assert!(k.is_new(&Entry::Overcharge { claim: &claim, accounted: 60 }));
+    k.ledger.record_all(&[Entry::Claim(&claim), lifted.clone()], NOW).unwrap();
+    assert_eq!(k.ledger.view().memory(channel()).unwrap().unwrap().overcharge, None);
+    assert_eq!(k.channel().earned, 70);
+    assert_eq!(k.record(&lifted), Ok(Recorded::Known));
+    let events = k.ledger.view().events(0, 10).unwrap();
+    let kinds: Vec<_> = events.into_iter().map(|event| event.kind).collect();
+    assert!(matches!(kinds[1], EventKind::Overcharged { .. }), "{kinds:?}");
+    assert_eq!(kinds.last(), Some(&EventKind::Lifted {}));
+}
+
+#[test]
 fn a_record_that_cannot_be_read_costs_its_own_channel_and_no_other() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("l");
