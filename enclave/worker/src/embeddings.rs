@@ -100,9 +100,13 @@ async fn embed(
     answer.commit_with(commit);
     let come = tokio::select! {
         // An engine that is gone sends nothing.
-        come = vectors => Some(come.unwrap_or(Err(EngineError::Stopped)).map_err(|e| refused(&e))),
+        come = vectors => {
+            let come = come.unwrap_or(Err(EngineError::Stopped));
+            Some(come.map_err(|error| (refused(&error), Finish::Failed)))
+        }
         () = answer.closed() => None,
-        true = ended(&mut over) => Some(Err(convert::peer_due())),
+        // The requester's doing, as if it had left.
+        true = ended(&mut over) => Some(Err((convert::peer_due(), Finish::Aborted))),
     };
     let (sent, finish) = match come {
         Some(Ok(vectors)) => {
@@ -112,9 +116,8 @@ async fn embed(
             let sent = answer.send_content(vec![(FrameKind::Body, json)]).await;
             (sent, if sent.is_ok() { Finish::Stop } else { Finish::Aborted })
         }
-        Some(Err(error)) => {
-            let sent = answer.send(FrameKind::Error, &error.frame_payload(), false).await;
-            (sent, Finish::Failed)
+        Some(Err((error, finish))) => {
+            (answer.send(FrameKind::Error, &error.frame_payload(), false).await, finish)
         }
         None => (Err(Gone), Finish::Aborted),
     };
