@@ -3,7 +3,7 @@
 use chrysalis_client::ChannelHistory;
 use chrysalis_receipt::{
     ChannelTerms, Charge, Claim, MeterBook, MeterKey, MeterPublicKey, Offer, Outcome, Payee,
-    PayerKey, PayerPublicKey, SignedReceipt, StateRequest, TermsParts,
+    PayerKey, PayerPublicKey, PublicReceipt, SignedReceipt, StateRequest, TermsParts,
 };
 use chrysalis_wire::{Digest, NetworkId, UnixTime};
 use zeroize::Zeroizing;
@@ -97,7 +97,7 @@ fn back_and_forth(amount: u64) -> (Vec<Claim>, Vec<SignedReceipt>) {
 }
 
 fn assembled(claims: &[Claim], receipts: &[SignedReceipt]) -> ChannelHistory {
-    let history = ChannelHistory::assemble(&terms(), NETWORK, claims, receipts).unwrap();
+    let history = ChannelHistory::assemble(&terms(), NETWORK, claims, receipts, &[]).unwrap();
     ChannelHistory::parse(&history.to_json().unwrap()).unwrap()
 }
 
@@ -109,6 +109,29 @@ fn a_payer_that_kept_everything_writes_a_history_that_holds_in_whatever_order_re
         let report = assembled(&claims, &receipts).verify();
         assert!(report.holds, "{:?}", report.checks);
         assert_eq!((report.owed, report.requests, report.bound), (72, 5, true));
+    }
+}
+
+/// Its answer was given up, so the payer has no more than what the meter shows to anybody.
+#[test]
+fn a_receipt_whose_parts_are_closed_leaves_a_history_that_holds() {
+    let (claims, receipts) = kept();
+    for closed in 0..receipts.len() {
+        let mut whole = receipts.clone();
+        let closed = PublicReceipt::from(&whole.remove(closed));
+        let history = ChannelHistory::assemble(
+            &terms(),
+            NETWORK,
+            &claims,
+            &whole,
+            std::slice::from_ref(&closed),
+        )
+        .unwrap();
+        assert!(history.verify().holds, "{:?}", history.verify().checks);
+        assert!(history.proof_of(&receipts[0].hash()).is_ok(), "and proofs go on");
+        let twice = [closed.clone(), closed];
+        let again = ChannelHistory::assemble(&terms(), NETWORK, &claims, &receipts, &twice);
+        assert!(again.unwrap().verify().holds);
     }
 }
 
@@ -202,7 +225,7 @@ fn refuses_a_history_under_other_terms_and_another_payers_key() {
         let report = bad.verify();
         assert_eq!((report.checks[0].id, report.checks[0].outcome), ("terms", Outcome::Fail));
     }
-    let channel = ChannelHistory::assemble(&terms(), NetworkId::MAINNET, &claims, &receipts);
+    let channel = ChannelHistory::assemble(&terms(), NetworkId::MAINNET, &claims, &receipts, &[]);
     assert_eq!(channel.unwrap_err().code(), "E-CAP-CHANNEL");
 }
 

@@ -192,10 +192,11 @@ fn a_payer_remembers_what_was_begun_until_it_ends() {
     }
     assert!(k.is_new(&request(1, 7)));
     assert!(k.is_new(&Entry::Refused { channel: channel(), request: RequestId([2; 16]) }));
-    let (claim, ended) = (claim(7, 1), [RequestId([3; 16])]);
-    assert!(k.is_new(&Entry::Accepted { claim: &claim, included: 7, ended: &ended }));
-    let left = OpenRequest { request: RequestId([4; 16]), worst: 30, begun: NOW };
-    let expected = Memory { included: 7, open: vec![left], overcharge: None };
+    let (claim, ended, late) = (claim(7, 1), [RequestId([3; 16])], [RequestId([4; 16])]);
+    assert!(k.is_new(&begun(5, 30)));
+    assert!(k.is_new(&Entry::Accepted { claim: &claim, included: 7, late: &late, ended: &ended }));
+    let left = |id| vec![OpenRequest { request: RequestId([id; 16]), worst: 30, begun: NOW }];
+    let expected = Memory { included: 7, open: left(5), late: left(4), ..Memory::default() };
     assert_eq!(memory(), Some(expected.clone()));
     // Another process reads the same.
     drop(k.ledger);
@@ -214,6 +215,25 @@ fn entries_that_belong_together_are_recorded_together_or_not_at_all() {
     let refused = k.ledger.record_all(&[begun(1, 30), Entry::Cap(&forged)], NOW);
     assert_eq!(refused, Err(LedgerError::Refused(ReceiptError::CapSignature)));
     assert_eq!(k.ledger.view().memory(channel()).unwrap(), None);
+}
+
+/// A worker that goes back to an earlier meter is handed the sum of the later one.
+#[test]
+fn a_meter_that_goes_on_after_another_has_its_requests_counted_once() {
+    let k = kept(Side::Payee);
+    for (seed, sum, count) in [(0x11, 100, 2), (0x12, 150, 1), (0x11, 155, 3), (0x12, 160, 2)] {
+        assert!(k.is_new(&Entry::Claim(&claim_of(&meter(seed), sum, count))));
+    }
+    let events = k.ledger.view().events(1, 10).unwrap();
+    let requests: Vec<_> = events
+        .iter()
+        .map(|event| match event.kind {
+            EventKind::Earned { requests, tokens, .. } => (requests, tokens),
+            ref other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(requests, [(2, 20), (1, 10), (1, 10), (1, 10)]);
+    assert_eq!(k.channel().requests, 5);
 }
 
 #[test]
