@@ -271,6 +271,12 @@ const scenarios = {
     check(JSON.parse(answer.choices[0].message.content).name, "no name");
   },
 
+  async guided_grammar_holds() {
+    const guided_grammar = 'root ::= "yes" | "no" reason?\nreason ::= ", " [a-z]{2,5}';
+    const answer = await chat(user("Yes or no?"), { temperature: 1.5, guided_grammar });
+    check(/^(yes|no(, [a-z]{2,5})?)$/.test(content(answer)), content(answer));
+  },
+
   async guided_choice_holds() {
     const answer = await chat(user("Yes or no?"), { temperature: 1.5, guided_choice: ["yes", "no"] });
     check(["yes", "no"].includes(content(answer)), content(answer));

@@ -334,6 +334,18 @@ def guided_regex_and_choice_hold():
 
 
 @scenario
+def a_guided_grammar_holds_and_one_that_is_none_is_refused_with_its_place():
+    grammar = 'root ::= move (" " move){1,2}\nmove ::= [KQRBN]? [a-h] [1-8] # no captures'
+    for seed in range(3):
+        played = content(chat(user("Open."), temperature=1.5, seed=seed, max_tokens=40, extra_body={"guided_grammar": grammar}))
+        check(re.fullmatch("[KQRBN]?[a-h][1-8]( [KQRBN]?[a-h][1-8]){1,2}", played), f"{played!r}")
+    options = {"extra_body": {"guided_grammar": "root ::= move\nmove ::= (castle"}}
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), **options))
+    check(error.param == "guided_grammar", f"param {error.param!r}")
+    check("(rule 2, line 2, column 17)" in error.message, error.message)
+
+
+@scenario
 def a_schema_keyword_that_would_not_be_kept_is_refused_by_name():
     schema = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
     error = refused(openai.BadRequestError, lambda: chat(user("hi"), response_format=formatted(schema)))

@@ -47,6 +47,8 @@ pub struct CallParser {
     /// Text that may be part of a tag, or is inside of one.
     held: Zeroizing<String>,
     place: Place,
+    /// White space before the tag: nobody's text, unless what follows is text too.
+    space: Zeroizing<String>,
     /// Whether a call came: white space around calls is nobody's text.
     called: bool,
 }
@@ -71,7 +73,8 @@ impl CallParser {
             (false, CallFormat::Bare) => Place::Before,
             (false, _) => Place::Outside,
         };
-        Self { format, names, held: Zeroizing::default(), place, called: false }
+        let (held, space) = (Zeroizing::default(), Zeroizing::default());
+        Self { format, names, held, place, space, called: false }
     }
 
     /// Adds text; what is certain now.
@@ -91,12 +94,14 @@ impl CallParser {
                 },
                 Place::Outside => {
                     let Some((before, after)) = rest.split_once(self.format.begin()) else { break };
-                    self.text(before.trim_end(), &mut said);
+                    let (text, space) = before.split_at(before.trim_end().len());
+                    self.text(text, &mut said);
+                    self.space = Zeroizing::new(space.to_owned());
                     (self.place, rest) = (Place::Inside { tag: true }, after);
                 }
                 Place::Inside { tag } => {
                     let Some(end) = self.format.end() else { break };
-                    let Some((before, after)) = rest.split_once(end) else { break };
+                    let Some((before, after)) = self.ended(rest, end) else { break };
                     self.inside(tag, before, end, &mut said);
                     (self.place, rest) = (Place::Outside, after);
                 }
@@ -106,7 +111,8 @@ impl CallParser {
         let endless = rest.len() > MAX_HELD_BYTES;
         if endless {
             if self.place == (Place::Inside { tag: true }) {
-                said.push(Said::Text(text_of(&[self.format.begin()])));
+                let space = core::mem::take(&mut self.space);
+                said.push(Said::Text(text_of(&[&space, self.format.begin()])));
             }
             self.place = Place::Outside;
         }
@@ -129,12 +135,38 @@ impl CallParser {
     /// The end: a call that was not closed is one if it is complete.
     #[must_use]
     pub fn finish(&mut self) -> Vec<Said> {
-        let (held, mut said) = (core::mem::take(&mut self.held), Vec::new());
-        match core::mem::replace(&mut self.place, Place::Outside) {
-            Place::Inside { tag } => self.inside(tag, &held, "", &mut said),
-            Place::Before | Place::Outside => self.text(&held, &mut said),
+        let mut said = Vec::new();
+        loop {
+            let held = core::mem::take(&mut self.held);
+            let Place::Inside { tag } = core::mem::replace(&mut self.place, Place::Outside) else {
+                self.text(&held, &mut said);
+                return said;
+            };
+            // An end tag in a string that never ended was one after all, and calls may follow it.
+            let end = self.format.end().filter(|_| self.calls(&held).is_none()).unwrap_or_default();
+            let split = held.split_once(end).filter(|_| !end.is_empty());
+            let (before, after) = split.unwrap_or((&held, ""));
+            self.inside(tag, before, if split.is_some() { end } else { "" }, &mut said);
+            said.extend(self.push(after));
         }
-        said
+    }
+
+    /// What stands before the tag that ends a call, and behind it. A tag in a string of the arguments is text
+    /// of theirs; in what is no call there are no strings, and the first tag ends it.
+    fn ended<'a>(&self, rest: &'a str, end: &str) -> Option<(&'a str, &'a str)> {
+        let (mut inside, mut from) = (InString::default(), 0);
+        for (at, _) in rest.match_indices(end) {
+            rest.get(from..at)?.bytes().for_each(|byte| inside.take(byte));
+            from = at;
+            if !inside.string {
+                let (whole, tail) = rest.split_at_checked(at)?;
+                return match self.calls(whole) {
+                    Some(_) => Some((whole, tail.strip_prefix(end)?)),
+                    None => rest.split_once(end),
+                };
+            }
+        }
+        None
     }
 
     fn text(&self, text: &str, said: &mut Vec<Said>) {
@@ -148,11 +180,12 @@ impl CallParser {
     fn inside(&mut self, tag: bool, inner: &str, end: &str, said: &mut Vec<Said>) {
         let calls = self.calls(inner).filter(|calls| !calls.is_empty());
         self.called |= calls.is_some();
+        let space = core::mem::take(&mut self.space);
         match calls {
             Some(calls) => said.extend(calls.into_iter().map(Said::Call)),
             None => {
                 let begin = if tag { self.format.begin() } else { "" };
-                let verbatim = text_of(&[begin, inner, end]);
+                let verbatim = text_of(&[&space, begin, inner, end]);
                 if !verbatim.is_empty() {
                     said.push(Said::Text(verbatim));
                 }
@@ -189,7 +222,8 @@ impl CallParser {
             CallFormat::Bare => "parameters",
             CallFormat::Tagged | CallFormat::List => "arguments",
         })?;
-        arguments.object_lenient().ok()?;
+        // Names and their number are between the model and the application.
+        arguments.is_object().then_some(())?;
         Some(Call { name, arguments: arguments.json(MAX_ANSWER_BYTES).ok()?.into() })
     }
 }
@@ -214,14 +248,13 @@ impl CallFormat {
 /// The JSON objects of a text that is nothing else but semicolons and white space between them.
 fn objects(text: &str) -> Option<Vec<&str>> {
     let (mut found, mut start, mut depth) = (Vec::new(), 0usize, 0usize);
-    let (mut string, mut escaped) = (false, false);
+    let mut inside = InString::default();
     for (at, byte) in text.bytes().enumerate() {
-        if string {
-            (string, escaped) = (escaped || byte != b'"', !escaped && byte == b'\\');
+        if inside.string || (byte == b'"' && depth > 0) {
+            inside.take(byte);
             continue;
         }
         match byte {
-            b'"' if depth > 0 => string = true,
             b'{' => {
                 if depth == 0 {
                     start = at;
@@ -240,6 +273,26 @@ fn objects(text: &str) -> Option<Vec<&str>> {
         }
     }
     (depth == 0 && found.len() <= MAX_TOOL_CALLS).then_some(found)
+}
+
+/// Whether a place in JSON is inside of a string. A line break ends one: JSON has none in strings, so what has
+/// is none.
+#[derive(Default)]
+struct InString {
+    string: bool,
+    escaped: bool,
+}
+
+impl InString {
+    fn take(&mut self, byte: u8) {
+        let escapes = self.string && !self.escaped && byte == b'\\';
+        match byte {
+            b'\n' => self.string = false,
+            b'"' if !self.escaped => self.string = !self.string,
+            _ => {}
+        }
+        self.escaped = escapes;
+    }
 }
 
 pub(crate) fn text_of(parts: &[&str]) -> Completion {
@@ -332,8 +385,84 @@ mod tests {
             r#"{"name":"f","arguments":"{}"}"#,
             r#"{"name":"f","arguments":{}} more"#,
         ] {
-            let whole = format!("<tool_call>{inner}</tool_call>");
-            assert_eq!(parse(&[&whole]), (whole.clone(), Vec::new()));
+            // White space before it belongs to the text, however much of it came before the tag.
+            for before in ["", "Write:\n", " \n\n"] {
+                let whole = format!("{before}<tool_call>{inner}</tool_call>");
+                assert_eq!(parse_cut(CallFormat::Tagged, false, &whole), (whole, Vec::new()));
+            }
+        }
+        let bare = "So:\n <|python_tag|>print(1)";
+        assert_eq!(parse_cut(CallFormat::Bare, false, bare), (bare.to_owned(), Vec::new()));
+        let list = "So:\n [TOOL_CALLS] none";
+        assert_eq!(parse_cut(CallFormat::List, false, list), (list.to_owned(), Vec::new()));
+        let after = format!("{ONE}\n<tool_call>x</tool_call>");
+        let text = "\n<tool_call>x</tool_call>".to_owned();
+        assert_eq!(parse_cut(CallFormat::Tagged, false, &after), (text, vec![f()]));
+        let wide = format!("a{}<tool_call>x", " ".repeat(MAX_HELD_BYTES + 1));
+        assert_eq!(parse(&[&wide[..MAX_HELD_BYTES], &wide[MAX_HELD_BYTES..]]).0, wide);
+    }
+
+    #[test]
+    fn an_end_tag_in_a_string_of_the_arguments_ends_nothing() {
+        let arguments = r#"{"html": "\"use </tool_call> to</tool_call>", "b": "\\"}"#;
+        let call =
+            format!("<tool_call>{{\"name\": \"f\", \"arguments\": {arguments}}}</tool_call>");
+        let tagged = |whole: &str| parse_cut(CallFormat::Tagged, false, whole);
+        let made = called(&["f"], arguments);
+        assert_eq!(tagged(&call), (String::new(), made.clone()));
+        assert_eq!(tagged(&format!("{call}{call}")).1.len(), 2);
+        let unclosed = call.strip_suffix("</tool_call>").unwrap();
+        assert_eq!(tagged(unclosed).1, made, "not closed, and complete");
+        // A quotation mark that is not closed: no call, and those that follow are found.
+        for broken in ["say \"hi", "{\"name\": \"f\", \"arguments\": {\"a\": \"b\"c\"}}"] {
+            for between in ["", "\n"] {
+                let broken = format!("<tool_call>{broken}{between}</tool_call>");
+                assert_eq!(tagged(&format!("{broken}{ONE}")), (broken.clone(), vec![f()]));
+                let late = format!("{broken} and \"then {ONE}");
+                assert_eq!(tagged(&late), (format!("{broken} and \"then"), vec![f()]));
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_may_be_any_object_and_nothing_else() {
+        let names: Vec<String> = (0..100).map(|n| format!("\"n{n}\": {n}")).collect();
+        let many = format!("{{{}}}", names.join(", "));
+        for arguments in
+            [many.as_str(), "{}", r#"{"caf\u00e9": 1}"#, r#"{"a": 1, "a": {"": null}}"#]
+        {
+            for (format, name, [begin, end]) in [
+                (CallFormat::Tagged, "arguments", ["<tool_call>", "</tool_call>"]),
+                (CallFormat::Bare, "parameters", ["", ""]),
+                (CallFormat::List, "arguments", ["[TOOL_CALLS][", "]"]),
+            ] {
+                let of = |arguments: &str| {
+                    format!("{begin}{{\"name\": \"f\", \"{name}\": {arguments}}}{end}")
+                };
+                let read = |whole: &str| parse_as(format, false, &[whole]);
+                assert_eq!(read(&of(arguments)), (String::new(), called(&["f"], arguments)));
+                for none in ["null", "5", "[]", "\"{}\"", "{", "{]"] {
+                    assert_eq!(read(&of(none)), (of(none), Vec::new()), "{none}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_with_one_call_too_many_is_text() {
+        let calls =
+            |count: usize, name: &str| vec![format!(r#"{{"name": "f", "{name}": {{}}}}"#); count];
+        let bare =
+            |count| parse_as(CallFormat::Bare, false, &[&calls(count, "parameters").join("; ")]);
+        let list = |count| {
+            let list = format!("[TOOL_CALLS][{}]", calls(count, "arguments").join(", "));
+            parse_as(CallFormat::List, false, &[&list])
+        };
+        for read in [&bare as &dyn Fn(usize) -> _, &list] {
+            let (text, calls): (String, Vec<_>) = read(MAX_TOOL_CALLS);
+            assert_eq!((text.len(), calls.len()), (0, MAX_TOOL_CALLS));
+            let (text, calls): (String, Vec<_>) = read(MAX_TOOL_CALLS + 1);
+            assert_eq!((text.matches("name").count(), calls.len()), (MAX_TOOL_CALLS + 1, 0));
         }
     }
 

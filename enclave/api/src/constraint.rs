@@ -1,6 +1,6 @@
 //! What an answer has to be: `response_format` of chats, and the fields vLLM has for it,
-//! `guided_json`, `guided_regex` and `guided_choice`. Sizes are checked here; whether a schema or a pattern
-//! can be kept is the engine's to say.
+//! `guided_json`, `guided_regex`, `guided_choice` and `guided_grammar`. Sizes are checked here; whether a schema,
+//! a pattern or a grammar can be kept is the engine's to say.
 
 use crate::json::{Fields, Object, Value};
 use crate::limits::{MAX_CONSTRAINT_BYTES, MAX_GUIDED_CHOICES, MAX_NAME_CHARS, MAX_USER_BYTES};
@@ -18,6 +18,8 @@ pub enum Constraint {
     Regex(Prompt),
     /// One of these texts.
     Choice(Vec<Prompt>),
+    /// Text that this grammar makes, in the notation of llama.cpp (GBNF).
+    Grammar(Prompt),
     /// A call of one of these tools, each a name and the JSON Schema of its arguments, one after the other.
     ToolCall(Vec<Prompt>),
 }
@@ -31,6 +33,7 @@ impl Constraint {
             Self::Regex(pattern) => (3, core::slice::from_ref(pattern)),
             Self::Choice(texts) => (4, texts),
             Self::ToolCall(pairs) => (5, pairs),
+            Self::Grammar(grammar) => (6, core::slice::from_ref(grammar)),
         }
     }
 }
@@ -54,13 +57,16 @@ pub(crate) fn read(
 
 type Read = fn(&Value<'_>) -> Result<Option<Constraint>, RequestError>;
 
-const FIELDS: [(&str, Read); 4] = [
+const FIELDS: [(&str, Read); 5] = [
     ("response_format", response_format),
     ("guided_json", |value| schema(value).map(Some)),
     ("guided_regex", |value| {
         value.short_prompt(MAX_CONSTRAINT_BYTES).map(Constraint::Regex).map(Some)
     }),
     ("guided_choice", |value| choice(value).map(Some)),
+    ("guided_grammar", |value| {
+        value.short_prompt(MAX_CONSTRAINT_BYTES).map(Constraint::Grammar).map(Some)
+    }),
 ];
 
 fn response_format(value: &Value<'_>) -> Result<Option<Constraint>, RequestError> {

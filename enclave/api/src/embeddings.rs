@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 use crate::encode::secret_json;
 use crate::error::ApiError;
 use crate::json::{Fields, Object, Value};
-use crate::limits::{Limits, MAX_EMBEDDING_INPUTS, MAX_EMBEDDING_TOKENS, MAX_USER_BYTES};
+use crate::limits::{
+    Limits, MAX_EMBEDDING_INPUTS, MAX_EMBEDDING_TOKENS, MAX_MODEL_BYTES, MAX_USER_BYTES,
+};
 use crate::options::model;
 use crate::refusal::RequestError;
 use crate::secret::Prompt;
@@ -82,6 +84,20 @@ impl EmbeddingRequest {
         Ok(Self { model: model(&object)?, inputs, encoding })
     }
 
+    /// Refuses more texts than an answer of `limit` bytes has room for, if the vector of each has
+    /// `dimensions` numbers: it would be computed and paid for, and nobody could read it.
+    ///
+    /// # Errors
+    /// 400 about `input`, with the most texts there is room for.
+    pub fn fit(&self, dimensions: usize, limit: usize) -> Result<(), ApiError> {
+        let each = self.encoding.vector_bytes(dimensions).saturating_add(ITEM_BYTES);
+        let most = limit.saturating_sub(AROUND_BYTES).checked_div(each).unwrap_or_default();
+        if self.inputs.len() > most {
+            return Err(RequestError::TooMany { param: "input".to_owned(), limit: most }.into());
+        }
+        Ok(())
+    }
+
     /// What changes the answer, beside the texts, in its one encoding; a receipt's `sampling_hash` is its
     /// SHA-256: `"chrysalis/embeddings/v1"`, and a byte that is 0 for numbers and 1 for base64.
     #[must_use]
@@ -91,6 +107,19 @@ impl EmbeddingRequest {
             EncodingFormat::Base64 => 1,
         };
         [DOMAIN, &[encoding]].concat()
+    }
+}
+
+impl EncodingFormat {
+    /// Most bytes of a vector of so many numbers, as it is told.
+    fn vector_bytes(self, dimensions: usize) -> usize {
+        match self {
+            Self::Float => dimensions.saturating_mul(NUMBER_BYTES),
+            Self::Base64 => {
+                let bytes = dimensions.saturating_mul(size_of::<f32>());
+                base64::encoded_len(bytes, true).unwrap_or(usize::MAX)
+            }
+        }
     }
 }
 
@@ -207,6 +236,12 @@ struct Usage {
 }
 
 const DOMAIN: &[u8] = b"chrysalis/embeddings/v1";
+/// Most bytes of an `f32` in the fewest digits that read back, with a comma: `-0.0000123456789,`.
+const NUMBER_BYTES: usize = 18;
+/// Most bytes of an item of the answer beside its vector.
+const ITEM_BYTES: usize = 64;
+/// Most bytes of the answer beside its items, whatever is escaped in the model's name.
+const AROUND_BYTES: usize = 256 + 6 * MAX_MODEL_BYTES;
 
 /// `dimensions` is for models that were trained for shorter vectors; none that is served here was.
 const FIELDS: Fields =

@@ -134,6 +134,11 @@ impl<'a> Value<'a> {
         self.text.starts_with('"')
     }
 
+    /// Whether the value is an object, whatever is in it.
+    pub(crate) fn is_object(&self) -> bool {
+        self.text.starts_with('{')
+    }
+
     /// The first byte of a list's first element; `None` if there is none.
     pub(crate) fn first_element(&self) -> Option<u8> {
         let inside = self.text.strip_prefix('[')?.trim_start();

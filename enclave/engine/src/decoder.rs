@@ -21,7 +21,7 @@ use crate::family::{Plan, ROPE_FREQS, Turning};
 use crate::gguf::Gguf;
 use crate::kernels::{
     Attention, HeadNorm, Heads, Inputs, Lanes, Matrix, Norm, PAGE_TOKENS, Pool, Rotation, Span,
-    Tiled, add, add_normalised, add_product, gated_product, normalised, product,
+    Tiled, add, add_normalised, add_product, gated_product, likeliest, normalised, product,
 };
 use crate::weights::Weights;
 pub(crate) use backend::{Backend, Row, Store};
@@ -70,7 +70,6 @@ pub(crate) struct Segment<'a> {
     /// Logits are wanted after this many of the last tokens.
     pub(crate) wanted: usize,
     /// Whether the likeliest token does instead.
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code))] // processors give logits
     pub(crate) likeliest: bool,
 }
 
@@ -115,8 +114,9 @@ impl Decoder {
         Cache::new(CacheShape { layers: self.layers.len(), kv_heads, head_dim })
     }
 
-    /// Computes the new tokens of every segment of `batch` and stores their keys and values; the
-    /// logits that are wanted, segment by segment, each in the order of its tokens.
+    /// Computes the new tokens of every segment of `batch` and stores their keys and values; what is
+    /// wanted, segment by segment, each in the order of its tokens. Of all `known` ids the likeliest, where
+    /// that does for every segment; logits otherwise.
     ///
     /// # Errors
     /// [`EngineError::Compute`] for a token that is not in the vocabulary, more of them wanted than
@@ -125,7 +125,8 @@ impl Decoder {
         &self,
         cache: &mut Cache,
         batch: &[Segment<'_>],
-    ) -> Result<Vec<Zeroizing<Vec<f32>>>, EngineError> {
+        known: usize,
+    ) -> Result<Vec<Row>, EngineError> {
         let mut tokens = Vec::new();
         let (mut spans, mut wanted) = (Vec::new(), Vec::new());
         for segment in batch {
@@ -142,7 +143,8 @@ impl Decoder {
             return Ok(Vec::new());
         }
         let x = self.layers(cache, batch, &spans, &tokens);
-        Ok(self.logits(&x, &wanted))
+        let likeliest = batch.iter().all(|segment| segment.likeliest || segment.wanted == 0);
+        Ok(self.rows(&x, &wanted, likeliest.then_some(known)))
     }
 
     /// Lets the threads that compute work on `items`, each once.
@@ -231,25 +233,29 @@ impl Decoder {
         add_normalised(&result, norm, x);
     }
 
-    /// The logits of some rows.
-    fn logits(&self, x: &Tiled, rows: &[usize]) -> Vec<Zeroizing<Vec<f32>>> {
+    /// What is there after some rows: the likeliest of so many ids, or logits.
+    fn rows(&self, x: &Tiled, rows: &[usize], known: Option<usize>) -> Vec<Row> {
         let Plan { hidden, vocab, .. } = self.plan;
         if rows.is_empty() {
             return Vec::new();
         }
-        let output = self.output.as_ref().unwrap_or(&self.embedding);
+        let (pool, output) = (&self.pool, self.output.as_ref().unwrap_or(&self.embedding));
         let mut inputs = Inputs::new(rows.len(), hidden);
-        inputs.fill(&self.pool, &x.pick(rows), Some(&self.norm), &[output]);
+        inputs.fill(pool, &x.pick(rows), Some(&self.norm), &[output]);
+        if let Some(known) = known {
+            let found = likeliest(pool, output, &inputs, known.min(vocab));
+            return found.into_iter().map(Row::Likeliest).collect();
+        }
         let mut logits = Tiled::new(rows.len(), vocab);
-        product(&self.pool, &[output], &inputs, &mut logits);
+        product(pool, &[output], &inputs, &mut logits);
         let mut out: Vec<_> = rows.iter().map(|_| Zeroizing::default()).collect();
         // Of many requests these are megabytes.
-        self.pool.chunks(&mut out, 1, |first, out| {
+        pool.chunks(&mut out, 1, |first, out| {
             for (row, out) in (first..).zip(out) {
                 *out = logits.row(row, vocab);
             }
         });
-        out
+        out.into_iter().map(Row::Logits).collect()
     }
 
     fn embed(&self, tokens: &[u32]) -> Tiled {

@@ -166,6 +166,16 @@ pub enum ReceiptError {
         /// Account the channel pays.
         got: Digest,
     },
+    /// A channel to another worker of the payee, who would be paid only one of their sums.
+    #[error(
+        "the channel pays for worker {got} of its payee, this is worker {expected}; open one that does"
+    )]
+    OtherWorker {
+        /// The number of this worker.
+        expected: u32,
+        /// The number in the channel's salt.
+        got: u32,
+    },
     /// Nobody with the payer's key asked for this.
     #[error("the signature does not fit this payer key and this request; sign each request")]
     SpendSignature,
@@ -278,6 +288,7 @@ impl ReceiptError {
             Self::UnknownCode { .. } => "E-CHANNEL-CODE",
             Self::Terms { .. } => "E-CHANNEL-TERMS",
             Self::OtherPayee { .. } => "E-PAYMENT-PAYEE",
+            Self::OtherWorker { .. } => "E-PAYMENT-WORKER",
             Self::SpendSignature => "E-PAYMENT-SIGNATURE",
             Self::Uncovered(_) => "E-PAYMENT-CAP",
             Self::FundingKey => "E-FUNDING-KEY",

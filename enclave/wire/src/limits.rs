@@ -1,6 +1,8 @@
 //! Limits of everything that crosses a boundary. Each has a test one past it, in the crate that
 //! enforces it.
 
+use core::time::Duration;
+
 /// Largest attestation document (JSON) accepted, in bytes. A real TDX quote is 5 KB, the keyset
 /// under 4 KB, the manifest under 64 KB; base64 adds a third.
 pub const MAX_ATTESTATION_BYTES: usize = 256 * 1024;
@@ -29,6 +31,10 @@ pub const MAX_COLLATERAL_BYTES: usize = 256 * 1024;
 
 /// Largest plaintext of one seal/1 frame, in bytes, padding included.
 pub const MAX_FRAME_BYTES: usize = 64 * 1024;
+
+/// Longest an answer in the making says nothing: then its worker sends an empty frame. Everybody on the way
+/// waits several times as long before taking it for dead.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Most runtime events (RTMR3 extensions) an attestation document may list.
 pub const MAX_RUNTIME_EVENTS: usize = 64;

@@ -135,6 +135,16 @@ pub struct PaymentSection {
     /// and an owner who is promised more than a channel holds finds out when she settles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub funding_key: Option<Digest>,
+    /// Which of the payee's workers this is. A channel names the only one that it pays for, because of
+    /// what two of them count on it apart the contract pays the larger sum alone.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub worker: u32,
+}
+
+// serde's signature.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_first(worker: &u32) -> bool {
+    *worker == 0
 }
 
 /// Why a manifest was refused.
@@ -293,13 +303,18 @@ mod tests {
         let with = |section: &str| WorkerManifest::parse(format!("{}{section}", text()).as_bytes());
         let whole = format!("[payment]\npayee = \"{z}\"\nchannel_code = \"{z}\"\n");
         let sevens = Digest([0x77; 32]);
-        let payment = PaymentSection { payee: sevens, channel_code: sevens, funding_key: None };
+        let payment =
+            PaymentSection { payee: sevens, channel_code: sevens, funding_key: None, worker: 0 };
         assert_eq!(with(&whole).unwrap().payment, Some(payment));
         let funded = PaymentSection { funding_key: Some(sevens), ..payment };
         let named = format!("{whole}funding_key = \"{z}\"\n");
         assert_eq!(with(&named).unwrap().payment, Some(funded));
+        let third = PaymentSection { worker: 3, ..payment };
+        assert_eq!(with(&format!("{whole}worker = 3\n")).unwrap().payment, Some(third));
+        assert!(!toml::to_string(&payment).unwrap().contains("worker"), "its bytes stay");
         assert_eq!(WorkerManifest::parse(text().as_bytes()).unwrap().payment, None);
-        for bad in [format!("[payment]\npayee = \"{z}\"\n"), format!("{whole}cap = 1\n")] {
+        let past = format!("{whole}worker = 4294967296\n");
+        for bad in [format!("[payment]\npayee = \"{z}\"\n"), format!("{whole}cap = 1\n"), past] {
             assert!(matches!(with(&bad), Err(ManifestError::Malformed(_))));
         }
     }

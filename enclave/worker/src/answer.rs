@@ -13,9 +13,9 @@ use chrysalis_receipt::{
 };
 use chrysalis_wire::{Digest, RequestId, SecretBytes, UnixMillis};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::limits::LEAST_DELIVERY_RATE;
+use crate::limits::LONG_DELIVERY_RATE;
 use crate::worker::Worker;
 
 /// The requester went away, or the answer can no longer be sealed; nothing more can be told.
@@ -29,6 +29,8 @@ pub struct Answer {
     patience: Duration,
     /// When the rest has to be taken, once there is no more to come.
     due: Option<Instant>,
+    /// When the last frame was handed over, or the answer begun.
+    last: Instant,
     sealer: ResponseSealer,
     prefix: Option<Vec<u8>>,
     commit: Option<ResponseCommit>,
@@ -39,7 +41,8 @@ impl Answer {
     #[must_use]
     pub fn new(frames: mpsc::Sender<Bytes>, sealer: ResponseSealer, patience: Duration) -> Self {
         let prefix = Some(sealer.prefix());
-        Self { frames: Some(frames), patience, due: None, sealer, prefix, commit: None }
+        let last = Instant::now();
+        Self { frames: Some(frames), patience, due: None, last, sealer, prefix, commit: None }
     }
 
     /// Which of the request's recipients this worker is.
@@ -58,6 +61,19 @@ impl Answer {
         if let Some(frames) = &self.frames {
             frames.closed().await;
         }
+    }
+
+    /// Resolves when nothing was sent for `interval`: whoever waits for the answer may take it for dead.
+    pub async fn silent(&self, interval: Duration) {
+        sleep_until(self.last.checked_add(interval).unwrap_or(self.last)).await;
+    }
+
+    /// Says that the answer is still in the making.
+    ///
+    /// # Errors
+    /// As [`Answer::send`].
+    pub async fn keep_alive(&mut self) -> Result<(), Gone> {
+        self.send(FrameKind::KeepAlive, &[], false).await
     }
 
     /// Says that the answer is complete but for being sent: its reader has `limit` from now, and longer the
@@ -89,8 +105,9 @@ impl Answer {
             self.frames = None;
             return Err(Gone);
         }
+        self.last = Instant::now();
         if let Some(due) = &mut self.due {
-            let earned = size.saturating_mul(1000).checked_div(LEAST_DELIVERY_RATE).unwrap_or(0);
+            let earned = size.saturating_mul(1000).checked_div(LONG_DELIVERY_RATE).unwrap_or(0);
             let earned = Duration::from_millis(earned.try_into().unwrap_or(0));
             *due = due.checked_add(earned).unwrap_or(*due);
         }

@@ -151,6 +151,7 @@ fn constrained(constraint: &mut Constraint, style: ToolStyle) -> engine::Constra
         Constraint::JsonObject => engine::Constraint::JsonObject,
         Constraint::JsonSchema(schema) => engine::Constraint::JsonSchema(schema.into_secret()),
         Constraint::Regex(pattern) => engine::Constraint::Regex(pattern.into_secret()),
+        Constraint::Grammar(grammar) => engine::Constraint::Grammar(grammar.into_secret()),
         Constraint::Choice(texts) => {
             engine::Constraint::Choice(texts.into_iter().map(Prompt::into_secret).collect())
         }

@@ -66,6 +66,7 @@ fn prepare(
 ) -> Result<Prepared, ApiError> {
     let (inner, evidence) = convert::inner(body.expose(), recipient, &worker.session)?;
     let mut request = parse(inner.json, &worker.manifest)?;
+    request.fit(embedder.info().dimensions, worker.bounds.answer_bytes)?;
     let sampling = Digest(Sha256::digest(request.canonical_bytes()).into());
     let inputs = std::mem::take(&mut request.inputs).into_iter().map(|input| match input {
         EmbeddingInput::Text(text) => EmbedInput::Text(text.into_secret()),
@@ -96,17 +97,24 @@ async fn embed(
     mut over: watch::Receiver<bool>,
 ) -> Result<(), Gone> {
     let Prepared { request, commit, facts, embedding } = prepared;
-    let Embedding { prompt_tokens, vectors } = embedding;
+    let Embedding { prompt_tokens, mut vectors } = embedding;
     answer.commit_with(commit);
-    let come = tokio::select! {
-        // An engine that is gone sends nothing.
-        come = vectors => {
-            let come = come.unwrap_or(Err(EngineError::Stopped));
-            Some(come.map_err(|error| (refused(&error), Finish::Failed)))
+    let come = loop {
+        tokio::select! {
+            // An engine that is gone sends nothing.
+            come = &mut vectors => {
+                let come = come.unwrap_or(Err(EngineError::Stopped));
+                break Some(come.map_err(|error| (refused(&error), Finish::Failed)));
+            }
+            () = answer.closed() => break None,
+            () = answer.silent(worker.bounds.keep_alive) => {
+                if answer.keep_alive().await.is_err() {
+                    break None;
+                }
+            }
+            // The requester's doing, as if it had left.
+            true = ended(&mut over) => break Some(Err((convert::peer_due(), Finish::Aborted))),
         }
-        () = answer.closed() => None,
-        // The requester's doing, as if it had left.
-        true = ended(&mut over) => Some(Err((convert::peer_due(), Finish::Aborted))),
     };
     let (sent, finish) = match come {
         Some(Ok(vectors)) => {

@@ -196,6 +196,11 @@ async fn generate(
         let event = tokio::select! {
             event = generation.events.recv() => event,
             () = answer.closed() => None,
+            // An answer that is not streamed says nothing until its end, nor does a call while it is read.
+            () = answer.silent(worker.bounds.keep_alive) => {
+                sent = answer.keep_alive().await;
+                continue;
+            }
             // The requester's doing, as if it had left: `finish` stays.
             true = ended(&mut over) => {
                 let error = convert::peer_due();

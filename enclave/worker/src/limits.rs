@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use chrysalis_wire::limits::MAX_SEALED_REQUEST_BYTES;
+use chrysalis_api::limits::MAX_ANSWER_BYTES;
+use chrysalis_wire::limits::{KEEP_ALIVE_INTERVAL, MAX_SEALED_REQUEST_BYTES};
 
 /// What one worker grants to its peers together. Every worker has the default; tests of the
 /// limits shorten them.
@@ -12,6 +13,8 @@ pub struct Bounds {
     pub connections: usize,
     /// [`MAX_BODY_BYTES_IN_FLIGHT`].
     pub body_bytes: usize,
+    /// [`MAX_ANSWER_BYTES`]: more vectors than it has room for are not computed.
+    pub answer_bytes: usize,
     /// [`MAX_WAITING_CHALLENGES`].
     pub challenges: usize,
     /// [`MAX_BATCHED_CHALLENGES`].
@@ -30,6 +33,8 @@ pub struct Bounds {
     pub stall: Duration,
     /// [`DELIVERY_TIMEOUT`].
     pub delivery: Duration,
+    /// [`KEEP_ALIVE_INTERVAL`].
+    pub keep_alive: Duration,
     /// [`DRAIN_TIMEOUT`].
     pub drain: Duration,
     /// [`PEER_CHECK`].
@@ -41,6 +46,7 @@ impl Default for Bounds {
         Self {
             connections: MAX_CONNECTIONS,
             body_bytes: MAX_BODY_BYTES_IN_FLIGHT,
+            answer_bytes: MAX_ANSWER_BYTES,
             challenges: MAX_WAITING_CHALLENGES,
             batch: MAX_BATCHED_CHALLENGES,
             challenge: CHALLENGE_TIMEOUT,
@@ -50,6 +56,7 @@ impl Default for Bounds {
             idle: BODY_IDLE_TIMEOUT,
             stall: STALL_TIMEOUT,
             delivery: DELIVERY_TIMEOUT,
+            keep_alive: KEEP_ALIVE_INTERVAL,
             drain: DRAIN_TIMEOUT,
             peer_check: PEER_CHECK,
         }
@@ -88,11 +95,12 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const LEAST_TAKEN_BYTES: usize = 64 * 1024;
 
 /// Longest a requester may take for the rest of its answer once all of it is there, and a second more for
-/// each [`LEAST_DELIVERY_RATE`] bytes that it took. Until then the place of its request is taken.
+/// each [`LONG_DELIVERY_RATE`] bytes that it took. Until then the place of its request is taken.
 pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes of a complete answer that a requester has to take in a second.
-pub const LEAST_DELIVERY_RATE: usize = 32 * 1024;
+/// Bytes of a complete answer that give its requester another second. So the largest body there is holds
+/// its place for two minutes and some, however slowly it is read, and text for little more than one.
+pub const LONG_DELIVERY_RATE: usize = 1024 * 1024;
 
 /// Pause after the system could not accept a connection, so that a lack of descriptors does not
 /// become a busy loop.

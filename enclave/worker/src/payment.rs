@@ -45,7 +45,12 @@ impl Payments {
         let Some(payment) = &manifest.payment else { return Ok(None) };
         let code = ChannelCode::known(payment.channel_code).map_err(WorkerError::Payment)?;
         let meter_key = MeterPublicKey::parse(&meter.public()).map_err(WorkerError::Payment)?;
-        let payee = Payee { network: manifest.network, account: payment.payee, meter_key };
+        let payee = Payee {
+            network: manifest.network,
+            account: payment.payee,
+            worker: payment.worker,
+            meter_key,
+        };
         // What a payee can lose to a meter that ends: the requests that run, and a batch before them.
         let concurrent = manifest.limits.concurrent_requests;
         let batch = concurrent.max(CLAIM_BATCH);
@@ -199,7 +204,7 @@ impl Payments {
     }
 
     fn required(&self) -> PaymentRequired {
-        let Payee { network, account, meter_key } = self.payee;
+        let Payee { network, account, meter_key, .. } = self.payee;
         PaymentRequired::new(network, account, self.code.hash(), Digest(meter_key.to_bytes()))
     }
 

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use chrysalis_wire::limits::KEEP_ALIVE_INTERVAL;
+
 /// Longest the TCP connection may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -18,9 +20,13 @@ pub const ATTESTATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// request, on a connection that is still open if there is one.
 pub const REATTEST_INTERVAL: Duration = chrysalis_evidence::exchange::REATTEST_INTERVAL;
 
-/// Longest the worker may be silent while it answers. Prefill of a long prompt on a CPU is the
-/// slowest honest silence.
+/// Longest the worker may be silent while it answers. It says every [`KEEP_ALIVE_INTERVAL`] that it still
+/// computes, however long that takes.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const _: () = assert!(IDLE_TIMEOUT.as_secs() >= 4 * KEEP_ALIVE_INTERVAL.as_secs());
+
+/// How often a local requester of a stream is told that it still lives, if there is nothing else to tell.
+pub const GATEWAY_KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Longest a finished answer may keep its connection before the connection is dropped.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
@@ -45,8 +51,8 @@ pub const MAX_RETRY_AFTER_SECONDS: u32 = 3600;
 pub const MAX_RESPONSE_BYTES: usize = 1024 * 1024 * 1024;
 
 /// Largest answer that is not streamed, in bytes; the gateway holds it until its receipt is
-/// verified.
-pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// verified. Workers compute no vectors that have no room in it.
+pub const MAX_BODY_BYTES: usize = chrysalis_api::limits::MAX_ANSWER_BYTES;
 
 /// Idle connections kept to one worker.
 pub const MAX_IDLE_CONNECTIONS: usize = 4;

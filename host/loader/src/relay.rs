@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use chrysalis_wire::limits::KEEP_ALIVE_INTERVAL;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -150,9 +151,10 @@ pub const RELAY_BUFFER_BYTES: usize = 16 * 1024;
 /// Longest silence of a client that has just connected.
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Longest silence of a connection. The worker sends keep-alive frames while it computes, so a
-/// connection silent for this long is dead or abandoned.
+/// Longest silence of a connection. The worker sends a frame every [`KEEP_ALIVE_INTERVAL`] while it computes,
+/// so a connection silent for this long is dead or abandoned.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const _: () = assert!(IDLE_TIMEOUT.as_secs() >= 4 * KEEP_ALIVE_INTERVAL.as_secs());
 
 /// Longest wait for the worker's loopback port.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -162,6 +162,11 @@ fn what_an_answer_has_to_be_is_read_with_the_field_that_says_it() {
         panic!("not a pattern")
     };
     assert_eq!((pattern.expose(), field), ("ab", "guided_regex"));
+    let grammar = completion_with(r#","guided_grammar":"root ::= [a]\n""#).unwrap().constraint;
+    let Some((Constraint::Grammar(grammar), "guided_grammar")) = grammar else {
+        panic!("not a grammar")
+    };
+    assert_eq!(grammar.expose(), "root ::= [a]\n");
     let choice = completion_with(r#","guided_choice":["yes","no"]"#).unwrap().constraint;
     assert!(matches!(choice, Some((Constraint::Choice(texts), _)) if texts.len() == 2));
 }

@@ -1,10 +1,14 @@
 //! `/v1/embeddings`: every form of input, what is written, what is read back, and what is refused.
 
-use chrysalis_api::limits::{MAX_EMBEDDING_INPUTS, MAX_EMBEDDING_TOKENS, MAX_USER_BYTES};
+use chrysalis_api::limits::{
+    MAX_ANSWER_BYTES, MAX_EMBEDDING_INPUTS, MAX_EMBEDDING_TOKENS, MAX_MODEL_BYTES, MAX_USER_BYTES,
+};
 use chrysalis_api::{
     Answer, ApiError, EmbeddingInput, EmbeddingRequest, EncodingFormat, FinishReason, TokenUsage,
     Vectors, embeddings_json,
 };
+
+use proptest::prelude::*;
 
 use crate::LIMITS;
 
@@ -135,6 +139,51 @@ fn refuses_an_answer_with_other_vectors_than_were_asked_for() {
     assert!(!parse(&[item(0, "[1,2]"), item(1, "[3]")], 2), "of other lengths");
     assert!(!parse(&[item(0, r#""AAAA""#)], 1), "not numbers");
     assert!(!parse(&[item(0, r#"["x"]"#)], 1), "not numbers");
+}
+
+/// Most texts that are taken if the answer may have `limit` bytes.
+fn most(encoding: &str, dimensions: usize, limit: usize) -> usize {
+    let texts = vec![r#""a""#; MAX_EMBEDDING_INPUTS].join(",");
+    let request = parse(&format!(r#""input":[{texts}],"encoding_format":"{encoding}""#)).unwrap();
+    let Err(error) = request.fit(dimensions, limit) else { return MAX_EMBEDDING_INPUTS };
+    let parts = (error.status(), error.code(), error.param());
+    assert_eq!(parts, (400, "array_above_max_length", Some("input")));
+    let digits = error.message().split(|c: char| !c.is_ascii_digit());
+    digits.filter_map(|word| word.parse().ok()).next().unwrap()
+}
+
+#[test]
+fn refuses_more_texts_than_a_client_could_read_the_vectors_of() {
+    for dimensions in [384, 768, 1024, 1536] {
+        assert_eq!(most("float", dimensions, MAX_ANSWER_BYTES), MAX_EMBEDDING_INPUTS);
+    }
+    assert!(most("float", 2048, MAX_ANSWER_BYTES) < MAX_EMBEDDING_INPUTS);
+    assert_eq!(most("base64", 4096, MAX_ANSWER_BYTES), MAX_EMBEDDING_INPUTS);
+    let few = most("float", 64, 20_000);
+    let of =
+        |count: usize| parse(&format!(r#""input":[{}]"#, vec![r#""a""#; count].join(","))).unwrap();
+    assert!(few > 1 && of(few).fit(64, 20_000).is_ok() && of(few + 1).fit(64, 20_000).is_err());
+    assert!(of(1).fit(usize::MAX, usize::MAX).is_err(), "a model of absurd size");
+}
+
+proptest! {
+    /// An answer of as many texts as are taken is never longer than was said, whatever its numbers are.
+    #[test]
+    fn an_answer_is_never_longer_than_its_request_was_refused_for(
+        bits in prop::collection::vec(any::<u32>(), 1..40),
+        small in prop::collection::vec(-1e-4f32..1e-4, 1..40),
+        limit in 1500usize..20_000,
+    ) {
+        let worst = [-1.234_567_9e-5, -1.175_494_4e-38, -3.402_823_5e38];
+        let numbers = bits.into_iter().map(f32::from_bits).chain(small).chain(worst);
+        let vector: Vec<f32> = numbers.collect();
+        let model = "\u{1}".repeat(MAX_MODEL_BYTES);
+        for (name, encoding) in [("float", EncodingFormat::Float), ("base64", EncodingFormat::Base64)] {
+            let vectors = vec![vector.as_slice(); most(name, vector.len(), limit)];
+            let json = embeddings_json(&model, &vectors, encoding, u32::MAX);
+            prop_assert!(vectors.is_empty() || json.len() <= limit, "{} > {limit}", json.len());
+        }
+    }
 }
 
 #[test]

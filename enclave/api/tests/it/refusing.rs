@@ -413,7 +413,8 @@ fn refuses_two_constraints_on_one_answer_and_parts_of_none() {
     refused(schema(r#"{"name":"n","schema":{},"strict":1}"#), "invalid_type", &path("strict"));
     refused(schema(r#"{"name":"n","schema":{},"x":1}"#), "unknown_parameter", &path("x"));
     refused(chat_with(r#","guided_choice":[]"#), "empty_value", "guided_choice");
-    refused(chat_with(r#","guided_grammar":"x""#), "unsupported_parameter", "guided_grammar");
+    let two = r#","guided_grammar":"root ::= [a]","guided_choice":["a"]"#;
+    refused(completion_with(two), conflict, "guided_grammar");
     refused(completion_with(r#","response_format":{}"#), "unknown_parameter", "response_format");
 }
 
@@ -423,6 +424,9 @@ fn refuses_a_constraint_one_past_its_limits() {
     let regex = |len| completion_with(&format!(r#","guided_regex":"{}""#, "a".repeat(len)));
     assert!(regex(bytes).is_ok());
     refused(regex(bytes + 1), "string_above_max_length", "guided_regex");
+    let grammar = |len| completion_with(&format!(r#","guided_grammar":"{}""#, "a".repeat(len)));
+    assert!(grammar(bytes).is_ok());
+    refused(grammar(bytes + 1), "string_above_max_length", "guided_grammar");
     let schema =
         |len: usize| completion_with(&format!(r#","guided_json":"{}""#, "a".repeat(len - 2)));
     assert!(schema(bytes).is_ok());

@@ -9,6 +9,7 @@
 //! panic on some schemas, which ends a worker.
 
 mod digits;
+mod gbnf;
 mod json;
 mod machine;
 mod program;
@@ -44,6 +45,8 @@ pub enum Constraint {
     Regex(SecretBytes),
     /// One of these texts.
     Choice(Vec<SecretBytes>),
+    /// Text that this grammar in llama.cpp's notation (GBNF) makes; which part of it, `gbnf.rs` says.
+    Grammar(SecretBytes),
     /// A call of one of these tools, by name and JSON Schema of its arguments, as a model of the style
     /// writes it.
     ToolCall(ToolStyle, Vec<(SecretBytes, SecretBytes)>),
@@ -87,6 +90,18 @@ pub enum ConstraintError {
     Regex {
         /// What is wrong.
         what: &'static str,
+    },
+    /// The grammar is none, or has parts that are not supported.
+    #[error("the grammar is not supported: {what} (rule {rule}, line {line}, column {column})")]
+    Grammar {
+        /// What is wrong.
+        what: &'static str,
+        /// In which definition, from 1; 0 before the first. Its name may be a secret.
+        rule: usize,
+        /// In which line, from 1.
+        line: usize,
+        /// At which character of it, from 1.
+        column: usize,
     },
     /// Patterns of more than [`MAX_PATTERN_BYTES`] together.
     #[error("its patterns are too long; at most {MAX_PATTERN_BYTES} bytes together are accepted")]
@@ -195,6 +210,7 @@ fn program(constraint: &Constraint) -> Result<Program, ConstraintError> {
             Schemas::new(&schema, &mut rules).instance()?
         }
         Constraint::Regex(pattern) => regex::whole(text(pattern, pattern.len())?, &mut rules)?,
+        Constraint::Grammar(grammar) => gbnf::whole(text(grammar, grammar.len())?, &mut rules)?,
         Constraint::Choice(texts) => {
             let size = texts.iter().map(SecretBytes::len).fold(0, usize::saturating_add);
             let mut all = Vec::with_capacity(texts.len());
@@ -232,7 +248,7 @@ fn text(bytes: &SecretBytes, size: usize) -> Result<&str, ConstraintError> {
     core::str::from_utf8(bytes.expose()).map_err(|_| ConstraintError::NotUtf8)
 }
 
-/// Largest schema, pattern, or list of texts, in bytes.
+/// Largest schema, pattern, grammar, or list of texts, in bytes.
 pub const MAX_CONSTRAINT_BYTES: usize = 64 * 1024;
 /// Masks that are kept: one for each place of an answer that comes again.
 const MAX_MASKS: usize = 64;

@@ -118,6 +118,11 @@ impl Rules {
         }
     }
 
+    /// What a rule is.
+    pub(crate) fn body(&self, rule: usize) -> Option<&Expr> {
+        self.rules.get(rule)
+    }
+
     pub(crate) fn separator(&mut self) -> Result<Expr, ConstraintError> {
         self.fixed(separator())
     }

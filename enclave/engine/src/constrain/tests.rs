@@ -1,5 +1,6 @@
 //! Grammars alone, without a model: what they take, what they make, and what is refused.
 
+mod gbnf;
 mod limits;
 
 use proptest::prelude::*;
@@ -402,8 +403,10 @@ proptest! {
     fn no_constraint_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in ".{0,60}") {
         for constraint in [
             Constraint::JsonSchema(bytes.clone().into()),
-            Constraint::Regex(bytes.into()),
+            Constraint::Regex(bytes.clone().into()),
+            Constraint::Grammar(bytes.into()),
             regex(&text),
+            Constraint::Grammar(secret(&format!("root ::= {text}"))),
             schema(&json!({"type": "string", "pattern": text})),
         ] {
             drop(Matcher::new(&constraint, vocabulary()));

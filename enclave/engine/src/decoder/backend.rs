@@ -27,7 +27,6 @@ pub(crate) enum Store {
 pub(crate) enum Row {
     Logits(Zeroizing<Vec<f32>>),
     /// The likeliest token, chosen where the logits are; `None` if they were no finite numbers.
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code))] // processors give logits
     Likeliest(Option<u32>),
 }
 
@@ -64,8 +63,7 @@ impl Backend {
     ) -> Result<Vec<Row>, EngineError> {
         match (self, store) {
             (Self::Processor(decoder), Store::Processor(cache)) => {
-                let _ = known; // whoever draws from logits knows them too
-                Ok(decoder.step(cache, batch)?.into_iter().map(Row::Logits).collect())
+                decoder.step(cache, batch, known)
             }
             #[cfg(feature = "cuda")]
             (Self::Device(decoder), Store::Device(store)) => decoder.step(store, batch, known),

@@ -242,8 +242,8 @@ impl MeterBook {
     /// signed for is taken to be inside, and what it counted and never signed cannot be.
     ///
     /// # Errors
-    /// [`ReceiptError::OtherPayee`], [`ReceiptError::OtherChannel`] for another network,
-    /// [`ReceiptError::ClaimsFull`].
+    /// [`ReceiptError::OtherPayee`], [`ReceiptError::OtherWorker`], [`ReceiptError::OtherChannel`] for
+    /// another network, [`ReceiptError::ClaimsFull`].
     pub fn resume(&mut self, claim: &VerifiedClaim) -> Result<(), ReceiptError> {
         let claim = claim.claim();
         let expected = expect_payee(claim.terms(), &self.payee)?;

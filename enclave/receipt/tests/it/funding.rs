@@ -42,8 +42,13 @@ fn owner() -> FundingKey {
 
 fn book() -> MeterBook {
     let key = FundingPublicKey::parse(&owner().public()).unwrap();
-    MeterBook::new(Payee { network: NETWORK, account: Digest([7; 32]), meter_key: meter() })
-        .funded_by(key)
+    MeterBook::new(Payee {
+        network: NETWORK,
+        account: Digest([7; 32]),
+        worker: 0,
+        meter_key: meter(),
+    })
+    .funded_by(key)
 }
 
 fn reserve(
@@ -184,7 +189,7 @@ fn refuses_a_weak_funding_key_and_a_note_where_nobody_vouches() {
     let mut identity = [0; 32];
     identity[0] = 1;
     assert_eq!(FundingPublicKey::parse(&identity), Err(ReceiptError::FundingKey));
-    let payee = Payee { network: NETWORK, account: Digest([7; 32]), meter_key: meter() };
+    let payee = Payee { network: NETWORK, account: Digest([7; 32]), worker: 0, meter_key: meter() };
     let mut free = MeterBook::new(payee);
     assert_eq!(free.fund(signed(note(1, NOW)), NOW), Err(ReceiptError::FundingKey));
     let _served = reserve(&mut free, 100, 100, NOW).unwrap();

@@ -29,7 +29,7 @@ fn public(meter: &MeterKey) -> MeterPublicKey {
 }
 
 fn payee(meter: &MeterKey) -> Payee {
-    Payee { network: NETWORK, account: PAYEE, meter_key: public(meter) }
+    Payee { network: NETWORK, account: PAYEE, worker: 0, meter_key: public(meter) }
 }
 
 fn parts() -> TermsParts {
@@ -160,6 +160,8 @@ fn refuses_an_offer_for_another_request_payee_network_or_meter() {
     };
     assert_eq!(verify(&Digest([0xef; 32]), &ok), "E-PAYMENT-SIGNATURE");
     assert_eq!(verify(&REQUEST, &Payee { account: Digest([6; 32]), ..ok }), "E-PAYMENT-PAYEE");
+    // One channel at two workers of a payee would be spent twice, and paid once.
+    assert_eq!(verify(&REQUEST, &Payee { worker: 1, ..ok }), "E-PAYMENT-WORKER");
     assert_eq!(verify(&REQUEST, &Payee { network: NetworkId::MAINNET, ..ok }), "E-CAP-CHANNEL");
     let other = Payee { meter_key: public(&meter(0x12)), ..ok };
     assert_eq!(verify(&REQUEST, &other), "E-CAP-METER");

@@ -3,12 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use chrysalis_api::limits::MAX_ANSWER_BYTES;
 use chrysalis_channel::{FrameKind, OsRandom, ReplayCache, open_request};
 use chrysalis_engine::testing::TinyModel;
 use chrysalis_receipt::PublicReceipt;
 use chrysalis_wire::RequestId;
 use chrysalis_worker::answer::{Answer, Gone};
-use chrysalis_worker::limits::{Bounds, MAX_GRANT_BYTES, SMALL_BODY_BYTES};
+use chrysalis_worker::limits::{
+    Bounds, DELIVERY_TIMEOUT, LONG_DELIVERY_RATE, MAX_GRANT_BYTES, SMALL_BODY_BYTES,
+};
 use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -50,8 +54,8 @@ async fn a_reader_that_stops_reading_frees_its_place_and_its_connection() {
     drop(tls);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_takes_a_frame_now_and_then_does_not_get_the_rest_once_all_is_there() {
+/// An answer to a request that was opened, and its reader.
+async fn open_answer(patience: Duration) -> (Answer, mpsc::Receiver<Bytes>) {
     let rig = Rig::saying(&["ok"]).await;
     let (sealed, _) = rig.seal(1, &chat("hello"));
     let opened = open_request(
@@ -63,13 +67,18 @@ async fn a_reader_that_takes_a_frame_now_and_then_does_not_get_the_rest_once_all
         &mut OsRandom,
     )
     .unwrap();
-    let (frames, mut reader) = mpsc::channel(1);
+    let (frames, reader) = mpsc::channel(1);
+    (Answer::new(frames, opened.sealer, patience), reader)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_takes_a_frame_now_and_then_does_not_get_the_rest_once_all_is_there() {
+    let (mut answer, mut reader) = open_answer(LONG).await;
     let slow = tokio::spawn(async move {
         while reader.recv().await.is_some() {
             sleep(SHORT / 6).await;
         }
     });
-    let mut answer = Answer::new(frames, opened.sealer, LONG);
     let begun = Instant::now();
     // While there is more to come, a reader may take its time.
     while begun.elapsed() < 2 * SHORT {
@@ -86,20 +95,31 @@ async fn a_reader_that_takes_a_frame_now_and_then_does_not_get_the_rest_once_all
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_long_answer_that_is_read_at_a_trickle_does_not_hold_its_place_for_long() {
+    let (mut answer, mut reader) = open_answer(LONG).await;
+    // 16 KiB every 50 ms: ten such readers need less than an ordinary line.
+    let slow = tokio::spawn(async move {
+        while reader.recv().await.is_some() {
+            sleep(SHORT / 6).await;
+        }
+    });
+    let complete = Instant::now();
+    answer.hurry(SHORT);
+    while answer.send(FrameKind::Body, &[b'x'; 16 * 1024], false).await.is_ok() {
+        assert!(
+            complete.elapsed() < LONG,
+            "it may go on for as long as there is something to read"
+        );
+    }
+    slow.await.unwrap();
+    // The largest body that a client reads is over in time for whoever waits for a place.
+    let most = MAX_ANSWER_BYTES / LONG_DELIVERY_RATE;
+    assert!(DELIVERY_TIMEOUT + Duration::from_secs(most as u64) <= Duration::from_secs(125));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_frame_follows_one_that_was_not_taken_in_time() {
-    let rig = Rig::saying(&["ok"]).await;
-    let (sealed, _) = rig.seal(1, &chat("hello"));
-    let opened = open_request(
-        &rig.worker.session.ring(),
-        &mut rig.worker.replay(),
-        &rig.worker.expectation(),
-        NOW,
-        &sealed,
-        &mut OsRandom,
-    )
-    .unwrap();
-    let (frames, mut reader) = mpsc::channel(1);
-    let mut answer = Answer::new(frames, opened.sealer, SHORT);
+    let (mut answer, mut reader) = open_answer(SHORT).await;
     assert_eq!(answer.send(FrameKind::Chunk, b"taken", false).await, Ok(()));
     assert_eq!(answer.send(FrameKind::Chunk, b"left", false).await, Err(Gone));
     assert!(reader.recv().await.is_some());

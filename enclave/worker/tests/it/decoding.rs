@@ -89,21 +89,27 @@ async fn receipts_commit_to_what_an_answer_has_to_be() {
         json!({"n": 2}),
         json!({"guided_regex": "[ab]"}),
         json!({"guided_regex": "[ba]"}),
+        json!({"guided_grammar": "root ::= [ab]"}),
         json!({"response_format": {"type": "json_object"}}),
     ]) {
         hashes.insert(receipt(&rig.ask(id, &chat(&more)).await).receipt().model.sampling_hash);
     }
-    assert_eq!(hashes.len(), 5);
+    assert_eq!(hashes.len(), 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_that_cannot_be_kept_is_refused_by_field_and_keyword_and_not_quoted() {
+async fn what_cannot_be_kept_is_refused_by_field_and_keyword_or_place_and_not_quoted() {
     let rig = rig().await;
     let schema = json!({"not": {"const": "canary-7319"}});
     let frames = rig.ask(1, &chat(&json!({"guided_json": schema}))).await;
     assert_eq!((frames.len(), frames[0].kind), (1, FrameKind::Error));
     let told = text(&frames);
     assert!(told.contains(r#""param":"guided_json""#) && told.contains(": not"), "{told}");
+    assert!(!told.contains("canary-7319"), "{told}");
+    let grammar = "root ::= \"a\"\nb ::= canary-7319";
+    let told = text(&rig.ask(2, &chat(&json!({"guided_grammar": grammar}))).await);
+    assert!(told.contains(r#""param":"guided_grammar""#), "{told}");
+    assert!(told.contains("not defined (rule 2, line 2, column 7)"), "{told}");
     assert!(!told.contains("canary-7319"), "{told}");
 }
 

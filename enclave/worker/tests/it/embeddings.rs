@@ -1,12 +1,15 @@
 //! `/v1/embeddings` over the real socket: vectors that are the engine's, a receipt for the tokens of the
 //! texts, and what is refused inside the channel.
 
+use std::time::Duration;
+
 use chrysalis_api::EmbeddingRequest;
 use chrysalis_channel::{Frame, FrameKind, Header, PathId};
 use chrysalis_engine::testing::{TinyBert, embed, embed_options, embedder};
 use chrysalis_engine::{EmbedOptions, Embedder};
 use chrysalis_receipt::Finish;
 use chrysalis_wire::Digest;
+use chrysalis_worker::limits::Bounds;
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -146,6 +149,33 @@ async fn what_does_not_fit_is_refused_by_the_name_of_its_field_and_nothing_is_cu
     assert_eq!(error(&ask(&rig, 99, &other).await).0, 404);
     let fine = json!({"model": MODEL, "input": [fits, fits]}).to_string();
     assert_eq!(body(&ask(&rig, 100, &fine).await)["usage"]["prompt_tokens"], 32);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_in_the_making_say_so() {
+    let bounds = Bounds { keep_alive: Duration::from_micros(10), ..Bounds::default() };
+    let options = embed_options(1);
+    let embedder = embedder(&TinyBert::default().files(), options).unwrap();
+    let rig = Rig::embedding_within(bounds, embedder, "").await;
+    let texts = vec!["the cat sat."; 100];
+    let frames = ask(&rig, 1, &json!({"model": MODEL, "input": texts}).to_string()).await;
+    assert!(frames.iter().any(|frame| frame.kind == FrameKind::KeepAlive));
+    assert_eq!(body(&frames)["data"].as_array().unwrap().len(), texts.len());
+    assert_eq!(receipt(&frames).receipt().usage.finish, Finish::Stop);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_that_no_client_could_read_are_refused_before_they_are_computed() {
+    // Room for two vectors of 32 numbers, and not for three.
+    let bounds = Bounds { answer_bytes: 2400, ..Bounds::default() };
+    let rig = Rig::embedding_within(bounds, tiny(), "").await;
+    let request = |texts: &[&str]| json!({"model": MODEL, "input": texts}).to_string();
+    let frames = ask(&rig, 1, &request(&["a", "b"])).await;
+    assert_eq!(body(&frames)["data"].as_array().unwrap().len(), 2);
+    // One error and no receipt: nothing was computed, and nothing is billed.
+    let (status, refused) = error(&ask(&rig, 2, &request(&["a", "b", "c"])).await);
+    let parts = (status, &refused["code"], &refused["param"]);
+    assert_eq!(parts, (400, &json!("array_above_max_length"), &json!("input")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

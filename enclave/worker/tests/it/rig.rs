@@ -172,8 +172,16 @@ impl Rig {
 
     /// A worker that answers with the vectors of `embedder` and is paid as `payment` says.
     pub(crate) async fn embedding(embedder: Embedder, payment: &str) -> Self {
+        Self::embedding_within(Bounds::default(), embedder, payment).await
+    }
+
+    /// The same, with other bounds.
+    pub(crate) async fn embedding_within(
+        bounds: Bounds,
+        embedder: Embedder,
+        payment: &str,
+    ) -> Self {
         let loaded = Some(Loaded::Embedding(Arc::new(embedder)));
-        let bounds = Bounds::default();
         Self::serving(Arc::new(NoPlatform), bounds, loaded, None, None, payment).await
     }
 

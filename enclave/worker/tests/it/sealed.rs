@@ -1,6 +1,7 @@
 //! Sealed requests: what is answered, how an answer ends, and what the carrier learns.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrysalis_channel::{FrameKind, Header};
 use chrysalis_engine::testing::TinyModel;
@@ -39,6 +40,45 @@ async fn an_answer_that_is_not_streamed_is_one_body_and_the_receipt() {
     let kinds: Vec<_> = frames.iter().map(|f| f.kind).collect();
     assert_eq!(kinds, [FrameKind::Body, FrameKind::Receipt]);
     assert!(text(&frames[..1]).contains("Hello there"));
+}
+
+/// Says nothing for a while, as an engine does that has others to serve first.
+struct Silent(Arc<dyn Engine>, Duration);
+
+impl Engine for Silent {
+    fn info(&self) -> &ModelInfo {
+        self.0.info()
+    }
+
+    fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
+        let mut generation = self.0.generate(request)?;
+        let (forward, events) = tokio::sync::mpsc::channel(64);
+        let (mut said, silence) = (std::mem::replace(&mut generation.events, events), self.1);
+        tokio::spawn(async move {
+            tokio::time::sleep(silence).await;
+            while let Some(event) = said.recv().await {
+                drop(forward.send(event).await);
+            }
+        });
+        Ok(generation)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_in_the_making_says_so_and_its_receipt_is_about_the_answer_alone() {
+    let keep_alive = Duration::from_millis(50);
+    let inner = engine(&TinyModel::scripted(&["Hello", " there"]));
+    let bounds = Bounds { keep_alive, ..Bounds::default() };
+    let rig = Rig::start(bounds, Some(Arc::new(Silent(inner, 10 * keep_alive)))).await;
+    let (plain, quick) =
+        (chat("hi").replace("true", "false"), Rig::saying(&["Hello", " there"]).await);
+    for (id, json) in [(1, plain), (2, chat("hi"))] {
+        let (silent, content): (Vec<_>, Vec<_>) =
+            rig.ask(id, &json).await.into_iter().partition(|f| f.kind == FrameKind::KeepAlive);
+        assert!((2..=10).contains(&silent.len()), "{}", silent.len());
+        let expected = quick.ask(id, &json).await;
+        assert_eq!(receipt(&content).receipt().io, receipt(&expected).receipt().io);
+    }
 }
 
 /// Cancels every request as soon as it is queued.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrysalis_chain::{ChainAccess as _, ChannelView, Toncenter, channel_view};
-use chrysalis_receipt::{Cell, PayerPublicKey};
+use chrysalis_receipt::{Cell, PayerPublicKey, channel_salt};
 use chrysalis_ton::{
     Address, CHANNEL_CODE_HASH, ChannelConfig, DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE, Gram,
     Outgoing, TransferLink, coop_close, finish_close, start_close, top_up,
@@ -102,9 +102,13 @@ pub(crate) struct Deploy {
     /// GRAM to begin with.
     #[arg(long, value_name = "GRAM", value_parser = gram)]
     deposit: Gram,
-    /// Tells channels of the same parties apart; one that was closed never opens again.
+    /// Which of the payee's workers it pays for: `worker` under `[payment]` of its manifest. No other one
+    /// serves the channel.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    worker: u32,
+    /// Tells channels of the same parties and worker apart; one that was closed never opens again.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    salt: u64,
+    salt: u32,
     /// Seconds that the payee has to settle after a request to close.
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_CLOSE_DELAY)]
     close_delay: u32,
@@ -194,7 +198,8 @@ fn deploy(arguments: &Deploy, context: &Context) -> Result<(), Failure> {
             return Err(Failure::new(Class::Usage, "E-USAGE", message).next(next));
         }
     };
-    let config = ChannelConfig::new(key, payer, arguments.payee, arguments.salt)?
+    let salt = channel_salt(arguments.worker, arguments.salt);
+    let config = ChannelConfig::new(key, payer, arguments.payee, salt)?
         .with_close_delay(arguments.close_delay)?
         .with_min_settle(arguments.min_settle.nano)?;
     let message = Outgoing {

@@ -87,6 +87,10 @@ pub(crate) struct Init {
     /// empty is served too.
     #[arg(long, value_name = "FILE", requires = "payee")]
     funding_key_file: Option<PathBuf>,
+    /// Number of this worker among those that the account is paid for. Each that runs at the same time
+    /// needs one of its own: a channel pays for the worker that it names.
+    #[arg(long, value_name = "NUMBER", requires = "payee", default_value_t = 0)]
+    worker: u32,
     /// Replace the file if it is there.
     #[arg(long)]
     force: bool,
@@ -150,7 +154,7 @@ impl Init {
         let key = self.funding_key_file.as_deref().map(made_seed).transpose()?;
         let funding_key = key.map(|seed| Digest(FundingKey::from_seed(&seed).public()));
         let channel_code = ChannelCode::METERED_V1.hash();
-        Ok(Some(PaymentSection { payee, channel_code, funding_key }))
+        Ok(Some(PaymentSection { payee, channel_code, funding_key, worker: self.worker }))
     }
 
     fn devices(&self) -> Option<DevicesSection> {
@@ -209,7 +213,8 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
             out.field("devices", format_args!("{gpus} GPUs, {switches} switches"))?;
         }
         if let Some(payment) = &manifest.payment {
-            out.field("payee", format_args!("0:{}", payment.payee))?;
+            let worker = payment.worker;
+            out.field("payee", format_args!("0:{}, for its worker {worker}", payment.payee))?;
             match &payment.funding_key {
                 Some(key) => out.field("deposits", format_args!("as vouched for by {key}"))?,
                 None => out.field("deposits", "not looked at: a cap is taken for coins")?,

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -18,16 +19,16 @@ use axum::response::{IntoResponse as _, Response};
 use chrysalis_api::sse;
 use chrysalis_channel::PathId;
 use chrysalis_wire::RequestId;
-use futures_util::stream;
+use futures_util::stream::{self, Stream};
 use http_body_util::BodyExt as _;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use zeroize::Zeroizing;
 
 use super::State as Shared;
 use super::error::{GatewayError, broken, json, status, too_large};
 use super::routes::blocking;
 use crate::error::ClientError;
-use crate::limits::{GATEWAY_BODY_TIMEOUT, MAX_GATEWAY_REQUEST_BYTES};
+use crate::limits::{GATEWAY_BODY_TIMEOUT, GATEWAY_KEEP_ALIVE, MAX_GATEWAY_REQUEST_BYTES};
 use crate::response::{ClientEvent, Completed, ResponseStream};
 
 /// `POST /v1/chat/completions`.
@@ -152,7 +153,7 @@ impl Pipe {
                 Step::End => None,
             }
         });
-        let mut response = Response::new(Body::from_stream(events));
+        let mut response = Response::new(Body::from_stream(kept_alive(events, GATEWAY_KEEP_ALIVE)));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -203,6 +204,27 @@ impl Pipe {
     }
 }
 
+/// The same events, and a comment whenever there was none for `interval`: SDKs and what lies between give
+/// up on what is silent.
+fn kept_alive<E>(
+    events: impl Stream<Item = Result<Bytes, E>>,
+    interval: Duration,
+) -> impl Stream<Item = Result<Bytes, E>> {
+    let (mut events, mut quiet) = (Box::pin(events), Box::pin(sleep(interval)));
+    stream::poll_fn(move |context| {
+        let event = match events.as_mut().poll_next(context) {
+            Poll::Ready(event) => event,
+            Poll::Pending => {
+                ready!(quiet.as_mut().poll(context));
+                Some(Ok(Bytes::from_static(sse::KEEP_ALIVE)))
+            }
+        };
+        let now = Instant::now();
+        quiet.as_mut().reset(now.checked_add(interval).unwrap_or(now));
+        Poll::Ready(event)
+    })
+}
+
 /// What an event stream does next. It owns the pipe while there is more to read, so dropping the
 /// stream drops the connection to the worker.
 enum Step {
@@ -223,3 +245,26 @@ const fn wrong_form() -> ClientError {
 
 /// Time for an error event to leave before its connection is broken off.
 const FLUSH_TIME: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_is_silent_says_that_it_lives_and_loses_no_event() {
+        let event = |n: u64| async move {
+            sleep(Duration::from_millis(n * 60)).await;
+            Ok::<_, Infallible>(Bytes::from(format!("data: {n}\n\n")))
+        };
+        let events = stream::iter([0, 5, 0]).then(event);
+        let all: Vec<_> = kept_alive(events, Duration::from_millis(50)).collect().await;
+        let (comments, events): (Vec<Bytes>, Vec<Bytes>) =
+            all.into_iter().map(Result::unwrap).partition(|event| event == sse::KEEP_ALIVE);
+        assert_eq!(events, ["data: 0\n\n", "data: 5\n\n", "data: 0\n\n"]);
+        assert!((1..=6).contains(&comments.len()), "{}", comments.len());
+    }
+}

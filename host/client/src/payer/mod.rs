@@ -157,12 +157,17 @@ impl Payer {
     /// Whether the worker asks to be paid, and through this channel.
     ///
     /// # Errors
-    /// [`ClientError::Payment`] if it pays somebody else, by another contract or on another network.
+    /// [`ClientError::Payment`] if it pays somebody else, for another worker, by another contract or on
+    /// another network.
     pub(crate) fn suits(&self, verified: &VerifiedWorker) -> Result<bool, ClientError> {
         let Some(payment) = verified.manifest().payment else { return Ok(false) };
         let (expected, got) = (payment.payee, self.inner.terms.payee());
         if expected != got {
             return Err(ReceiptError::OtherPayee { expected, got }.into());
+        }
+        let (expected, got) = (payment.worker, self.inner.terms.worker());
+        if expected != got {
+            return Err(ReceiptError::OtherWorker { expected, got }.into());
         }
         if payment.channel_code != self.inner.terms.code().hash() {
             return Err(ReceiptError::UnknownCode { got: payment.channel_code }.into());

@@ -57,7 +57,7 @@ impl Worker {
     fn new(seed: u8) -> Self {
         let key = MeterKey::from_seed(&Zeroizing::new([seed; 32]));
         let meter_key = MeterPublicKey::parse(&key.public()).unwrap();
-        let book = MeterBook::new(Payee { network: NETWORK, account: PAYEE, meter_key });
+        let book = MeterBook::new(Payee { network: NETWORK, account: PAYEE, worker: 0, meter_key });
         Self { key, book, asked: 0 }
     }
 

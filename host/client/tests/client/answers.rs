@@ -9,6 +9,7 @@ use chrysalis_client::{Bounds, ClientError, ClientEvent, PathId, Question, ask, 
 use chrysalis_receipt::Outcome;
 
 use crate::bench::{Bench, SHORT_WAITS, STREAM, WHOLE, collect, stream};
+use crate::fake::answer::{LARGE_BODY_BYTES, SLOW_PAUSE};
 use crate::fake::script::Answer;
 
 /// The code with which an answer is refused.
@@ -160,6 +161,16 @@ async fn gives_up_on_an_answer_that_stalls() {
     let begun = Instant::now();
     assert_eq!(refused(Answer::Stalls).await, "E-TIMEOUT");
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn waits_for_an_answer_as_long_as_its_worker_says_that_it_computes() {
+    let bench = Bench::start().await;
+    bench.worker.answers(Answer::Slow);
+    let bounds = Bounds { idle: 3 * SLOW_PAUSE, ..SHORT_WAITS };
+    let begun = Instant::now();
+    assert!(under(&bench, WHOLE, bounds).await.is_ok());
+    assert!(begun.elapsed() > 5 * SLOW_PAUSE);
 }
 
 #[tokio::test]
@@ -370,6 +381,13 @@ async fn refuses_a_whole_body_one_byte_over_its_limit() {
     assert_eq!(under(&bench, WHOLE, with(size)).await, Ok(size));
     let expected = ClientError::TooLarge { what: "answer body", limit: size - 1 };
     assert_eq!(under(&bench, WHOLE, with(size - 1)).await, Err(expected));
+}
+
+#[tokio::test]
+async fn reads_a_body_as_large_as_the_vectors_of_the_most_texts() {
+    let bench = Bench::start().await;
+    bench.worker.answers(Answer::LargeBody);
+    assert_eq!(under(&bench, WHOLE, SHORT_WAITS).await, Ok(LARGE_BODY_BYTES));
 }
 
 #[tokio::test]

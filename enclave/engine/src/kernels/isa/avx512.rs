@@ -180,4 +180,9 @@ impl Isa for Avx512 {
         // SAFETY: a hint reads nothing and never faults, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(ahead).cast()) }
     }
+    #[inline(always)]
+    fn prefetch_late(self, from: &[u8], ahead: usize) {
+        // SAFETY: a hint reads nothing and never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().wrapping_add(ahead).cast()) }
+    }
 }

@@ -131,4 +131,6 @@ impl Isa for Portable {
 
     #[inline(always)]
     fn prefetch(self, _: &[u8], _: usize) {}
+    #[inline(always)]
+    fn prefetch_late(self, _: &[u8], _: usize) {}
 }

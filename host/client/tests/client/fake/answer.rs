@@ -10,7 +10,7 @@ use chrysalis_api::{
     ApiError, Endpoint, FinishReason, InferenceRequest, Input, Limits, Piece as Text, Responder,
     TokenUsage, Whole,
 };
-use chrysalis_channel::{FrameKind, OpenedRequest, PathId, ResponseSealer};
+use chrysalis_channel::{FrameKind, MAX_PAYLOAD_BYTES, OpenedRequest, PathId, ResponseSealer};
 use chrysalis_receipt::{
     Att, Blinds, Finish, Io, MeterKey, Model, RequestReceipt, ResponseCommit, Usage, request_commit,
 };
@@ -156,6 +156,14 @@ fn pieces(
             &[Whole { piece: Text::text(&text), reasoning: None, calls: &[], reason: said.reason }],
             &said.usage,
         ));
+        if script == Answer::LargeBody {
+            let mut whole = whole;
+            whole.resize(LARGE_BODY_BYTES, b' ');
+            return whole
+                .chunks(MAX_PAYLOAD_BYTES)
+                .map(|piece| (FrameKind::Body, piece.to_vec()))
+                .collect();
+        }
         // In small pieces, so that more than one frame carries it.
         return whole.chunks(100).map(|piece| (FrameKind::Body, piece.to_vec())).collect();
     }
@@ -197,6 +205,10 @@ fn finish(
         Answer::FailsMidway => {
             let error = ApiError::internal();
             pieces.push((FrameKind::Error, encode_error(500, &error.to_json())));
+            pieces.push((FrameKind::Receipt, receipt));
+        }
+        Answer::Slow => {
+            pieces.splice(..0, (0..5).map(|_| (FrameKind::KeepAlive, Vec::new())));
             pieces.push((FrameKind::Receipt, receipt));
         }
         _ => {
@@ -324,10 +336,11 @@ fn seal(
         _ => {}
     }
     let mut acts: Vec<Act> = Vec::new();
+    let pause = if script == Answer::Slow { SLOW_PAUSE } else { Duration::from_millis(2) };
     for (n, frame) in frames.iter().enumerate() {
         acts.push(send(if n == 0 { prefix } else { &[] }, frame));
         // Lets the pieces travel apart.
-        acts.push(Act::Pause(Duration::from_millis(2)));
+        acts.push(Act::Pause(pause));
     }
     match script {
         Answer::Killed => acts.push(Act::Break),
@@ -384,5 +397,9 @@ impl Drop for Watched {
     }
 }
 
+/// [`Answer::LargeBody`]: 2,048 vectors of 1,024 numbers, at 12.4 bytes each.
+pub(crate) const LARGE_BODY_BYTES: usize = 25 * 1024 * 1024;
+/// Between the frames of [`Answer::Slow`].
+pub(crate) const SLOW_PAUSE: Duration = Duration::from_millis(100);
 /// Words the fake model has to say.
 const WORDS: u32 = 40;

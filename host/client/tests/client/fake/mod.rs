@@ -1,7 +1,7 @@
 //! A worker in this process: real TLS, simulated quotes, real sealed frames and receipts, and a
 //! script of what it does wrong.
 
-mod answer;
+pub(crate) mod answer;
 mod evidence;
 mod paid;
 pub(crate) mod relay;

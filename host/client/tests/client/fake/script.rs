@@ -65,6 +65,10 @@ pub(crate) enum Answer {
     Killed,
     /// Nothing comes after a few frames.
     Stalls,
+    /// The whole body is as large as the vectors of the most texts, with white space at its end.
+    LargeBody,
+    /// A keep-alive every now and then, for longer than a client waits, before the first frame.
+    Slow,
     /// The last chunk is marked as the end.
     NoReceipt,
     /// A keep-alive is marked as the end.

@@ -35,6 +35,13 @@ fn no_hostile_payer_makes_an_honest_payee_lose_more_than_a_window() {
 }
 
 #[test]
+fn no_hostile_payer_spends_a_channel_at_two_workers_of_its_payee() {
+    for bounds in [ONE_AT_ONCE, TWO_AT_ONCE] {
+        safe(Hostile::PayerOfTwo, bounds);
+    }
+}
+
+#[test]
 fn no_hostile_host_is_paid_above_a_cap_or_twice_or_keeps_the_rest() {
     for bounds in [ONE_AT_ONCE, TWO_AT_ONCE, Bounds { deposit: 3, restarts: 2, window: 1 }] {
         safe(Hostile::Host, bounds);
@@ -112,6 +119,13 @@ fn without_outliving_its_refund_a_contract_pays_old_receipts_again() {
 #[test]
 fn without_its_own_key_in_the_cap_a_meter_works_for_nothing() {
     assert_eq!(find(Hostile::Payer, ONE_AT_ONCE, Rules { own_key: false, ..ALL }), Attack::Lost);
+}
+
+/// Each counts for itself, and the contract pays the larger sum.
+#[test]
+fn without_its_workers_number_in_it_a_channel_is_spent_at_two_and_paid_once() {
+    let rules = Rules { one_worker: false, ..ALL };
+    assert_eq!(find(Hostile::PayerOfTwo, ONE_AT_ONCE, rules), Attack::Lost);
 }
 
 #[test]
