@@ -239,8 +239,8 @@ impl Payer {
     /// Takes the receipt of a request whose answer was given up. On the disk when this returns.
     ///
     /// # Errors
-    /// [`ClientError::ReceiptMalformed`], [`ClientError::Payment`] for a receipt of another request or
-    /// meter, [`ClientError::Ledger`].
+    /// [`ClientError::ReceiptMalformed`] also for a receipt of another request, or for more than it could cost,
+    /// [`ClientError::Payment`] for one of another meter, [`ClientError::Ledger`].
     pub(crate) async fn find(
         &self,
         verified: &VerifiedWorker,
@@ -255,15 +255,7 @@ impl Payer {
             return Err(ClientError::ReceiptMalformed(text));
         }
         let inner = Arc::clone(&self.inner);
-        let work = move || {
-            let (channel, now) = (inner.channel, inner.clock.now().seconds());
-            let mut state = inner.state();
-            inner.ledger.record(&Entry::Found { channel, receipt: &receipt }, now)?;
-            state.standing.find(request, receipt.amount());
-            state.tries.remove(&request);
-            Ok(())
-        };
-        blocking(work).await
+        blocking(move || inner.find(&receipt)).await
     }
 
     /// The question for the latest claim, and what to hold the answer against.
@@ -359,6 +351,25 @@ impl Inner {
         let offer = Offer::sign(&self.key, self.terms.clone(), cap, digest)?;
         state.standing.begin(worst);
         Ok(offer)
+    }
+
+    fn find(&self, receipt: &PublicReceipt) -> Result<(), ClientError> {
+        let (request, amount) = (receipt.request_id(), receipt.amount());
+        let mut state = self.state();
+        match state.standing.worst_of(request) {
+            // Somebody else asked for it too.
+            None => return Ok(()),
+            Some(worst) if amount > worst => {
+                let text = format!("request {request} cannot have cost {amount} nanogram");
+                return Err(ClientError::ReceiptMalformed(text));
+            }
+            Some(_) => {}
+        }
+        let entry = Entry::Found { channel: self.channel, receipt };
+        self.ledger.record(&entry, self.clock.now().seconds())?;
+        state.standing.find(request, amount);
+        state.tries.remove(&request);
+        Ok(())
     }
 
     fn accept(&self, asked: Asked, claim: Claim) -> Result<Claim, ClientError> {

@@ -140,6 +140,12 @@ impl Standing {
         self.known.receipted = self.known.receipted.saturating_add(amount);
     }
 
+    /// The most that a request can cost whose answer was given up; `None` for any other.
+    pub(crate) fn worst_of(&self, request: RequestId) -> Option<u128> {
+        let mut missing = self.known.lost.iter().chain(&self.known.late);
+        missing.find(|open| open.request == request).map(|open| open.worst)
+    }
+
     /// Requests whose answers were given up, the last one first.
     pub(crate) fn missing(&self) -> Vec<RequestId> {
         let mut missing: Vec<_> = self.known.lost.iter().chain(&self.known.late).collect();

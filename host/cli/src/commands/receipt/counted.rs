@@ -98,3 +98,26 @@ struct Shown<'a> {
     words: &'a str,
     checks: &'a [&'a Check],
 }
+
+#[cfg(test)]
+mod tests {
+    use chrysalis_receipt::{ChannelId, PayerKey, PayerPublicKey};
+    use chrysalis_wire::NetworkId;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    #[test]
+    fn a_proof_without_the_channels_terms_shows_nothing_that_a_payer_allowed() {
+        let key = PayerKey::from_seed(&Zeroizing::new([7; 32]));
+        let history = ChannelHistory {
+            channel: ChannelId { network: NetworkId::TESTNET, account: Digest([1; 32]) },
+            payer_key: PayerPublicKey::parse(&key.public()).unwrap(),
+            terms: None,
+            meters: vec![],
+        };
+        let check = unbound(&history.verify()).unwrap();
+        assert_eq!(check.id, "terms");
+        assert!(wrong(&check));
+    }
+}
