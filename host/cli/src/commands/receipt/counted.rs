@@ -100,6 +100,7 @@ struct Shown<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use chrysalis_receipt::{ChannelId, PayerKey, PayerPublicKey};
     use chrysalis_wire::NetworkId;

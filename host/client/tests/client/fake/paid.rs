@@ -30,7 +30,8 @@ impl Paid {
     pub(super) fn new(manifest: &WorkerManifest, meter: &MeterKey) -> Option<Self> {
         let account = manifest.payment.as_ref()?.payee;
         let meter_key = MeterPublicKey::parse(&meter.public()).unwrap();
-        let book = MeterBook::new(Payee { network: manifest.network, account, worker: 0, meter_key });
+        let book =
+            MeterBook::new(Payee { network: manifest.network, account, worker: 0, meter_key });
         let (running, receipts) = Default::default();
         Some(Self(Mutex::new(Counted { book, running, receipts })))
     }
