@@ -388,6 +388,33 @@ const scenarios = {
     check(answer.usage.completion_tokens > 0, "no answer");
   },
 
+  async one_call_at_most_is_made_where_parallel_calls_are_off() {
+    const options = { tools: [WEATHER], parallel_tool_calls: false, max_tokens: 100, temperature: 1, seed: 2 };
+    const { message, finish_reason } = (await chat(user("Weather in Paris and Rome?"), options)).choices[0];
+    const calls = message.tool_calls ?? [];
+    check(calls.length <= 1, `${calls.length} calls`);
+    check(finish_reason === "length" || (finish_reason === "tool_calls") === (calls.length === 1), finish_reason);
+  },
+
+  async what_the_sdks_helpers_make_of_an_answer_is_taken_back() {
+    const tools = [{ ...WEATHER, function: { ...WEATHER.function, strict: true } }];
+    const request = { model: await model(), tools, tool_choice: "required", max_tokens: 100, temperature: 0 };
+    const asked = () => user("Weather in Rome?");
+    const streamed = await client.chat.completions.stream({ ...request, messages: asked() }).finalMessage();
+    const parsed = (await client.chat.completions.parse({ ...request, messages: asked() })).choices[0].message;
+    check(parsed.tool_calls[0].function.parsed_arguments.unit, "the helper read nothing");
+    for (const message of [streamed, parsed]) {
+      const result = { role: "tool", tool_call_id: message.tool_calls[0].id, content: "sunny" };
+      const answer = await chat([...asked(), message, result], { tools });
+      check(answer.usage.completion_tokens > 0, "no answer");
+    }
+    const format = { model: await model(), max_tokens: 100, response_format: formatted(PERSON) };
+    const person = await client.chat.completions.parse({ ...format, messages: user("Who?") });
+    check("parsed" in person.choices[0].message, "the helper read nothing");
+    const again = await chat([...user("Who?"), person.choices[0].message, ...user("Who else?")]);
+    check(again.usage.completion_tokens > 0, "no answer");
+  },
+
   async a_tool_choice_that_names_no_tool_is_refused() {
     const tool_choice = { type: "function", function: { name: "no_such_tool" } };
     const call = () => chat(user("hi"), { tools: [WEATHER], tool_choice });

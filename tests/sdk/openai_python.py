@@ -535,6 +535,55 @@ def a_streamed_call_equals_the_plain_one():
 
 
 @scenario
+def one_call_at_most_is_made_where_parallel_calls_are_off():
+    for seed in range(3):
+        answer = chat(
+            user("What is the weather in Paris, and what in Rome? Call the tool."), tools=[WEATHER],
+            parallel_tool_calls=False, temperature=1.0, seed=seed, max_tokens=100,
+        )
+        choice = answer.choices[0]
+        calls = choice.message.tool_calls or []
+        check(len(calls) <= 1, f"{len(calls)} calls")
+        check((choice.finish_reason == "tool_calls") == (len(calls) == 1) or choice.finish_reason == "length", choice.finish_reason)
+        check("<tool_call>" not in (choice.message.content or "") or choice.finish_reason == "length", "a call that is text")
+    called, arguments = the_call(chat(
+        user("Paris?"), tools=[WEATHER], tool_choice="required", parallel_tool_calls=False, max_tokens=100,
+    ))
+    check(called.function.name == "get_weather", called.function.name)
+
+
+@scenario
+def a_streamed_answer_with_parallel_calls_off_equals_the_plain_one():
+    options = {"tools": [WEATHER, TIME], "parallel_tool_calls": False, "max_tokens": 60}
+    plain = chat(user("What time is it in Oslo?"), **options).choices[0]
+    text, names, finish = "", [], None
+    for chunk in chat(user("What time is it in Oslo?"), stream=True, **options):
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            names += [call.function.name for call in choice.delta.tool_calls or [] if call.function.name]
+            finish = choice.finish_reason or finish
+    made = [call.function.name for call in plain.message.tool_calls or []]
+    check((text, names, finish) == (plain.message.content or "", made, plain.finish_reason), f"{text!r} {names} {finish}")
+
+
+@scenario
+def a_strict_tool_whose_schema_cannot_be_kept_is_refused():
+    tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {"type": "object", "not": {}}}}
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), tools=[tool]))
+    check(error.param == "tools" and ": not" in error.message, error.message)
+
+
+@scenario
+def a_model_without_a_switch_for_reasoning_refuses_one():
+    wish = {"chat_template_kwargs": {"enable_thinking": False}}
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), extra_body=wish))
+    check("enable_thinking" in error.message, error.message)
+    unknown = {"chat_template_kwargs": {"think": True}}
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), extra_body=unknown))
+    check(error.param == "chat_template_kwargs.think", f"param {error.param!r}")
+
+
+@scenario
 def a_result_of_a_tool_is_answered_in_words():
     turns = user("What is the weather in Paris?")
     call, _ = the_call(chat(turns, tools=[WEATHER], tool_choice="required", max_tokens=100))
@@ -546,6 +595,24 @@ def a_result_of_a_tool_is_answered_in_words():
     answer = chat(turns, tools=[WEATHER], tool_choice="auto")
     check(answer.choices[0].finish_reason in ("stop", "length", "tool_calls"), "finish")
     check(answer.usage.prompt_tokens > without.usage.prompt_tokens, "call and result were dropped")
+
+
+@scenario
+def what_the_sdks_helpers_make_of_an_answer_is_taken_back():
+    strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}
+    options = {
+        "model": model(), "tools": [strict], "tool_choice": "required", "max_tokens": 100, "temperature": 0,
+    }
+    turns = user("What is the weather in Paris?")
+    with client.chat.completions.stream(messages=turns, **options) as stream:
+        streamed = stream.get_final_completion().choices[0].message
+    parsed = client.chat.completions.parse(messages=turns, **options).choices[0].message
+    check(parsed.tool_calls[0].function.parsed_arguments["unit"], "the helper read nothing")
+    for message in (streamed, parsed):
+        for told in (message, message.model_dump(), message.to_dict()):
+            result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sunny"}
+            answer = chat([*turns, told, result], tools=[strict])
+            check(answer.usage.completion_tokens > 0, "no answer")
 
 
 @scenario

@@ -217,9 +217,10 @@ const FIELDS: Fields = Fields {
     ],
 };
 
-/// An assistant message as SDKs hand it back has the unsupported ones as `null`.
+/// An assistant message as SDKs hand it back has the unsupported ones as `null`, and in `parsed` what their
+/// helpers read in the content.
 const MESSAGE_FIELDS: Fields = Fields {
-    known: &["role", "content", "tool_calls", "tool_call_id", "reasoning_content"],
+    known: &["role", "content", "tool_calls", "tool_call_id", "reasoning_content", "parsed"],
     unsupported: &["annotations", "audio", "function_call", "name", "refusal"],
 };
 

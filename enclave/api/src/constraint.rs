@@ -22,6 +22,13 @@ pub enum Constraint {
     Grammar(Prompt),
     /// A call of one of these tools, each a name and the JSON Schema of its arguments, one after the other.
     ToolCall(Vec<Prompt>),
+    /// Text, and calls of these tools, written in the same way, whose arguments are what their schemas say.
+    MayCall {
+        /// Names and schemas in turn.
+        pairs: Vec<Prompt>,
+        /// Whether there may be several calls.
+        parallel: bool,
+    },
 }
 
 impl Constraint {
@@ -34,7 +41,15 @@ impl Constraint {
             Self::Choice(texts) => (4, texts),
             Self::ToolCall(pairs) => (5, pairs),
             Self::Grammar(grammar) => (6, core::slice::from_ref(grammar)),
+            Self::MayCall { pairs, parallel: false } => (7, pairs),
+            Self::MayCall { pairs, parallel: true } => (8, pairs),
         }
+    }
+
+    /// Whether it says what all of the answer is: then no reasoning comes before it.
+    #[must_use]
+    pub const fn is_of_all(&self) -> bool {
+        !matches!(self, Self::MayCall { .. })
     }
 }
 

@@ -207,7 +207,8 @@ impl InferenceRequest {
     ///
     /// where `constraint` is 0 for none, 1 for a JSON object, 2 for a schema, 3 for a regular expression, 4
     /// for one of several texts, 5 for a call of a tool, whose texts are names and schemas in turn, 6 for a
-    /// grammar; a schema is the bytes that stand in the request.
+    /// grammar, 7 for text with one such call at most, 8 for text with such calls; a schema is the bytes that
+    /// stand in the request.
     ///
     /// Big endian, floats by their IEEE 754 bits; `opt` is `00`, or `01` and the value. The stop
     /// strings in it may be secrets.

@@ -147,12 +147,18 @@ impl Responder {
         self.chunk(index, ChoiceBody::Delta { delta }, None, None, obfuscation)
     }
 
-    /// A call of a tool, the `nth` of its choice.
+    /// A call of a tool, the `nth` of its choice; `obfuscation` as in [`Responder::delta`].
     #[must_use]
-    pub fn call(&self, index: u32, nth: u32, call: &Call) -> SecretBytes {
+    pub fn call(
+        &self,
+        index: u32,
+        nth: u32,
+        call: &Call,
+        obfuscation: Option<&[u8]>,
+    ) -> SecretBytes {
         let calls = [CallJson { index: Some(nth), ..self.call_json(index, nth, call) }];
         let delta = Delta { tool_calls: Some(&calls), ..Delta::default() };
-        self.chunk(index, ChoiceBody::Delta { delta }, None, None, None)
+        self.chunk(index, ChoiceBody::Delta { delta }, None, None, obfuscation)
     }
 
     fn call_json<'a>(&self, index: u32, nth: u32, call: &'a Call) -> CallJson<'a> {

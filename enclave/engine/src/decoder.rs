@@ -12,6 +12,7 @@ mod device;
 
 use core::ops::Range;
 
+use chrysalis_wire::manifest::KvCacheType;
 use zeroize::Zeroizing;
 
 use crate::cache::{Cache, CacheShape, PageId};
@@ -24,7 +25,7 @@ use crate::kernels::{
     Tiled, add, add_normalised, add_product, gated_product, likeliest, normalised, product,
 };
 use crate::weights::Weights;
-pub(crate) use backend::{Backend, Row, Store};
+pub(crate) use backend::{Backend, Room, Row, Store};
 
 /// Weights, and the threads that compute with them.
 pub(crate) struct Decoder {
@@ -108,10 +109,15 @@ impl Decoder {
         })
     }
 
-    /// An empty cache.
-    pub(crate) const fn cache(&self) -> Cache {
+    /// An empty cache of a `kind`.
+    pub(crate) fn cache(&self, kind: KvCacheType) -> Cache {
         let Plan { kv_heads, head_dim, .. } = self.plan;
-        Cache::new(CacheShape { layers: self.layers.len(), kv_heads, head_dim })
+        Cache::new(CacheShape { kind, layers: self.layers.len(), kv_heads, head_dim })
+    }
+
+    /// As [`Plan::window`].
+    pub(crate) fn window(&self) -> Option<usize> {
+        self.plan.window()
     }
 
     /// Computes the new tokens of every segment of `batch` and stores their keys and values; what is
@@ -175,7 +181,7 @@ impl Decoder {
         let mut mixed = Tiled::new(count, plan.query_width());
         let mut inner = Tiled::new(count, ffn);
         let mut inputs = Inputs::new(count, hidden.max(ffn).max(plan.query_width()));
-        let mut attention = Attention::new(pool, spans, [heads, kv_heads, head_dim]);
+        let mut attention = Attention::new(pool, cache.kind(), spans, [heads, kv_heads, head_dim]);
         let slots: Vec<(PageId, usize)> = batch
             .iter()
             .zip(spans)

@@ -219,6 +219,17 @@ pub enum ReceiptError {
         /// What the channel can pay as far as is known; `None` while nobody has looked.
         covers: Option<u128>,
     },
+    /// The chain paid by a claim that this meter does not know, and would be paid nothing up to.
+    #[error(
+        "the channel has paid {paid} nanogram, and this worker knows of claims for {claimed}; hand in the claim \
+         that was paid by, or open another channel"
+    )]
+    Unclaimed {
+        /// Paid since the channel was opened, nanogram.
+        paid: u128,
+        /// By the highest claim that is known, nanogram.
+        claimed: u128,
+    },
     /// The payee has not been told yet what was counted.
     #[error(
         "{untold} requests of this channel wait to be told to the payee; ask again in a moment"
@@ -296,6 +307,7 @@ impl ReceiptError {
             Self::NoteTime { .. } => "E-FUNDING-TIME",
             Self::NoteOld { .. } => "E-FUNDING-OLD",
             Self::Unfunded { .. } => "E-PAYMENT-FUNDING",
+            Self::Unclaimed { .. } => "E-PAYMENT-CLAIM",
             Self::Untold { .. } => "E-PAYMENT-UNTOLD",
             Self::OverReservation { .. } => "E-PAYMENT-RESERVED",
             Self::NoSuchChannel => "E-PAYMENT-CHANNEL",

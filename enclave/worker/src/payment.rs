@@ -7,9 +7,10 @@ use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrysalis_receipt::{
-    ChannelCode, ChannelId, ChannelTerms, Charge, Claim, DEFAULT_MIN_SETTLE, FundingPublicKey,
-    MeterBook, MeterKey, MeterPublicKey, Offer, Payee, PaymentRequired, ReceiptError, Reservation,
-    SignedNote, SignedReceipt, StateRequest, VerifiedOffer, bound, worst_case,
+    ChannelCode, ChannelId, ChannelTerms, Charge, Claim, DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE,
+    FundingPublicKey, MeterBook, MeterKey, MeterPublicKey, Offer, Payee, PaymentRequired,
+    ReceiptError, Reservation, SignedNote, SignedReceipt, StateRequest, VerifiedOffer, bound,
+    worst_case,
 };
 use chrysalis_wire::{Digest, UnixTime, WorkerManifest};
 use sha2::{Digest as _, Sha256};
@@ -81,6 +82,10 @@ impl Payments {
                 more if more > DEFAULT_MIN_SETTLE => Err(ReceiptError::Terms {
                     field: "the smallest settlement (here at most 0.05 GRAM)",
                 }),
+                // For the last of it the owner needs her wallet, and time.
+                _ if offer.terms().close_delay() < DEFAULT_CLOSE_DELAY => {
+                    Err(ReceiptError::Terms { field: "the closing delay (here at least a day)" })
+                }
                 _ => Ok(offer),
             })
             .map_err(|error| self.because(&error))

@@ -59,7 +59,7 @@ impl Default for Timing {
 
 /// Supervises one worker until `stop` completes, the worker refuses, or it never gets ready.
 /// What `up` waits for goes to `reporter`. In each life of the worker nobody is relayed to it before
-/// `prelude` is done, unless that takes longer than [`Timing::prelude`].
+/// `prelude` is done, unless that takes longer than [`Timing::prelude`]; then it goes on beside.
 ///
 /// # Errors
 /// [`LoaderError::AlreadyRunning`], [`LoaderError::PaidElsewhere`], [`LoaderError::Listen`],

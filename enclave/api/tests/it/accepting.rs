@@ -81,6 +81,24 @@ fn the_message_of_an_answer_can_be_sent_back() {
 }
 
 #[test]
+fn the_message_that_an_sdks_helper_made_of_an_answer_can_be_sent_back() {
+    for (parsed, read) in [("null", "null"), (r#"{"a":[1]}"#, r#"{"b":{}}"#)] {
+        let call = format!(
+            r#"{{"index":0,"id":"c","type":"function","function":{{"name":"f","arguments":"{{}}","parsed_arguments":{read}}}}}"#
+        );
+        let r = chat_of(&format!(
+            r#"[{{"role":"assistant","content":"said","refusal":null,"parsed":{parsed},"tool_calls":[{call}]}},
+            {{"role":"tool","tool_call_id":"c","content":"7"}}]"#
+        ));
+        let Input::Chat(messages) = r.unwrap().input else { panic!("no chat") };
+        let (said, result) = (&messages[0], &messages[1]);
+        // What the helpers read is in what the model wrote; it is told once.
+        assert_eq!((said.content.expose(), said.calls[0].arguments.expose()), ("said", "{}"));
+        assert_eq!(result.answers, said.calls[0].number);
+    }
+}
+
+#[test]
 fn text_parts_are_joined_with_a_line_break() {
     let r = chat_of(
         r#"[{"role":"user","content":[{"type":"text","text":"a"},{"text":"b","type":"text"}]}]"#,
@@ -180,7 +198,8 @@ fn tools_are_introduced_in_the_system_message() {
             .unwrap();
     let tools = r.tools.as_ref().unwrap();
     assert_eq!((tools.names(), tools.functions().count()), (vec!["f".to_owned()], 1));
-    assert!(r.constraint.is_none() && !tools.is_required());
+    assert!(!tools.is_required(), "and what is called is kept to the schema, which is strict");
+    assert!(matches!(r.constraint, Some((Constraint::MayCall { parallel: true, .. }, "tools"))));
     r.tell_tools();
     let told = messages(r);
     assert_eq!((told[0].0, told[1].0), (Role::System, Role::User));
@@ -249,4 +268,41 @@ fn thinking_is_switched_by_the_field_the_templates_know() {
     let told = |on| format!(r#","chat_template_kwargs":{{"enable_thinking":{on}}}"#);
     assert_eq!(thinking(&told(true)), Some(true));
     assert_eq!(thinking(&told(false)), Some(false));
+}
+
+#[test]
+fn calls_that_are_free_are_kept_to_one_or_to_strict_schemas_if_the_request_says_so() {
+    let tool = |name: &str, more: &str| {
+        format!(
+            r#"{{"type":"function","function":{{"name":"{name}","parameters":{{"type":"object","x":1}}{more}}}}}"#
+        )
+    };
+    let (free, strict) = (tool("f", ""), tool("g", r#","strict":true"#));
+    let read = |tools: &str, more: &str| {
+        let r = chat_with(&format!(r#","tools":[{tools}]{more}"#)).unwrap();
+        match r.constraint {
+            Some((Constraint::MayCall { pairs, parallel }, "tools")) => {
+                let texts = pairs.iter().map(|text| text.expose().to_owned()).collect::<Vec<_>>();
+                Some((texts.join(" "), parallel))
+            }
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    let any = r#"{"type":"object"}"#;
+    let kept = r#"{"type":"object","x":1}"#;
+    assert_eq!(read(&free, ""), None);
+    assert_eq!(read(&free, r#","parallel_tool_calls":true"#), None);
+    let single = r#","parallel_tool_calls":false"#;
+    assert_eq!(read(&free, single), Some((format!("f {any}"), false)));
+    let both = format!("{free},{strict}");
+    assert_eq!(read(&both, ""), Some((format!("f {any} g {kept}"), true)));
+    assert_eq!(read(&both, single), Some((format!("f {any} g {kept}"), false)));
+    let none = format!(r#","tools":[{both}],"tool_choice":"none"{single}"#);
+    assert!(chat_with(&none).unwrap().constraint.is_none());
+    let bytes = |more: &str| {
+        let r = chat_with(&format!(r#","tools":[{strict}]{more}"#)).unwrap();
+        r.canonical_sampling_bytes().expose().to_vec()
+    };
+    assert_ne!(bytes(""), bytes(single), "receipts tell them apart");
 }

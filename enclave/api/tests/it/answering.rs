@@ -299,9 +299,12 @@ fn calls_of_tools_are_told_whole_and_in_a_stream() {
         )
     };
     let r = responder(Endpoint::Chat);
-    let streamed = text(&r.call(0, 0, &call()));
+    let streamed = text(&r.call(0, 0, &call(), None));
     let delta = format!(r#""delta":{{"tool_calls":[{}]}}"#, json(r#""index":0,"#));
-    assert!(streamed.contains(&delta), "{streamed}");
+    assert!(streamed.contains(&delta) && !streamed.contains("obfuscation"), "{streamed}");
+    let obfuscated = text(&r.call(0, 0, &call(), Some(b"xyz")));
+    assert!(obfuscated.contains(&delta), "{obfuscated}");
+    assert!(obfuscated.len() > streamed.len() + 3 && obfuscated.contains(r#""obfuscation":""#));
     let calls = [call()];
     let whole = Whole {
         piece: Piece::text(""),

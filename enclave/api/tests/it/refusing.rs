@@ -489,3 +489,54 @@ fn refuses_what_no_chat_template_is_told() {
     let field = "chat_template_kwargs.enable_thinking";
     refused(kwargs(r#"{"enable_thinking":"no"}"#), "invalid_type", field);
 }
+
+#[test]
+fn refuses_a_tool_and_a_call_one_past_each_of_their_limits() {
+    use chrysalis_api::limits::{MAX_NAME_CHARS, MAX_TOOL_CALLS, MAX_TOOL_TEXT_BYTES};
+    let long = "string_above_max_length";
+    let tool = |name: usize, description: usize| {
+        let (name, description) = ("f".repeat(name), "d".repeat(description));
+        format!(
+            r#"{{"type":"function","function":{{"name":"{name}","description":"{description}"}}}}"#
+        )
+    };
+    let tools =
+        |name, description| chat_with(&format!(r#","tools":[{}]"#, tool(name, description)));
+    assert!(tools(MAX_NAME_CHARS, 1).is_ok());
+    refused(tools(MAX_NAME_CHARS + 1, 1), long, "tools[0].function.name");
+    // The description is bounded, and so is all that is told of a tool.
+    let around = r#"{"name":"f","description":""}"#.len();
+    assert!(tools(1, MAX_TOOL_TEXT_BYTES - around).is_ok());
+    refused(tools(1, MAX_TOOL_TEXT_BYTES - around + 1), long, "tools[0].function");
+    refused(tools(1, MAX_TOOL_TEXT_BYTES + 1), long, "tools[0].function.description");
+    let called = |calls: usize, id: usize, name: usize| {
+        let (id, name) = ("i".repeat(id), "f".repeat(name));
+        let call = format!(
+            r#"{{"id":"{id}","type":"function","function":{{"name":"{name}","arguments":"{{}}"}}}}"#
+        );
+        let calls = vec![call; calls].join(",");
+        chat_of(&format!(r#"[{{"role":"assistant","content":null,"tool_calls":[{calls}]}}]"#))
+    };
+    let function = "messages[0].tool_calls[0].function.name";
+    assert!(called(1, 1, MAX_NAME_CHARS).is_ok());
+    refused(called(1, 1, MAX_NAME_CHARS + 1), long, function);
+    assert!(called(1, MAX_TOOL_TEXT_BYTES, 1).is_ok());
+    refused(called(1, MAX_TOOL_TEXT_BYTES + 1, 1), long, "messages[0].tool_calls[0].id");
+    assert!(called(MAX_TOOL_CALLS, 1, 1).is_ok());
+    let many = called(MAX_TOOL_CALLS + 1, 1, 1);
+    refused(many, "array_above_max_length", "messages[0].tool_calls");
+    let result = |id: usize| {
+        let id = "i".repeat(id);
+        chat_of(&format!(r#"[{{"role":"tool","tool_call_id":"{id}","content":"x"}}]"#))
+    };
+    assert!(result(MAX_TOOL_TEXT_BYTES).is_ok());
+    refused(result(MAX_TOOL_TEXT_BYTES + 1), long, "messages[0].tool_call_id");
+    let format = |name: usize| {
+        let name = "n".repeat(name);
+        chat_with(&format!(
+            r#","response_format":{{"type":"json_schema","json_schema":{{"name":"{name}","schema":{{}}}}}}"#
+        ))
+    };
+    assert!(format(MAX_NAME_CHARS).is_ok());
+    refused(format(MAX_NAME_CHARS + 1), long, "response_format.json_schema.name");
+}

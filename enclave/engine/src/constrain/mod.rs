@@ -8,6 +8,7 @@
 //! that do this are several times as large as this engine, quote the request in their errors, and
 //! panic on some schemas, which ends a worker.
 
+mod calling;
 mod digits;
 mod gbnf;
 mod json;
@@ -26,12 +27,14 @@ use chrysalis_wire::SecretBytes;
 use serde_json::Value;
 use thiserror::Error;
 
+use self::calling::Calls;
 use self::json::Schemas;
 use self::machine::{Machine, StateId};
 use self::program::Program;
 use self::rules::Rules;
 pub(crate) use self::vocabulary::{Mask, Vocabulary};
 pub use self::weigh::MAX_PATTERN_BYTES;
+use crate::request::Reasoning;
 use crate::tool_style::ToolStyle;
 
 /// What an answer has to be.
@@ -50,6 +53,25 @@ pub enum Constraint {
     /// A call of one of these tools, by name and JSON Schema of its arguments, as a model of the style
     /// writes it.
     ToolCall(ToolStyle, Vec<(SecretBytes, SecretBytes)>),
+    /// Text, and calls of these tools as a model of the style writes them: nothing that begins as a call is
+    /// anything else.
+    MayCall {
+        /// How calls are written.
+        style: ToolStyle,
+        /// Names, and JSON Schemas of the arguments.
+        tools: Vec<(SecretBytes, SecretBytes)>,
+        /// Whether there may be several calls.
+        parallel: bool,
+    },
+}
+
+/// What a constraint depends on beside itself: the model, and how the prompt ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    /// Whether reasoning may come before text.
+    pub(crate) reasoning: Reasoning,
+    /// Control tokens that are text in this answer, and which.
+    pub(crate) spelled: Vec<(u32, &'static str)>,
 }
 
 /// Why a constraint is refused. It quotes nothing of it.
@@ -123,6 +145,8 @@ pub(crate) struct Matcher {
     machine: Machine,
     state: StateId,
     vocabulary: Arc<Vocabulary>,
+    /// Control tokens that count as text.
+    spelled: Vec<(u32, &'static str)>,
     /// What was allowed at states met before.
     masks: HashMap<StateId, Arc<Mask>>,
 }
@@ -132,9 +156,12 @@ impl Matcher {
     pub(crate) fn new(
         constraint: &Constraint,
         vocabulary: Arc<Vocabulary>,
+        setting: Setting,
     ) -> Result<Self, ConstraintError> {
-        let (machine, state) = Machine::new(Arc::new(program(constraint)?))?;
-        let mut matcher = Self { machine, state, vocabulary, masks: HashMap::new() };
+        let program = program(constraint, setting.reasoning)?;
+        let (machine, state) = Machine::new(Arc::new(program))?;
+        let (spelled, masks) = (setting.spelled, HashMap::new());
+        let mut matcher = Self { machine, state, vocabulary, spelled, masks };
         // What takes too long, or cannot be spelled at all, is refused before anything is computed.
         let mask = matcher.allowed()?;
         // Each choice of a request has a copy of its own, which begins with little.
@@ -155,7 +182,17 @@ impl Matcher {
         if let Some(mask) = self.masks.get(&self.state) {
             return Ok(Arc::clone(mask));
         }
-        let mask = Arc::new(self.vocabulary.allowed(&mut self.machine, self.state)?);
+        let mut mask = self.vocabulary.allowed(&mut self.machine, self.state)?;
+        for (token, text) in &self.spelled {
+            let mut after = self.state;
+            for byte in text.bytes() {
+                after = self.machine.step(after, byte)?;
+            }
+            if after != StateId::DEAD {
+                mask.insert(*token);
+            }
+        }
+        let mask = Arc::new(mask);
         if mask.is_empty() {
             return Err(ConstraintError::Unmeetable);
         }
@@ -197,7 +234,7 @@ impl Matcher {
     }
 }
 
-fn program(constraint: &Constraint) -> Result<Program, ConstraintError> {
+fn program(constraint: &Constraint, reasoning: Reasoning) -> Result<Program, ConstraintError> {
     let mut rules = Rules::new();
     let whole = match constraint {
         Constraint::JsonObject => {
@@ -219,26 +256,26 @@ fn program(constraint: &Constraint) -> Result<Program, ConstraintError> {
             }
             rules.any(all)?
         }
-        Constraint::ToolCall(style, tools) => {
-            let [begin, between, end] = style.around();
-            let sizes = tools.iter().map(|(name, schema)| name.len().saturating_add(schema.len()));
-            let size = sizes.fold(0, usize::saturating_add);
-            let mut calls = Vec::with_capacity(tools.len());
-            for (name, schema) in tools {
-                let (name, schema) = (text(name, size)?, text(schema, size)?);
-                let name = serde_json::to_string(name).map_err(|_| ConstraintError::NotJson)?;
-                let begin = format!("{begin}{name}{between}");
-                let schema: Value =
-                    serde_json::from_str(schema).map_err(|_| ConstraintError::NotJson)?;
-                let begin = rules.text(begin.as_bytes())?;
-                let arguments = Schemas::new(&schema, &mut rules).instance()?;
-                let end = rules.text(end.as_bytes())?;
-                calls.push(rules.seq(vec![begin, arguments, end])?);
-            }
-            rules.any(calls)?
+        Constraint::ToolCall(style, tools) => calls(*style, tools)?.required(&mut rules)?,
+        Constraint::MayCall { style, tools, parallel } => {
+            calls(*style, tools)?.possible(*parallel, reasoning, &mut rules)?
         }
     };
     rules.program(whole)
+}
+
+/// The tools of a call, within the limit.
+fn calls(
+    style: ToolStyle,
+    tools: &[(SecretBytes, SecretBytes)],
+) -> Result<Calls<'_>, ConstraintError> {
+    let sizes = tools.iter().map(|(name, schema)| name.len().saturating_add(schema.len()));
+    let size = sizes.fold(0, usize::saturating_add);
+    let mut named = Vec::with_capacity(tools.len());
+    for (name, schema) in tools {
+        named.push((text(name, size)?, text(schema, size)?));
+    }
+    Ok(Calls { style, tools: named })
 }
 
 fn text(bytes: &SecretBytes, size: usize) -> Result<&str, ConstraintError> {

@@ -53,6 +53,7 @@ impl Expr {
         match self {
             Self::Empty | Self::Byte(..) | Self::Text(_) | Self::Repeat(_, 0, _) => Some(0),
             Self::Never => None,
+            Self::Repeat(_, min, Some(max)) if max < min => None,
             Self::Seq(parts) => {
                 let (end, parts) = match parts.split_last() {
                     Some((end, parts)) => (end.height(last, rules)?, parts),

@@ -132,11 +132,25 @@ async fn a_required_tool_is_called_whole_and_in_a_stream() {
     let streamed = text(&rig.ask(2, &with(true)).await);
     assert!(streamed.contains(r#""tool_calls":[{"index":0,"#), "{streamed}");
     assert!(
+    assert!(!streamed.contains("obfuscation"), "{streamed}");
         streamed.contains(r#""finish_reason":"tool_calls""#) && !streamed.contains("tool_call>")
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_length_of_a_call_is_hidden_in_a_stream_that_asks_for_it() {
+    let rig = rig().await;
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"enum": [{}]}}});
+    let options = json!({"include_obfuscation": true});
+    let asked = json!({"tools": [tool], "tool_choice": "required", "stream": true, "stream_options": options});
+    let frames = rig.ask(1, &chat(&asked)).await;
+    let calls =
+        frames.iter().filter(|frame| text(std::slice::from_ref(frame)).contains("tool_calls\":["));
+    let all = calls.map(|frame| text(std::slice::from_ref(frame))).collect::<Vec<_>>();
+    assert!(all.len() == 1 && all[0].contains(r#""obfuscation":""#), "{all:?}");
+}
+
 async fn a_response_is_told_as_events_and_whole() {
     let rig = Rig::saying(&["Hello", " there"]).await;
     let mut texts = Vec::new();
@@ -195,6 +209,9 @@ const BARE: &str = "{% if tools %}{{ tools | tojson(indent=4) }} ipython paramet
 const LIST: &str = "{% if tools %}{{ tools | tojson }}[TOOL_CALLS]{% endif %}\
     {% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}";
 
+const NAMED: &str = "{% if tools %}{{ tools | tojson }}[TOOL_CALLS]f[ARGS]{% endif %}\
+    {% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_are_found_in_the_words_of_each_family_whole_and_in_a_stream() {
     let tool = json!({"type": "function", "function": {"name": "f", "parameters": {}}});
@@ -210,7 +227,8 @@ async fn calls_are_found_in_the_words_of_each_family_whole_and_in_a_stream() {
         ": \"f\", \"arguments\": {\"n\": 1}}",
         ", {\"arguments\":{},\"name\":\"f\"}]",
     ];
-    for (template, said) in [(BARE, bare), (LIST, list)] {
+    let named = ["[TOOL_", "CALLS]f[AR", "GS]{\"n\": 1}", "[TOOL_CALLS]f[ARGS]{}"];
+    for (template, said) in [(BARE, bare), (LIST, list), (NAMED, named)] {
         let model = TinyModel::scripted(&said).template(template);
         let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
         let with = |stream: bool| chat(&json!({"tools": [tool], "stream": stream}));
@@ -230,7 +248,7 @@ async fn calls_are_found_in_the_words_of_each_family_whole_and_in_a_stream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_required_call_comes_in_the_words_of_each_family() {
     let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"enum": [{}]}}});
-    for template in [BARE, LIST] {
+    for template in [BARE, LIST, NAMED] {
         let model = TinyModel::random(5).template(template);
         let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
         let more = json!({"tools": [tool], "tool_choice": "required", "max_tokens": 100});
@@ -239,4 +257,60 @@ async fn a_required_call_comes_in_the_words_of_each_family() {
         assert_eq!(choice["finish_reason"], "tool_calls", "{choice}");
         assert_eq!(choice["message"]["tool_calls"][0]["function"]["name"], "f");
     }
+}
+
+/// A model that says two calls, in the words of each family, asked for one at most: what it would say
+/// behind the first it cannot say.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_has_one_call_at_most_where_parallel_calls_are_off() {
+    let tool = json!({"type": "function", "function": {"name": "f"}});
+    // No two tokens of a scripted model are the same.
+    let [first, second] = ["{}", "{\"a\": 1}"];
+    let tagged = |arguments| {
+        format!("<tool_call>\n{{\"name\": \"f\", \"arguments\": {arguments}}}\n</tool_call>")
+    };
+    let bare = |arguments| format!("{{\"name\": \"f\", \"parameters\": {arguments}}}");
+    let list = |arguments| format!("{{\"name\": \"f\", \"arguments\": {arguments}}}");
+    let named = |arguments| format!("[TOOL_CALLS]f[ARGS]{arguments}");
+    let strings = |texts: [&str; 4]| texts.map(str::to_owned);
+    for (template, pieces) in [
+        (None, strings(["So: ", &tagged(first), " and ", &tagged(second)])),
+        (Some(BARE), strings([&bare(first), "; ", &bare(second), ""])),
+        (Some(LIST), strings(["[TOOL_CALLS][", &list(first), ", ", &(list(second) + "]")])),
+        (Some(NAMED), strings(["So: ", &named(first), &named(second), ""])),
+    ] {
+        let pieces: Vec<&String> = pieces.iter().filter(|piece| !piece.is_empty()).collect();
+        let model = TinyModel::scripted(&pieces);
+        let model = template.map_or_else(|| TinyModel::scripted(&pieces), |t| model.template(t));
+        let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
+        for (id, parallel, stream) in
+            [(1, true, false), (2, false, false), (3, true, true), (4, false, true)]
+        {
+            let more = json!({"tools": [tool], "parallel_tool_calls": parallel, "stream": stream, "temperature": 0});
+            let frames = rig.ask(id, &chat(&more)).await;
+            let told = text(&frames);
+            let calls = told.matches(r#""name":"f""#).count();
+            assert_eq!(calls, if parallel { 2 } else { 1 }, "{template:?}: {told}");
+            assert!(told.contains(r#""finish_reason":"tool_calls""#), "{told}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strict_tool_is_called_with_arguments_of_its_schema_or_not_at_all() {
+    let tool = |strict: bool| {
+        let parameters =
+            json!({"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]});
+        json!({"type": "function", "function": {"name": "f", "strict": strict, "parameters": parameters}})
+    };
+    let wanted = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"n\": 7}}\n</tool_call>";
+    let rig = Rig::saying(&[wanted]).await;
+    for (id, strict) in [(1, false), (2, true)] {
+        let frames = rig.ask(id, &chat(&json!({"tools": [tool(strict)], "temperature": 0}))).await;
+        let calls = &body(&frames)["choices"][0]["message"]["tool_calls"];
+        assert_eq!(calls[0]["function"]["arguments"] == "{\"n\": 7}", !strict, "{calls}");
+    }
+    let not = json!({"type": "function", "function": {"name": "f", "strict": true, "parameters": {"not": {}}}});
+    let told = text(&rig.ask(3, &chat(&json!({"tools": [not]}))).await);
+    assert!(told.contains(r#""param":"tools""#) && told.contains(": not"), "{told}");
 }

@@ -68,6 +68,10 @@ pub(crate) enum ChannelCommand {
         /// Which step.
         #[arg(long, value_enum, default_value = "start")]
         step: Step,
+        /// The payee's ledger, `earnings.redb` in a worker's state directory: `--step agree` gives up what is
+        /// owed by it and not settled, so it is looked at first.
+        #[arg(long, value_name = "FILE")]
+        ledger: Option<PathBuf>,
         #[command(flatten)]
         signing: Signing,
     },
@@ -80,7 +84,8 @@ pub(crate) enum Step {
     Start,
     /// The delay is over: the rest goes back to the payer. Anybody may ask for it.
     Finish,
-    /// The payee agrees: the rest goes back at once. Settle first.
+    /// The payee agrees: the rest goes back at once, and what is not settled with it. Settle first; with
+    /// --ledger this is refused while something is owed.
     Agree,
 }
 
@@ -150,7 +155,10 @@ pub(crate) fn run(command: &ChannelCommand, context: &Context) -> Result<ExitCod
         }
         ChannelCommand::Settle(arguments) => settle::run(arguments, context)?,
         ChannelCommand::Stopped(arguments) => stopped::run(arguments, context)?,
-        ChannelCommand::Close { channel, step, signing } => {
+        ChannelCommand::Close { channel, step, ledger, signing } => {
+            if *step == Step::Agree {
+                settle::expect_nothing_owed(*channel, ledger.as_deref(), signing, context)?;
+            }
             let (body, what) = step.message()?;
             let message = Outgoing {
                 to: *channel,

@@ -9,11 +9,11 @@ use chrysalis_evidence::Pins;
 use chrysalis_receipt::{ChannelCode, FundingKey};
 use chrysalis_wire::limits::{MAX_PEER_PINS_BYTES, MAX_SEALED_REQUEST_BYTES};
 use chrysalis_wire::manifest::{
-    DevicesSection, LimitsSection, MANIFEST_VERSION, ModelSection, ModelTask, PaymentSection,
-    PeersSection, PricesSection,
+    DevicesSection, EngineSection, KvCacheType, LimitsSection, MANIFEST_VERSION, ModelSection,
+    ModelTask, PaymentSection, PeersSection, PricesSection,
 };
 use chrysalis_wire::{Digest, NetworkId, WorkerManifest};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -58,6 +58,12 @@ pub(crate) struct Init {
     /// Most requests in progress at once.
     #[arg(long, default_value_t = 4)]
     concurrent_requests: u32,
+    /// How keys and values are kept: `f16`, or `q8_0` for nearly twice the tokens in the same memory.
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t)]
+    kv_cache_type: CacheType,
+    /// Guess tokens that a text repeats. Whoever watches a stream then sees where it repeats itself.
+    #[arg(long)]
+    drafts: bool,
     /// Price of 10^6 prompt tokens, in nanogram.
     #[arg(long, default_value_t = 20_000_000)]
     price_prompt: u64,
@@ -94,6 +100,26 @@ pub(crate) struct Init {
     /// Replace the file if it is there.
     #[arg(long)]
     force: bool,
+}
+
+/// As manifests name it.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum CacheType {
+    /// Half precision.
+    #[default]
+    F16,
+    /// Eight bits with scales.
+    #[value(name = "q8_0")]
+    Q8,
+}
+
+impl From<CacheType> for KvCacheType {
+    fn from(from: CacheType) -> Self {
+        match from {
+            CacheType::F16 => Self::F16,
+            CacheType::Q8 => Self::Q8_0,
+        }
+    }
 }
 
 /// An account of workchain 0 in its raw form; nobody is paid in another.
@@ -184,6 +210,10 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
             cached: arguments.price_cached,
             completion: arguments.price_completion,
             reasoning: arguments.price_completion,
+        },
+        engine: EngineSection {
+            kv_cache_type: arguments.kv_cache_type.into(),
+            drafts: arguments.drafts,
         },
         peers: arguments.peers()?,
         devices: arguments.devices(),

@@ -150,7 +150,7 @@ fn refuses_one_group_or_one_beginning_too_many_and_what_grows_too_large() {
     let distinct: String = (0..12_000).filter_map(|n| char::from_u32(0x4e00 + 2 * n)).collect();
     let classes = format!("root ::= [^{distinct}]");
     assert!(matches!(
-        Matcher::new(&grammar(&classes), vocabulary()).err(),
+        made(&grammar(&classes), vocabulary()).err(),
         Some(ConstraintError::TooLarge | ConstraintError::TooComplex)
     ));
     let got = MAX_CONSTRAINT_BYTES + 1;
@@ -281,7 +281,7 @@ proptest! {
             let chars: Vec<char> = text.chars().collect();
             rules[0].ends(&rules, &chars, 0).contains(&chars.len())
         };
-        let matcher = match Matcher::new(&grammar(&written), vocabulary()) {
+        let matcher = match made(&grammar(&written), vocabulary()) {
             Ok(matcher) => matcher,
             Err(error) => {
                 prop_assert_eq!(error, ConstraintError::Unmeetable, "{}", written);

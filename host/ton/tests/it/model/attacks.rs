@@ -154,6 +154,14 @@ fn without_an_end_of_what_was_seen_a_meter_works_for_a_deposit_that_went_back() 
     assert_eq!(find(Hostile::Payer, TWO_AT_ONCE, rules), Attack::Lost);
 }
 
+/// What it paid for is in a claim that nobody hands in.
+#[test]
+fn without_knowing_what_was_paid_a_new_meter_works_for_coins_that_are_gone() {
+    let rules = Rules { paid_seen: false, ..ALL };
+    let bounds = Bounds { deposit: 6, ..ONE_AT_ONCE };
+    assert_eq!(find(Hostile::Payer, bounds, rules), Attack::Lost);
+}
+
 #[test]
 fn without_going_on_from_the_last_sum_a_new_meter_works_for_what_was_paid() {
     let bounds = Bounds { deposit: 6, ..ONE_AT_ONCE };

@@ -63,6 +63,8 @@ struct Rules {
     covered: bool,
     /// What she saw counts for less time than closing takes.
     notes_end: bool,
+    /// Nothing is served while the owner sees more paid than the meter knows claims of.
+    paid_seen: bool,
     /// After a restart the sum goes on from the last pair.
     base: bool,
     /// Of that pair both signatures are verified.
@@ -81,6 +83,7 @@ const ALL: Rules = Rules {
     reservations: true,
     covered: true,
     notes_end: true,
+    paid_seen: true,
     base: true,
     base_signed: true,
     once: true,
@@ -137,6 +140,8 @@ struct Meter {
     cap: Option<Signed>,
     /// What the owner has vouched for.
     note: u8,
+    /// What she saw paid.
+    paid: u8,
     /// Owed, by what it knows.
     earned: u8,
     /// Of that what it counted itself, what it was handed, and the most that it signed or was handed.
@@ -153,6 +158,7 @@ impl Meter {
             epoch,
             cap: None,
             note: 0,
+            paid: 0,
             earned: base,
             own: 0,
             base,
@@ -306,8 +312,8 @@ impl Model {
         let in_flight = meter.open + if self.rules.stored_first { meter.unstored } else { 0 };
         // A host that is hostile vouches for whatever it likes.
         let vouched = !self.hostile.pays()
-            || !self.rules.covered
-            || u128::from(meter.earned) + reserved < meter.note.into();
+            || ((!self.rules.covered || u128::from(meter.earned) + reserved < meter.note.into())
+                && (!self.rules.paid_seen || meter.paid <= meter.signed));
         in_flight < self.bounds.window
             && vouched
             && cap.room(meter.earned.into(), reserved).is_ok_and(|room| room >= 1)
@@ -350,8 +356,12 @@ impl Model {
                 Action::Another { base }
             });
         } else if s.meter.epoch < self.bounds.restarts {
-            let base = s.stored.map_or(0, |pair| pair.receipt.units).max(s.contract.counted);
+            let base = s.stored.map_or(0, |pair| pair.receipt.units);
             actions.push(Action::Restart { base: if self.rules.base { base } else { 0 } });
+            // Her disk is lost, with nothing on it that was not paid.
+            if base == s.contract.counted {
+                actions.push(Action::Restart { base: 0 });
+            }
         }
         actions.extend(s.stored.map(|pair| Action::Settle { pair }));
         // The payer has had every receipt, and can sign whatever cap goes with it.
@@ -423,6 +433,7 @@ impl Model {
             Action::Vouch => {
                 let worth = s.contract.counted + s.contract.balance;
                 meter.note = if s.contract.phase == Phase::Open { worth } else { 0 };
+                meter.paid = s.contract.counted;
             }
             Action::Begin => meter.open += 1,
             Action::End => {
