@@ -95,7 +95,8 @@ pub enum Finish {
     Stop = 1,
     /// The token limit was reached.
     Length = 2,
-    /// The requester went away; what was produced is billed.
+    /// The requester went away, may not be answered any more, or asked for what cannot be; what was produced
+    /// is billed, and the prompt.
     Aborted = 3,
     /// The engine failed; what was produced until then is billed, and nothing if that is nothing.
     Failed = 4,

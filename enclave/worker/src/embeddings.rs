@@ -103,7 +103,8 @@ async fn embed(
         tokio::select! {
             // An engine that is gone sends nothing.
             come = &mut vectors => {
-                break Some(come.unwrap_or(Err(EngineError::Stopped)).map_err(|e| refused(&e)));
+                let come = come.unwrap_or(Err(EngineError::Stopped));
+                break Some(come.map_err(|error| (refused(&error), Finish::Failed)));
             }
             () = answer.closed() => break None,
             () = answer.silent(worker.bounds.keep_alive) => {
@@ -111,7 +112,8 @@ async fn embed(
                     break None;
                 }
             }
-            true = ended(&mut over) => break Some(Err(convert::peer_due())),
+            // The requester's doing, as if it had left.
+            true = ended(&mut over) => break Some(Err((convert::peer_due(), Finish::Aborted))),
         }
     };
     let (sent, finish) = match come {
@@ -122,9 +124,8 @@ async fn embed(
             let sent = answer.send_content(vec![(FrameKind::Body, json)]).await;
             (sent, if sent.is_ok() { Finish::Stop } else { Finish::Aborted })
         }
-        Some(Err(error)) => {
-            let sent = answer.send(FrameKind::Error, &error.frame_payload(), false).await;
-            (sent, Finish::Failed)
+        Some(Err((error, finish))) => {
+            (answer.send(FrameKind::Error, &error.frame_payload(), false).await, finish)
         }
         None => (Err(Gone), Finish::Aborted),
     };

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use chrysalis_api::{ApiError, Endpoint, InferenceRequest};
 use chrysalis_channel::{ChannelError, FrameKind, Header, OpenedRequest, OsRandom, open_request};
-use chrysalis_engine::{Engine, Event, Generation, ToolStyle};
+use chrysalis_engine::{Engine, EngineError, Event, Generation, ToolStyle};
 use chrysalis_receipt::{Finish, PublicReceipt, ResponseCommit};
 use chrysalis_wire::{SecretBytes, UnixMillis};
 use hyper::{Response, StatusCode};
@@ -201,10 +201,10 @@ async fn generate(
                 sent = answer.keep_alive().await;
                 continue;
             }
+            // The requester's doing, as if it had left: `finish` stays.
             true = ended(&mut over) => {
                 let error = convert::peer_due();
                 sent = answer.send(FrameKind::Error, &error.frame_payload(), false).await;
-                finish = Finish::Failed;
                 break;
             }
         };
@@ -230,10 +230,10 @@ async fn generate(
                 }
             }
             Some(Event::Failed(error)) => {
+                finish = after_failure(&error);
                 let constraint = parsed.constraint.as_ref().map(|(_, field)| *field);
                 let error = convert::engine_error(&error, constraint);
                 sent = answer.send(FrameKind::Error, &error.frame_payload(), false).await;
-                finish = Finish::Failed;
                 break;
             }
             // Either the requester is gone, or the engine, which the requester is not to pay for.
@@ -250,6 +250,15 @@ async fn generate(
     drop(generation);
     let outcome = Outcome { finish, tokens: control.usage() };
     settle(worker, answer, facts, outcome, held, started, sent).await
+}
+
+/// What a failure of the engine is to the receipt. A constraint that cannot be kept is the requester's, and
+/// found out after the prompt was computed: for nothing, it would be a way to compute prompts for nothing.
+const fn after_failure(error: &EngineError) -> Finish {
+    match error {
+        EngineError::Constraint(_) => Finish::Aborted,
+        _ => Finish::Failed,
+    }
 }
 
 /// Signs the receipt of an answer that ended as `outcome` says, counts it, keeps it and sends it.

@@ -236,6 +236,33 @@ fn a_payee_is_paid_by_whoever_watches_and_sees_what_she_earned() {
 }
 
 #[test]
+fn a_stop_is_shown_with_its_proof_and_lifted_only_when_that_is_asked() {
+    let world = World::new();
+    let claim = claim(Digest([8; 32]), Digest([7; 32]), NANO);
+    let channel = claim.channel();
+    let ledger = Ledger::open(&world.path("payments.redb"), Side::Payer).unwrap();
+    let at = UnixTime(1_795_000_000);
+    ledger.record(&Entry::Overcharge { claim: &claim, accounted: NANO }, at).unwrap();
+    let stopped = "channel stopped --ledger @payments.redb";
+    world.run(&format!("{stopped} --lift")).exits(10).says("E-LEDGER-IN-USE");
+    drop(ledger);
+    for _ in 0..2 {
+        let shown = json(&world, stopped);
+        assert_eq!(shown["accounted_nano"], NANO.to_string());
+        assert_eq!(shown["claimed_nano"], claim.cum_amount().to_string());
+        assert_eq!(shown["claim"], hex::encode(claim.encode()));
+    }
+    let text = world.run(&format!("{stopped} --lift")).success().stdout();
+    assert!(text.contains("Lifted"), "{text}");
+    world.run(stopped).exits(10).says("E-NOT-STOPPED");
+    world.run("channel stopped --ledger @earnings.redb").exits(64).says("E-LEDGER-OPEN");
+    let ledger = Ledger::open(&world.path("payments.redb"), Side::Payer).unwrap();
+    let view = ledger.view();
+    assert_eq!(view.memory(channel).unwrap().unwrap().overcharge, None);
+    assert_eq!(view.channel(channel).unwrap().unwrap().earned, claim.cum_amount());
+}
+
+#[test]
 fn less_than_the_smallest_settlement_is_brought_by_a_wallet_once_its_payer_closes() {
     let world = World::new();
     let chain = Chain::start(&world);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::error::{ClientError, sanitise};
-use crate::response::{ClientEvent, Completed};
+use crate::response::{ClientEvent, Completed, ResponseStream};
 use crate::transcript::Keep;
 use crate::worker::AttestedWorker;
 
@@ -29,7 +29,8 @@ pub struct Question<'a> {
 }
 
 /// Asks `worker` and hands each piece of text to `write` as it arrives. The pieces are an answer
-/// only once this function returns the completed receipt.
+/// only once this function returns the completed receipt. An answer that fails may have a receipt for what
+/// was produced; `failed` is given it.
 ///
 /// # Errors
 /// [`ClientError`]; [`ClientError::AnswerRefused`] if the worker refuses inside the channel.
@@ -37,6 +38,7 @@ pub async fn ask(
     worker: &AttestedWorker,
     question: &Question<'_>,
     mut write: impl FnMut(&str),
+    failed: impl FnOnce(Box<Completed>),
 ) -> Result<Box<Completed>, ClientError> {
     let evidence = worker.evidence().await;
     let manifest = evidence.verified.manifest();
@@ -55,11 +57,28 @@ pub async fn ask(
             }
             Some(ClientEvent::Done(completed)) => return Ok(completed),
             Some(ClientEvent::Error { status, json }) => {
-                return Err(answer_refused(status, json.expose()));
+                let refused = answer_refused(status, json.expose());
+                if let Some(completed) = after_error(&mut stream).await? {
+                    failed(completed);
+                }
+                return Err(refused);
             }
             // The stream refuses a body where chunks were asked for.
             Some(ClientEvent::Body(_)) | None => return Err(ClientError::ReceiptMissing),
         }
+    }
+}
+
+/// The receipt of an answer that failed, if it comes.
+///
+/// # Errors
+/// [`ClientError`] for one that does not hold.
+pub(crate) async fn after_error(
+    stream: &mut ResponseStream,
+) -> Result<Option<Box<Completed>>, ClientError> {
+    match stream.next().await? {
+        Some(ClientEvent::Done(completed)) => Ok(Some(completed)),
+        _ => Ok(None),
     }
 }
 

@@ -6,18 +6,20 @@ use chrysalis_channel::PathId;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::ask::answer_refused;
+use crate::ask::{after_error, answer_refused};
 use crate::error::ClientError;
 use crate::response::{ClientEvent, Completed};
 use crate::worker::AttestedWorker;
 
-/// The vectors of `texts`, in their order, and the receipt that holds for them.
+/// The vectors of `texts`, in their order, and the receipt that holds for them. An answer that fails may have
+/// one too, and `failed` is given it.
 ///
 /// # Errors
 /// [`ClientError`]; [`ClientError::AnswerRefused`] if the worker refuses inside the channel.
 pub async fn embed(
     worker: &AttestedWorker,
     texts: &[&str],
+    failed: impl FnOnce(Box<Completed>),
 ) -> Result<(Vectors, Box<Completed>), ClientError> {
     let evidence = worker.evidence().await;
     let json = body(&evidence.verified.manifest().model.name, texts)?;
@@ -36,7 +38,11 @@ pub async fn embed(
                 return Ok((vectors, completed));
             }
             Some(ClientEvent::Error { status, json }) => {
-                return Err(answer_refused(status, json.expose()));
+                let refused = answer_refused(status, json.expose());
+                if let Some(completed) = after_error(&mut stream).await? {
+                    failed(completed);
+                }
+                return Err(refused);
             }
             // The stream refuses chunks where a body was asked for.
             Some(ClientEvent::Chunk(_)) | None => return Err(ClientError::ReceiptMissing),

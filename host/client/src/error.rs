@@ -261,6 +261,17 @@ pub enum ClientError {
         /// The most that can be owed.
         accounted: u128,
     },
+    /// Two claims of one meter that no log has both of.
+    #[error(
+        "the worker's meter shows a log of {count} requests, and before one of {before} that it cannot have \
+         grown from; nothing more is signed for it"
+    )]
+    LogForked {
+        /// Requests in the log that was shown before.
+        before: u64,
+        /// Requests in this one.
+        count: u64,
+    },
     /// A message about payment that does not verify, or a channel the worker is not paid by.
     #[error(transparent)]
     Payment(#[from] ReceiptError),
@@ -329,6 +340,7 @@ impl ClientError {
             Self::PaymentRequired { .. } => "E-PAYMENT-REQUIRED",
             Self::Budget { .. } => "E-BUDGET",
             Self::Overcharged { .. } => "E-OVERCHARGED",
+            Self::LogForked { .. } => "E-LOG-FORKED",
             Self::Payment(error) => error.code(),
             Self::Ledger(error) => error.code(),
             Self::Randomness => "E-RANDOMNESS",
@@ -401,7 +413,11 @@ impl ClientError {
             }
             Self::Budget { .. } => "raise the budget, or ask for fewer tokens",
             Self::Overcharged { .. } => {
-                "use another worker; settle and close the channel, the deposit beyond the claim is yours"
+                "use another worker, and close the channel: the deposit beyond the claim is yours. If this key \
+                 pays from another state directory too, see `chrysalis channel stopped`"
+            }
+            Self::LogForked { .. } => {
+                "use another worker, and hold the payee's history against yours: `chrysalis receipt chain --with`"
             }
             Self::Payment(_) => "check the channel's terms against the worker's manifest",
             Self::Ledger(_) => "nothing was signed or sent; see to the ledger and try again",
@@ -449,6 +465,12 @@ impl ClientError {
         }
     }
 
+    /// Whether nothing more is signed for the worker after it: it counts what it may not.
+    #[must_use]
+    pub const fn ends_payments(&self) -> bool {
+        matches!(self, Self::Overcharged { .. } | Self::LogForked { .. })
+    }
+
     /// Whether fresh evidence may help: the keys this client holds are not the worker's any more.
     #[must_use]
     pub fn wants_new_evidence(&self) -> bool {
@@ -462,8 +484,17 @@ impl ClientError {
 
 /// Codes of the sealed channel that say: not sealed to what this worker is now. A request that
 /// was refused with one of them was not opened, so it may be sealed again.
-const STALE_KEY_CODES: [&str; 4] =
-    ["E-SEAL-NO-RECIPIENT", "E-SEAL-KEY-EXPIRED", "E-SEAL-POLICY", "E-SEAL-MODEL-ROOT"];
+const STALE_KEY_CODES: [&str; 5] = [
+    "E-SEAL-NO-RECIPIENT",
+    "E-SEAL-KEY-EXPIRED",
+    "E-SEAL-POLICY",
+    "E-SEAL-MODEL-ROOT",
+    // There is another key by then: a worker makes one before the last is full.
+    KEY_FULL,
+];
+
+/// The key takes no more requests, because nobody could tell any more whether one is replayed.
+pub(crate) const KEY_FULL: &str = "E-SEAL-REPLAY-FULL";
 
 /// Text of a peer made safe to repeat: printable ASCII, bounded, everything else a `?`.
 #[must_use]

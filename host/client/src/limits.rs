@@ -81,6 +81,9 @@ pub const MAX_TRANSCRIPT_BYTES: usize = MAX_GATEWAY_REQUEST_BYTES + 32 * 1024 * 
 pub const MAX_STORED_RECEIPT_BYTES: usize =
     chrysalis_wire::limits::MAX_ATTESTATION_BYTES + 16 * 1024;
 
+/// Largest receipt of a request whose parts are closed, in bytes: four times its size.
+pub const MAX_PUBLIC_RECEIPT_BYTES: usize = 8 * 1024;
+
 /// Largest history of a channel, in bytes: some ten thousand receipts.
 pub const MAX_HISTORY_BYTES: usize = 16 * 1024 * 1024;
 

@@ -74,6 +74,8 @@ pub struct ResponseStream {
     received: usize,
     chunks: u64,
     phase: Phase,
+    /// Status of the error that ended the answer.
+    failed: Option<u16>,
     /// The first event, read before the stream was handed out.
     first: Option<ClientEvent>,
     /// Why the answer has to end, until it has: the worker was refused meanwhile.
@@ -130,6 +132,7 @@ impl ResponseStream {
             received: 0,
             chunks: 0,
             phase: Phase::Start,
+            failed: None,
             first: None,
             ticket,
             over: Some(over),
@@ -338,6 +341,7 @@ impl ResponseStream {
             .filter(|(status, _)| (400..600).contains(status))
             .ok_or(ClientError::FrameOrder("the error has no HTTP error status"))?;
         let json = SecretBytes::new(json.to_vec());
+        self.failed = Some(status);
         if last {
             self.end();
         } else {
@@ -347,7 +351,7 @@ impl ResponseStream {
     }
 
     fn receipt(&mut self, payload: &SecretBytes) -> Result<ClientEvent, ClientError> {
-        let failed = self.phase == Phase::Error;
+        let failed = self.failed;
         if self.phase == Phase::Start {
             return Err(ClientError::FrameOrder("a receipt for no answer"));
         }
@@ -356,7 +360,7 @@ impl ResponseStream {
             self.observed.note(&body)?;
         }
         // An engine that vanished leaves chunks, and a receipt for them that says "aborted".
-        if !failed && self.observed.finish.is_none() {
+        if failed.is_none() && self.observed.finish.is_none() {
             return Err(ClientError::FrameOrder("the answer ends without saying why"));
         }
         let commit = self.commit.take().ok_or(ClientError::FrameOrder("a second receipt"))?;

@@ -25,7 +25,7 @@ pub(crate) struct Settled {
     pub(crate) sent: UnixMillis,
 }
 
-/// Reads and verifies the receipt of a request.
+/// Reads and verifies the receipt of a request; `failed` is the status of the error that ended it.
 ///
 /// # Errors
 /// [`ClientError::ReceiptMalformed`], [`ClientError::ReceiptRefused`].
@@ -34,7 +34,7 @@ pub(crate) fn settle(
     json: &[u8],
     response_commit: Digest,
     observed: &Observed,
-    failed: bool,
+    failed: Option<u16>,
     now: UnixMillis,
 ) -> Result<Completed, ClientError> {
     let signed = SignedReceipt::from_json(json)
@@ -44,7 +44,13 @@ pub(crate) fn settle(
     expect.response_commit = Some(response_commit);
     expect.sampling_hash = Some(asked.sampling_hash);
     expect.tokens = observed.tokens;
-    expect.finish = if failed { Some(Finish::Failed) } else { observed.finish };
+    expect.finish = match (failed, signed.receipt().usage.finish) {
+        (None, _) => observed.finish,
+        // What was asked for could not be done, or whoever asked may not be answered any more: that is
+        // billed as if it had left. Where the worker is at fault it is not.
+        (Some(400..500), Finish::Aborted) => Some(Finish::Aborted),
+        (Some(_), _) => Some(Finish::Failed),
+    };
     expect.window = Some(TimeWindow { from: asked.sent.seconds(), to: now.seconds() });
     let report = require(verify(&signed, &expect))?;
     let stored = StoredReceipt::new(&asked.appraised, signed, asked.salt, now.seconds());

@@ -29,7 +29,7 @@ use crate::io::{read_whole, within};
 use crate::keep::keep;
 use crate::limits::{
     Bounds, FUNDING_ATTEMPTS, MAX_FUNDING_WAIT_SECONDS, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME,
-    MAX_PLAIN_ERROR_BYTES, REATTEST_INTERVAL,
+    MAX_PLAIN_ERROR_BYTES, MAX_PUBLIC_RECEIPT_BYTES, REATTEST_INTERVAL,
 };
 use crate::own::{Identity, due, prove};
 use crate::payer::{Payer, Ticket};
@@ -323,7 +323,32 @@ impl AttestedWorker {
         self.ask_claim(payer, &appraised).await.map(Some)
     }
 
+    /// Looks for the receipts of requests whose answers were given up: what they cost is in no other place
+    /// than a claim, which does not say of which request.
+    async fn find_receipts(&self, payer: &Payer, appraised: &Appraised) -> Result<(), ClientError> {
+        let wait = self.shared.worker.bounds.idle;
+        for id in payer.missing() {
+            let request = get(&format!("{RECEIPTS}{id}"))?;
+            let (connection, response) =
+                self.shared.exchange(appraised, request, true, false).await?;
+            let body = expect_ok(response, "application/json", wait).await;
+            let json = match body {
+                Ok(body) => read_whole(body, "receipt", MAX_PUBLIC_RECEIPT_BYTES, wait).await,
+                Err(error) => Err(error),
+            };
+            self.shared.put_idle(connection);
+            match json {
+                Ok(json) => payer.find(&appraised.verified, id, &json).await?,
+                // It is still being made, was never begun, or is of another boot.
+                Err(ClientError::WorkerRefused { status: 404, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     async fn ask_claim(&self, payer: &Payer, appraised: &Appraised) -> Result<Claim, ClientError> {
+        self.find_receipts(payer, appraised).await?;
         let (question, asked) = payer.question(&appraised.verified)?;
         let (connection, response) = self.shared.post(appraised, STATE, question, None).await?;
         let wait = self.shared.worker.bounds.idle;
@@ -493,7 +518,7 @@ impl AttestedWorker {
             // they came to.
             Err(error @ ClientError::Budget { .. }) => match self.collect_claim().await {
                 Ok(Some(_)) => payer.offer(verified, id, &call.sealed, call.max_tokens).await,
-                Err(overcharged @ ClientError::Overcharged { .. }) => Err(overcharged),
+                Err(ended) if ended.ends_payments() => Err(ended),
                 Ok(None) | Err(_) => Err(error),
             },
             offered => offered,
@@ -676,8 +701,6 @@ impl Shared {
         sealed: Vec<u8>,
         offer: Option<String>,
     ) -> Result<(Connection, Response<Incoming>), PostError> {
-        let pin = appraised.verified.keyset().tls_spki;
-        let wait = self.worker.bounds.idle;
         let mut request = post(path, sealed).map_err(PostError::unsent)?;
         // Grants and claims prove themselves, whoever brings them.
         let gated = path != GRANT && path != CLAIM;
@@ -688,6 +711,20 @@ impl Shared {
                 .map_err(PostError::unsent)?;
             request.headers_mut().insert(PAYMENT_HEADER, offer);
         }
+        self.exchange(appraised, request, gated, secret).await
+    }
+
+    /// Sends a request to the holder of the attested TLS key: after this side proved itself if it is
+    /// `gated`, and only while the worker is accepted if it is `secret`.
+    async fn exchange(
+        &self,
+        appraised: &Appraised,
+        mut request: Request<Full<Bytes>>,
+        gated: bool,
+        secret: bool,
+    ) -> Result<(Connection, Response<Incoming>), PostError> {
+        let pin = appraised.verified.keyset().tls_spki;
+        let wait = self.worker.bounds.idle;
         if let Some(mut connection) = self.take_idle(pin) {
             let admitted =
                 if gated { self.admit(appraised, &mut connection).await } else { Ok(()) };
@@ -757,7 +794,16 @@ pub(crate) fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Byt
     Ok(request)
 }
 
+fn get(path: &str) -> Result<Request<Full<Bytes>>, ClientError> {
+    Request::builder()
+        .method(Method::GET)
+        .uri(path)
+        .body(Full::default())
+        .map_err(|e| ClientError::Protocol { what: "request", reason: e.to_string() })
+}
+
 const SEALED: &str = "/v1/sealed";
+const RECEIPTS: &str = "/v1/receipts/";
 const GRANT: &str = "/v1/grant";
 const STATE: &str = "/v1/payment/state";
 /// Carries what pays for a sealed request.

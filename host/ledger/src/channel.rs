@@ -1,7 +1,7 @@
 //! What the entries of one channel add up to. Entries come from counterparties, consoles and readers
 //! of chains; a pure function of the state before decides whether one is new, known or refused.
 
-use chrysalis_receipt::{ChannelId, ChannelTerms, Claim, SignedCap};
+use chrysalis_receipt::{ChannelId, ChannelTerms, Claim, PublicReceipt, SignedCap};
 use chrysalis_wire::{Digest, NetworkId, RequestId, UnixTime};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,13 @@ pub enum Entry<'a> {
         /// The most it can cost, nanogram.
         worst: u128,
     },
+    /// The receipt of a request whose answer was given up, closed as the meter shows it to anybody.
+    Found {
+        /// Channel that paid for it.
+        channel: ChannelId,
+        /// The receipt, verified.
+        receipt: &'a PublicReceipt,
+    },
     /// A request that was begun and costs nothing.
     Refused {
         /// Channel that would have paid for it.
@@ -54,7 +61,9 @@ pub enum Entry<'a> {
         claim: &'a Claim,
         /// Receipts in it, nanogram since the channel was opened.
         included: u128,
-        /// Requests without a receipt that are in it if they cost anything.
+        /// Requests without a receipt that are in it if they cost anything. A receipt may come all the same.
+        late: &'a [RequestId],
+        /// Requests of which nothing will come any more.
         ended: &'a [RequestId],
     },
     /// A claim for more than its payer can account for. It is no sum of the channel: it is a proof.
@@ -63,6 +72,11 @@ pub enum Entry<'a> {
         claim: &'a Claim,
         /// The most that could be owed, nanogram.
         accounted: u128,
+    },
+    /// The payer pays on after all: nothing is left of the proof but its event.
+    Lifted {
+        /// Channel that it is about.
+        channel: ChannelId,
     },
     /// What the chain says was paid, since the channel was opened.
     Paid {
@@ -167,11 +181,12 @@ impl Channel {
         self.earned.saturating_sub(self.settled)
     }
 
-    /// Applies an entry to the state before it, which the entry may find missing. `None` if it says
-    /// nothing new.
+    /// Applies an entry to the state before it, which the entry may find missing. Of a claim's meter
+    /// everything up to `counted` was recorded before. `None` if it says nothing new.
     pub(crate) fn apply(
         before: Option<Self>,
         entry: &Entry<'_>,
+        counted: Counted,
         at: UnixTime,
     ) -> Result<Option<(Self, Vec<EventKind>)>, LedgerError> {
         let (mut channel, mut events) = match (before, entry.terms()) {
@@ -182,21 +197,24 @@ impl Channel {
             }
             (None, None) => return Err(LedgerError::UnknownChannel { channel: entry.channel()? }),
         };
-        events.extend(channel.change(entry)?);
+        events.extend(channel.change(entry, counted)?);
         channel.last = at;
         Ok((!events.is_empty()).then_some((channel, events)))
     }
 
-    fn change(&mut self, entry: &Entry<'_>) -> Result<Option<EventKind>, LedgerError> {
+    fn change(
+        &mut self,
+        entry: &Entry<'_>,
+        counted: Counted,
+    ) -> Result<Option<EventKind>, LedgerError> {
         match entry {
             Entry::Opened { .. } | Entry::Begun { .. } | Entry::Refused { .. } => Ok(None),
             Entry::Cap(cap) => self.cap(cap),
-            Entry::Request { request, amount, .. } => {
-                self.receipted = self.sum(self.receipted, *amount)?;
-                self.requests = self.requests.saturating_add(1);
-                Ok(Some(EventKind::Request { request: *request, amount: Nano(*amount) }))
+            Entry::Request { request, amount, .. } => self.request(*request, *amount).map(Some),
+            Entry::Found { receipt, .. } => {
+                self.request(receipt.request_id(), receipt.amount()).map(Some)
             }
-            Entry::Claim(claim) | Entry::Accepted { claim, .. } => self.claim(claim),
+            Entry::Claim(claim) | Entry::Accepted { claim, .. } => self.claim(claim, counted),
             Entry::Overcharge { claim, accounted } => {
                 (*claim).clone().verify()?;
                 Ok(Some(EventKind::Overcharged {
@@ -205,6 +223,7 @@ impl Channel {
                     claim: hex::encode(claim.encode()),
                 }))
             }
+            Entry::Lifted { .. } => Ok(Some(EventKind::Lifted {})),
             Entry::Paid { cum_paid, fee, transaction, .. } => {
                 // What is paid only grows, so whatever is not more was seen before.
                 let Some(amount) = cum_paid.checked_sub(self.settled).filter(|more| *more > 0)
@@ -240,6 +259,12 @@ impl Channel {
         }
     }
 
+    fn request(&mut self, request: RequestId, amount: u128) -> Result<EventKind, LedgerError> {
+        self.receipted = self.sum(self.receipted, amount)?;
+        self.requests = self.requests.saturating_add(1);
+        Ok(EventKind::Request { request, amount: Nano(amount) })
+    }
+
     fn cap(&mut self, signed: &SignedCap) -> Result<Option<EventKind>, LedgerError> {
         let cap = signed.cap();
         signed.verify(self.terms.payer_key(), self.id, &cap.meter_key)?;
@@ -252,7 +277,7 @@ impl Channel {
         Ok(Some(EventKind::Cap { meter, max_cum: Nano(cap.max_cum) }))
     }
 
-    fn claim(&mut self, claim: &Claim) -> Result<Option<EventKind>, LedgerError> {
+    fn claim(&mut self, claim: &Claim, before: Counted) -> Result<Option<EventKind>, LedgerError> {
         claim.clone().verify()?;
         let cum = claim.cum_amount();
         let Some(amount) = cum.checked_sub(self.earned).filter(|more| *more > 0) else {
@@ -260,17 +285,12 @@ impl Channel {
         };
         let meter = claim.cap().cap().meter_key;
         let state = &claim.settlement().settlement().state;
-        let before = self.claim.as_ref().filter(|old| old.cap().cap().meter_key == meter);
-        let (count, units) = before.map_or((0, 0), |old| {
-            let state = &old.settlement().settlement().state;
-            (state.count, state.cum_units)
-        });
-        let requests = state.count.saturating_sub(count);
+        let requests = state.count.saturating_sub(before.requests);
         // A payer counts its requests by their own receipts.
         if self.receipted == 0 {
             self.requests = self.requests.saturating_add(requests);
         }
-        let tokens = state.cum_units.saturating_sub(units);
+        let tokens = state.cum_units.saturating_sub(before.tokens);
         self.earned = cum;
         self.covered = self.covered.max(claim.cap().cap().max_cum);
         let meter = Digest(meter.to_bytes());
@@ -328,6 +348,20 @@ impl Channel {
     }
 }
 
+/// What one meter has counted on a channel.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counted {
+    requests: u64,
+    tokens: u64,
+}
+
+impl From<&Claim> for Counted {
+    fn from(claim: &Claim) -> Self {
+        let state = &claim.settlement().settlement().state;
+        Self { requests: state.count, tokens: state.cum_units }
+    }
+}
+
 impl Entry<'_> {
     /// Terms that open a channel.
     const fn terms(&self) -> Option<&ChannelTerms> {
@@ -353,6 +387,8 @@ impl Entry<'_> {
             Self::Request { channel, .. }
             | Self::Begun { channel, .. }
             | Self::Refused { channel, .. }
+            | Self::Found { channel, .. }
+            | Self::Lifted { channel }
             | Self::Paid { channel, .. }
             | Self::NotPaid { channel, .. }
             | Self::Closing { channel, .. }

@@ -78,6 +78,8 @@ pub enum EventKind {
         /// The claim itself, hexadecimal; both its signatures hold.
         claim: String,
     },
+    /// The payer pays on after all.
+    Lifted {},
     /// The chain paid.
     Settled {
         /// Paid since the channel was opened.

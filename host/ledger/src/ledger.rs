@@ -15,7 +15,7 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::channel::{Channel, Entry};
+use crate::channel::{Channel, Counted, Entry};
 use crate::error::{LedgerError, damaged, storage};
 use crate::event::{Event, EventKind};
 use crate::memory;
@@ -195,9 +195,17 @@ fn record_one(
 ) -> Result<Recorded, LedgerError> {
     let id = entry.channel()?;
     let noted = memory::note(tx, id, entry, at)?;
-    if let Entry::Request { request, .. } = entry
-        && !first_time(tx, id, *request)?
+    let paid_for = match entry {
+        Entry::Request { request, .. } => Some(*request),
+        Entry::Found { receipt, .. } => Some(receipt.request_id()),
+        _ => None,
+    };
+    if let Some(request) = paid_for
+        && !first_time(tx, id, request)?
     {
+        return Ok(noted);
+    }
+    if matches!(entry, Entry::Lifted { .. }) && noted == Recorded::Known {
         return Ok(noted);
     }
     let key = key(id);
@@ -207,7 +215,13 @@ fn record_one(
         .map_err(storage)?
         .map(|bytes| Channel::read(id, bytes.value()))
         .transpose()?;
-    let Some((after, kinds)) = Channel::apply(before, entry, at)? else { return Ok(noted) };
+    let counted = match entry {
+        Entry::Claim(claim) | Entry::Accepted { claim, .. } => counted(tx, before.as_ref(), claim)?,
+        _ => Counted::default(),
+    };
+    let Some((after, kinds)) = Channel::apply(before, entry, counted, at)? else {
+        return Ok(noted);
+    };
     channels.insert(key.as_slice(), after.write()?.as_slice()).map_err(storage)?;
     if let Entry::Claim(claim) | Entry::Accepted { claim, .. } = entry {
         keep(tx, id, claim)?;
@@ -263,6 +277,32 @@ fn first_time(
     let mut requests = tx.open_table(REQUESTS).map_err(storage)?;
     let key = [key(id).as_slice(), &request.0].concat();
     Ok(requests.insert(key.as_slice(), [].as_slice()).map_err(storage)?.is_none())
+}
+
+/// What the meter of `claim` had counted by the last of its claims that is here. Another meter's may be later.
+fn counted(
+    tx: &WriteTransaction,
+    channel: Option<&Channel>,
+    claim: &Claim,
+) -> Result<Counted, LedgerError> {
+    let meter = claim.cap().cap().meter_key;
+    let same = |other: &Claim| other.cap().cap().meter_key == meter;
+    let Some(last) = channel.and_then(|channel| channel.claim.as_ref()) else {
+        return Ok(Counted::default());
+    };
+    if same(last) {
+        return Ok(last.into());
+    }
+    let claims = tx.open_table(CLAIMS).map_err(storage)?;
+    let (first, last) = (claim_key(claim.channel(), 0), claim_key(claim.channel(), u128::MAX));
+    for entry in claims.range(first.as_slice()..=last.as_slice()).map_err(storage)?.rev() {
+        let (_, bytes) = entry.map_err(storage)?;
+        let earlier = Claim::decode(bytes.value()).map_err(damaged)?;
+        if same(&earlier) {
+            return Ok((&earlier).into());
+        }
+    }
+    Ok(Counted::default())
 }
 
 /// Keeps a claim beside those before it: what a history of the channel is made of.

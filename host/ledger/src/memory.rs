@@ -19,6 +19,10 @@ pub struct Memory {
     pub included: u128,
     /// Requests that were begun and have not ended.
     pub open: Vec<OpenRequest>,
+    /// Those of which a claim ought to have said what they cost, and no receipt did.
+    pub late: Vec<OpenRequest>,
+    /// Receipts of requests whose answers were given up, as JSON of [`chrysalis_receipt::PublicReceipt`].
+    pub found: Vec<Vec<u8>>,
     /// The claim that ended the payments.
     pub overcharge: Option<Overcharge>,
 }
@@ -52,17 +56,31 @@ pub(crate) fn note(
 ) -> Result<Recorded, LedgerError> {
     let changed = match entry {
         Entry::Begun { request, worst, .. } => {
-            let record = Begun { worst: Nano(*worst), at };
-            let bytes = serde_json::to_vec(&record).map_err(damaged)?;
-            let mut begun = tx.open_table(BEGUN).map_err(storage)?;
-            begun.insert(row(id, *request).as_slice(), bytes.as_slice()).map_err(storage)?;
+            begin(tx, id, *request, &Begun { worst: Nano(*worst), at, late: false })?;
             update(tx, id, |_| {})?;
             true
         }
+        Entry::Found { receipt, .. } => {
+            let json = receipt.to_json()?;
+            let request = receipt.request_id();
+            let mut found = tx.open_table(FOUND).map_err(storage)?;
+            found.insert(row(id, request).as_slice(), json.as_bytes()).map_err(storage)?;
+            end(tx, id, request)?
+        }
         Entry::Request { request, .. } | Entry::Refused { request, .. } => end(tx, id, *request)?,
-        Entry::Accepted { included, ended, .. } => {
+        Entry::Accepted { included, late, ended, .. } => {
             for request in *ended {
                 end(tx, id, *request)?;
+            }
+            for request in *late {
+                let key = row(id, *request);
+                let begun = tx.open_table(BEGUN).map_err(storage)?;
+                let known = begun.get(key.as_slice()).map_err(storage)?;
+                let known = known.map(|bytes| serde_json::from_slice(bytes.value()));
+                drop(begun);
+                if let Some(begun) = known.transpose().map_err(damaged)? {
+                    begin(tx, id, *request, &Begun { late: true, ..begun })?;
+                }
             }
             update(tx, id, |record| record.included = Nano(*included))?;
             true
@@ -71,6 +89,11 @@ pub(crate) fn note(
             let proof = Proof { claim: hex::encode(claim.encode()), accounted: Nano(*accounted) };
             update(tx, id, |record| record.overcharge = Some(proof))?;
             true
+        }
+        Entry::Lifted { .. } => {
+            let mut lifted = false;
+            update(tx, id, |record| lifted = record.overcharge.take().is_some())?;
+            lifted
         }
         _ => false,
     };
@@ -88,21 +111,43 @@ pub(crate) fn read(tx: &ReadTransaction, id: ChannelId) -> Result<Option<Memory>
     let Some(bytes) = records.get(key(id).as_slice()).map_err(storage)? else { return Ok(None) };
     let Record { included, overcharge } = serde_json::from_slice(bytes.value()).map_err(damaged)?;
     let overcharge = overcharge.map(Proof::read).transpose()?;
-    let mut memory = Memory { included: included.0, open: Vec::new(), overcharge };
+    let mut memory = Memory { included: included.0, overcharge, ..Memory::default() };
+    let (first, last) = (row(id, RequestId([0; 16])), row(id, RequestId([0xff; 16])));
+    match tx.open_table(FOUND) {
+        Ok(found) => {
+            for entry in found.range(first.as_slice()..=last.as_slice()).map_err(storage)? {
+                memory.found.push(entry.map_err(storage)?.1.value().to_vec());
+            }
+        }
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(storage(error)),
+    }
     let begun = match tx.open_table(BEGUN) {
         Ok(begun) => begun,
         Err(TableError::TableDoesNotExist(_)) => return Ok(Some(memory)),
         Err(error) => return Err(storage(error)),
     };
-    let (first, last) = (row(id, RequestId([0; 16])), row(id, RequestId([0xff; 16])));
     for entry in begun.range(first.as_slice()..=last.as_slice()).map_err(storage)? {
         let (key, bytes) = entry.map_err(storage)?;
         let request = key.value().get(KEY_BYTES..).and_then(|id| id.try_into().ok());
         let request = RequestId(request.ok_or_else(|| damaged("a key of another length"))?);
-        let Begun { worst, at } = serde_json::from_slice(bytes.value()).map_err(damaged)?;
-        memory.open.push(OpenRequest { request, worst: worst.0, begun: at });
+        let Begun { worst, at, late } = serde_json::from_slice(bytes.value()).map_err(damaged)?;
+        let list = if late { &mut memory.late } else { &mut memory.open };
+        list.push(OpenRequest { request, worst: worst.0, begun: at });
     }
     Ok(Some(memory))
+}
+
+fn begin(
+    tx: &WriteTransaction,
+    id: ChannelId,
+    request: RequestId,
+    record: &Begun,
+) -> Result<(), LedgerError> {
+    let bytes = serde_json::to_vec(record).map_err(damaged)?;
+    let mut begun = tx.open_table(BEGUN).map_err(storage)?;
+    begun.insert(row(id, request).as_slice(), bytes.as_slice()).map_err(storage)?;
+    Ok(())
 }
 
 /// Forgets an open request; false if there was none.
@@ -161,7 +206,10 @@ struct Proof {
 struct Begun {
     worst: Nano,
     at: UnixTime,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    late: bool,
 }
 
 const MEMORY: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("memory");
 const BEGUN: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("begun");
+const FOUND: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("found");

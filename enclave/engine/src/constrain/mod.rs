@@ -167,6 +167,8 @@ impl Matcher {
         // Each choice of a request has a copy of its own, which begins with little.
         matcher.forget();
         matcher.masks.insert(matcher.state, mask);
+        // What is forgotten has to be computed again for the first token, whatever the mask took.
+        matcher.machine.fill();
         Ok(matcher)
     }
 

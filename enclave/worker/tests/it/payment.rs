@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use chrysalis_channel::ResponseOpener;
 use chrysalis_engine::testing::TinyModel;
-use chrysalis_engine::{Engine, EngineError, GenerateRequest, Generation, ModelInfo};
+use chrysalis_engine::{
+    ConstraintError, Engine, EngineError, Event, GenerateRequest, Generation, ModelInfo,
+};
 use chrysalis_receipt::{
     ChannelCode, ChannelId, ChannelTerms, Claim, FundingKey, FundingNote, MeterKey, MeterPublicKey,
     MeterState, Offer, PayerKey, PayerPublicKey, PaymentRequired, Settlement, Shortfall,
@@ -234,6 +236,36 @@ async fn an_engine_that_vanishes_costs_nothing_and_gives_back_what_was_set_aside
     drop(response.into_body().collect().await);
     let payments = rig.worker.payments.as_ref().unwrap();
     assert_eq!(payments.standing(&channel(&rig)), (0, 0));
+}
+
+/// Finds out with the first token that the constraint cannot be kept.
+struct TooComplex(Arc<dyn Engine>);
+
+impl Engine for TooComplex {
+    fn info(&self) -> &ModelInfo {
+        self.0.info()
+    }
+
+    fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
+        let mut generation = self.0.generate(request)?;
+        let (failed, events) = tokio::sync::mpsc::channel(1);
+        let error = EngineError::Constraint(ConstraintError::TooComplex);
+        failed.try_send(Event::Failed(error)).unwrap();
+        generation.events = events;
+        Ok(generation)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_constraint_that_ends_an_answer_before_its_first_token_leaves_the_prompt_to_be_paid() {
+    let inner = engine(&TinyModel::random(1).poisoned(b'!'));
+    let rig = Rig::paid_with(Arc::new(TooComplex(inner)), &section()).await;
+    let (sealed, opener) = rig.seal(1, &chat("boom!"));
+    let response = post(&rig, Some(offer(&rig, &sealed, PLENTY)), sealed).await;
+    let cost = amount(response, opener).await;
+    assert!(cost > 0 && cost % 20 == 0, "{cost}: tokens of the prompt, and none of an answer");
+    let payments = rig.worker.payments.as_ref().unwrap();
+    assert_eq!(payments.standing(&channel(&rig)), (cost, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

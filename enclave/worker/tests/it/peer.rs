@@ -301,7 +301,7 @@ async fn ends_an_answer_in_progress_with_a_typed_error_once_the_proof_is_old() {
     let half = half_read(&mut client, &worker).await;
     tokio::time::sleep(2 * interval).await;
     let text = rest(half).await;
-    assert!(text.contains("E-PEER-DUE") && text.contains("\"failed\""), "{text}");
+    assert!(text.contains("E-PEER-DUE") && text.contains("\"aborted\""), "{text}");
     assert!(client.sender.ready().await.is_err() || client.sender.is_closed());
 }
 

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use chrysalis_client::{
-    ClientError, Completed, Keep, Question, ReceiptStore, ask as question_and_answer,
-};
+use chrysalis_client::{Completed, Keep, Question, ReceiptStore, ask as question_and_answer};
 use chrysalis_receipt::ReceiptReport;
 use chrysalis_wire::{RequestId, SecretBytes};
 use clap::Args;
@@ -89,7 +87,12 @@ pub(crate) fn run(arguments: &Ask, context: &Context) -> Result<ExitCode, Failur
         let mut signals = Signals::catch()?;
         let mut answer = Answer::new(context);
         let completed = tokio::select! {
-            completed = question_and_answer(&attested, &question, |piece| answer.take(piece)) => {
+            completed = question_and_answer(
+                &attested,
+                &question,
+                |piece| answer.take(piece),
+                |failed| keep(&store, &failed, context),
+            ) => {
                 completed.map_err(Failure::from)
             }
             // Dropping the question closes the connection, and the worker stops.
@@ -97,7 +100,9 @@ pub(crate) fn run(arguments: &Ask, context: &Context) -> Result<ExitCode, Failur
         };
         let answered = answer.finish(completed)?;
         // Where the channel stands now. An answer that arrived stays one if the worker does not say.
-        if let Err(error @ ClientError::Overcharged { .. }) = attested.collect_claim().await {
+        if let Err(error) = attested.collect_claim().await
+            && error.ends_payments()
+        {
             context.report.note(&format!("{}: {error}", error.code()));
         }
         if let Some(payer) = payer {
@@ -108,6 +113,15 @@ pub(crate) fn run(arguments: &Ask, context: &Context) -> Result<ExitCode, Failur
     let path = store.save_completed(&completed)?;
     report(answer, &completed, &path.display().to_string(), context)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps the receipt of an answer that failed: what it cost is in the channel's sum.
+pub(crate) fn keep(store: &ReceiptStore, failed: &Completed, context: &Context) {
+    let id = failed.stored.request_id();
+    match store.save_completed(failed) {
+        Ok(path) => context.report.note(&format!("its receipt is in {}", path.display())),
+        Err(error) => context.report.note(&format!("the receipt of {id} was not kept: {error}")),
+    }
 }
 
 /// Where `ask` and `serve` keep receipts.

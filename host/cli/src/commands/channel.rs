@@ -20,6 +20,7 @@ use crate::commands::dev_wallet::DevWallet;
 use crate::commands::manifest::Network;
 use crate::commands::pay;
 use crate::commands::settle::{self, Settle};
+use crate::commands::stopped::{self, Stopped};
 use crate::context::Context;
 use crate::exit::{Class, Failure};
 use crate::qr;
@@ -57,6 +58,8 @@ pub(crate) enum ChannelCommand {
     },
     /// Bring a claim through a wallet: also less than the smallest settlement, while a payer closes.
     Settle(Settle),
+    /// Show why nothing more is paid through a channel: a claim that its payer cannot account for. Or pay on.
+    Stopped(Stopped),
     /// Close a channel, or take the next step of closing it.
     Close {
         /// Address of the channel.
@@ -151,6 +154,7 @@ pub(crate) fn run(command: &ChannelCommand, context: &Context) -> Result<ExitCod
             show(*channel, network.0, *nano, chain, context)?;
         }
         ChannelCommand::Settle(arguments) => settle::run(arguments, context)?,
+        ChannelCommand::Stopped(arguments) => stopped::run(arguments, context)?,
         ChannelCommand::Close { channel, step, ledger, signing } => {
             if *step == Step::Agree {
                 settle::expect_nothing_owed(*channel, ledger.as_deref(), signing, context)?;

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use chrysalis_client::{ClientError, Completed, ReceiptStore, Vectors, embed};
+use chrysalis_client::{Completed, ReceiptStore, Vectors, embed};
 use chrysalis_receipt::ReceiptReport;
 use chrysalis_wire::RequestId;
 use clap::Args;
 use serde::Serialize;
 
 use crate::args::state_dir;
-use crate::commands::ask::receipts;
+use crate::commands::ask::{keep, receipts};
 use crate::commands::pay::{Pay, warn_when_near};
 use crate::context::Context;
 use crate::exit::{Class, Failure};
@@ -53,9 +53,11 @@ pub(crate) fn run(arguments: &Embed, context: &Context) -> Result<ExitCode, Fail
         let attested = attestation.accept()?;
         let state = state_dir(arguments.state.as_ref())?;
         let payer = arguments.pay.attach(&attested, &state, context).await?;
-        let answered = embed(&attested, &texts).await?;
+        let answered = embed(&attested, &texts, |failed| keep(&store, &failed, context)).await?;
         // Where the channel stands now. An answer that arrived stays one if the worker does not say.
-        if let Err(error @ ClientError::Overcharged { .. }) = attested.collect_claim().await {
+        if let Err(error) = attested.collect_claim().await
+            && error.ends_payments()
+        {
             context.report.note(&format!("{}: {error}", error.code()));
         }
         if let Some(payer) = payer {

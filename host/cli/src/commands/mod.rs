@@ -33,6 +33,7 @@ pub(crate) mod settle;
 pub(crate) mod sgx;
 pub(crate) mod shape;
 pub(crate) mod shell;
+pub(crate) mod stopped;
 pub(crate) mod supervise;
 pub(crate) mod tcb;
 pub(crate) mod vectors;

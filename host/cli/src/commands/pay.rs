@@ -23,7 +23,8 @@ use crate::files;
 /// How requests are paid for.
 #[derive(Debug, Args)]
 pub(crate) struct Pay {
-    /// Pay for requests with this key, a file of 64 hexadecimal digits; made if it is not there.
+    /// Pay for requests with this key, a file of 64 hexadecimal digits; made if it is not there. Whoever pays
+    /// with it from a second state directory gives that another --channel-salt, and so a channel of its own.
     #[arg(long, value_name = "FILE", requires_all = ["payer_account", "pay_limit"])]
     payer_key: Option<PathBuf>,
     /// Account that opened the channel and gets back what is left, `0:` and 64 hexadecimal digits.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use chrysalis_client::{ClientError, Exposure, Gateway, Keep, Payer, ReceiptStore};
+use chrysalis_client::{Exposure, Gateway, Keep, Payer, ReceiptStore};
 use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -102,7 +102,9 @@ pub(crate) fn run(arguments: &Serve, context: &Context) -> Result<ExitCode, Fail
             () = watch_budget(payer.as_ref(), context) => {}
         }
         // The last answer's claim, if it was not collected yet. The worker may be gone already.
-        if let Err(error @ ClientError::Overcharged { .. }) = attested.collect_claim().await {
+        if let Err(error) = attested.collect_claim().await
+            && error.ends_payments()
+        {
             return Err(error.into());
         }
         Ok(ExitCode::SUCCESS)

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrysalis_api::{ApiError, ErrorKind};
 
-use crate::error::{ClientError, ErrorClass};
+use crate::error::{ClientError, ErrorClass, KEY_FULL};
 
 /// Why the gateway does not answer.
 #[derive(Debug)]
@@ -68,6 +68,9 @@ fn to_api(error: ClientError) -> ApiError {
     match error {
         ClientError::Api(error) => error,
         ClientError::WorkerRefused { status: 429, .. } => ApiError::overloaded(),
+        ClientError::WorkerRefused { status: 503, code, .. } if code == KEY_FULL => {
+            ApiError::overloaded()
+        }
         ClientError::WorkerRefused { status: 503, .. } => ApiError::not_ready(),
         ClientError::RequestTooLarge { .. } | ClientError::WorkerRefused { status: 413, .. } => {
             ApiError::new(413, ErrorKind::InvalidRequest, code, message)

@@ -1,18 +1,21 @@
 //! Writes a channel's history from what one of its parties kept: every claim, and on a payer's side the
 //! receipts. A party may have missed some; what does not fit is left out, never made to fit.
 
+use std::collections::HashSet;
+
 use chrysalis_receipt::{
     ChannelTerms, Claim, Frontier, LogHead, PayerPublicKey, PublicReceipt, ReceiptError,
     SignedReceipt, prove_inclusion,
 };
-use chrysalis_wire::{Digest, NetworkId};
+use chrysalis_wire::{Digest, NetworkId, UnixMillis, UnixTime};
 
 use super::{ChannelHistory, Counted, MeterHistory};
 use crate::error::{ClientError, sanitise};
 
 impl ChannelHistory {
     /// The history of the channel with `terms` from its claims in the order in which they were
-    /// recorded, and from receipts in any order, those of other channels left out.
+    /// recorded, and from receipts in any order, those of other channels left out. Of answers that were given
+    /// up there are receipts in which every part is closed: `closed`.
     ///
     /// A receipt says no position. They are put in the order in which the meter ended their requests and
     /// kept as far as that gives the roots the meter signed, a few that ended together in whichever
@@ -25,6 +28,7 @@ impl ChannelHistory {
         network: NetworkId,
         claims: &[Claim],
         receipts: &[SignedReceipt],
+        closed: &[PublicReceipt],
     ) -> Result<Self, ClientError> {
         let channel = terms.id(network).map_err(ReceiptError::from)?;
         let payer_key: PayerPublicKey = *terms.payer_key();
@@ -40,7 +44,11 @@ impl ChannelHistory {
                 None => meters.push(vec![claim]),
             }
         }
-        let meters = meters.iter().filter_map(|claims| meter(claims, receipts)).collect();
+        let whole = receipts.iter().map(Kept::whole);
+        let closed = closed.iter().filter_map(|receipt| Kept::closed(receipt).ok());
+        let mut seen = HashSet::new();
+        let kept: Vec<Kept> = whole.chain(closed).filter(|kept| seen.insert(kept.hash)).collect();
+        let meters = meters.iter().filter_map(|claims| meter(claims, &kept)).collect();
         Ok(Self { channel, payer_key, terms: Some(terms.clone()), meters })
     }
 
@@ -87,11 +95,32 @@ fn meter_of(claim: &Claim) -> [u8; 32] {
     claim.cap().cap().meter_key.to_bytes()
 }
 
-fn meter(claims: &[&Claim], receipts: &[SignedReceipt]) -> Option<MeterHistory> {
+/// A receipt, with the time at which its request ended, as far as it says.
+struct Kept {
+    receipt: PublicReceipt,
+    hash: Digest,
+    second: UnixTime,
+    ended: UnixMillis,
+}
+
+impl Kept {
+    fn whole(receipt: &SignedReceipt) -> Self {
+        let fields = receipt.receipt();
+        let (second, ended) = (fields.issued_at, fields.usage.ended);
+        Self { receipt: receipt.into(), hash: receipt.hash(), second, ended }
+    }
+
+    fn closed(receipt: &PublicReceipt) -> Result<Self, ReceiptError> {
+        let (hash, second) = (receipt.hash()?, receipt.issued_at());
+        Ok(Self { receipt: receipt.clone(), hash, second, ended: second.millis() })
+    }
+}
+
+fn meter(claims: &[&Claim], receipts: &[Kept]) -> Option<MeterHistory> {
     let largest = claims.iter().max_by_key(|claim| claim.cap().cap().max_cum)?;
     let key = meter_of(largest);
-    let mut own: Vec<&SignedReceipt> = receipts.iter().filter(|r| r.meter_key() == key).collect();
-    own.sort_by_key(|receipt| (receipt.receipt().usage.ended, receipt.receipt().request_id.0));
+    let mut own: Vec<&Kept> = receipts.iter().filter(|r| r.receipt.meter_key() == key).collect();
+    own.sort_by_key(|kept| (kept.second, kept.ended, kept.receipt.request_id().0));
     Some(MeterHistory {
         cap: largest.cap().clone(),
         settlements: claims.iter().map(|claim| claim.settlement().clone()).collect(),
@@ -101,7 +130,7 @@ fn meter(claims: &[&Claim], receipts: &[SignedReceipt]) -> Option<MeterHistory> 
 }
 
 /// The receipts in the order that gives the signed roots, up to the first root that none gives.
-fn counted(claims: &[&Claim], mut waiting: Vec<&SignedReceipt>) -> Vec<Counted> {
+fn counted(claims: &[&Claim], mut waiting: Vec<&Kept>) -> Vec<Counted> {
     let (mut log, mut counted) = (Frontier::new(), Vec::new());
     for claim in claims {
         let head = claim.settlement().settlement().state.log_head();
@@ -110,50 +139,53 @@ fn counted(claims: &[&Claim], mut waiting: Vec<&SignedReceipt>) -> Vec<Counted> 
         if more == 0 {
             continue;
         }
-        if more > waiting.len() {
-            break;
+        let Some(order) = arrange(&log, &waiting, more, &head) else { break };
+        if order.iter().zip(&waiting).all(|(taken, first)| taken.hash == first.hash) {
+            waiting.drain(..more);
+        } else {
+            waiting.retain(|kept| order.iter().all(|taken| taken.hash != kept.hash));
         }
-        let rest = waiting.split_off(more);
-        let Some(order) = arrange(&log, waiting, &head) else { break };
-        for receipt in order {
-            let Ok(index) = log.append(&receipt.hash()) else { return counted };
-            let receipt = PublicReceipt::from(receipt);
+        for kept in order {
+            let Ok(index) = log.append(&kept.hash) else { return counted };
+            let receipt = kept.receipt.clone();
             counted.push(Counted { index, receipt, inclusion: None });
         }
-        waiting = rest;
     }
     counted
 }
 
-/// An order of `receipts` in which they make `log` grow to `head`: the given one, or, for a few, any.
+/// The next `more` of `waiting`, in an order in which they make `log` grow to `head`: the first ones as they
+/// lie, or, for a few, any of the first few in any order.
 fn arrange<'a>(
     log: &Frontier,
-    receipts: Vec<&'a SignedReceipt>,
+    waiting: &[&'a Kept],
+    more: usize,
     head: &LogHead,
-) -> Option<Vec<&'a SignedReceipt>> {
+) -> Option<Vec<&'a Kept>> {
+    let first = waiting.get(..more)?;
     let mut straight = log.clone();
-    let fits = receipts.iter().all(|receipt| straight.append(&receipt.hash()).is_ok());
+    let fits = first.iter().all(|receipt| straight.append(&receipt.hash).is_ok());
     if fits && straight.head() == *head {
-        return Some(receipts);
+        return Some(first.to_vec());
     }
-    if receipts.len() > MAX_ARRANGED {
+    if more > MAX_ARRANGED {
         return None;
     }
-    permute(log, &receipts, &mut Vec::new(), head)
+    permute(log, waiting.get(..MAX_ARRANGED).unwrap_or(waiting), &mut Vec::new(), head)
 }
 
 fn permute<'a>(
     log: &Frontier,
-    left: &[&'a SignedReceipt],
-    taken: &mut Vec<&'a SignedReceipt>,
+    left: &[&'a Kept],
+    taken: &mut Vec<&'a Kept>,
     head: &LogHead,
-) -> Option<Vec<&'a SignedReceipt>> {
-    if left.is_empty() {
+) -> Option<Vec<&'a Kept>> {
+    if log.head().size >= head.size {
         return (log.head() == *head).then(|| taken.clone());
     }
     for (n, next) in left.iter().enumerate() {
         let mut grown = log.clone();
-        grown.append(&next.hash()).ok()?;
+        grown.append(&next.hash).ok()?;
         let rest: Vec<_> =
             left.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, r)| *r).collect();
         taken.push(next);
@@ -165,5 +197,6 @@ fn permute<'a>(
     None
 }
 
-/// Most receipts between two claims that are tried in every order: 720 of them.
+/// Most receipts of which those between two claims are chosen in every order: 720 of them. A receipt whose
+/// parts are closed says the second only in which its request ended.
 const MAX_ARRANGED: usize = 6;

@@ -1,20 +1,22 @@
 //! The checks of a history. Each is about the whole of it and names the first place where it fails.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrysalis_receipt::{
     Check, ConsistencyProof, Frontier, LogHead, Outcome, PublicReceipt, Settlement,
+    SignedSettlement,
 };
 use chrysalis_wire::{Digest, NetworkId};
 
-use super::{ChannelHistory, HISTORY_REPORT_SCHEMA, HistoryReport, MeterHistory, Place};
+use super::{ChannelHistory, Counted, HISTORY_REPORT_SCHEMA, HistoryReport, MeterHistory, Place};
 use crate::report::Gram;
 
 pub(super) fn verify(history: &ChannelHistory) -> HistoryReport {
-    let mut seen = Seen::default();
+    let mut seen = Seen { sums: Sums::of(history), ..Seen::default() };
     for (number, meter) in history.meters.iter().enumerate() {
         seen.meter(history, meter, number);
     }
+    seen.all_together();
     let Seen { checks, owed, allowed, requests, places, .. } = seen;
     let mut checks: Vec<Check> = checks.into_checks();
     // Older files have none, and say whose key it is themselves.
@@ -61,7 +63,10 @@ struct Seen {
     keys: HashSet<[u8; 32]>,
     ids: HashSet<[u8; 16]>,
     hashes: HashSet<Digest>,
-    settlements: HashSet<Digest>,
+    sums: Sums,
+    /// What the requests here cost, and whether there may be others.
+    cost: u128,
+    partial: bool,
 }
 
 impl Seen {
@@ -80,7 +85,7 @@ impl Seen {
 
         let receipts = self.receipts(meter);
         let whole = Whole::of(&receipts);
-        let (mut before, mut at) = (self.owed, Frontier::new().head());
+        let (mut before, mut at) = (0, Frontier::new().head());
         let mut units = 0;
         for (n, signed) in meter.settlements.iter().enumerate() {
             let place = format!("settlement {n} of meter {number}");
@@ -90,13 +95,11 @@ impl Seen {
                 Err(_) => Err(format!("{place} stands under a cap that does not hold")),
             });
             self.checks.grow.note(grows(settlement, before, at.size, units, &place));
-            let goes_on = self.acknowledged(settlement, &place);
+            let from = self.acknowledged(settlement, &place);
             let head = settlement.state.log_head();
             self.checks.log.judge(grown(&whole, &meter.growth, &at, &head, &place));
-            self.checks
-                .amounts
-                .judge(adds_up(&receipts, settlement, before, at.size, goes_on, &place));
-            self.settlements.insert(signed.cell().hash());
+            let goes_on = GoesOn { meter: number, before, at: at.size, from };
+            self.checks.amounts.judge(adds_up(&receipts, settlement, &goes_on, &self.sums, &place));
             (before, at, units) = (settlement.cum_amount, head, settlement.state.cum_units);
         }
         self.included(meter, &whole, &at, number);
@@ -104,8 +107,20 @@ impl Seen {
             let place = Place { meter: number, index: *index, settled: *index < at.size };
             self.places.push((*hash, place));
         }
-        self.owed = before;
+        self.owed = self.owed.max(before);
         self.requests = self.requests.saturating_add(at.size);
+        self.partial |= whole.head(at.size).is_none();
+        let cost = receipts.range(..at.size).map(|(_, (receipt, _))| receipt.amount());
+        self.cost = cost.fold(self.cost, u128::saturating_add);
+    }
+
+    /// Each meter may go on from sums of the others, and all of them together from nothing.
+    fn all_together(&mut self) {
+        if !self.partial && self.owed > self.cost {
+            let (owed, cost) = (Gram(self.owed), Gram(self.cost));
+            let text = format!("the meters come to {owed}, all requests of theirs to {cost}");
+            self.checks.amounts.note(Err(text));
+        }
     }
 
     /// The receipts of one meter by position: signed by it, and no request twice on the channel.
@@ -136,11 +151,12 @@ impl Seen {
         receipts
     }
 
-    /// Notes whether the settlement before is here, and says so.
-    fn acknowledged(&mut self, settlement: &Settlement, place: &str) -> bool {
+    /// Notes whether the settlement before is here, and says so: its sum, zero if it is the first of all.
+    fn acknowledged(&mut self, settlement: &Settlement, place: &str) -> Option<u128> {
         let prev = settlement.state.prev;
-        let known = prev == Digest([0; 32]) || self.settlements.contains(&prev);
-        self.checks.acknowledged.judge(if known {
+        let known = if prev == Digest([0; 32]) { Some(0) } else { self.sums.by_hash(&prev) };
+        self.partial |= known.is_none();
+        self.checks.acknowledged.judge(if known.is_some() {
             Ok(())
         } else {
             let text = format!("{place} goes back to settlement {prev}, which is not here");
@@ -227,27 +243,72 @@ fn grown(
     }
 }
 
-/// What was added to the sum is what the requests since then cost.
+/// The sums of all meters.
+#[derive(Default)]
+struct Sums(HashMap<Digest, (usize, u128)>);
+
+impl Sums {
+    fn of(history: &ChannelHistory) -> Self {
+        let of = |(number, meter): (usize, &MeterHistory)| {
+            let sum = |s: &SignedSettlement| (s.cell().hash(), (number, s.settlement().cum_amount));
+            meter.settlements.iter().map(sum).collect::<Vec<_>>()
+        };
+        Self(history.meters.iter().enumerate().flat_map(of).collect())
+    }
+
+    fn by_hash(&self, settlement: &Digest) -> Option<u128> {
+        self.0.get(settlement).map(|(_, sum)| *sum)
+    }
+
+    /// The sums of meters other than `meter` above `before` and up to `cum`.
+    fn between(&self, meter: usize, before: u128, cum: u128) -> Vec<u128> {
+        let others = self.0.values().filter(|(number, _)| *number != meter);
+        others.map(|(_, sum)| *sum).filter(|sum| before < *sum && *sum <= cum).collect()
+    }
+}
+
+/// What a settlement goes on from.
+struct GoesOn {
+    meter: usize,
+    /// The last sum of its own meter, and how many requests are in it.
+    before: u128,
+    at: u64,
+    /// The sum that it goes back to, if that is here.
+    from: Option<u128>,
+}
+
+/// What was added to the sum is what the requests since then cost, and what other meters counted
+/// meanwhile: their claim is handed to this one at any time, and whatever it had signed for is inside.
 fn adds_up(
     receipts: &BTreeMap<u64, (&PublicReceipt, Digest)>,
     settlement: &Settlement,
-    before: u128,
-    from: u64,
-    goes_on: bool,
+    goes_on: &GoesOn,
+    sums: &Sums,
     place: &str,
 ) -> Judged {
-    let to = settlement.state.count.max(from);
+    let GoesOn { meter, before, at, from } = *goes_on;
+    let to = settlement.state.count.max(at);
     let (mut sum, mut known) = (0u128, 0u64);
-    for (_, (receipt, _)) in receipts.range(from..to) {
+    for (_, (receipt, _)) in receipts.range(at..to) {
         sum = sum.saturating_add(receipt.amount());
         known = known.saturating_add(1);
     }
-    let added = settlement.cum_amount.saturating_sub(before);
-    let missing = to.saturating_sub(from).saturating_sub(known);
+    let cum = settlement.cum_amount;
+    // The first sum of a meter goes back to the one of another that it goes on from, or one below.
+    let base = if at == 0 { before.max(from.unwrap_or(0)) } else { before };
+    let added = cum.saturating_sub(base);
+    let missing = to.saturating_sub(at).saturating_sub(known);
     let (words, total) = (Gram(sum), Gram(added));
-    // A meter's first sum goes on from one of another meter, which may not be here.
-    if from == 0 && !goes_on && sum < added {
+    if at == 0 && from.is_none() && sum < added {
         let text = format!("{place} goes on from a sum of another meter that is not here");
+        return Err((Outcome::Skip, text));
+    }
+    let others = sums.between(meter, base, cum);
+    if missing == 0 && others.iter().any(|other| other.checked_add(sum) == Some(cum)) {
+        return Ok(());
+    }
+    if !others.is_empty() && sum < added {
+        let text = format!("{place} goes on from a sum of another meter, of which a part is here");
         return Err((Outcome::Skip, text));
     }
     if missing == 0 && sum != added {
@@ -261,6 +322,52 @@ fn adds_up(
         return Err((Outcome::Skip, format!("{missing} receipts of {place} are not here")));
     }
     Ok(())
+}
+
+/// Whether two parties were signed the same log by each meter: roots of one size, signed or recomputed from
+/// receipts, are compared.
+pub(super) fn agree(one: &ChannelHistory, other: &ChannelHistory) -> Check {
+    let mut tally = Tally::default();
+    if one.channel != other.channel {
+        tally.note(Err("the two files are of two channels".to_owned()));
+    }
+    for (number, meter) in one.meters.iter().enumerate() {
+        let same = |m: &&MeterHistory| m.cap.cap().meter_key == meter.cap.cap().meter_key;
+        for theirs in other.meters.iter().filter(same) {
+            let (ours, theirs) = (roots(meter), roots(theirs));
+            for (size, (root, signed)) in &ours {
+                match theirs.get(size) {
+                    Some((other, also)) if *signed || *also => tally.note(if root == other {
+                        Ok(())
+                    } else {
+                        Err(format!("meter {number} has signed two logs of {size} receipts"))
+                    }),
+                    _ => {}
+                }
+            }
+        }
+    }
+    if tally.passed == 0 && tally.worst.is_none() {
+        let text = "no meter has signed a log of one size in both".to_owned();
+        tally.judge(Err((Outcome::Skip, text)));
+    }
+    tally.check("agree", "Both files show one log of each meter", "roots")
+}
+
+/// The roots of a meter's log by size, and whether the meter signed them.
+fn roots(meter: &MeterHistory) -> BTreeMap<u64, (Digest, bool)> {
+    let mut receipts = BTreeMap::new();
+    for Counted { index, receipt, .. } in &meter.receipts {
+        if let Ok(hash) = receipt.hash() {
+            receipts.insert(*index, (receipt, hash));
+        }
+    }
+    let Whole(heads) = Whole::of(&receipts);
+    let computed = heads.iter().map(|head| (head.size, (head.root, false)));
+    let heads = meter.settlements.iter().map(|s| s.settlement().state.log_head());
+    let signed = heads.map(|head| (head.size, (head.root, true)));
+    // A size of which both are known says what was signed.
+    computed.chain(signed).filter(|(size, _)| *size > 0).collect()
 }
 
 /// The heads of a log of which every receipt from the first on is there.

@@ -68,6 +68,13 @@ impl ChannelHistory {
         check::verify(self)
     }
 
+    /// Whether `other`, of another party of this channel, shows the same logs: a meter that has signed two
+    /// of one size tells payer and payee different things, and each file alone holds. Verify both first.
+    #[must_use]
+    pub fn agrees_with(&self, other: &Self) -> Check {
+        check::agree(self, other)
+    }
+
     /// The document.
     ///
     /// # Errors

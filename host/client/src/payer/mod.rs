@@ -11,22 +11,24 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use chrysalis_evidence::VerifiedWorker;
-use chrysalis_ledger::{Channel, Entry, Ledger, OpenRequest};
+use chrysalis_ledger::{Channel, Entry, Ledger, OpenRequest, Overcharge};
 use chrysalis_receipt::{
-    ChannelId, ChannelTerms, Claim, MeterPublicKey, Offer, PayerKey, PaymentRequired, ReceiptError,
-    StateRequest, worst_case,
+    ChannelId, ChannelTerms, Claim, MeterPublicKey, Offer, PayerKey, PaymentRequired,
+    PublicReceipt, ReceiptError, StateRequest, worst_case,
 };
 use chrysalis_wire::{Digest, NetworkId, RequestId};
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 
 pub use self::standing::Budget;
-use self::standing::{Asked, Known, Standing, TooMuch};
+use self::standing::{Asked, Ended, Known, Standing, TooMuch, longest};
 use crate::clock::Clock;
-use crate::error::ClientError;
+use crate::error::{ClientError, sanitise};
 
 /// Pays through one channel. Clones share it.
 #[derive(Clone)]
@@ -57,7 +59,9 @@ struct State {
     /// The last claim in the ledger.
     claim: Option<Claim>,
     /// Why nothing more is signed.
-    stopped: Option<TooMuch>,
+    stopped: Option<ClientError>,
+    /// How often this process asked for the receipts of requests whose answers were given up.
+    tries: HashMap<RequestId, u32>,
 }
 
 /// Where a channel stands, nanogram since it was opened.
@@ -102,8 +106,10 @@ impl Payer {
         let mut stopped = None;
         if let Some(memory) = view.memory(channel)? {
             known.included = memory.included;
-            known.lost = memory.open;
-            stopped = memory.overcharge.map(|proof| TooMuch { accounted: proof.accounted });
+            (known.lost, known.late) = (memory.open, memory.late);
+            let overcharged =
+                |proof: Overcharge| ClientError::Overcharged { accounted: proof.accounted };
+            stopped = memory.overcharge.map(overcharged);
         } else if known.covered > known.claimed {
             // An older build kept no memory: for all that is known, what was covered may be owed.
             let (request, worst) =
@@ -112,7 +118,8 @@ impl Payer {
             known.lost.push(OpenRequest { request, worst, begun: now });
         }
         let standing = Standing::new(budget, known);
-        let state = Mutex::new(State { standing, meter, claim, stopped });
+        let tries = HashMap::new();
+        let state = Mutex::new(State { standing, meter, claim, stopped, tries });
         let (heard, told) = Default::default();
         let inner = Inner { key, terms, channel, budget, ledger, clock, state, heard, told };
         Ok(Self { inner: Arc::new(inner) })
@@ -215,6 +222,42 @@ impl Payer {
         blocking(work).await
     }
 
+    /// Requests whose answers were given up, and whose receipts a worker may be asked for: the last ones, and
+    /// each a few times.
+    pub(crate) fn missing(&self) -> Vec<RequestId> {
+        let mut state = self.inner.state();
+        let mut missing = state.standing.missing();
+        missing.retain(|id| state.tries.get(id).is_none_or(|tries| *tries < MAX_RECEIPT_TRIES));
+        missing.truncate(MAX_RECEIPTS_ASKED);
+        for id in &missing {
+            let tries = state.tries.entry(*id).or_default();
+            *tries = tries.saturating_add(1);
+        }
+        missing
+    }
+
+    /// Takes the receipt of a request whose answer was given up. On the disk when this returns.
+    ///
+    /// # Errors
+    /// [`ClientError::ReceiptMalformed`] also for a receipt of another request, or for more than it could cost,
+    /// [`ClientError::Payment`] for one of another meter, [`ClientError::Ledger`].
+    pub(crate) async fn find(
+        &self,
+        verified: &VerifiedWorker,
+        request: RequestId,
+        json: &[u8],
+    ) -> Result<(), ClientError> {
+        let receipt = PublicReceipt::from_json(json)
+            .map_err(|error| ClientError::ReceiptMalformed(sanitise(&error.to_string())))?;
+        receipt.verify(verified.keyset().network, &verified.keyset().meter_key)?;
+        if receipt.request_id() != request {
+            let text = format!("it is about request {}, not {request}", receipt.request_id());
+            return Err(ClientError::ReceiptMalformed(text));
+        }
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.find(&receipt)).await
+    }
+
     /// The question for the latest claim, and what to hold the answer against.
     pub(crate) fn question(
         &self,
@@ -222,7 +265,8 @@ impl Payer {
     ) -> Result<(Vec<u8>, Asked), ClientError> {
         let meter = MeterPublicKey::parse(&verified.keyset().meter_key)?;
         let state = self.inner.state();
-        let asked = state.standing.ask(self.inner.clock.now().seconds());
+        let longest = longest(&verified.manifest().limits);
+        let asked = state.standing.ask(self.inner.clock.now().seconds(), longest);
         let (key, channel) = (&self.inner.key, self.inner.channel);
         let acknowledged = state.claim.as_ref().map_or(Digest([0; 32]), Claim::hash);
         let question = StateRequest::sign(key, channel, &meter, acknowledged)?;
@@ -284,8 +328,8 @@ impl Inner {
     ) -> Result<Offer, ClientError> {
         let OpenRequest { request, worst, begun } = request;
         let mut state = self.state();
-        if let Some(TooMuch { accounted }) = state.stopped {
-            return Err(ClientError::Overcharged { accounted });
+        if let Some(error) = &state.stopped {
+            return Err(error.clone());
         }
         let limit = self.budget.limit;
         let named = Some(Digest(meter.to_bytes()));
@@ -309,17 +353,41 @@ impl Inner {
         Ok(offer)
     }
 
+    fn find(&self, receipt: &PublicReceipt) -> Result<(), ClientError> {
+        let (request, amount) = (receipt.request_id(), receipt.amount());
+        let mut state = self.state();
+        match state.standing.worst_of(request) {
+            // Somebody else asked for it too.
+            None => return Ok(()),
+            Some(worst) if amount > worst => {
+                let text = format!("request {request} cannot have cost {amount} nanogram");
+                return Err(ClientError::ReceiptMalformed(text));
+            }
+            Some(_) => {}
+        }
+        let entry = Entry::Found { channel: self.channel, receipt };
+        self.ledger.record(&entry, self.clock.now().seconds())?;
+        state.standing.find(request, amount);
+        state.tries.remove(&request);
+        Ok(())
+    }
+
     fn accept(&self, asked: Asked, claim: Claim) -> Result<Claim, ClientError> {
         let mut state = self.state();
+        let known = state.claim.as_ref().filter(|known| meter_of(known) == meter_of(&claim));
+        if let Some(forked) = known.and_then(|known| forked(known, &claim)) {
+            state.stopped = Some(forked.clone());
+            return Err(forked);
+        }
         let max_cum = claim.cap().cap().max_cum;
         if max_cum > state.standing.covered() {
             // It was signed for with another ledger: this one was lost, or rolled back, since.
             state.standing.adopt(claim.cum_amount(), max_cum);
         }
         match state.standing.accept(asked, claim.cum_amount()) {
-            Ok(Some(ended)) => {
+            Ok(Some(Ended { late, ended })) => {
                 let included = state.standing.included();
-                let entry = Entry::Accepted { claim: &claim, included, ended: &ended };
+                let entry = Entry::Accepted { claim: &claim, included, late: &late, ended: &ended };
                 self.ledger.record(&entry, self.clock.now().seconds())?;
                 // What is acknowledged next is what the ledger has, so that its claims go back to each
                 // other: it keeps the first of a sum.
@@ -342,10 +410,11 @@ impl Inner {
         too_much: TooMuch,
     ) -> Result<ClientError, ClientError> {
         let TooMuch { accounted } = too_much;
-        state.stopped = Some(too_much);
+        let error = ClientError::Overcharged { accounted };
+        state.stopped = Some(error.clone());
         let entry = Entry::Overcharge { claim, accounted };
         self.ledger.record(&entry, self.clock.now().seconds())?;
-        Ok(ClientError::Overcharged { accounted })
+        Ok(error)
     }
 
     /// Takes what a claim under a forgotten cap proves. True if more is owed by it than was known.
@@ -354,8 +423,9 @@ impl Inner {
         let before = state.standing.may_owe();
         let (cum, max_cum) = (claim.cum_amount(), claim.cap().cap().max_cum);
         if max_cum <= state.standing.covered() {
-            if cum > before {
-                return Err(self.stop(&mut state, claim, TooMuch { accounted: before })?);
+            let accounted = state.standing.accountable();
+            if cum > accounted {
+                return Err(self.stop(&mut state, claim, TooMuch { accounted })?);
             }
             // What it includes is known already, and to which requests it belongs is not.
             return Ok(false);
@@ -423,6 +493,28 @@ impl Drop for Ticket {
         }
     }
 }
+
+fn meter_of(claim: &Claim) -> [u8; 32] {
+    claim.cap().cap().meter_key.to_bytes()
+}
+
+/// Whether the meter of both claims has taken requests back or shows another log: what it cannot do without
+/// telling payer and payee different things. An answer that was overtaken is lower in all.
+fn forked(before: &Claim, now: &Claim) -> Option<ClientError> {
+    let of = |claim: &Claim| claim.settlement().settlement().state.log_head();
+    let (old, new) = (of(before), of(now));
+    let wrong = match new.size.cmp(&old.size) {
+        Ordering::Less => now.cum_amount() > before.cum_amount(),
+        Ordering::Equal => new.root != old.root,
+        Ordering::Greater => now.cum_amount() < before.cum_amount(),
+    };
+    wrong.then_some(ClientError::LogForked { before: old.size, count: new.size })
+}
+
+/// Most receipts that are asked for before one claim.
+const MAX_RECEIPTS_ASKED: usize = 16;
+/// How often one process asks for a receipt that is not there.
+const MAX_RECEIPT_TRIES: u32 = 4;
 
 /// Signs and writes off the threads that serve.
 async fn blocking<T: Send + 'static>(

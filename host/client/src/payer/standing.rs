@@ -3,6 +3,7 @@
 //! larger number, so that what it calls too much is too much.
 
 use chrysalis_ledger::OpenRequest;
+use chrysalis_wire::manifest::LimitsSection;
 use chrysalis_wire::{RequestId, UnixTime};
 
 /// How much of a channel a payer lets itself be charged, nanogram since the channel was opened.
@@ -35,8 +36,10 @@ pub(crate) struct Known {
     pub(crate) receipted: u128,
     /// Those of them that the last accepted claim includes for certain.
     pub(crate) included: u128,
-    /// Requests whose receipt will not come any more.
+    /// Requests whose answer was given up, and of which no claim says yet what they cost.
     pub(crate) lost: Vec<OpenRequest>,
+    /// Those that a claim ought to say it of: they cost nothing, as far as is known, and may all the same.
+    pub(crate) late: Vec<OpenRequest>,
 }
 
 /// What was known when a claim was asked for.
@@ -44,6 +47,17 @@ pub(crate) struct Known {
 pub(crate) struct Asked {
     receipted: u128,
     at: UnixTime,
+    /// From when on a request was signed for, the longest until what it cost is in a claim, seconds.
+    longest: u64,
+}
+
+/// What a claim says of requests without a receipt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// They ought to be in it.
+    pub(crate) late: Vec<RequestId>,
+    /// They are, or nothing will come of them any more.
+    pub(crate) ended: Vec<RequestId>,
 }
 
 /// A claim for more than the payer can account for.
@@ -59,14 +73,21 @@ impl Standing {
 
     /// The most that may be owed.
     pub(crate) fn may_owe(&self) -> u128 {
-        let Known { covered, claimed, receipted, included, lost } = &self.known;
-        lost.iter()
-            .map(|lost| lost.worst)
-            .fold(*claimed, u128::saturating_add)
+        // A worker counts within its caps, and a claim above them does not verify.
+        self.owed().min(self.known.covered)
+    }
+
+    fn owed(&self) -> u128 {
+        let Known { claimed, receipted, included, lost, .. } = &self.known;
+        worst(lost)
+            .saturating_add(*claimed)
             .saturating_add(receipted.saturating_sub(*included))
             .saturating_add(self.open)
-            // A worker counts within its caps, and a claim above them does not verify.
-            .min(*covered)
+    }
+
+    /// The most that a claim may say: a request may take longer than any ought to.
+    pub(crate) fn accountable(&self) -> u128 {
+        self.owed().saturating_add(worst(&self.known.late)).min(self.known.covered)
     }
 
     /// The cap under which one more request of at most `worst` is covered: the one there is, or the
@@ -111,25 +132,44 @@ impl Standing {
         self.known.lost.push(request);
     }
 
-    /// To be kept until the answer to a question for a claim.
-    pub(crate) const fn ask(&self, now: UnixTime) -> Asked {
-        Asked { receipted: self.known.receipted, at: now }
+    /// A receipt was found of a request whose answer was given up.
+    pub(crate) fn find(&mut self, request: RequestId, amount: u128) {
+        let other = |open: &OpenRequest| open.request != request;
+        self.known.lost.retain(other);
+        self.known.late.retain(other);
+        self.known.receipted = self.known.receipted.saturating_add(amount);
     }
 
-    /// Takes the claim for `cum`, and says which requests without a receipt are over with it; `None` if
-    /// it says less than one before.
+    /// The most that a request can cost whose answer was given up; `None` for any other.
+    pub(crate) fn worst_of(&self, request: RequestId) -> Option<u128> {
+        let mut missing = self.known.lost.iter().chain(&self.known.late);
+        missing.find(|open| open.request == request).map(|open| open.worst)
+    }
+
+    /// Requests whose answers were given up, the last one first.
+    pub(crate) fn missing(&self) -> Vec<RequestId> {
+        let mut missing: Vec<_> = self.known.lost.iter().chain(&self.known.late).collect();
+        missing.sort_by_key(|open| std::cmp::Reverse(open.begun));
+        missing.into_iter().map(|open| open.request).collect()
+    }
+
+    /// To be kept until the answer to a question for a claim of a worker whose requests end within
+    /// `longest` seconds.
+    pub(crate) const fn ask(&self, now: UnixTime, longest: u64) -> Asked {
+        Asked { receipted: self.known.receipted, at: now, longest }
+    }
+
+    /// Takes the claim for `cum`, and says what becomes of requests without a receipt; `None` if it says
+    /// less than one before.
     ///
     /// # Errors
     /// [`TooMuch`] for more than every receipt and every request without one comes to.
-    pub(crate) fn accept(
-        &mut self,
-        asked: Asked,
-        cum: u128,
-    ) -> Result<Option<Vec<RequestId>>, TooMuch> {
-        let accounted = self.may_owe();
+    pub(crate) fn accept(&mut self, asked: Asked, cum: u128) -> Result<Option<Ended>, TooMuch> {
+        let accounted = self.accountable();
         if cum > accounted {
             return Err(TooMuch { accounted });
         }
+        let more = cum.saturating_sub(self.may_owe());
         let known = &mut self.known;
         if cum < known.claimed {
             return Ok(None);
@@ -137,12 +177,17 @@ impl Standing {
         known.claimed = cum;
         // What came while the question was on its way may be in the claim or not.
         known.included = known.included.max(asked.receipted);
+        let mut ended =
+            known.late.extract_if(.., |late| asked.since(late) >= LATE_SECONDS).collect();
+        // What no receipt and no request on its way explains came of late ones.
+        take(&mut known.late, more, &mut ended);
         // Whatever a request cost that was over when the question was asked is in the claim.
-        let over =
-            |lost: &OpenRequest| asked.at.0 >= lost.begun.0.saturating_add(LONGEST_REQUEST_SECONDS);
-        let ended = known.lost.iter().filter(|lost| over(lost)).map(|lost| lost.request).collect();
-        known.lost.retain(|lost| !over(lost));
-        Ok(Some(ended))
+        let over = |lost: &mut OpenRequest| asked.since(lost) >= asked.longest;
+        let late: Vec<_> = known.lost.extract_if(.., over).collect();
+        let requests = |open: &[OpenRequest]| open.iter().map(|open| open.request).collect();
+        let told = Ended { late: requests(&late), ended: requests(&ended) };
+        known.late.extend(late);
+        Ok(Some(told))
     }
 
     /// Takes a claim that this payer's own signature proves and its memory does not hold.
@@ -167,10 +212,40 @@ impl Standing {
     }
 }
 
+impl Asked {
+    const fn since(&self, open: &OpenRequest) -> u64 {
+        self.at.0.saturating_sub(open.begun.0)
+    }
+}
+
 /// From when a request was signed for, the longest until what it cost is in the worker's next claim,
 /// seconds. A host that keeps the connection of a requester who left lets the worker finish a whole
-/// answer; this is 4096 tokens at little more than one in a second.
-pub(crate) const LONGEST_REQUEST_SECONDS: u64 = 3_600;
+/// answer: this is one token in a second, for a slow machine, and ten of the prompt.
+pub(crate) fn longest(limits: &LimitsSection) -> u64 {
+    let (completion, prompt) = (limits.completion_tokens.into(), limits.context_tokens / 10);
+    SHORTEST_SECONDS.saturating_add(completion).saturating_add(prompt.into())
+}
+
+fn worst(open: &[OpenRequest]) -> u128 {
+    open.iter().map(|open| open.worst).fold(0, u128::saturating_add)
+}
+
+/// Moves requests that together can have cost `amount` from `late` to `ended`: one if one can, and else the
+/// smallest first, so that what is left can account for as much as the others really cost.
+fn take(late: &mut Vec<OpenRequest>, mut amount: u128, ended: &mut Vec<OpenRequest>) {
+    late.sort_by_key(|open| open.worst);
+    while amount > 0 && !late.is_empty() {
+        let place = late.iter().position(|open| open.worst >= amount).unwrap_or(0);
+        let one = late.remove(place);
+        amount = amount.saturating_sub(one.worst);
+        ended.push(one);
+    }
+}
+
+/// For the waiting, and everything before the first token.
+const SHORTEST_SECONDS: u64 = 3_600;
+/// After this, seconds, nothing comes any more of a request without a receipt: a week.
+pub(crate) const LATE_SECONDS: u64 = 7 * 86_400;
 /// From this part of the budget on its owner is warned.
 const NEAR_PERCENT: u128 = 80;
 
@@ -180,6 +255,7 @@ mod tests {
 
     const BUDGET: Budget = Budget { limit: 1_000, step: 100 };
     const NOW: UnixTime = UnixTime(1_795_000_000);
+    const LONGEST: u64 = 4_000;
 
     fn standing() -> Standing {
         Standing::new(BUDGET, Known::default())
@@ -202,7 +278,7 @@ mod tests {
     }
 
     fn accept(s: &mut Standing, at: UnixTime, cum: u128) -> Result<bool, TooMuch> {
-        s.accept(s.ask(at), cum).map(|taken| taken.is_some())
+        s.accept(s.ask(at, LONGEST), cum).map(|taken| taken.is_some())
     }
 
     #[test]
@@ -253,9 +329,9 @@ mod tests {
     fn a_receipt_that_comes_while_a_claim_is_asked_for_counts_until_the_next() {
         let mut s = standing();
         begin(&mut s, 60).unwrap();
-        let asked = s.ask(NOW);
+        let asked = s.ask(NOW, LONGEST);
         s.end(60, 50);
-        assert_eq!(s.accept(asked, 50), Ok(Some(vec![])));
+        assert_eq!(s.accept(asked, 50), Ok(Some(Ended::default())));
         assert_eq!(s.may_owe(), 100, "it may not have been in the claim");
         assert_eq!(accept(&mut s, NOW, 50), Ok(true));
         assert_eq!(s.may_owe(), 50);
@@ -266,10 +342,10 @@ mod tests {
         let mut s = standing();
         begin(&mut s, 100).unwrap();
         s.end(60, 50);
-        let (first, second) = (s.ask(NOW), s.ask(NOW));
-        assert_eq!(s.accept(first, 50), Ok(Some(vec![])));
+        let (first, second) = (s.ask(NOW, LONGEST), s.ask(NOW, LONGEST));
+        assert_eq!(s.accept(first, 50), Ok(Some(Ended::default())));
         s.end(40, 30);
-        assert_eq!(s.accept(second, 50), Ok(Some(vec![])));
+        assert_eq!(s.accept(second, 50), Ok(Some(Ended::default())));
         assert_eq!(s.may_owe(), 80, "the receipt that came between is in no claim");
     }
 
@@ -283,12 +359,68 @@ mod tests {
         assert_eq!(s.may_owe(), 60);
         assert_eq!(accept(&mut s, later(120), 20), Ok(true));
         assert_eq!(s.may_owe(), 80, "whether it is in there is not known");
-        assert_eq!(accept(&mut s, later(LONGEST_REQUEST_SECONDS - 1), 20), Ok(true));
+        assert_eq!(accept(&mut s, later(LONGEST - 1), 20), Ok(true));
         assert_eq!(s.may_owe(), 80);
-        let over = s.accept(s.ask(later(LONGEST_REQUEST_SECONDS)), 20);
-        assert_eq!(over, Ok(Some(vec![lost(60).request])));
-        assert_eq!(s.may_owe(), 20);
-        assert_eq!(accept(&mut s, later(9_999), 21), Err(TooMuch { accounted: 20 }));
+        let over = s.accept(s.ask(later(LONGEST), LONGEST), 20);
+        assert_eq!(over, Ok(Some(Ended { late: vec![lost(60).request], ended: vec![] })));
+        assert_eq!(s.may_owe(), 20, "it is not held back from the budget any more");
+    }
+
+    #[test]
+    fn a_request_that_takes_longer_than_any_ought_to_is_no_overcharge() {
+        let mut s = standing();
+        begin(&mut s, 60).unwrap();
+        s.lose(lost(60));
+        assert_eq!(accept(&mut s, later(LONGEST), 0), Ok(true));
+        assert_eq!(accept(&mut s, later(LONGEST), 61), Err(TooMuch { accounted: 60 }));
+        let over = s.accept(s.ask(later(LONGEST), LONGEST), 25);
+        assert_eq!(over, Ok(Some(Ended { late: vec![], ended: vec![lost(60).request] })));
+        assert_eq!(accept(&mut s, later(LONGEST), 26), Err(TooMuch { accounted: 25 }), "only once");
+        // And not for ever.
+        s.lose(OpenRequest { worst: 30, ..lost(30) });
+        assert_eq!(accept(&mut s, later(LONGEST), 25), Ok(true));
+        assert_eq!(accept(&mut s, later(LATE_SECONDS), 25), Ok(true));
+        assert_eq!(accept(&mut s, later(LATE_SECONDS), 26), Err(TooMuch { accounted: 25 }));
+    }
+
+    #[test]
+    fn what_came_late_is_taken_from_the_request_that_can_have_cost_it() {
+        let open = |id, worst| OpenRequest { request: RequestId([id; 16]), worst, begun: NOW };
+        let left = |amount| {
+            let (mut late, mut ended) = (vec![open(1, 60), open(2, 20), open(3, 30)], vec![]);
+            take(&mut late, amount, &mut ended);
+            late.into_iter().map(|open| open.worst).collect::<Vec<_>>()
+        };
+        assert_eq!(left(0), [20, 30, 60]);
+        assert_eq!(left(21), [20, 60]);
+        assert_eq!(left(60), [20, 30]);
+        assert_eq!(left(61), [30], "20, and 60 for the 41 that are left");
+        assert!(left(111).is_empty());
+    }
+
+    #[test]
+    fn a_receipt_that_is_found_ends_a_lost_request_for_what_it_cost() {
+        let mut s = standing();
+        begin(&mut s, 60).unwrap();
+        s.lose(lost(60));
+        assert_eq!(s.missing(), [lost(60).request]);
+        s.find(lost(60).request, 7);
+        assert_eq!((s.may_owe(), s.missing()), (7, vec![]));
+        assert_eq!(accept(&mut s, NOW, 8), Err(TooMuch { accounted: 7 }));
+        assert_eq!(accept(&mut s, NOW, 7), Ok(true));
+        assert_eq!(s.may_owe(), 7);
+    }
+
+    #[test]
+    fn the_longest_request_follows_from_what_the_manifest_allows() {
+        let limits = |context_tokens, completion_tokens| LimitsSection {
+            request_bytes: 1,
+            context_tokens,
+            completion_tokens,
+            concurrent_requests: 1,
+        };
+        assert_eq!(longest(&limits(4_096, 2_048)), 3_600 + 2_048 + 409);
+        assert!(longest(&limits(1 << 20, 1 << 20)) > 1 << 20, "a token in a second");
     }
 
     #[test]
@@ -299,6 +431,7 @@ mod tests {
             receipted: 140,
             included: 110,
             lost: vec![lost(40)],
+            late: vec![],
         };
         let mut s = Standing::new(BUDGET, known);
         assert_eq!(s.may_owe(), 190);

@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use chrysalis_ledger::{EventKind, LedgerView, Side};
-use chrysalis_receipt::{Charge, MeterBook, MeterKey, Payee, PayerPublicKey, TermsParts};
+use chrysalis_receipt::{
+    Att, Blinds, Charge, Finish, Io, MeterBook, MeterKey, Model, Payee, PayerPublicKey,
+    RequestReceipt, TermsParts, Usage,
+};
+use chrysalis_wire::manifest::PricesSection;
 use chrysalis_wire::{UnixMillis, UnixTime};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -105,7 +109,7 @@ impl Worker {
     fn claim(&mut self, payer: &Payer) -> Result<u128, ClientError> {
         let (meter, state) = (self.book.payee().meter_key, payer.inner.state());
         let acknowledged = state.claim.as_ref().map_or(Digest([0; 32]), Claim::hash);
-        let asked = state.standing.ask(payer.inner.clock.now().seconds());
+        let asked = state.standing.ask(payer.inner.clock.now().seconds(), 3_600);
         drop(state);
         let (key, channel) = (&payer.inner.key, payer.inner.channel);
         let question = StateRequest::sign(key, channel, &meter, acknowledged)?;
@@ -383,4 +387,100 @@ async fn a_ticket_ends_by_its_receipt_by_a_refusal_or_by_being_dropped() {
     assert_eq!(payer.standing().may_owe, 25);
     let memory = payer.inner.ledger.view().memory(payer.channel()).unwrap().unwrap();
     assert_eq!(memory.open, [begun(3, 20)]);
+}
+
+#[test]
+fn a_meter_that_shows_two_logs_is_paid_no_more() {
+    let dir = TempDir::new().unwrap();
+    let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
+    worker.serve(&payer, 50, 10).unwrap();
+    worker.claim(&payer).unwrap();
+    let mut forked = Worker { asked: 100, ..Worker::new(0x11) };
+    forked.serve(&payer, 50, 10).unwrap();
+    let refused = Err(ClientError::LogForked { before: 1, count: 1 });
+    assert_eq!(forked.claim(&payer), refused, "another request, as the first one");
+    assert_eq!(worker.serve(&payer, 1, 1).map(|()| 0), refused);
+}
+
+#[test]
+fn an_answer_that_was_overtaken_by_a_later_one_is_no_second_log() {
+    let dir = TempDir::new().unwrap();
+    let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
+    worker.serve(&payer, 50, 10).unwrap();
+    worker.claim(&payer).unwrap();
+    let earlier = payer.inner.state().claim.clone().unwrap();
+    worker.serve(&payer, 50, 10).unwrap();
+    worker.claim(&payer).unwrap();
+    let asked = payer.inner.state().standing.ask(NOW, 3_600);
+    assert!(payer.inner.accept(asked, earlier).is_ok());
+    worker.serve(&payer, 50, 10).unwrap();
+    assert_eq!(worker.claim(&payer), Ok(30));
+}
+
+#[test]
+fn a_receipt_that_is_not_there_is_asked_for_a_few_times() {
+    let dir = TempDir::new().unwrap();
+    let mut worker = Worker::new(0x11);
+    let payer = open(dir.path(), BUDGET);
+    let meter = worker.book.payee().meter_key;
+    worker.hear(&payer).unwrap();
+    payer.inner.offer(meter, &Digest([9; 32]), begun(9, 50)).unwrap();
+    payer.inner.state().standing.lose(begun(9, 50));
+    for tries in 0..MAX_RECEIPT_TRIES {
+        assert_eq!(payer.missing(), [RequestId([9; 16])], "after {tries} tries");
+    }
+    assert!(payer.missing().is_empty(), "it is not asked for without end");
+}
+
+/// A receipt for `amount`, as a meter shows it to anybody.
+fn closed(meter: &MeterKey, id: u8, amount: u64) -> PublicReceipt {
+    let digest = Digest([1; 32]);
+    let (prompt, none) = (amount * 1_000_000, 0);
+    let prices = PricesSection { prompt, cached: none, completion: none, reasoning: none };
+    let receipt = RequestReceipt {
+        network: NETWORK,
+        registry: digest,
+        request_id: RequestId([id; 16]),
+        issued_at: NOW,
+        amount: amount.into(),
+        io: Io { request_commit: digest, response_commit: digest },
+        usage: Usage {
+            prompt: 1,
+            cached: 0,
+            completion: 0,
+            reasoning: 0,
+            finish: Finish::Aborted,
+            prices,
+            started: NOW.millis(),
+            ended: NOW.millis(),
+        },
+        model: Model {
+            manifest_sha256: digest,
+            engine_image_sha256: digest,
+            sampling_hash: digest,
+        },
+        att: Att { evidence_sha256: digest, measurement_sha256: digest },
+    };
+    let blinds = Blinds::derive(&[9; 32], receipt.request_id);
+    PublicReceipt::from(&meter.sign(&receipt, blinds).unwrap())
+}
+
+#[test]
+fn a_receipt_that_was_found_counts_once_and_for_no_more_than_its_request_could_cost() {
+    let dir = TempDir::new().unwrap();
+    let (payer, worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
+    payer.inner.offer(worker.book.payee().meter_key, &Digest([9; 32]), begun(9, 50)).unwrap();
+    payer.inner.state().standing.lose(begun(9, 50));
+    let refused = payer.inner.find(&closed(&worker.key, 9, 51));
+    assert!(matches!(refused, Err(ClientError::ReceiptMalformed(_))), "{refused:?}");
+    assert_eq!(payer.standing().may_owe, 50);
+    for _ in 0..2 {
+        payer.inner.find(&closed(&worker.key, 9, 7)).unwrap();
+        assert_eq!(payer.standing().may_owe, 7);
+    }
+    let channel = payer.channel();
+    drop(payer);
+    let payer = open(dir.path(), BUDGET);
+    assert_eq!(payer.standing().may_owe, 7, "and after a start");
+    assert_eq!(payer.inner.ledger.view().memory(channel).unwrap().unwrap().found.len(), 1);
 }

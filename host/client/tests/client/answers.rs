@@ -92,7 +92,9 @@ async fn asks_a_question_and_hands_the_text_on_as_it_comes() {
         ..Question::default()
     };
     let mut pieces = Vec::new();
-    let completed = ask(&worker, &question, |text| pieces.push(text.to_owned())).await.unwrap();
+    let completed =
+        ask(&worker, &question, |text| pieces.push(text.to_owned()), |_| panic!()).await;
+    let completed = completed.unwrap();
     assert_eq!(pieces.concat(), "0-wörd 1-wörd 2-wörd");
     assert!(completed.report.ok);
 }
@@ -103,7 +105,7 @@ async fn a_question_refused_inside_the_channel_keeps_its_code_and_loses_its_mess
     let worker = bench.attested().await;
     bench.worker.answers(Answer::RefusedInside);
     let question = Question { prompt: "count", ..Question::default() };
-    let error = ask(&worker, &question, |_| panic!("no text")).await.unwrap_err();
+    let error = ask(&worker, &question, |_| panic!("no text"), |_| panic!()).await.unwrap_err();
     assert_eq!(
         error,
         ClientError::AnswerRefused { status: 422, code: "E-CANARY-REFUSED".to_owned() }

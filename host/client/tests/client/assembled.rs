@@ -3,7 +3,7 @@
 use chrysalis_client::ChannelHistory;
 use chrysalis_receipt::{
     ChannelTerms, Charge, Claim, MeterBook, MeterKey, MeterPublicKey, Offer, Outcome, Payee,
-    PayerKey, PayerPublicKey, SignedReceipt, StateRequest, TermsParts,
+    PayerKey, PayerPublicKey, PublicReceipt, SignedReceipt, StateRequest, TermsParts,
 };
 use chrysalis_wire::{Digest, NetworkId, UnixTime};
 use zeroize::Zeroizing;
@@ -40,13 +40,18 @@ impl Worker {
     }
 
     fn serve(&mut self, id: u8, amount: u64) -> SignedReceipt {
+        self.count(id, amount, amount)
+    }
+
+    /// Counts `amount` for a request whose receipt says `told`.
+    fn count(&mut self, id: u8, amount: u64, told: u64) -> SignedReceipt {
         let (key, request) = (payer(), Digest([id; 32]));
         let channel = terms().id(NETWORK).unwrap();
         let cap = key.sign(channel, self.book.payee().meter_key, 1_000).unwrap();
         let offer = Offer::sign(&key, terms(), cap, &request).unwrap();
         let offer = offer.verify(&request, self.book.payee()).unwrap();
         let reservation = self.book.reserve(offer, amount.into(), NOW).unwrap();
-        let receipt = receipt(&self.key, id, amount);
+        let receipt = receipt(&self.key, id, told);
         let charge = Charge { amount: amount.into(), units: 1, receipt: receipt.hash() };
         self.book.charge(reservation, charge).unwrap();
         receipt
@@ -76,8 +81,23 @@ fn kept() -> (Vec<Claim>, Vec<SignedReceipt>) {
     (claims, receipts)
 }
 
+/// One meter, another that goes on from it, and the first again, which is handed the other's claim and
+/// counts `amount` for a request whose receipt says five.
+fn back_and_forth(amount: u64) -> (Vec<Claim>, Vec<SignedReceipt>) {
+    let (mut a, mut b) = (Worker::new(0x11), Worker::new(0x12));
+    let mut receipts = vec![a.serve(1, 100)];
+    let mut claims = vec![a.claim()];
+    b.book.resume(&claims[0].clone().verify().unwrap()).unwrap();
+    receipts.push(b.serve(2, 50));
+    claims.push(b.claim());
+    a.book.resume(&claims[1].clone().verify().unwrap()).unwrap();
+    receipts.push(a.count(3, amount, 5));
+    claims.push(a.claim());
+    (claims, receipts)
+}
+
 fn assembled(claims: &[Claim], receipts: &[SignedReceipt]) -> ChannelHistory {
-    let history = ChannelHistory::assemble(&terms(), NETWORK, claims, receipts).unwrap();
+    let history = ChannelHistory::assemble(&terms(), NETWORK, claims, receipts, &[]).unwrap();
     ChannelHistory::parse(&history.to_json().unwrap()).unwrap()
 }
 
@@ -89,6 +109,29 @@ fn a_payer_that_kept_everything_writes_a_history_that_holds_in_whatever_order_re
         let report = assembled(&claims, &receipts).verify();
         assert!(report.holds, "{:?}", report.checks);
         assert_eq!((report.owed, report.requests, report.bound), (72, 5, true));
+    }
+}
+
+/// Its answer was given up, so the payer has no more than what the meter shows to anybody.
+#[test]
+fn a_receipt_whose_parts_are_closed_leaves_a_history_that_holds() {
+    let (claims, receipts) = kept();
+    for closed in 0..receipts.len() {
+        let mut whole = receipts.clone();
+        let closed = PublicReceipt::from(&whole.remove(closed));
+        let history = ChannelHistory::assemble(
+            &terms(),
+            NETWORK,
+            &claims,
+            &whole,
+            std::slice::from_ref(&closed),
+        )
+        .unwrap();
+        assert!(history.verify().holds, "{:?}", history.verify().checks);
+        assert!(history.proof_of(&receipts[0].hash()).is_ok(), "and proofs go on");
+        let twice = [closed.clone(), closed];
+        let again = ChannelHistory::assemble(&terms(), NETWORK, &claims, &receipts, &twice);
+        assert!(again.unwrap().verify().holds);
     }
 }
 
@@ -111,6 +154,66 @@ fn what_is_missing_leaves_the_history_incomplete_and_never_wrong() {
 }
 
 #[test]
+fn a_channel_that_goes_back_to_an_earlier_meter_has_a_history_that_holds() {
+    let (claims, receipts) = back_and_forth(5);
+    let report = assembled(&claims, &receipts).verify();
+    assert!(report.holds, "{:?}", report.checks);
+    assert_eq!((report.owed, report.requests), (155, 3));
+    assert!(!assembled(&claims[1..], &receipts).verify().failed(), "a sum may be left out");
+    // Without the other meter nothing explains what was added, and a meter that adds it for nothing
+    // leaves the same file.
+    let alone = [claims[0].clone(), claims[2].clone()];
+    assert!(assembled(&alone, &receipts).verify().failed());
+}
+
+#[test]
+fn a_claim_that_is_handed_in_after_the_first_own_one_leaves_a_history_that_holds() {
+    let (mut old, mut new) = (Worker::new(0x11), Worker::new(0x12));
+    let mut receipts = vec![old.serve(1, 40), new.serve(2, 5)];
+    let late = old.claim();
+    let mut claims = vec![new.claim(), late.clone()];
+    new.book.resume(&late.verify().unwrap()).unwrap();
+    receipts.push(new.serve(3, 3));
+    claims.push(new.claim());
+    let report = assembled(&claims, &receipts).verify();
+    assert!(report.holds, "{:?}", report.checks);
+    assert_eq!(report.owed, 43, "what the new one had signed for is taken to be inside");
+}
+
+#[test]
+fn refuses_a_nanogram_too_much_also_where_another_meter_counted_between() {
+    let (claims, receipts) = back_and_forth(6);
+    let report = assembled(&claims, &receipts).verify();
+    let failed = report.checks.iter().filter(|check| check.outcome == Outcome::Fail);
+    assert_eq!(failed.map(|check| check.id).collect::<Vec<_>>(), ["amounts"]);
+}
+
+#[test]
+fn two_parties_find_out_that_a_meter_signed_them_two_logs() {
+    let (claims, receipts) = kept();
+    let payers = assembled(&claims, &receipts);
+    // The payee has other claims of the same log, and no receipts.
+    let payees = assembled(&claims[1..], &[]);
+    for (one, other) in [(&payers, &payees), (&payees, &payers), (&payers, &payers)] {
+        let check = one.agrees_with(other);
+        assert_eq!((check.id, check.outcome), ("agree", Outcome::Pass), "{}", check.detail);
+    }
+    let mut forked = Worker::new(0x11);
+    for (id, amount) in [(6, 10), (7, 20), (8, 35), (9, 5)] {
+        forked.serve(id, amount);
+    }
+    let theirs = assembled(&[forked.claim()], &[]);
+    assert!(!theirs.verify().failed(), "alone it holds");
+    for (one, other) in [(&payers, &theirs), (&theirs, &payers)] {
+        assert_eq!(one.agrees_with(other).outcome, Outcome::Fail);
+    }
+    let other = assembled(&claims[2..], &[]);
+    assert_eq!(theirs.agrees_with(&other).outcome, Outcome::Skip, "no meter is in both");
+    let elsewhere = ChannelHistory { channel: crate::history::CHANNEL, ..payers.clone() };
+    assert_eq!(payers.agrees_with(&elsewhere).outcome, Outcome::Fail);
+}
+
+#[test]
 fn refuses_a_history_under_other_terms_and_another_payers_key() {
     let (claims, receipts) = kept();
     let good = assembled(&claims, &receipts);
@@ -122,7 +225,7 @@ fn refuses_a_history_under_other_terms_and_another_payers_key() {
         let report = bad.verify();
         assert_eq!((report.checks[0].id, report.checks[0].outcome), ("terms", Outcome::Fail));
     }
-    let channel = ChannelHistory::assemble(&terms(), NetworkId::MAINNET, &claims, &receipts);
+    let channel = ChannelHistory::assemble(&terms(), NetworkId::MAINNET, &claims, &receipts, &[]);
     assert_eq!(channel.unwrap_err().code(), "E-CAP-CHANNEL");
 }
 

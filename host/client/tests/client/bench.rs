@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrysalis_client::limits::{MAX_BODY_BYTES, MAX_RESPONSE_BYTES, REATTEST_INTERVAL};
 use chrysalis_client::{
-    AttestedWorker, Bounds, ClientError, ClientEvent, Clock, Completed, PathId, Worker,
+    AttestedWorker, Bounds, ClientError, ClientEvent, Clock, Completed, PathId, Payer, Worker,
 };
 use chrysalis_evidence::{AllowSim, Collateral, Pins, sim};
 use chrysalis_policy::Judge;
@@ -15,7 +15,7 @@ use chrysalis_wire::{Digest, UnixMillis, UnixTime};
 use sha2::{Digest as _, Sha256};
 
 use crate::fake::script::Answer;
-use crate::fake::{EXECUTABLE, FakeWorker, MANIFEST};
+use crate::fake::{EXECUTABLE, FakeWorker, MANIFEST, paid_manifest};
 
 /// A clock both sides read, and tests turn.
 #[derive(Clone)]
@@ -44,6 +44,23 @@ impl Bench {
         let collateral = Collateral::parse(collateral(START).as_bytes()).unwrap();
         let worker = FakeWorker::start(clock.clone()).await;
         Self { worker, clock, collateral: Arc::new(collateral) }
+    }
+
+    /// The same, with a worker that is paid.
+    pub(crate) async fn start_paid() -> Self {
+        let mut bench = Self::start().await;
+        bench.worker = FakeWorker::start_paid(bench.clock.clone()).await;
+        bench
+    }
+
+    /// A client of a worker that is paid.
+    pub(crate) async fn paying(&self, payer: Payer) -> AttestedWorker {
+        let digest = |manifest: &str| Digest(Sha256::digest(manifest).into()).to_string();
+        let pins = pins().replace(&digest(MANIFEST), &digest(&paid_manifest()));
+        let client = self.client_with(&self.worker.address.to_string(), &pins);
+        let worker = client.appraise().await.unwrap();
+        worker.pay_with(payer).await.unwrap();
+        worker
     }
 
     /// A client of the worker at `address` that accepts what `pins` name.

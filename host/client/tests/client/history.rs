@@ -12,7 +12,8 @@ use chrysalis_wire::manifest::PricesSection;
 use chrysalis_wire::{Digest, NetworkId, RequestId, UnixMillis, UnixTime};
 use zeroize::Zeroizing;
 
-const CHANNEL: ChannelId = ChannelId { network: NetworkId::TESTNET, account: Digest([0xc1; 32]) };
+pub(crate) const CHANNEL: ChannelId =
+    ChannelId { network: NetworkId::TESTNET, account: Digest([0xc1; 32]) };
 
 pub(crate) fn payer() -> PayerKey {
     PayerKey::from_seed(&Zeroizing::new([0x22; 32]))

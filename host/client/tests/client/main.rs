@@ -14,6 +14,7 @@ mod handover;
 mod history;
 mod keep;
 mod local;
+mod paying;
 mod reattest;
 mod receipts;
 mod renewal;

@@ -58,6 +58,21 @@ async fn requests_at_the_same_time_fetch_evidence_once() {
 }
 
 #[tokio::test]
+async fn a_key_that_takes_no_more_requests_is_replaced_by_the_next() {
+    let bench = Bench::start().await;
+    let worker = bench.attested().await;
+    bench.worker.next_answer(Answer::KeyFull);
+    bench.worker.state.rotate();
+    stream(&worker).await;
+    assert_eq!((bench.worker.attestations(), bench.worker.requests()), (2, 1));
+    // Where the next is full too, it is not a worker that is still starting.
+    bench.worker.answers(Answer::KeyFull);
+    let refused = request(&worker).await.unwrap_err();
+    assert!(matches!(refused, ClientError::WorkerRefused { status: 503, .. }), "{refused}");
+    assert_eq!(bench.worker.attestations(), 3, "once");
+}
+
+#[tokio::test]
 async fn nothing_is_sealed_when_new_evidence_is_refused() {
     let bench = Bench::start().await;
     let worker = bench.attested().await;

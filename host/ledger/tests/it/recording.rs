@@ -192,10 +192,11 @@ fn a_payer_remembers_what_was_begun_until_it_ends() {
     }
     assert!(k.is_new(&request(1, 7)));
     assert!(k.is_new(&Entry::Refused { channel: channel(), request: RequestId([2; 16]) }));
-    let (claim, ended) = (claim(7, 1), [RequestId([3; 16])]);
-    assert!(k.is_new(&Entry::Accepted { claim: &claim, included: 7, ended: &ended }));
-    let left = OpenRequest { request: RequestId([4; 16]), worst: 30, begun: NOW };
-    let expected = Memory { included: 7, open: vec![left], overcharge: None };
+    let (claim, ended, late) = (claim(7, 1), [RequestId([3; 16])], [RequestId([4; 16])]);
+    assert!(k.is_new(&begun(5, 30)));
+    assert!(k.is_new(&Entry::Accepted { claim: &claim, included: 7, late: &late, ended: &ended }));
+    let left = |id| vec![OpenRequest { request: RequestId([id; 16]), worst: 30, begun: NOW }];
+    let expected = Memory { included: 7, open: left(5), late: left(4), ..Memory::default() };
     assert_eq!(memory(), Some(expected.clone()));
     // Another process reads the same.
     drop(k.ledger);
@@ -216,6 +217,25 @@ fn entries_that_belong_together_are_recorded_together_or_not_at_all() {
     assert_eq!(k.ledger.view().memory(channel()).unwrap(), None);
 }
 
+/// A worker that goes back to an earlier meter is handed the sum of the later one.
+#[test]
+fn a_meter_that_goes_on_after_another_has_its_requests_counted_once() {
+    let k = kept(Side::Payee);
+    for (seed, sum, count) in [(0x11, 100, 2), (0x12, 150, 1), (0x11, 155, 3), (0x12, 160, 2)] {
+        assert!(k.is_new(&Entry::Claim(&claim_of(&meter(seed), sum, count))));
+    }
+    let events = k.ledger.view().events(1, 10).unwrap();
+    let requests: Vec<_> = events
+        .iter()
+        .map(|event| match event.kind {
+            EventKind::Earned { requests, tokens, .. } => (requests, tokens),
+            ref other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(requests, [(2, 20), (1, 10), (1, 10), (1, 10)]);
+    assert_eq!(k.channel().requests, 5);
+}
+
 #[test]
 fn a_claim_that_is_too_much_is_a_proof_and_no_sum() {
     let k = kept(Side::Payer);
@@ -225,6 +245,24 @@ fn a_claim_that_is_too_much_is_a_proof_and_no_sum() {
     let proof = k.ledger.view().memory(channel()).unwrap().unwrap().overcharge.unwrap();
     assert_eq!((proof.claim, proof.accounted), (claim, 60));
     assert_eq!((k.channel().earned, k.channel().claim), (0, None));
+}
+
+#[test]
+fn a_payer_that_pays_on_after_all_owes_what_was_claimed_and_keeps_the_event() {
+    let k = kept(Side::Payer);
+    open_channel(&k.ledger);
+    let claim = claim(70, 2);
+    let lifted = Entry::Lifted { channel: channel() };
+    assert_eq!(k.record(&lifted), Ok(Recorded::Known), "nothing is stopped");
+    assert!(k.is_new(&Entry::Overcharge { claim: &claim, accounted: 60 }));
+    k.ledger.record_all(&[Entry::Claim(&claim), lifted.clone()], NOW).unwrap();
+    assert_eq!(k.ledger.view().memory(channel()).unwrap().unwrap().overcharge, None);
+    assert_eq!(k.channel().earned, 70);
+    assert_eq!(k.record(&lifted), Ok(Recorded::Known));
+    let events = k.ledger.view().events(0, 10).unwrap();
+    let kinds: Vec<_> = events.into_iter().map(|event| event.kind).collect();
+    assert!(matches!(kinds[1], EventKind::Overcharged { .. }), "{kinds:?}");
+    assert_eq!(kinds.last(), Some(&EventKind::Lifted {}));
 }
 
 #[test]

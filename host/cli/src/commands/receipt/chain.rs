@@ -27,6 +27,9 @@ pub(crate) struct Chain {
     /// are verified too, under --pins and --collateral.
     #[arg(value_name = "RECEIPT", requires = "pins")]
     receipts: Vec<PathBuf>,
+    /// The history that another party of the channel wrote: no meter may have shown it another log.
+    #[arg(long, value_name = "FILE")]
+    with: Option<PathBuf>,
     /// Pins file: which workers are accepted.
     #[arg(long, value_name = "FILE", requires = "collateral")]
     pins: Option<PathBuf>,
@@ -57,10 +60,17 @@ impl Chain {
 }
 
 pub(super) fn run(arguments: &Chain, context: &Context) -> Result<(), Failure> {
-    let bytes = files::read(&arguments.history, MAX_HISTORY_BYTES)?;
-    let history = ChannelHistory::parse(&bytes);
-    let history = history.map_err(|e| Failure::from(e).in_file(&arguments.history))?;
-    let report = history.verify();
+    let history = load(&arguments.history)?;
+    let mut report = history.verify();
+    if let Some(path) = &arguments.with {
+        let other = load(path)?;
+        let theirs = other.verify();
+        if theirs.failed() {
+            return conclude(theirs, vec![]).map_err(|failure| failure.in_file(path));
+        }
+        report.checks.push(history.agrees_with(&other));
+        report.holds = report.checks.iter().all(|check| check.outcome == Outcome::Pass);
+    }
     let judge = arguments.judge(context)?;
     let mut requests = Vec::new();
     for path in &arguments.receipts {
@@ -68,6 +78,11 @@ pub(super) fn run(arguments: &Chain, context: &Context) -> Result<(), Failure> {
     }
     show(&report, &requests, context)?;
     conclude(report, requests).map_err(|failure| failure.in_file(&arguments.history))
+}
+
+fn load(path: &Path) -> Result<ChannelHistory, Failure> {
+    let bytes = files::read(path, MAX_HISTORY_BYTES)?;
+    ChannelHistory::parse(&bytes).map_err(|e| Failure::from(e).in_file(path))
 }
 
 /// One request of the history, by its stored receipt.

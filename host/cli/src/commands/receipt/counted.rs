@@ -29,7 +29,8 @@ pub(super) fn run(path: &Path, proof: &Path, context: &Context) -> Result<(), Fa
         let last = history.meters.get(meter)?.settlements.last()?.settlement();
         Some((last.state.count, last.cum_amount))
     });
-    let wrong = report.checks.iter().find(|check| wrong(check));
+    let unbound = unbound(&report);
+    let wrong = report.checks.iter().chain(&unbound).find(|check| wrong(check));
     let words = match (wrong, place, counted) {
         (None, Some(Place { index, settled: true, .. }), Some((count, sum))) => format!(
             "request {} is number {} of {count} that its meter counted; they are in a sum of {} that \
@@ -56,6 +57,13 @@ pub(super) fn run(path: &Path, proof: &Path, context: &Context) -> Result<(), Fa
             .in_file(proof));
     }
     Ok(())
+}
+
+/// A file without terms says itself whose caps count: then nothing shows that the payer allowed anything.
+fn unbound(report: &HistoryReport) -> Option<Check> {
+    let detail = "the file has no terms, of which the account is a hash".to_owned();
+    let title = "The account is a hash of the payer's key, the payee and the contract";
+    (!report.bound).then_some(Check { id: "terms", title, outcome: Outcome::Skip, detail })
 }
 
 /// Whether a check fails, or is left open that one receipt depends on.
@@ -89,4 +97,28 @@ struct Shown<'a> {
     place: Option<Place>,
     words: &'a str,
     checks: &'a [&'a Check],
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use chrysalis_receipt::{ChannelId, PayerKey, PayerPublicKey};
+    use chrysalis_wire::NetworkId;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    #[test]
+    fn a_proof_without_the_channels_terms_shows_nothing_that_a_payer_allowed() {
+        let key = PayerKey::from_seed(&Zeroizing::new([7; 32]));
+        let history = ChannelHistory {
+            channel: ChannelId { network: NetworkId::TESTNET, account: Digest([1; 32]) },
+            payer_key: PayerPublicKey::parse(&key.public()).unwrap(),
+            terms: None,
+            meters: vec![],
+        };
+        let check = unbound(&history.verify()).unwrap();
+        assert_eq!(check.id, "terms");
+        assert!(wrong(&check));
+    }
 }

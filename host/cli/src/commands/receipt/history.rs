@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use chrysalis_client::limits::MAX_LISTED_RECEIPTS;
 use chrysalis_client::{ChannelHistory, ReceiptStore};
 use chrysalis_ledger::{Channel, EventKind, Ledger, LedgerError, LedgerView, Side};
-use chrysalis_receipt::{Claim, SignedReceipt};
+use chrysalis_receipt::{Claim, PublicReceipt, SignedReceipt};
 use chrysalis_wire::{Digest, RequestId};
 use clap::Args;
 use serde::Serialize;
@@ -46,7 +46,9 @@ pub(super) fn run(arguments: &History, context: &Context) -> Result<(), Failure>
         (None, Side::Payee) => vec![],
     };
     let network = channel.id.network;
-    let history = ChannelHistory::assemble(&channel.terms, network, &claims, &receipts)?;
+    let closed = closed(&view, &channel)?;
+    let (terms, all) = (&channel.terms, receipts.len().saturating_add(closed.len()));
+    let history = ChannelHistory::assemble(terms, network, &claims, &receipts, &closed)?;
     files::write(&arguments.out, &history.to_json()?, Existing::Refuse)?;
     let report = history.verify();
     let kept: usize = history.meters.iter().map(|meter| meter.receipts.len()).sum();
@@ -57,7 +59,7 @@ pub(super) fn run(arguments: &History, context: &Context) -> Result<(), Failure>
         meters: history.meters.len(),
         settlements: claims.len(),
         receipts: kept,
-        left_out: receipts.len().saturating_sub(kept),
+        left_out: all.saturating_sub(kept),
         holds: report.holds,
         conclusion: report.conclusion(),
     };
@@ -143,6 +145,12 @@ fn receipts(
         }
     }
     Ok(receipts)
+}
+
+/// Receipts of answers that were given up, which a payer's ledger keeps as the meter shows them to anybody.
+fn closed(view: &LedgerView, channel: &Channel) -> Result<Vec<PublicReceipt>, Failure> {
+    let found = view.memory(channel.id)?.map_or_else(Vec::new, |memory| memory.found);
+    Ok(found.iter().map(|json| PublicReceipt::from_json(json)).collect::<Result<_, _>>()?)
 }
 
 fn paid_for(view: &LedgerView, channel: &Channel) -> Result<Vec<RequestId>, Failure> {

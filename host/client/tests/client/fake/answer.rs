@@ -265,7 +265,11 @@ fn receipt(
     let blinds = Blinds::derive(&inner.salt, receipt.request_id);
     let stranger = MeterKey::from_seed(&[9; 32].into());
     let meter = if script == Answer::OtherMeterKey { &stranger } else { &state.meter };
-    let json = meter.sign(&receipt, blinds).unwrap().to_json().unwrap();
+    let signed = meter.sign(&receipt, blinds).unwrap();
+    if let Some(paid) = &state.paid {
+        paid.count(request_id, &signed);
+    }
+    let json = signed.to_json().unwrap();
     match script {
         Answer::ReceiptNotJson => b"no receipt".to_vec(),
         Answer::BadSignature => flip_signature(&json),

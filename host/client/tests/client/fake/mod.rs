@@ -3,6 +3,7 @@
 
 pub(crate) mod answer;
 mod evidence;
+mod paid;
 pub(crate) mod relay;
 pub(crate) mod script;
 mod tls;
@@ -60,6 +61,8 @@ pub(crate) struct State {
     pub(crate) manifest_bytes: Vec<u8>,
     pub(crate) meter: MeterKey,
     pub(crate) tls_spki: Digest,
+    /// What it counts, if it is paid.
+    paid: Option<paid::Paid>,
     config: Arc<ServerConfig>,
     ring: Mutex<KeyRing>,
     replay: Mutex<ReplayCache>,
@@ -99,7 +102,17 @@ impl FakeWorker {
         certificate: Certificate,
         address: SocketAddr,
     ) -> Self {
-        let state = Arc::new(State::new(clock, certificate));
+        Self::serve(State::new(clock, certificate, MANIFEST), address).await
+    }
+
+    /// Starts a genuine worker that is paid.
+    pub(crate) async fn start_paid(clock: TestClock) -> Self {
+        let state = State::new(clock, Certificate::Genuine, &paid_manifest());
+        Self::serve(state, "127.0.0.1:0".parse().unwrap()).await
+    }
+
+    async fn serve(state: State, address: SocketAddr) -> Self {
+        let state = Arc::new(state);
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
@@ -148,14 +161,16 @@ impl FakeWorker {
 }
 
 impl State {
-    fn new(clock: TestClock, certificate: Certificate) -> Self {
-        let manifest_bytes = MANIFEST.as_bytes().to_vec();
+    fn new(clock: TestClock, certificate: Certificate, manifest: &str) -> Self {
+        let manifest_bytes = manifest.as_bytes().to_vec();
         let manifest = WorkerManifest::parse(&manifest_bytes).unwrap();
         let (config, tls_spki) = tls::server(certificate);
+        let meter = MeterKey::generate(getrandom::fill).unwrap();
         let state = Self {
+            paid: paid::Paid::new(&manifest, &meter),
             manifest,
             manifest_bytes,
-            meter: MeterKey::generate(getrandom::fill).unwrap(),
+            meter,
             tls_spki,
             config,
             ring: Mutex::new(KeyRing::new()),
@@ -262,6 +277,8 @@ async fn answer_request(
         (&Method::POST, "/v1/sealed") => sealed(&state, request).await,
         (&Method::POST, "/v1/grant") => grant(&state, request).await,
         (&Method::POST, "/v1/payment/claim") => claim(&state, request).await,
+        (&Method::POST, "/v1/payment/state") => paid::state(&state, request).await,
+        (&Method::GET, path) if path.starts_with("/v1/receipts/") => paid::receipt(&state, path),
         _ => refusal(StatusCode::NOT_FOUND, "E-NOT-FOUND", "no such route"),
     })
 }
@@ -297,6 +314,7 @@ async fn attestation(state: &State, nonce: [u8; 32], exporter: [u8; 32]) -> Resp
 }
 
 async fn sealed(state: &Arc<State>, request: Request<Incoming>) -> Response<Reply> {
+    let offer = request.headers().get("chrysalis-payment").cloned();
     let Ok(body) = request.into_body().collect().await else {
         return refusal(StatusCode::BAD_REQUEST, "E-REQUEST-BROKEN", "broken");
     };
@@ -305,12 +323,16 @@ async fn sealed(state: &Arc<State>, request: Request<Incoming>) -> Response<Repl
     if script == Answer::KeyUnknown {
         return refusal(StatusCode::BAD_REQUEST, "E-SEAL-NO-RECIPIENT", "no such key");
     }
+    if script == Answer::KeyFull {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "E-SEAL-REPLAY-FULL", "no room");
+    }
+    let body = body.to_bytes();
     let opened = open_request(
         &state.ring.lock().unwrap(),
         &mut state.replay.lock().unwrap(),
         &state.expectation(),
         state.clock.now(),
-        &body.to_bytes(),
+        &body,
         &mut OsRandom,
     );
     let opened = match opened {
@@ -319,6 +341,11 @@ async fn sealed(state: &Arc<State>, request: Request<Incoming>) -> Response<Repl
             return refusal(StatusCode::BAD_REQUEST, error.code(), &error.to_string());
         }
     };
+    if let Some(paid) = &state.paid
+        && let Err(error) = paid.reserve(state, offer, &body, &opened.header)
+    {
+        return paid::refused(state, &error);
+    }
     state.requests.fetch_add(1, Ordering::SeqCst);
     answer::respond(state, opened, script)
 }
@@ -370,6 +397,13 @@ const SLOTS: [(SuiteId, KeyRole); 3] = [
     (SuiteId::X25519, KeyRole::Worker),
     (SuiteId::XWing, KeyRole::Grant),
 ];
+
+/// The measured manifest of one that is paid.
+pub(crate) fn paid_manifest() -> String {
+    let code = chrysalis_receipt::ChannelCode::METERED_V1.hash();
+    let payee = Digest([7; 32]);
+    format!("{MANIFEST}\n[payment]\npayee = \"{payee}\"\nchannel_code = \"{code}\"\n")
+}
 
 /// The fake worker's measured manifest.
 pub(crate) const MANIFEST: &str = r#"version = 1

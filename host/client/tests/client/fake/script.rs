@@ -143,6 +143,8 @@ pub(crate) enum Answer {
     Closes,
     /// The worker does not know the evidence the request names.
     EvidenceUnknown,
+    /// The key the request is sealed to takes no more requests.
+    KeyFull,
     /// The worker does not hold the key the request is sealed to.
     KeyUnknown,
 }
