@@ -135,8 +135,10 @@ fn second_is_refused(world: &World, first: &Running) {
 fn histories_hold(world: &World, worker: &Running, asked: &[Ran]) {
     let state = |name: &str| worker.state.path().join(name).to_str().unwrap().to_owned();
     let history = |ledger: &str, out: &str| {
-        chrysalis(["receipt", "history", "--ledger", &state(ledger), "--out", &state(out)])
-            .expect_code(0);
+        let wrote = ["receipt", "history", "--ledger", &state(ledger), "--out", &state(out)];
+        let wrote = chrysalis(wrote).expect_code(0);
+        let told = wrote.stdout.contains("not what each request cost");
+        assert_eq!(told, ledger == "earnings.redb", "{}", wrote.stdout);
         chrysalis(["receipt", "chain", &state(out)]).expect_code(0).stdout
     };
     let payers = history("payments.redb", "payer.json");

@@ -72,6 +72,11 @@ pub(super) fn run(arguments: &History, context: &Context) -> Result<(), Failure>
             out.field("left out", format_args!("{} receipts without a place", written.left_out))?;
         }
         out.line(&written.conclusion)?;
+        if side == Side::Payee && !written.holds {
+            out.line("A payee is told sums and no receipts, which are the requesters' own. So this proves that the")?;
+            out.line("payer allowed each meter and that it signed what is owed, and not what each request cost:")?;
+            out.line("the payer's history proves that, of the same sums.")?;
+        }
         out.line(format_args!("Next: `chrysalis receipt chain {}` checks it.", written.history))
     })
 }
