@@ -78,7 +78,9 @@ pub async fn run(
     let stages = Arc::clone(&setting.stages);
     let result = boot_and_serve(args, setting, stop).await;
     match &result {
-        Ok(()) => stages.console().event(&ConsoleEvent::Stopping {}),
+        Ok(()) => {
+            stages.console().event(&ConsoleEvent::Stopping {});
+        }
         Err(error) => stages.refused(&error.code()),
     }
     result
@@ -150,7 +152,11 @@ async fn report_refusals(worker: Arc<Worker>) {
         let events = worker.peers.as_ref().map(|gate| gate.refusals.take()).unwrap_or_default();
         if !events.is_empty() {
             let stages = Arc::clone(&worker.stages);
-            let write = move || events.iter().for_each(|event| stages.console().event(event));
+            let write = move || {
+                for event in &events {
+                    stages.console().event(event);
+                }
+            };
             drop(spawn_blocking(write).await);
         }
     }
