@@ -213,7 +213,7 @@ fn program(constraint: &Constraint) -> Result<Program, ConstraintError> {
                 let schema: Value =
                     serde_json::from_str(schema).map_err(|_| ConstraintError::NotJson)?;
                 let begin = rules.text(begin.as_bytes())?;
-                let arguments = Schemas::new(&schema, &mut rules).instance()?;
+                let arguments = Schemas::new(&schema, &mut rules).arguments()?;
                 let end = rules.text(end.as_bytes())?;
                 calls.push(rules.seq(vec![begin, arguments, end])?);
             }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use chrysalis_api::limits::MAX_FIELDS;
 use chrysalis_channel::{Frame, FrameKind, Header, PathId};
-use chrysalis_engine::testing::TinyModel;
+use chrysalis_engine::testing::{CHATML, TinyModel};
 use chrysalis_receipt::Finish;
 use chrysalis_worker::limits::Bounds;
 use http_body_util::BodyExt;
@@ -248,3 +249,40 @@ async fn a_required_call_comes_in_the_words_of_each_family() {
         assert_eq!(choice["message"]["tool_calls"][0]["function"]["name"], "f");
     }
 }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_call_that_was_not_cut_is_a_call_whatever_its_arguments_are() {
+    let named = |names: Vec<String>| json!({"type": "object", "required": names, "additionalProperties": {"enum": [1]}});
+    let schemas = [
+        (json!({}), 4),
+        (json!({"additionalProperties": {"enum": [1]}}), 4),
+        (named(vec!["a\"\\\u{e9}\n".to_owned()]), 1),
+        (json!({"properties": {"a": {"enum": ["</tool_call>"]}}, "required": ["a"]}), 1),
+        // One more than a request may have, and an answer is none.
+        (named((0..=MAX_FIELDS).map(|n| format!("{n}")).collect()), 1),
+    ];
+    let mut complete = 0;
+    for template in [CHATML, BARE, LIST] {
+        let model = TinyModel::random(5).template(template).context(4096);
+        let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
+        for (id, (parameters, choices)) in (1..).zip(&schemas) {
+            let function = json!({"name": "f", "parameters": parameters});
+            let tools = [json!({"type": "function", "function": function})];
+            let asked = json!({"tools": tools, "tool_choice": "required", "n": choices, "max_tokens": 1000});
+            let answer = body(&rig.ask(id, &chat(&asked)).await);
+            for choice in answer["choices"].as_array().unwrap() {
+                if choice["finish_reason"] == "length" {
+                    assert_eq!(*choices, 4, "{parameters} has an end");
+                    continue;
+                }
+                complete += 1;
+                assert_eq!(choice["finish_reason"], "tool_calls", "{choice}");
+                let call = &choice["message"]["tool_calls"][0]["function"];
+                let arguments: Value =
+                    serde_json::from_str(call["arguments"].as_str().unwrap()).unwrap();
+                assert!(call["name"] == "f" && arguments.is_object(), "{choice}");
+            }
+        }
+    }
+    assert!(complete > 3 * 3, "those without an end were all cut: {complete}");
+}
+
