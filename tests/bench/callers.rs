@@ -1,5 +1,5 @@
 //! Many callers of one engine at once: the tokens of all of them together against those of one, and how
-//! long each of them waits. And one caller behind a long prompt, against itself behind a short one.
+//! long each of them waits.
 
 use std::time::{Duration, Instant};
 
@@ -40,44 +40,20 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Comparison>> {
         wait("time between tokens, median"),
         wait("time between tokens, p99"),
     ];
-    let mut depths = Comparison::new(
-        format!("Callers: {ANSWER} tokens behind a prompt"),
-        "tokens/s",
-        Better::More,
-        ["a line", "3000 tokens"],
-    )
-    .ratio(1, 0)
-    .note("one caller, greedy, after the first token");
     for round in 0..=rounds {
         crate::progress(&format!("callers, round {round} of {rounds}"));
         let figures = TOGETHER.map(|count| rate(&engine, count));
         let waited = WAITING.map(|count| Waits::of(&engine, count));
-        let deep = DEPTHS.map(|lines| behind(&engine, lines));
         // The first one warms up.
         if round > 0 {
             rates.round(&figures.into_iter().collect::<Result<Vec<_>>>()?);
-            depths.round(&deep.into_iter().collect::<Result<Vec<_>>>()?);
             let waited = waited.into_iter().collect::<Result<Vec<_>>>()?;
             for (n, wait) in waits.iter_mut().enumerate() {
                 wait.round(&waited.iter().map(|w| w.figures()[n]).collect::<Vec<_>>());
             }
         }
     }
-    Ok(std::iter::once(rates).chain(waits).chain([depths]).collect())
-}
-
-/// Tokens a second of one caller behind a prompt of so many lines of 28 tokens.
-fn behind(engine: &CandleEngine, lines: usize) -> Result<f64> {
-    let line = "On that day the captain wrote down the wind, the depth of the water, the names of \
-                the sick and what the crew had seen.\n";
-    let mut generation = engine.generate(engine::request(&line.repeat(lines), ANSWER))?;
-    let mut first = None;
-    let tokens = read(&mut generation, || {
-        first.get_or_insert_with(Instant::now);
-    })?;
-    ensure!(tokens > ANSWER / 2, "the model ended its turn early; use another prompt");
-    let first = first.context("the answer has no text")?;
-    Ok(f64::from(tokens.saturating_sub(1)) / first.elapsed().as_secs_f64())
+    Ok(std::iter::once(rates).chain(waits).collect())
 }
 
 fn callers(count: usize) -> String {
@@ -104,7 +80,7 @@ fn rate(engine: &CandleEngine, count: usize) -> Result<f64> {
 }
 
 /// Reads an answer, telling of each piece of text; the tokens it took.
-fn read(generation: &mut Generation, mut piece: impl FnMut()) -> Result<u32> {
+pub(crate) fn read(generation: &mut Generation, mut piece: impl FnMut()) -> Result<u32> {
     loop {
         match generation.events.blocking_recv().context("the engine is gone")? {
             Event::Delta(_) => piece(),
@@ -163,8 +139,6 @@ impl Waits {
 
 const TOGETHER: [usize; 4] = [1, 4, 8, 16];
 const WAITING: [usize; 3] = [1, 8, 32];
-/// Lines of the prompts of one caller: about 28 and 3000 tokens.
-const DEPTHS: [usize; 2] = [1, 107];
 /// Tokens of an answer.
 const ANSWER: u32 = 64;
 

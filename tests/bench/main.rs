@@ -5,6 +5,7 @@
 mod bare;
 mod callers;
 mod contest;
+mod depth;
 mod devices;
 mod drafts;
 mod engine;
@@ -94,6 +95,8 @@ enum Section {
     Large,
     /// Many callers of one engine against one.
     Callers,
+    /// One caller behind a long prompt against a short one, for both types of the cache.
+    Depth,
     /// An engine that guesses what comes next against one that does not.
     Drafts,
     /// Verifying and unsealing against a plain read and this CPU's rates.
@@ -131,6 +134,9 @@ fn main() -> Result<()> {
     }
     if wanted(Section::Callers) {
         comparisons.extend(callers::measure(rounds)?);
+    }
+    if wanted(Section::Depth) {
+        comparisons.extend(depth::measure(rounds)?);
     }
     if wanted(Section::Drafts) {
         comparisons.extend(drafts::measure(rounds)?);

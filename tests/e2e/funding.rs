@@ -56,7 +56,17 @@ fn manifest(world: &World, funding_key: &str) -> std::path::PathBuf {
     let bundle = world.path("model.chrysalis");
     let (bundle, out) = (bundle.to_str().unwrap(), path.to_str().unwrap());
     let mut args = vec!["manifest", "init", "--bundle", bundle, "--network", "sim"];
-    args.extend(["--payee", PAYEE, "--funding-key-file", funding_key, "--out", out]);
+    // A number of its own: workers of this account run in other tests.
+    args.extend([
+        "--payee",
+        PAYEE,
+        "--worker",
+        "1",
+        "--funding-key-file",
+        funding_key,
+        "--out",
+        out,
+    ]);
     args.extend(["--price-prompt", "1000000000000", "--price-cached", "1000000000000"]);
     args.extend(["--price-completion", "10000000000000"]);
     let written = chrysalis(args).expect_code(0);
@@ -98,7 +108,9 @@ fn a_channel_is_served_as_far_as_its_deposit_is_seen_and_no_further() {
 
     // A whole context is 4.16 GRAM at these prices, an answer about a tenth of one.
     let payer_key = ["--payer-key-file", &key];
-    let deploy = ["deploy", "--payee", PAYEE, payer_key[0], payer_key[1], "--deposit", "4.2"];
+    let to = ["--payee", PAYEE, "--worker", "1"];
+    let mut deploy = vec!["deploy", payer_key[0], payer_key[1], "--deposit", "4.2"];
+    deploy.extend(to);
     let channel = chain.channel(&deploy)["address"].as_str().unwrap().to_owned();
     ask().expect_code(0);
     let refused = ask().expect_code(10);

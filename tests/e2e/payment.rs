@@ -70,6 +70,7 @@ fn what_was_answered_is_paid_by_the_contract_to_the_nanogram_and_within_the_budg
     let (worker, ran) = Running::try_start(world, &manifest(world), &world.path("model.chrysalis"));
     ran.expect_code(0);
     let worker = worker.unwrap();
+    second_is_refused(world, &worker);
 
     let unpaid = ask(world, &worker, &[]).expect_code(10);
     assert!(unpaid.stderr.contains("E-PAYMENT"), "{}", unpaid.stderr);
@@ -117,6 +118,16 @@ fn what_was_answered_is_paid_by_the_contract_to_the_nanogram_and_within_the_budg
     assert!(fees > 0 && fees <= 800_000, "{fees} nanogram of fees");
     assert_eq!(chain.balances().unwrap() + chain.fees(), chain.issued());
     assert!(chain.send_boc(&message).is_err(), "it is paid once");
+}
+
+/// A channel would pay for one of two workers that are paid alike.
+fn second_is_refused(world: &World, first: &Running) {
+    let (second, ran) =
+        Running::try_start(world, &world.path("paid.toml"), &world.path("model.chrysalis"));
+    let refused = ran.expect_code(10);
+    let first = first.state.path().to_str().unwrap();
+    assert!(second.is_none() && refused.stderr.contains(first), "{}", refused.stderr);
+    assert!(refused.stderr.contains("E-PAID-ELSEWHERE"), "{}", refused.stderr);
 }
 
 /// What payer and payee kept, written as histories: both are accepted, the payer's whole, and one that

@@ -101,10 +101,16 @@ pub fn bin(name: &str) -> PathBuf {
 pub fn chrysalis<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
     Command::new(bin("chrysalis"))
         .args(args)
+        // Where supervisors leave word of who is paid: a place of this process's own.
+        .env("XDG_STATE_HOME", bin("chrysalis").with_file_name("tests-state").join(own_number()))
         .stdin(Stdio::null())
         .output()
         .expect("chrysalis starts")
         .into()
+}
+
+fn own_number() -> String {
+    std::process::id().to_string()
 }
 
 /// The default model, or `None` with a printed reason where it may be absent.

@@ -160,7 +160,7 @@ fn each(
 }
 
 /// The tensors as the published checkpoint has them.
-fn published(recipe: &Recipe, file: &[u8]) -> HashMap<String, Tensor> {
+pub(crate) fn published(recipe: &Recipe, file: &[u8]) -> HashMap<String, Tensor> {
     let mut reader = Cursor::new(file);
     let content = Content::read(&mut reader).unwrap();
     let mut out = HashMap::new();

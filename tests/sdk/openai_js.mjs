@@ -271,6 +271,12 @@ const scenarios = {
     check(JSON.parse(answer.choices[0].message.content).name, "no name");
   },
 
+  async guided_grammar_holds() {
+    const guided_grammar = 'root ::= "yes" | "no" reason?\nreason ::= ", " [a-z]{2,5}';
+    const answer = await chat(user("Yes or no?"), { temperature: 1.5, guided_grammar });
+    check(/^(yes|no(, [a-z]{2,5})?)$/.test(content(answer)), content(answer));
+  },
+
   async guided_choice_holds() {
     const answer = await chat(user("Yes or no?"), { temperature: 1.5, guided_choice: ["yes", "no"] });
     check(["yes", "no"].includes(content(answer)), content(answer));
@@ -380,6 +386,14 @@ const scenarios = {
     turns.push(message, { role: "tool", tool_call_id: id, content: "sunny" });
     const answer = await chat(turns, { tools: [WEATHER] });
     check(answer.usage.completion_tokens > 0, "no answer");
+  },
+
+  async one_call_at_most_is_made_where_parallel_calls_are_off() {
+    const options = { tools: [WEATHER], parallel_tool_calls: false, max_tokens: 100, temperature: 1, seed: 2 };
+    const { message, finish_reason } = (await chat(user("Weather in Paris and Rome?"), options)).choices[0];
+    const calls = message.tool_calls ?? [];
+    check(calls.length <= 1, `${calls.length} calls`);
+    check(finish_reason === "length" || (finish_reason === "tool_calls") === (calls.length === 1), finish_reason);
   },
 
   async what_the_sdks_helpers_make_of_an_answer_is_taken_back() {

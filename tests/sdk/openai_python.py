@@ -334,6 +334,18 @@ def guided_regex_and_choice_hold():
 
 
 @scenario
+def a_guided_grammar_holds_and_one_that_is_none_is_refused_with_its_place():
+    grammar = 'root ::= move (" " move){1,2}\nmove ::= [KQRBN]? [a-h] [1-8] # no captures'
+    for seed in range(3):
+        played = content(chat(user("Open."), temperature=1.5, seed=seed, max_tokens=40, extra_body={"guided_grammar": grammar}))
+        check(re.fullmatch("[KQRBN]?[a-h][1-8]( [KQRBN]?[a-h][1-8]){1,2}", played), f"{played!r}")
+    options = {"extra_body": {"guided_grammar": "root ::= move\nmove ::= (castle"}}
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), **options))
+    check(error.param == "guided_grammar", f"param {error.param!r}")
+    check("(rule 2, line 2, column 17)" in error.message, error.message)
+
+
+@scenario
 def a_schema_keyword_that_would_not_be_kept_is_refused_by_name():
     schema = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
     error = refused(openai.BadRequestError, lambda: chat(user("hi"), response_format=formatted(schema)))
@@ -520,6 +532,55 @@ def a_streamed_call_equals_the_plain_one():
                 text += call.function.arguments or ""
             finish = choice.finish_reason or finish
     check((name, json.loads(text), finish) == (plain.function.name, arguments, "tool_calls"), f"{name} {text}")
+
+
+@scenario
+def one_call_at_most_is_made_where_parallel_calls_are_off():
+    for seed in range(3):
+        answer = chat(
+            user("What is the weather in Paris, and what in Rome? Call the tool."), tools=[WEATHER],
+            parallel_tool_calls=False, temperature=1.0, seed=seed, max_tokens=100,
+        )
+        choice = answer.choices[0]
+        calls = choice.message.tool_calls or []
+        check(len(calls) <= 1, f"{len(calls)} calls")
+        check((choice.finish_reason == "tool_calls") == (len(calls) == 1) or choice.finish_reason == "length", choice.finish_reason)
+        check("<tool_call>" not in (choice.message.content or "") or choice.finish_reason == "length", "a call that is text")
+    called, arguments = the_call(chat(
+        user("Paris?"), tools=[WEATHER], tool_choice="required", parallel_tool_calls=False, max_tokens=100,
+    ))
+    check(called.function.name == "get_weather", called.function.name)
+
+
+@scenario
+def a_streamed_answer_with_parallel_calls_off_equals_the_plain_one():
+    options = {"tools": [WEATHER, TIME], "parallel_tool_calls": False, "max_tokens": 60}
+    plain = chat(user("What time is it in Oslo?"), **options).choices[0]
+    text, names, finish = "", [], None
+    for chunk in chat(user("What time is it in Oslo?"), stream=True, **options):
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            names += [call.function.name for call in choice.delta.tool_calls or [] if call.function.name]
+            finish = choice.finish_reason or finish
+    made = [call.function.name for call in plain.message.tool_calls or []]
+    check((text, names, finish) == (plain.message.content or "", made, plain.finish_reason), f"{text!r} {names} {finish}")
+
+
+@scenario
+def a_strict_tool_whose_schema_cannot_be_kept_is_refused():
+    tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {"type": "object", "not": {}}}}
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), tools=[tool]))
+    check(error.param == "tools" and ": not" in error.message, error.message)
+
+
+@scenario
+def a_model_without_a_switch_for_reasoning_refuses_one():
+    wish = {"chat_template_kwargs": {"enable_thinking": False}}
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), extra_body=wish))
+    check("enable_thinking" in error.message, error.message)
+    unknown = {"chat_template_kwargs": {"think": True}}
+    error = refused(openai.BadRequestError, lambda: chat(user("hi"), extra_body=unknown))
+    check(error.param == "chat_template_kwargs.think", f"param {error.param!r}")
 
 
 @scenario

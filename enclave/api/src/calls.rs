@@ -2,6 +2,7 @@
 //! call is a JSON object with the name of a tool of the request and an object of arguments, written as the
 //! model's family does ([`CallFormat`]); whatever else stands in its place is text.
 
+use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use crate::json::{Object, Value};
@@ -37,6 +38,8 @@ pub enum CallFormat {
     Bare,
     /// A JSON list of objects with `name` and `arguments`: what follows `[TOOL_CALLS]`. Mistral.
     List,
+    /// A name, `[ARGS]` and a JSON object behind each `[TOOL_CALLS]`. Newer models of Mistral.
+    Named,
 }
 
 /// Reads what a model says.
@@ -87,7 +90,7 @@ impl CallParser {
         let (mut rest, mut said) = (all.as_str(), Vec::new());
         loop {
             match self.place {
-                Place::Before => match rest.trim_start().chars().next() {
+                Place::Before => match rest.trim_start_matches(SPACES).chars().next() {
                     None => break,
                     Some('{') => self.place = Place::Inside { tag: false },
                     Some(_) => self.place = Place::Outside,
@@ -208,6 +211,27 @@ impl CallParser {
                 let one = |call: &Value<'_>| self.called(&call.object_lenient().ok()?);
                 calls.iter().map(one).collect()
             }
+            CallFormat::Named => self.named(inner),
+        }
+    }
+
+    /// Calls by name, each but the first behind a tag of its own. Arguments may spell tags.
+    fn named(&self, inner: &str) -> Option<Vec<Call>> {
+        let (mut calls, mut rest) = (Vec::new(), inner);
+        loop {
+            let (name, behind) = rest.split_once(ARGUMENTS)?;
+            let name = self.names.iter().find(|known| known.as_str() == name.trim())?.clone();
+            let mut values = serde_json::Deserializer::from_str(behind).into_iter::<&RawValue>();
+            let arguments = values.next()?.ok()?.get();
+            rest = behind.get(values.byte_offset()..)?.trim();
+            if !arguments.starts_with('{') || calls.len() >= MAX_TOOL_CALLS {
+                return None;
+            }
+            calls.push(Call { name, arguments: text_of(&[arguments]) });
+            if rest.is_empty() {
+                return Some(calls);
+            }
+            rest = rest.strip_prefix(self.format.begin())?;
         }
     }
 
@@ -220,7 +244,7 @@ impl CallParser {
         let name = self.names.iter().find(|known| known.as_str() == name.expose())?.clone();
         let arguments = object.optional(match self.format {
             CallFormat::Bare => "parameters",
-            CallFormat::Tagged | CallFormat::List => "arguments",
+            CallFormat::Tagged | CallFormat::List | CallFormat::Named => "arguments",
         })?;
         // Names and their number are between the model and the application.
         arguments.is_object().then_some(())?;
@@ -233,14 +257,14 @@ impl CallFormat {
         match self {
             Self::Tagged => CALL_BEGIN,
             Self::Bare => "<|python_tag|>",
-            Self::List => "[TOOL_CALLS]",
+            Self::List | Self::Named => "[TOOL_CALLS]",
         }
     }
 
     const fn end(self) -> Option<&'static str> {
         match self {
             Self::Tagged => Some(CALL_END),
-            Self::Bare | Self::List => None,
+            Self::Bare | Self::List | Self::Named => None,
         }
     }
 }
@@ -310,6 +334,10 @@ pub(crate) fn overlap(text: &str, tag: &str) -> usize {
         .unwrap_or(0)
 }
 
+/// White space that may come before a bare call.
+const SPACES: [char; 4] = [' ', '\n', '\r', '\t'];
+/// What stands between a name and its arguments.
+const ARGUMENTS: &str = "[ARGS]";
 /// Most text that is held back while it may be a call.
 pub(crate) const MAX_HELD_BYTES: usize = 64 * 1024;
 /// A list and the name it is read by.
@@ -543,5 +571,41 @@ mod tests {
         {
             assert_eq!(parse_cut(CallFormat::List, false, text), (text.to_owned(), Vec::new()));
         }
+    }
+
+    #[test]
+    fn calls_by_name_stand_behind_a_tag_each_or_the_prompt() {
+        let arguments = r#"{"a": "[TOOL_CALLS]g[ARGS]{}", "b": "\\\""}"#;
+        let one = |name: &str| format!("[TOOL_CALLS]{name}[ARGS]{arguments}");
+        let named = |begun: bool, whole: &str| parse_cut(CallFormat::Named, begun, whole);
+        let (f, g) = (one("f"), one(" g "));
+        assert_eq!(
+            named(false, &format!("So: {f}")),
+            ("So:".to_owned(), called(&["f"], arguments))
+        );
+        let both = called(&["f", "g"], arguments);
+        assert_eq!(named(false, &format!("{f}{g}\n")), (String::new(), both.clone()));
+        let begun = format!("{f} {g}");
+        let begun = begun.strip_prefix("[TOOL_CALLS]").unwrap();
+        assert_eq!(named(true, begun), (String::new(), both));
+        for text in [
+            "[TOOL_CALLS]",
+            "[TOOL_CALLS]f",
+            "[TOOL_CALLS]f{}",
+            "[TOOL_CALLS]h[ARGS]{}",
+            "[TOOL_CALLS]f[ARGS]",
+            "[TOOL_CALLS]f[ARGS][]",
+            "[TOOL_CALLS]f[ARGS]{\"a\":}",
+            "[TOOL_CALLS]f[ARGS]{} more",
+            "[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]",
+            "f[ARGS]{}",
+        ] {
+            assert_eq!(named(false, text), (text.to_owned(), Vec::new()));
+        }
+        let many = |count: usize| {
+            parse_as(CallFormat::Named, false, &[&"[TOOL_CALLS]f[ARGS]{}".repeat(count)])
+        };
+        assert_eq!(many(MAX_TOOL_CALLS).1.len(), MAX_TOOL_CALLS);
+        assert_eq!(many(MAX_TOOL_CALLS + 1).1.len(), 0);
     }
 }

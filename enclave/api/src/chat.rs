@@ -196,11 +196,11 @@ const FIELDS: Fields = Fields {
         "guided_json",
         "guided_regex",
         "guided_choice",
+        "guided_grammar",
         "chat_template_kwargs",
         "store",
     ],
     unsupported: &[
-        "guided_grammar",
         "structured_outputs",
         "audio",
         "function_call",

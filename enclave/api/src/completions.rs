@@ -89,6 +89,7 @@ const FIELDS: Fields = Fields {
         "guided_json",
         "guided_regex",
         "guided_choice",
+        "guided_grammar",
     ],
-    unsupported: &["guided_grammar", "structured_outputs", "repetition_penalty", "suffix"],
+    unsupported: &["structured_outputs", "repetition_penalty", "suffix"],
 };

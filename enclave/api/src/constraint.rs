@@ -1,6 +1,6 @@
 //! What an answer has to be: `response_format` of chats, and the fields vLLM has for it,
-//! `guided_json`, `guided_regex` and `guided_choice`. Sizes are checked here; whether a schema or a pattern
-//! can be kept is the engine's to say.
+//! `guided_json`, `guided_regex`, `guided_choice` and `guided_grammar`. Sizes are checked here; whether a schema,
+//! a pattern or a grammar can be kept is the engine's to say.
 
 use crate::json::{Fields, Object, Value};
 use crate::limits::{MAX_CONSTRAINT_BYTES, MAX_GUIDED_CHOICES, MAX_NAME_CHARS, MAX_USER_BYTES};
@@ -18,8 +18,17 @@ pub enum Constraint {
     Regex(Prompt),
     /// One of these texts.
     Choice(Vec<Prompt>),
+    /// Text that this grammar makes, in the notation of llama.cpp (GBNF).
+    Grammar(Prompt),
     /// A call of one of these tools, each a name and the JSON Schema of its arguments, one after the other.
     ToolCall(Vec<Prompt>),
+    /// Text, and calls of these tools, written in the same way, whose arguments are what their schemas say.
+    MayCall {
+        /// Names and schemas in turn.
+        pairs: Vec<Prompt>,
+        /// Whether there may be several calls.
+        parallel: bool,
+    },
 }
 
 impl Constraint {
@@ -31,7 +40,16 @@ impl Constraint {
             Self::Regex(pattern) => (3, core::slice::from_ref(pattern)),
             Self::Choice(texts) => (4, texts),
             Self::ToolCall(pairs) => (5, pairs),
+            Self::Grammar(grammar) => (6, core::slice::from_ref(grammar)),
+            Self::MayCall { pairs, parallel: false } => (7, pairs),
+            Self::MayCall { pairs, parallel: true } => (8, pairs),
         }
+    }
+
+    /// Whether it says what all of the answer is: then no reasoning comes before it.
+    #[must_use]
+    pub const fn is_of_all(&self) -> bool {
+        !matches!(self, Self::MayCall { .. })
     }
 }
 
@@ -54,13 +72,16 @@ pub(crate) fn read(
 
 type Read = fn(&Value<'_>) -> Result<Option<Constraint>, RequestError>;
 
-const FIELDS: [(&str, Read); 4] = [
+const FIELDS: [(&str, Read); 5] = [
     ("response_format", response_format),
     ("guided_json", |value| schema(value).map(Some)),
     ("guided_regex", |value| {
         value.short_prompt(MAX_CONSTRAINT_BYTES).map(Constraint::Regex).map(Some)
     }),
     ("guided_choice", |value| choice(value).map(Some)),
+    ("guided_grammar", |value| {
+        value.short_prompt(MAX_CONSTRAINT_BYTES).map(Constraint::Grammar).map(Some)
+    }),
 ];
 
 fn response_format(value: &Value<'_>) -> Result<Option<Constraint>, RequestError> {

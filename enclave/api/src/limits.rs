@@ -73,7 +73,7 @@ pub const MAX_TOOLS: usize = 64;
 pub const MAX_TOOL_TEXT_BYTES: usize = 64 * 1024;
 /// Most calls of one message.
 pub const MAX_TOOL_CALLS: usize = 64;
-/// Largest JSON Schema or regular expression, in bytes.
+/// Largest JSON Schema, regular expression or grammar, in bytes.
 pub const MAX_CONSTRAINT_BYTES: usize = 64 * 1024;
 /// Most texts of `guided_choice`; each has at most [`MAX_USER_BYTES`].
 pub const MAX_GUIDED_CHOICES: usize = 256;

@@ -206,7 +206,9 @@ impl InferenceRequest {
     /// ```
     ///
     /// where `constraint` is 0 for none, 1 for a JSON object, 2 for a schema, 3 for a regular expression, 4
-    /// for one of several texts, 5 for a call of a tool, whose texts are names and schemas in turn; a schema is the bytes that stand in the request.
+    /// for one of several texts, 5 for a call of a tool, whose texts are names and schemas in turn, 6 for a
+    /// grammar, 7 for text with one such call at most, 8 for text with such calls; a schema is the bytes that
+    /// stand in the request.
     ///
     /// Big endian, floats by their IEEE 754 bits; `opt` is `00`, or `01` and the value. The stop
     /// strings in it may be secrets.
@@ -325,6 +327,7 @@ mod tests {
             r#","guided_choice":["a"]"#,
             r#","guided_choice":["a","b"]"#,
             r#","guided_choice":["ab"]"#,
+            r#","guided_grammar":"a""#,
         ];
         let bytes = all.map(|s| {
             request(&format!(r#"{{"model":"m","prompt":"p"{s}}}"#))

@@ -174,6 +174,7 @@ const FIELDS: Fields = Fields {
         "guided_json",
         "guided_regex",
         "guided_choice",
+        "guided_grammar",
     ],
     unsupported: &[
         "background",

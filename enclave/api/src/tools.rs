@@ -26,6 +26,8 @@ pub struct Tools {
     list: Vec<Tool>,
     /// The one that has to be called; any of them if there is no name.
     required: Option<Option<String>>,
+    /// `parallel_tool_calls`: whether an answer may have several calls.
+    parallel: bool,
 }
 
 #[derive(Debug)]
@@ -35,14 +37,14 @@ struct Tool {
     json: Prompt,
     /// What its arguments have to be.
     parameters: Prompt,
+    /// Whether they have to be that where the model calls it unasked.
+    strict: bool,
 }
 
 impl Tools {
     /// The tools of a request; `None` if it has none, or wants none called.
     pub(crate) fn read(object: &Object<'_>) -> Result<Option<Self>, RequestError> {
-        if let Some(parallel) = object.optional("parallel_tool_calls") {
-            parallel.boolean()?;
-        }
+        let parallel = object.optional("parallel_tool_calls").map_or(Ok(true), |v| v.boolean())?;
         let choice = object.optional("tool_choice");
         let Some(list) = object.optional("tools") else {
             let none = |choice: &Value<'_>| matches!(choice.word(), Some("none" | "auto"));
@@ -58,7 +60,7 @@ impl Tools {
         if elements.is_empty() {
             return Err(RequestError::Empty { param: list.path() });
         }
-        let mut tools = Self { list: Vec::new(), required: None };
+        let mut tools = Self { list: Vec::new(), required: None, parallel };
         for element in &elements {
             let tool = tool(element)?;
             if tools.list.iter().any(|other| other.name == tool.name) {
@@ -111,14 +113,27 @@ impl Tools {
         self.required.is_some()
     }
 
-    /// What the answer has to be if a call is required.
+    /// What the answer has to be: a call if one is required; and where the model is free to call, what it calls
+    /// is kept to one call, and to the schemas that are to be kept strictly.
     pub(crate) fn constraint(&self) -> Option<Constraint> {
-        let required = self.required.as_ref()?;
-        let wanted = |tool: &&Tool| required.as_ref().is_none_or(|name| *name == tool.name);
-        let pair = |tool: &Tool| {
-            [Prompt::new(tool.name.clone()), Prompt::new(tool.parameters.expose().to_owned())]
+        let pair = |tool: &Tool, schema: &str| {
+            [Prompt::new(tool.name.clone()), Prompt::new(schema.to_owned())]
         };
-        Some(Constraint::ToolCall(self.list.iter().filter(wanted).flat_map(pair).collect()))
+        if let Some(required) = &self.required {
+            let wanted = |tool: &&Tool| required.as_ref().is_none_or(|name| *name == tool.name);
+            let pairs = self.list.iter().filter(wanted);
+            let pairs = pairs.flat_map(|tool| pair(tool, tool.parameters.expose())).collect();
+            return Some(Constraint::ToolCall(pairs));
+        }
+        if self.parallel && self.list.iter().all(|tool| !tool.strict) {
+            return None;
+        }
+        let schema = |tool: &Tool| {
+            let schema = if tool.strict { tool.parameters.expose() } else { ANY_ARGUMENTS };
+            pair(tool, schema)
+        };
+        let pairs = self.list.iter().flat_map(schema).collect();
+        Some(Constraint::MayCall { pairs, parallel: self.parallel })
     }
 
     /// Tells a model about the tools, in the system message.
@@ -164,15 +179,16 @@ fn tool(value: &Value<'_>) -> Result<Tool, RequestError> {
     if let Some(description) = function.optional("description") {
         description.short_prompt(MAX_TOOL_TEXT_BYTES)?;
     }
-    function.optional("strict").map_or(Ok(true), |strict| strict.boolean())?;
+    let strict = function.optional("strict").map_or(Ok(false), |strict| strict.boolean())?;
     let parameters = match function.optional("parameters") {
-        None => Prompt::new(r#"{"type":"object"}"#.to_owned()),
+        None => Prompt::new(ANY_ARGUMENTS.to_owned()),
         Some(parameters) => {
             parameters.object_lenient()?;
             parameters.json(MAX_CONSTRAINT_BYTES)?
         }
     };
-    Ok(Tool { name: text.expose().to_owned(), json: value.json(MAX_TOOL_TEXT_BYTES)?, parameters })
+    let json = value.json(MAX_TOOL_TEXT_BYTES)?;
+    Ok(Tool { name: text.expose().to_owned(), json, parameters, strict })
 }
 
 /// Calls in a message of an assistant; `ids` has the numbers of those before.
@@ -264,6 +280,8 @@ pub(crate) fn concat(parts: &[&str]) -> Prompt {
     Prompt::from(text)
 }
 
+/// The schema of arguments of which nothing is known.
+const ANY_ARGUMENTS: &str = r#"{"type":"object"}"#;
 pub(crate) const CALL_BEGIN: &str = "<tool_call>";
 pub(crate) const CALL_END: &str = "</tool_call>";
 const RESULT_BEGIN: &str = "<tool_response>";

@@ -15,6 +15,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
 
+use crate::elf;
 use crate::error::CudaError;
 
 /// `CUcontext`, `CUmodule`, `CUfunction` or `CUstream`.
@@ -183,9 +184,8 @@ impl Driver {
 
     /// Loads a module of machine code.
     pub(crate) fn load(&self, image: &[u8]) -> Result<Handle, CudaError> {
-        // A module says itself how long it is. What is shorter than the header of one is none.
-        if image.len() < LEAST_IMAGE_BYTES {
-            return Err(CudaError::NoKernels);
+        if !elf::is_whole(image) {
+            return Err(CudaError::Image { bytes: image.len() });
         }
         // Bytes of a binary lie anywhere, and the tables of a module at multiples of eight.
         let mut aligned = vec![0u64; image.len().div_ceil(8)];
@@ -194,8 +194,8 @@ impl Driver {
             word.get_mut(..from.len()).unwrap_or_default().copy_from_slice(from);
             *to = u64::from_ne_bytes(word);
         }
-        // SAFETY: as in `handle`. The image is part of this binary, measured with it, and whole; the
-        // driver copies what it needs before it returns.
+        // SAFETY: as in `handle`. A module says itself how long it is, and that was checked; the driver
+        // copies what it needs before it returns.
         self.handle("cuModuleLoadData", |out| unsafe {
             (self.functions.load)(out, aligned.as_ptr().cast())
         })
@@ -250,6 +250,9 @@ impl Driver {
         let mut out = std::ptr::null_mut();
         // SAFETY: the function writes a pointer to memory that is borrowed exclusively.
         let code = unsafe { (self.functions.alloc_host)(&raw mut out, bytes, 0) };
+        if code == ERROR_OUT_OF_MEMORY {
+            return Err(CudaError::OutOfMemory { bytes: bytes as u64, free: 0 });
+        }
         self.check("cuMemHostAlloc", code)?;
         NonNull::new(out.cast()).ok_or_else(|| self.refused("cuMemHostAlloc", code))
     }
@@ -427,5 +430,3 @@ const CAPABILITY_MINOR: c_int = 76;
 const STREAM_NON_BLOCKING: c_uint = 1;
 /// Longest name asked for.
 const NAME_BYTES: usize = 128;
-/// Shorter than the header of an ELF file there is no module.
-const LEAST_IMAGE_BYTES: usize = 64;

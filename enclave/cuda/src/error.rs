@@ -30,6 +30,12 @@ pub enum CudaError {
     /// This binary has no kernels.
     #[error("this build has no kernels for a GPU; scripts/build-cuda makes one that has")]
     NoKernels,
+    /// What should be kernels is no whole module.
+    #[error("a module of {bytes} bytes is no ELF file, or its tables point past its end")]
+    Image {
+        /// Its length.
+        bytes: usize,
+    },
     /// No kernels were compiled for this GPU.
     #[error("{name} has compute capability {major}.{minor}, and kernels are compiled for {built}")]
     OtherGpu {
@@ -54,7 +60,7 @@ pub enum CudaError {
         /// Bytes it takes.
         got: usize,
     },
-    /// Memory of the device.
+    /// Memory of the device, or of the host for copies.
     #[error("the GPU has no {bytes} bytes left ({free} are free)")]
     OutOfMemory {
         /// What was asked for.
@@ -90,6 +96,7 @@ impl CudaError {
             Self::DriverTooOld { .. } => "E-CUDA-DRIVER",
             Self::NoGpu => "E-CUDA-NO-GPU",
             Self::NoKernels => "E-CUDA-NO-KERNELS",
+            Self::Image { .. } => "E-CUDA-IMAGE",
             Self::OtherGpu { .. } => "E-CUDA-OTHER-GPU",
             Self::Arguments { .. } => "E-CUDA-ARGUMENTS",
             Self::OutOfMemory { .. } => "E-CUDA-MEMORY",

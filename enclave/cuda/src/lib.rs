@@ -58,6 +58,7 @@
 mod arguments;
 mod device;
 mod driver;
+mod elf;
 mod error;
 mod kernel;
 mod kind;

@@ -73,8 +73,10 @@ impl Device {
     pub fn upload(&self, from: &mut Pinned, to: Part<'_>, bytes: usize) -> Result<(), CudaError> {
         self.crosses(from, to, bytes)?;
         // SAFETY: both are long enough and of this device; `from` is read and written through
-        // `Pinned` alone, which waits for the copy that is noted here.
-        unsafe { self.0.driver.up(to.address(), from.at, bytes, self.0.stream) }
+        // `Pinned` alone, which waits for the copy that is noted below.
+        let queued = unsafe { self.0.driver.up(to.address(), from.at, bytes, self.0.stream) };
+        self.note(from);
+        queued
     }
 
     /// Queues a copy of the first `bytes` of `from` to the start of `to`. One crossing.
@@ -84,19 +86,25 @@ impl Device {
     pub fn download(&self, from: Part<'_>, to: &mut Pinned, bytes: usize) -> Result<(), CudaError> {
         self.crosses(to, from, bytes)?;
         // SAFETY: as of `upload`.
-        unsafe { self.0.driver.down(to.at, from.address(), bytes, self.0.stream) }
+        let queued = unsafe { self.0.driver.down(to.at, from.address(), bytes, self.0.stream) };
+        self.note(to);
+        queued
     }
 
-    /// Checks a copy, and notes it.
-    fn crosses(&self, host: &mut Pinned, part: Part<'_>, bytes: usize) -> Result<(), CudaError> {
+    /// Notes a copy that was queued, or may have been. Only now: whoever waits for the queue takes what was
+    /// noted before for done.
+    fn note(&self, host: &mut Pinned) {
+        self.0.crossings.fetch_add(1, Ordering::Relaxed);
+        host.copy = self.0.queued.fetch_add(1, Ordering::AcqRel).saturating_add(1);
+    }
+
+    /// Checks a copy.
+    fn crosses(&self, host: &Pinned, part: Part<'_>, bytes: usize) -> Result<(), CudaError> {
         let fits = bytes > 0 && bytes <= host.bytes && bytes <= part.bytes;
         if !fits || !self.is(&host.device) || !self.is(&part.memory.device) {
             return Err(CudaError::Shape { what: "a copy" });
         }
-        self.0.enter()?;
-        self.0.crossings.fetch_add(1, Ordering::Relaxed);
-        host.copy = self.0.queued.fetch_add(1, Ordering::AcqRel).saturating_add(1);
-        Ok(())
+        self.0.enter()
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -212,12 +220,18 @@ impl Pinned {
     /// # Errors
     /// As [`Pinned::bytes`].
     pub fn bytes_mut(&mut self) -> Result<&mut [u8], CudaError> {
-        if self.copy > self.device.0.done.load(Ordering::Acquire) {
-            self.device.wait()?;
-        }
+        self.settle()?;
         // SAFETY: the allocation has so many bytes. Nobody else has a pointer to it, and the device has
         // done with it: the last copy was waited for. It was written when it was made.
         Ok(unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr(), self.bytes) })
+    }
+
+    /// Waits for its last copy.
+    fn settle(&self) -> Result<(), CudaError> {
+        if self.copy > self.device.0.done.load(Ordering::Acquire) {
+            self.device.wait()?;
+        }
+        Ok(())
     }
 
     /// Bytes of it.
@@ -235,12 +249,14 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
+        let settled = self.settle();
+        // SAFETY: the allocation has so many bytes, and nobody else has a pointer to it. A device that
+        // answers no more may still copy from it or to it: to whoever reads then zeros are as good as
+        // anything, and of what is written nothing is read.
+        unsafe { self.at.as_ptr().write_bytes(0, self.bytes) };
+        std::hint::black_box(self.at);
         // While a copy may be in progress it must stay where it is.
-        let wiped = self.bytes_mut().map(|bytes| {
-            bytes.fill(0);
-            std::hint::black_box(bytes.as_ptr());
-        });
-        if wiped.is_ok() && self.device.0.enter().is_ok() {
+        if settled.is_ok() && self.device.0.enter().is_ok() {
             self.device.0.driver.free_host(self.at);
         }
     }

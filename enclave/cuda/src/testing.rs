@@ -5,6 +5,8 @@
 //! `CHRYSALIS_GPU` is set: `scripts/build-cuda` says how.
 
 use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::device::{Device, Image, LIBRARY, embedded};
 use crate::error::CudaError;
@@ -24,6 +26,39 @@ pub fn device() -> Result<Option<Device>, CudaError> {
         return Ok(None);
     };
     Device::open(library, &[image((9, 0))]).map(Some)
+}
+
+/// The stand-in compiled with these macros defined, which make it fail: `stand-in/driver.cc` says how. `None`
+/// as of [`device`], and on a GPU, which does not fail when it is told to.
+///
+/// # Errors
+/// As [`Device::open`].
+pub fn failing(defines: &[&str]) -> Result<Option<Device>, CudaError> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    if on_gpu() || library().is_none() {
+        return Ok(None);
+    }
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("chrysalis-stand-in-{}-{number}.so", std::process::id());
+    let library = std::env::temp_dir().join(name);
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/stand-in/driver.cc");
+    let mut compiler = Command::new("c++");
+    compiler.args([
+        "-std=c++17",
+        "-O1",
+        "-march=x86-64-v3",
+        "-ffp-contract=off",
+        "-shared",
+        "-fPIC",
+    ]);
+    // Or kernels of both libraries would have the same shared memory.
+    compiler.args(["-fno-gnu-unique", "-w", "-o"]).arg(&library).arg(source);
+    compiler.args(defines.iter().map(|define| format!("-D{define}")));
+    assert!(compiler.status().is_ok_and(|status| status.success()), "it does not compile");
+    let device = Device::open(&library, &[image((9, 0))]);
+    // It is loaded by now.
+    drop(std::fs::remove_file(&library));
+    device.map(Some)
 }
 
 /// Whether tests run on a GPU: `CHRYSALIS_GPU` is set.
@@ -48,10 +83,11 @@ pub fn library() -> Option<&'static Path> {
     library.map(Path::new)
 }
 
+/// A file without tables, and a name where the stand-in looks for it.
 const IMAGE: [u8; 64] = {
-    let (mut image, name) = ([0; 64], *b"stand-in");
+    let (mut image, name) = ([0; 64], *b"\x7fELF\x02\x01\0\0\0\0\0\0\0\0\0\0stand-in");
     let mut i = 0;
-    while i < 8 {
+    while i < name.len() {
         #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // at compile time
         {
             image[i] = name[i];

@@ -1,7 +1,10 @@
 // A stand-in for NVIDIA's driver library: the functions that src/driver.rs calls, with the signatures of
 // the public header cuda.h, over the kernels themselves (shim.h). Stricter than a driver where that
 // finds errors: what goes through a stream happens when somebody waits for it, as late as it may;
-// memory ends at a page that nobody may touch, and is full of NaN at first. Tests compile it.
+// memory ends at a page that nobody may touch, is full of NaN at first, and must be full of zeros when it
+// is given back. Tests compile it; told so, it fails: every call from the launch FAIL_AT on, as a driver
+// does whose GPU is gone, and one allocation of host memory, HOST_FAILS_AT. With SLOW_COPIES a copy takes a
+// while to be queued.
 #ifndef NO_KERNELS
 #include "shim.h"
 #include "../kernels/all.cu"
@@ -11,8 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <functional>
 #include <map>
@@ -29,13 +34,19 @@
 #ifndef MAJOR
 #define MAJOR 9
 #endif
+#ifndef FAIL_AT
+#define FAIL_AT 0
+#endif
+#ifndef HOST_FAILS_AT
+#define HOST_FAILS_AT 0
+#endif
 #ifndef MEMORY
 #define MEMORY (1ull << 30)
 #endif
 
 typedef int Result;
 typedef uint64_t Pointer;
-const Result OK = 0, INVALID = 1, NO_MEMORY = 2, NO_DEVICE = 100, NO_BINARY = 209, NOT_FOUND = 500;
+const Result OK = 0, INVALID = 1, NO_MEMORY = 2, GONE = 719, NO_DEVICE = 100, NO_BINARY = 209, NOT_FOUND = 500;
 
 namespace {
 std::recursive_mutex lock;
@@ -46,7 +57,8 @@ struct Mapping {
 };
 std::map<Pointer, Mapping> memory;
 size_t used;
-bool initialised;
+unsigned launches, host_allocations;
+bool initialised, gone;
 thread_local bool current;
 
 struct Function {
@@ -64,6 +76,9 @@ Result drain() {
 
 bool ready() { return initialised && current; }
 
+// What a call that needs the GPU answers if it is not done.
+Result refusal() { return gone ? GONE : INVALID; }
+
 Result take(size_t bytes, Pointer* out) {
     const size_t page = 4096, usable = (bytes + 15) & ~size_t(15);
     const size_t length = ((usable + page - 1) & ~(page - 1)) + page;
@@ -80,6 +95,11 @@ Result give(Pointer at) {
     auto found = memory.find(at);
     if (found == memory.end()) return INVALID;
     drain();
+    for (size_t n = 0; n < found->second.bytes; n++)
+        if (reinterpret_cast<const char*>(at)[n]) {
+            fprintf(stderr, "memory is given back that was not wiped\n");
+            abort();
+        }
     used -= found->second.bytes;
     munmap(found->second.base, found->second.length);
     memory.erase(found);
@@ -144,7 +164,7 @@ Result cuMemGetInfo_v2(size_t* free, size_t* total) {
 Result cuModuleLoadData(void** module, const void* image) {
     LOCKED;
     *module = &queue;
-    return ready() && memcmp(image, "stand-in", 8) == 0 ? OK : NO_BINARY;
+    return ready() && memcmp(static_cast<const char*>(image) + 16, "stand-in", 8) == 0 ? OK : NO_BINARY;
 }
 Result cuModuleUnload(void*) { return OK; }
 Result cuModuleGetFunction(void** function, void*, const char* name) {
@@ -168,7 +188,7 @@ Result cuFuncGetParamInfo(void* function, size_t index, size_t* offset, size_t* 
 }
 Result cuMemAlloc_v2(Pointer* out, size_t bytes) {
     LOCKED;
-    if (!ready() || bytes == 0) return INVALID;
+    if (!ready() || gone || bytes == 0) return refusal();
     if (used + bytes > MEMORY) return NO_MEMORY;
     Result result = take(bytes, out);
     if (result == OK) used += bytes;
@@ -181,7 +201,8 @@ Result cuMemFree_v2(Pointer at) {
 Result cuMemHostAlloc(void** out, size_t bytes, unsigned flags) {
     LOCKED;
     Pointer at;
-    if (!ready() || flags != 0 || take(bytes, &at) != OK) return INVALID;
+    if (!ready() || gone || flags != 0) return refusal();
+    if (++host_allocations == HOST_FAILS_AT || take(bytes, &at) != OK) return NO_MEMORY;
     used += bytes;
     *out = reinterpret_cast<void*>(at);
     return OK;
@@ -197,23 +218,26 @@ Result cuStreamCreate(void** stream, unsigned) {
 Result cuStreamDestroy_v2(void*) { return OK; }
 Result cuStreamSynchronize(void* stream) {
     LOCKED;
-    return ready() && stream == &memory ? drain() : INVALID;
+    return ready() && !gone && stream == &memory ? drain() : refusal();
 }
 Result cuMemcpyHtoDAsync_v2(Pointer to, const void* from, size_t bytes, void* stream) {
+#ifdef SLOW_COPIES
+    usleep(20000);
+#endif
     LOCKED;
-    if (!ready() || stream != &memory || !inside(to, bytes)) return INVALID;
+    if (!ready() || gone || stream != &memory || !inside(to, bytes)) return refusal();
     queue.push_back([=] { memcpy(reinterpret_cast<void*>(to), from, bytes); });
     return OK;
 }
 Result cuMemcpyDtoHAsync_v2(void* to, Pointer from, size_t bytes, void* stream) {
     LOCKED;
-    if (!ready() || stream != &memory || !inside(from, bytes)) return INVALID;
+    if (!ready() || gone || stream != &memory || !inside(from, bytes)) return refusal();
     queue.push_back([=] { memcpy(to, reinterpret_cast<void*>(from), bytes); });
     return OK;
 }
 Result cuMemsetD8Async(Pointer to, unsigned char value, size_t bytes, void* stream) {
     LOCKED;
-    if (!ready() || stream != &memory || !inside(to, bytes)) return INVALID;
+    if (!ready() || gone || stream != &memory || !inside(to, bytes)) return refusal();
     queue.push_back([=] { memset(reinterpret_cast<void*>(to), value, bytes); });
     return OK;
 }
@@ -225,6 +249,8 @@ Result cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned
     if (!ready() || stream != &memory || shared || extra || block_y != 1 || block_z != 1 ||
         !grid_x || !grid_y || !grid_z || grid_y > 65535 || grid_z > 65535 || !block_x)
         return INVALID;
+    if (++launches == FAIL_AT) gone = true;
+    if (gone) return GONE;
 #ifdef NO_KERNELS
     return INVALID;
 #else
@@ -251,6 +277,7 @@ Result cuGetErrorName(Result error, const char** name) {
             : error == NO_DEVICE ? "CUDA_ERROR_NO_DEVICE"
             : error == NO_BINARY ? "CUDA_ERROR_NO_BINARY_FOR_GPU"
             : error == NOT_FOUND ? "CUDA_ERROR_NOT_FOUND"
+            : error == GONE      ? "CUDA_ERROR_LAUNCH_FAILED"
                                  : "CUDA_ERROR_INVALID_VALUE";
     return OK;
 }

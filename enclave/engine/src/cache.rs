@@ -1,5 +1,5 @@
-//! Keys and values of every sequence, in `f16`, in pages of one pool. A page holds all layers, so that
-//! a sequence is a list of pages and nothing else; which page belongs to whom is not known here.
+//! Keys and values of every sequence, in pages of one pool. A page holds all layers, so that a sequence
+//! is a list of pages and nothing else; which page belongs to whom is not known here.
 //!
 //! In memory the pages of a block are interleaved: the keys of one head of one layer in all of them
 //! lie one after the other, then the values. A sequence mostly has neighbouring pages, so that what
@@ -7,48 +7,51 @@
 //! new run, and that was measured to cost more than reading it.
 //!
 //! Pages hold what prompts were made of: they are wiped before they are used again and when the pool
-//! ends, and kept out of swap and core dumps where the system allows. A page that was not wiped would also be wrong, not only readable: attention multiplies what
-//! lies behind the last token by zero, which makes no zero of an infinity.
+//! ends, and kept out of swap and core dumps where the system allows.
 
 use core::ops::Range;
 
 use chrysalis_vault::LockedBytes;
+use chrysalis_wire::manifest::KvCacheType;
 
 use crate::error::EngineError;
-use crate::kernels::{Halves, PAGE_TOKENS, Page, put};
+use crate::kernels::{Page, Piece, pieces, put};
 
 /// What a token needs room for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CacheShape {
+    pub(crate) kind: KvCacheType,
     pub(crate) layers: usize,
     pub(crate) kv_heads: usize,
     pub(crate) head_dim: usize,
 }
 
 impl CacheShape {
-    /// Entries of the keys of a head in a page.
+    /// Pieces of the keys of a head in a page.
     const fn keys(self) -> usize {
-        (PAGE_TOKENS / 16).saturating_mul(self.head_dim)
+        let [keys, _] = pieces(self.kind, self.head_dim);
+        keys
     }
 
-    /// Entries of the values of a head in a page.
+    /// Pieces of the values of a head in a page.
     const fn values(self) -> usize {
-        self.head_dim.div_ceil(16).saturating_mul(PAGE_TOKENS)
+        let [_, values] = pieces(self.kind, self.head_dim);
+        values
     }
 
-    /// Entries of a head of a layer in a page.
+    /// Pieces of a head of a layer in a page.
     const fn head(self) -> usize {
         self.keys().saturating_add(self.values())
     }
 
-    /// Entries of a page.
+    /// Pieces of a page.
     const fn page(self) -> usize {
         self.head().saturating_mul(self.layers).saturating_mul(self.kv_heads)
     }
 
     /// Pages of a block, two at least.
     fn block(self) -> usize {
-        BLOCK_BYTES.checked_div(self.page().saturating_mul(size_of::<Halves>())).unwrap_or(0).max(2)
+        BLOCK_BYTES.checked_div(self.page().saturating_mul(size_of::<Piece>())).unwrap_or(0).max(2)
     }
 }
 
@@ -59,12 +62,19 @@ pub(crate) struct PageId(pub(crate) usize);
 /// The pool. Its memory grows to the highest page that was ever used.
 pub(crate) struct Cache {
     shape: CacheShape,
+    /// Pages of a block: asked for with every page that is read.
+    block: usize,
     blocks: Vec<LockedBytes>,
 }
 
 impl Cache {
-    pub(crate) const fn new(shape: CacheShape) -> Self {
-        Self { shape, blocks: Vec::new() }
+    pub(crate) fn new(shape: CacheShape) -> Self {
+        Self { shape, block: shape.block(), blocks: Vec::new() }
+    }
+
+    /// How entries are kept.
+    pub(crate) const fn kind(&self) -> KvCacheType {
+        self.shape.kind
     }
 
     /// Makes sure that there is memory for `page`.
@@ -72,13 +82,18 @@ impl Cache {
     /// # Errors
     /// [`EngineError::Compute`] if the system has none.
     pub(crate) fn provide(&mut self, page: PageId) -> Result<(), EngineError> {
-        let pages = self.shape.block();
-        let bytes = self.shape.page().saturating_mul(size_of::<Halves>()).saturating_mul(pages);
+        let pages = self.block;
+        let bytes = self.shape.page().saturating_mul(size_of::<Piece>()).saturating_mul(pages);
         let refused = |_| EngineError::Compute { stage: "memory for keys and values" };
         while self.blocks.len().saturating_mul(pages) <= page.0 {
             self.blocks.push(LockedBytes::zeroed(bytes).map_err(refused)?);
         }
         Ok(())
+    }
+
+    /// Pages there is memory for.
+    pub(crate) fn room(&self) -> usize {
+        self.blocks.len().saturating_mul(self.block)
     }
 
     /// Overwrites `page` with zeros.
@@ -88,7 +103,7 @@ impl Cache {
                 let place = self.place(page, layer, head);
                 // No dead store: the memory lives on, and what is in it is read.
                 for part in self.parts_mut(&place).into_iter().flatten() {
-                    part.fill(Halves::default());
+                    part.fill(Piece::default());
                 }
             }
         }
@@ -102,9 +117,9 @@ impl Cache {
         head: usize,
         kv: [&[f32]; 2],
     ) {
-        let place = self.place(page, layer, head);
+        let (place, kind) = (self.place(page, layer, head), self.shape.kind);
         if let Some([keys, values]) = self.parts_mut(&place) {
-            put(keys, values, slot, kv);
+            put(kind, keys, values, slot, kv);
         }
     }
 
@@ -119,7 +134,7 @@ impl Cache {
     }
 
     /// The keys and the values at `place`, if there is memory.
-    fn parts_mut(&mut self, place: &Place) -> Option<[&mut [Halves]; 2]> {
+    fn parts_mut(&mut self, place: &Place) -> Option<[&mut [Piece]; 2]> {
         let all = self.blocks.get_mut(place.block)?.as_mut_slice().as_chunks_mut().0;
         // Values lie behind keys.
         let (before, values) = all.split_at_mut_checked(place.values.start)?;
@@ -129,7 +144,7 @@ impl Cache {
 
     /// Where a head of a layer of a page lies.
     fn place(&self, page: PageId, layer: usize, head: usize) -> Place {
-        let pages = self.shape.block();
+        let pages = self.block;
         let (keys, values) = (self.shape.keys(), self.shape.values());
         let within = page.0.checked_rem(pages).unwrap_or(0);
         let heads = layer.saturating_mul(self.shape.kv_heads).saturating_add(head);
@@ -146,7 +161,7 @@ impl Cache {
     }
 }
 
-/// Where a head of a layer of a page lies: its block, and its entries there.
+/// Where a head of a layer of a page lies: its block, and its pieces there.
 struct Place {
     block: usize,
     keys: Range<usize>,
@@ -162,14 +177,31 @@ const BLOCK_BYTES: usize = 6 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::{PAGE_TOKENS, unpacked};
+
+    const KINDS: [KvCacheType; 2] = [KvCacheType::F16, KvCacheType::Q8_0];
+
+    fn shape(kind: KvCacheType, [layers, kv_heads, head_dim]: [usize; 3]) -> CacheShape {
+        CacheShape { kind, layers, kv_heads, head_dim }
+    }
 
     #[test]
     fn a_page_that_was_wiped_holds_nothing_and_its_neighbour_everything() {
-        let mut cache = Cache::new(CacheShape { layers: 2, kv_heads: 3, head_dim: 6 });
+        KINDS.into_iter().for_each(wiped_alone);
+    }
+
+    fn wiped_alone(kind: KvCacheType) {
+        let mut cache = Cache::new(shape(kind, [2, 3, 6]));
         let (ours, theirs) = (PageId(1), PageId(0));
         let written = |cache: &Cache, page: PageId| {
             let head = |n: usize| cache.pages(&[page], n / 3, n % 3);
-            (0..6).any(|n| head(n)[0].keys.iter().chain(head(n)[0].values).any(|e| *e != [0; 32]))
+            (0..6).any(|n| {
+                head(n)[0]
+                    .keys
+                    .iter()
+                    .chain(head(n)[0].values)
+                    .any(|piece| *piece != Piece::default())
+            })
         };
         cache.provide(ours).unwrap();
         for page in [ours, theirs] {
@@ -189,15 +221,19 @@ mod tests {
     }
 
     #[test]
-    fn every_entry_of_a_block_belongs_to_one_head_of_one_page() {
-        let shape = CacheShape { layers: 2, kv_heads: 3, head_dim: 6 };
+    fn every_piece_of_a_block_belongs_to_one_head_of_one_page() {
+        KINDS.into_iter().for_each(shared_out);
+    }
+
+    fn shared_out(kind: KvCacheType) {
+        let shape = shape(kind, [2, 3, 6]);
         let cache = Cache::new(shape);
         let mut taken = vec![false; shape.page() * shape.block()];
         for page in 0..shape.block() {
             for head in 0..6 {
                 let Place { block, keys, values } = cache.place(PageId(page), head / 3, head % 3);
                 assert_eq!(block, 0);
-                assert_eq!((keys.len(), values.len()), (2 * 6, PAGE_TOKENS));
+                assert_eq!([keys.len(), values.len()], pieces(kind, 6));
                 for entry in keys.chain(values) {
                     assert!(!std::mem::replace(&mut taken[entry], true), "{entry} is taken twice");
                 }
@@ -208,14 +244,14 @@ mod tests {
 
     #[test]
     fn keys_of_neighbouring_pages_are_one_run_and_so_are_values() {
-        let cache = Cache::new(CacheShape { layers: 2, kv_heads: 3, head_dim: 64 });
+        let cache = Cache::new(shape(KvCacheType::F16, [2, 3, 64]));
         let [a, b] = [0, 1].map(|page| cache.place(PageId(page), 1, 2));
         assert_eq!((a.keys.end, a.values.end), (b.keys.start, b.values.start));
     }
 
     #[test]
     fn pages_of_other_blocks_lie_apart() {
-        let shape = CacheShape { layers: 64, kv_heads: 8, head_dim: 128 };
+        let shape = shape(KvCacheType::F16, [64, 8, 128]);
         let mut cache = Cache::new(shape);
         let pages = [0, 1, 2, 3, 4].map(PageId);
         assert_eq!(shape.block(), 2, "a page of this shape is 8 MiB");
@@ -229,5 +265,43 @@ mod tests {
             .map(|page| u16::from_le_bytes([page.keys[0][0], page.keys[0][1]]))
             .collect();
         assert_eq!(first, [0, 0x3c00, 0x4000, 0x4200, 0x4400], "0 to 4 in f16");
+    }
+
+    #[test]
+    fn eight_bits_take_little_more_than_half_of_sixteen() {
+        for (head_dim, share) in [(64, 33.0 / 64.0), (128, 65.0 / 128.0), (80, 41.0 / 80.0)] {
+            let [f16, q8] = KINDS.map(|kind| shape(kind, [3, 2, head_dim]).page() as f64);
+            assert_eq!(q8 / f16, share, "{head_dim}");
+        }
+    }
+
+    /// A refused draft stays where it was computed until the next token comes there.
+    #[test]
+    fn what_cannot_be_kept_is_the_largest_or_is_seen_as_no_number() {
+        for (kind, most) in [(KvCacheType::F16, 65504.0f32), (KvCacheType::Q8_0, 1e38)] {
+            let mut cache = Cache::new(shape(kind, [1, 1, 16]));
+            let page = PageId(0);
+            cache.provide(page).unwrap();
+            let mut kept = |key: f32, value: f32| {
+                cache.put((page, 3), 0, 0, [&[key; 16], &[value; 16]]);
+                let pages = cache.pages(&[page], 0, 0);
+                unpacked(kind, &pages[0], 3, 16)
+            };
+            for sign in [1.0, -1.0] {
+                let [keys, values] = kept(sign * f32::MAX, sign * 1.5);
+                assert!(keys.iter().all(|k| (k / (sign * most) - 1.0).abs() < 0.01), "{keys:?}");
+                assert!(values.iter().all(|v| (v / (sign * 1.5) - 1.0).abs() < 0.01));
+                let [_, values] = kept(1.0, sign * f32::MAX);
+                assert!(values.iter().all(|v| v.is_finite() && v * sign >= most * 0.99));
+            }
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for (key, value) in [(bad, 1.0), (1.0, bad)] {
+                    let [keys, values] = kept(key, value);
+                    assert!(keys.iter().all(|k| k.is_nan()), "{kind:?} {bad}");
+                    assert_eq!(values, [0.0; 16]);
+                }
+            }
+            assert_eq!(kept(0.0, 0.0), [vec![0.0; 16], vec![0.0; 16]]);
+        }
     }
 }

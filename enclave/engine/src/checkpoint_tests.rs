@@ -1,154 +1,25 @@
 //! A checkpoint written from a GGUF file of 16-bit weights is the same model, bit for bit; what is
 //! missing, said twice or not computed is refused.
 
-use std::collections::BTreeMap;
-
 use candle_core::quantized::GgmlDType;
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
 use crate::EngineError;
-use crate::engine::{assemble, load};
+use crate::engine::load;
 use crate::error::TemplateError;
 use crate::probe::Probe;
 use crate::request::Role;
-use crate::testing::{CHATML, TinyModel, chat};
+use crate::testing::{Hub as Files, Recipe, chat, checkpoint as read, shard, text};
 
-/// The files of a checkpoint, by path.
-type Files = BTreeMap<String, Vec<u8>>;
-
-const HEADS: [(&str, usize); 2] = [("q_proj", 4), ("k_proj", 2)];
-
-fn model() -> TinyModel {
-    TinyModel::random(5).quantised(GgmlDType::F16)
+fn model() -> Recipe {
+    Recipe::smollm2().quantised(GgmlDType::F16)
 }
 
-/// The name in a checkpoint.
-fn hub_name(gguf: &str) -> String {
-    let name = gguf.strip_suffix(".weight").unwrap();
-    if let Some((from, _)) = OUTSIDE.iter().find(|(_, to)| *to == name) {
-        return format!("{from}.weight");
-    }
-    let (block, part) = name.strip_prefix("blk.").unwrap().split_once('.').unwrap();
-    let (from, ..) = BLOCK.iter().find(|(_, to, _)| *to == part).unwrap();
-    format!("model.layers.{block}.{from}.weight")
-}
-
-/// Rows of pairs, put into halves of heads of `dim` rows.
-fn apart(bytes: &[u8], row: usize, dim: usize) -> Vec<u8> {
-    let rows: Vec<&[u8]> = bytes.chunks_exact(row).collect();
-    let mut out = Vec::new();
-    for head in rows.chunks_exact(dim) {
-        for half in 0..2 {
-            head.iter().skip(half).step_by(2).for_each(|row| out.extend_from_slice(row));
-        }
-    }
-    out
-}
-
-/// A file of safetensors.
-fn shard(tensors: &[(String, &str, Vec<usize>, Vec<u8>)]) -> Vec<u8> {
-    let (mut table, mut data) = (serde_json::Map::new(), Vec::new());
-    for (name, dtype, shape, bytes) in tensors {
-        let offsets = [data.len(), data.len() + bytes.len()];
-        let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": offsets});
-        table.insert(name.clone(), entry);
-        data.extend_from_slice(bytes);
-    }
-    let table = serde_json::to_vec(&table).unwrap();
-    [&(table.len() as u64).to_le_bytes()[..], &table, &data].concat()
-}
-
-/// The checkpoint of a GGUF file: two shards and an index.
-fn checkpoint(file: &[u8]) -> Files {
-    let gguf = Gguf::parse(file).unwrap();
-    let mut tensors = Vec::new();
-    for stored in gguf.tensors() {
-        let from = usize::try_from(stored.at).unwrap();
-        let mut bytes = file[from..][..usize::try_from(stored.bytes).unwrap()].to_vec();
-        let name = hub_name(&stored.name);
-        if let Some((_, heads)) = HEADS.iter().find(|(part, _)| name.contains(part)) {
-            bytes = apart(&bytes, 2 * stored.dims[1], stored.dims[0] / heads);
-        }
-        let dtype = if stored.dims.len() == 1 { "F32" } else { "F16" };
-        tensors.push((name, dtype, stored.dims, bytes));
-    }
-    tensors.sort();
-    let (first, second) = tensors.split_at(tensors.len() / 2);
-    let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
-    let mut map = serde_json::Map::new();
-    for (tensors, name) in [first, second].into_iter().zip(names) {
-        map.extend(tensors.iter().map(|(tensor, ..)| (tensor.clone(), json!(name))));
-    }
-    let tokens = gguf.strings("tokenizer.ggml.tokens").unwrap();
-    let kinds = gguf.u32s("tokenizer.ggml.token_type").unwrap();
-    let vocab: serde_json::Map<_, _> =
-        tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), json!(id))).collect();
-    let added: Vec<_> = kinds
-        .iter()
-        .enumerate()
-        .filter(|(_, kind)| **kind != 1)
-        .map(|(id, kind)| json!({"id": id, "content": tokens[id], "special": *kind == 3}))
-        .collect();
-    let json = |value: serde_json::Value| serde_json::to_vec(&value).unwrap();
-    Files::from([
-        ("config.json".to_owned(), json(config(tokens.len()))),
-        (names[0].to_owned(), shard(first)),
-        (names[1].to_owned(), shard(second)),
-        ("model.safetensors.index.json".to_owned(), json(json!({"weight_map": map}))),
-        (
-            "tokenizer.json".to_owned(),
-            json(json!({
-                "added_tokens": added,
-                "normalizer": null,
-                "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-                    {"type": "Digits", "individual_digits": true},
-                    {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
-                ]},
-                "model": {
-                    "type": "BPE",
-                    "vocab": vocab,
-                    "merges": gguf.strings("tokenizer.ggml.merges").unwrap(),
-                },
-            })),
-        ),
-        (
-            "tokenizer_config.json".to_owned(),
-            json(json!({
-                "bos_token": "<|im_start|>",
-                "eos_token": {"content": "<|im_end|>"},
-                "add_bos_token": false,
-                "chat_template": CHATML,
-            })),
-        ),
-    ])
-}
-
-fn config(vocab: usize) -> serde_json::Value {
-    json!({
-        "architectures": ["LlamaForCausalLM"],
-        "num_hidden_layers": 2,
-        "hidden_size": 256,
-        "intermediate_size": 512,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 512,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0,
-        "hidden_act": "silu",
-        "rope_scaling": null,
-        "vocab_size": vocab,
-    })
-}
-
-fn read(files: &Files) -> Result<Probe, EngineError> {
-    let pool = Pool::new(None);
-    let mut checkpoint = Checkpoint::default();
-    for (path, bytes) in files {
-        checkpoint.file(path, bytes.len() as u64, &mut &bytes[..], &pool)?;
-    }
-    let (gguf, weights) = checkpoint.finish()?;
-    Ok(Probe::of(assemble(gguf, pool, |_, _| Ok(weights))?))
+/// Those whose checkpoints are read.
+fn recipes() -> impl Iterator<Item = Recipe> {
+    Recipe::all().into_iter().filter(|recipe| recipe.experts.is_none())
 }
 
 fn refusal(files: &Files) -> ModelError {
@@ -160,8 +31,8 @@ fn refusal(files: &Files) -> ModelError {
 }
 
 /// The checkpoint with a value of a file of JSON replaced.
-fn with(file: &str, pointer: &str, value: serde_json::Value) -> Files {
-    let mut files = checkpoint(&model().build());
+fn edited(recipe: &Recipe, file: &str, pointer: &str, value: serde_json::Value) -> Files {
+    let mut files = recipe.checkpoint();
     let mut json: serde_json::Value = serde_json::from_slice(&files[file]).unwrap();
     match json.pointer_mut(pointer) {
         Some(place) => *place = value,
@@ -171,17 +42,118 @@ fn with(file: &str, pointer: &str, value: serde_json::Value) -> Files {
     files
 }
 
+fn with(file: &str, pointer: &str, value: serde_json::Value) -> Files {
+    edited(&model(), file, pointer, value)
+}
+
 #[test]
-fn a_checkpoint_computes_what_the_gguf_file_of_its_weights_does() {
-    let file = model().build();
-    let ours = read(&checkpoint(&file)).unwrap();
-    let len = file.len() as u64;
-    let theirs = Probe::of(load(&mut &file[..], len, None).unwrap());
-    let input = chat(&[(Role::User, "hello 12 <|im_end|> <think> é")]);
-    let ids = theirs.ids(&input).unwrap();
-    assert_eq!(ours.ids(&input).unwrap(), ids);
-    let logits = |probe: &Probe| probe.session().feed_each(&ids).unwrap();
-    assert_eq!(logits(&ours), logits(&theirs));
+fn a_checkpoint_of_every_family_computes_what_the_gguf_file_of_its_weights_does() {
+    for recipe in recipes() {
+        for dtype in [GgmlDType::F16, GgmlDType::BF16] {
+            let recipe = recipe.clone().quantised(dtype);
+            let file = recipe.build();
+            let ours = read(&recipe.checkpoint()).unwrap();
+            let theirs = Probe::of(load(&mut &file[..], file.len() as u64, None).unwrap());
+            let input = chat(&[(Role::User, "hello 12 <|im_end|> <think> é, and so on and on")]);
+            let ids = theirs.ids(&input).unwrap();
+            assert_eq!(ours.ids(&input).unwrap(), ids);
+            let logits = |probe: &Probe| probe.session().feed_each(&ids).unwrap();
+            assert_eq!(logits(&ours), logits(&theirs), "{} {dtype:?}", recipe.name);
+        }
+    }
+}
+
+#[test]
+fn weights_in_single_precision_are_read_too() {
+    for recipe in recipes() {
+        let (file, ids) = (recipe.build(), [5, 6, 7, 8, 9]);
+        let ours = read(&recipe.checkpoint()).unwrap().session().feed_each(&ids).unwrap();
+        let theirs = Probe::load(&file).unwrap().session().feed_each(&ids).unwrap();
+        assert_eq!(ours, theirs, "{}", recipe.name);
+    }
+}
+
+#[test]
+fn a_tied_model_may_bring_its_embedding_twice_and_an_untied_one_must_bring_both() {
+    for recipe in [Recipe::qwen3(), Recipe::gemma3()].map(|r| r.quantised(GgmlDType::F16)) {
+        let untied = Recipe { tied: false, ..recipe.clone() };
+        let expected = |recipe: &Recipe| {
+            Probe::load(&recipe.build()).unwrap().session().feed(&[5, 6, 7], 3).unwrap()
+        };
+        let logits = |files: &Files| read(files).unwrap().session().feed(&[5, 6, 7], 3).unwrap();
+        assert_eq!(logits(&untied.checkpoint()), expected(&untied));
+        // As published Qwen3 0.6B does: the second one is not looked at.
+        let twice = edited(&untied, "config.json", "/tie_word_embeddings", json!(true));
+        assert_eq!(logits(&twice), expected(&recipe));
+        let once = edited(&recipe, "config.json", "/tie_word_embeddings", json!(false));
+        let name = "lm_head.weight".to_owned();
+        assert_eq!(refusal(&once), ModelError::TensorMissing { name });
+    }
+    // What the classes say when the file does not.
+    let silent =
+        |recipe: &Recipe| edited(recipe, "config.json", "/tie_word_embeddings", json!(null));
+    assert!(read(&silent(&Recipe::gemma3())).is_ok());
+    assert!(matches!(refusal(&silent(&Recipe::qwen3())), ModelError::TensorMissing { .. }));
+}
+
+#[test]
+fn newer_files_say_the_same_in_other_words() {
+    let base = Recipe::gemma3_scaled().quantised(GgmlDType::BF16);
+    let logits = |files: &Files| read(files).unwrap().session().feed(&[5, 6, 7, 8], 4).unwrap();
+    let expected = logits(&base.checkpoint());
+    let mut files = base.checkpoint();
+    let mut config: serde_json::Value = serde_json::from_slice(&files["config.json"]).unwrap();
+    let keys = config.as_object_mut().unwrap();
+    for key in ["rope_scaling", "rope_theta", "rope_local_base_freq", "sliding_window_pattern"] {
+        keys.remove(key);
+    }
+    let kind = |n: u32| if n % 6 == 0 { "full_attention" } else { "sliding_attention" };
+    keys.insert("layer_types".into(), (1..=7).map(kind).collect());
+    let kinds = json!({
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+    });
+    keys.insert("rope_parameters".into(), kinds);
+    files.insert("config.json".into(), serde_json::to_vec(&config).unwrap());
+    assert_eq!(logits(&files), expected);
+    config["layer_types"][0] = json!("full_attention");
+    files.insert("config.json".into(), serde_json::to_vec(&config).unwrap());
+    assert!(matches!(refusal(&files), ModelError::UnsupportedFeature { feature }
+        if feature == "layer_types (config.json)"));
+}
+
+#[test]
+fn the_scale_of_attention_is_what_the_file_says() {
+    let recipe = Recipe::gemma3();
+    let logits = |scalar: u32| {
+        let files = edited(&recipe, "config.json", "/query_pre_attn_scalar", json!(scalar));
+        read(&files).unwrap().session().feed(&[5, 6, 7, 8], 4).unwrap()
+    };
+    assert_ne!(logits(16), logits(64));
+    let none = edited(&recipe, "config.json", "/query_pre_attn_scalar", json!(0));
+    assert!(matches!(refusal(&none), ModelError::MetadataInvalid { .. }));
+}
+
+#[test]
+fn pieces_joined_by_a_list_are_those_that_their_scores_give() {
+    let recipe = Recipe::gemma3().with_pieces();
+    let (ours, theirs) =
+        (read(&recipe.checkpoint()).unwrap(), Probe::load(&recipe.build()).unwrap());
+    for case in [
+        "hello world",
+        "  the   cell\n\nat  the  tower",
+        "hellollohel",
+        "é 漢\u{2581} <think> \u{2581}a",
+        " ",
+        "w",
+        "<|im_end|>hello",
+        "\n\n\n",
+        "Zoe",
+    ] {
+        let ids = ours.ids(&text(case)).unwrap();
+        assert_eq!(ids, theirs.ids(&text(case)).unwrap(), "{case:?}");
+        assert_eq!(ours.decode(&ids), case.as_bytes());
+    }
 }
 
 #[test]
@@ -199,7 +171,7 @@ fn merges_may_be_pairs_and_the_template_a_file() {
 #[test]
 fn refuses_what_is_missing_by_name() {
     for name in ["config.json", "tokenizer.json"] {
-        let mut files = checkpoint(&model().build());
+        let mut files = model().checkpoint();
         files.remove(name);
         let refused = refusal(&files);
         let named = match &refused {
@@ -210,7 +182,7 @@ fn refuses_what_is_missing_by_name() {
         };
         assert!(named.contains(name), "{refused:?}");
     }
-    let mut files = checkpoint(&model().build());
+    let mut files = model().checkpoint();
     files.remove("model-00002-of-00002.safetensors");
     assert!(matches!(refusal(&files), ModelError::TensorMissing { .. }));
     files.remove("model.safetensors.index.json");
@@ -219,7 +191,7 @@ fn refuses_what_is_missing_by_name() {
 
 #[test]
 fn refuses_an_index_that_names_another_shard_and_a_tensor_of_two_shards() {
-    let mut files = checkpoint(&model().build());
+    let mut files = model().checkpoint();
     let index = files["model.safetensors.index.json"].clone();
     let other = String::from_utf8(index).unwrap().replace("00001", "00003");
     files.insert("model.safetensors.index.json".to_owned(), other.into_bytes());
@@ -233,20 +205,53 @@ fn refuses_an_index_that_names_another_shard_and_a_tensor_of_two_shards() {
 
 #[test]
 fn refuses_settings_and_tensors_that_would_be_computed_wrongly() {
-    for (key, value) in [
-        ("rope_scaling", json!({"rope_type": "yarn"})),
-        ("sliding_window", json!(4096)),
-        ("attention_bias", json!(true)),
-        ("mlp_bias", json!(true)),
-        ("hidden_act", json!("gelu")),
+    for (recipe, key, value) in [
+        (model(), "rope_scaling", json!({"rope_type": "yarn"})),
+        (model(), "rope_scaling", json!({"rope_type": "linear", "factor": 2.0, "beta_fast": 1})),
+        (model(), "rope_parameters", json!({"partial_rotary_factor": 0.5})),
+        (model(), "sliding_window", json!(4096)),
+        (model(), "attention_bias", json!(true)),
+        (model(), "mlp_bias", json!(true)),
+        (model(), "rope_interleaved", json!(true)),
+        (model(), "hidden_act", json!("gelu")),
+        (model(), "quantization_config", json!({"bits": 4})),
+        (model(), "layer_types", json!(["full_attention", "sliding_attention"])),
+        (model(), "something_new", json!(0)),
+        (Recipe::qwen3(), "use_sliding_window", json!(true)),
+        (Recipe::qwen3(), "rope_scaling", Recipe::llama3_1().rope_scaling()),
+        (Recipe::gemma3(), "attn_logit_softcapping", json!(50.0)),
+        (Recipe::gemma3(), "final_logit_softcapping", json!(30.0)),
+        (Recipe::gemma3(), "use_bidirectional_attention", json!(true)),
+        (Recipe::gemma3(), "hidden_activation", json!("gelu")),
     ] {
-        let refused = refusal(&with("config.json", &format!("/{key}"), value));
-        assert!(matches!(refused, ModelError::UnsupportedFeature { .. }), "{key}: {refused:?}");
+        let refused = refusal(&edited(&recipe, "config.json", &format!("/{key}"), value));
+        let named = match &refused {
+            ModelError::UnsupportedFeature { feature } => feature,
+            other => panic!("{key}: {other:?}"),
+        };
+        let words = [key, "rope_type", "beta_fast", "partial_rotary_factor"];
+        assert!(words.iter().any(|word| named.contains(word)), "{key}: {named}");
     }
+    for (recipe, key) in [
+        (model(), "hidden_size"),
+        (model(), "rms_norm_eps"),
+        (Recipe::qwen3(), "head_dim"),
+        (Recipe::qwen3(), "num_key_value_heads"),
+        (Recipe::gemma3(), "sliding_window"),
+        (Recipe::gemma3(), "query_pre_attn_scalar"),
+        (Recipe::gemma3(), "rope_theta"),
+    ] {
+        let refused = refusal(&edited(&recipe, "config.json", &format!("/{key}"), json!(null)));
+        let named =
+            matches!(&refused, ModelError::Malformed { detail, .. } if detail.contains(key));
+        assert!(named, "{key}: {refused:?}");
+    }
+    let rows = refusal(&with("config.json", "/vocab_size", json!(9)));
+    assert!(matches!(rows, ModelError::Malformed { detail, .. } if detail.contains("vocab_size")));
     let refused = refusal(&with("config.json", "/architectures", json!(["MambaForCausalLM"])));
     assert!(matches!(refused, ModelError::UnknownArchitecture { .. }));
     for name in ["model.layers.0.self_attn.q_proj.bias", "model.layers.00.mlp.up_proj.weight"] {
-        let mut files = checkpoint(&model().build());
+        let mut files = model().checkpoint();
         let more = shard(&[(name.to_owned(), "F16", vec![4], vec![0; 8])]);
         files.insert("model-extra.safetensors".to_owned(), more);
         let feature = format!("tensor {name}");
@@ -258,6 +263,13 @@ fn refuses_settings_and_tensors_that_would_be_computed_wrongly() {
 fn refuses_a_tokenizer_that_we_would_apply_otherwise() {
     for (pointer, value) in [
         ("/normalizer", json!({"type": "NFC"})),
+        ("/normalizer", json!({"type": "Sequence", "normalizers": [{"type": "NFC"}]})),
+        ("/model/ignore_merges", json!(true)),
+        ("/model/dropout", json!(0.1)),
+        ("/model/byte_fallback", json!(true)),
+        ("/model/continuing_subword_prefix", json!("##")),
+        ("/added_tokens/0/lstrip", json!(true)),
+        ("/post_processor", json!({"type": "RobertaProcessing"})),
         ("/pre_tokenizer", json!(null)),
         ("/pre_tokenizer/pretokenizers/0/individual_digits", json!(false)),
         ("/pre_tokenizer/pretokenizers/1/add_prefix_space", json!(true)),
@@ -280,4 +292,60 @@ fn refuses_a_file_of_text_one_byte_over_the_limit_before_reading_it() {
     let mut take = |len| checkpoint.file("config.json", len, &mut &b"{"[..], &pool);
     assert!(matches!(take(MAX_JSON_BYTES), Err(ModelError::Malformed { .. })));
     assert!(matches!(take(MAX_JSON_BYTES + 1), Err(ModelError::Limit { .. })));
+}
+
+/// One change to a file: bytes of another value, cut off, left out, or said twice.
+fn changed(bytes: &[u8], at: prop::sample::Index, kind: u8, value: u8) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    let at = at.index(out.len());
+    match kind {
+        0 => out[at] = value,
+        1 => out[at] ^= 1 << (value % 8),
+        2 => out.truncate(at),
+        3 => drop(out.drain(at..(at + usize::from(value)).min(bytes.len()))),
+        _ => {
+            let end = (at + usize::from(value)).min(bytes.len());
+            out.splice(at..at, bytes[at..end].iter().copied());
+        }
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// A model that is read after all computes, whatever it is.
+    #[test]
+    fn any_change_to_a_file_is_refused_or_computed(
+        family in 0usize..4,
+        file in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0u8..5, any::<u8>()), 1..4),
+    ) {
+        let recipe = [
+            Recipe::llama3_1(),
+            Recipe::mistral(),
+            Recipe { tied: false, ..Recipe::qwen3() },
+            Recipe::gemma3_scaled().with_pieces(),
+        ][family].clone();
+        let mut files = Recipe { layers: 1, ..recipe }.checkpoint();
+        // The headers of shards are what can be wrong about them: the first four hundred bytes.
+        let path = files.keys().nth(file.index(files.len())).unwrap().clone();
+        let head = if path.ends_with(".safetensors") { 400 } else { usize::MAX };
+        let bytes = files[&path].clone();
+        let (mut first, rest) = {
+            let (first, rest) = bytes.split_at(head.min(bytes.len()));
+            (first.to_vec(), rest.to_vec())
+        };
+        for (at, kind, value) in changes {
+            if !first.is_empty() {
+                first = changed(&first, at, kind, value);
+            }
+        }
+        first.extend_from_slice(&rest);
+        files.insert(path, first);
+        if let Ok(model) = read(&files) {
+            let Ok(ids) = model.ids(&text("hello 12 <think>")) else { return Ok(()) };
+            drop(model.session().feed(&ids, ids.len()));
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod device;
 
 use core::ops::Range;
 
+use chrysalis_wire::manifest::KvCacheType;
 use zeroize::Zeroizing;
 
 use crate::cache::{Cache, CacheShape, PageId};
@@ -21,10 +22,10 @@ use crate::family::{Plan, ROPE_FREQS, Turning};
 use crate::gguf::Gguf;
 use crate::kernels::{
     Attention, HeadNorm, Heads, Inputs, Lanes, Matrix, Norm, PAGE_TOKENS, Pool, Rotation, Span,
-    Tiled, add, add_normalised, add_product, gated_product, normalised, product,
+    Tiled, add, add_normalised, add_product, gated_product, likeliest, normalised, product,
 };
 use crate::weights::Weights;
-pub(crate) use backend::{Backend, Row, Store};
+pub(crate) use backend::{Backend, Room, Row, Store};
 
 /// Weights, and the threads that compute with them.
 pub(crate) struct Decoder {
@@ -70,7 +71,6 @@ pub(crate) struct Segment<'a> {
     /// Logits are wanted after this many of the last tokens.
     pub(crate) wanted: usize,
     /// Whether the likeliest token does instead.
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code))] // processors give logits
     pub(crate) likeliest: bool,
 }
 
@@ -109,14 +109,20 @@ impl Decoder {
         })
     }
 
-    /// An empty cache.
-    pub(crate) const fn cache(&self) -> Cache {
+    /// An empty cache of a `kind`.
+    pub(crate) fn cache(&self, kind: KvCacheType) -> Cache {
         let Plan { kv_heads, head_dim, .. } = self.plan;
-        Cache::new(CacheShape { layers: self.layers.len(), kv_heads, head_dim })
+        Cache::new(CacheShape { kind, layers: self.layers.len(), kv_heads, head_dim })
     }
 
-    /// Computes the new tokens of every segment of `batch` and stores their keys and values; the
-    /// logits that are wanted, segment by segment, each in the order of its tokens.
+    /// As [`Plan::window`].
+    pub(crate) fn window(&self) -> Option<usize> {
+        self.plan.window()
+    }
+
+    /// Computes the new tokens of every segment of `batch` and stores their keys and values; what is
+    /// wanted, segment by segment, each in the order of its tokens. Of all `known` ids the likeliest, where
+    /// that does for every segment; logits otherwise.
     ///
     /// # Errors
     /// [`EngineError::Compute`] for a token that is not in the vocabulary, more of them wanted than
@@ -125,7 +131,8 @@ impl Decoder {
         &self,
         cache: &mut Cache,
         batch: &[Segment<'_>],
-    ) -> Result<Vec<Zeroizing<Vec<f32>>>, EngineError> {
+        known: usize,
+    ) -> Result<Vec<Row>, EngineError> {
         let mut tokens = Vec::new();
         let (mut spans, mut wanted) = (Vec::new(), Vec::new());
         for segment in batch {
@@ -142,7 +149,8 @@ impl Decoder {
             return Ok(Vec::new());
         }
         let x = self.layers(cache, batch, &spans, &tokens);
-        Ok(self.logits(&x, &wanted))
+        let likeliest = batch.iter().all(|segment| segment.likeliest || segment.wanted == 0);
+        Ok(self.rows(&x, &wanted, likeliest.then_some(known)))
     }
 
     /// Lets the threads that compute work on `items`, each once.
@@ -173,7 +181,7 @@ impl Decoder {
         let mut mixed = Tiled::new(count, plan.query_width());
         let mut inner = Tiled::new(count, ffn);
         let mut inputs = Inputs::new(count, hidden.max(ffn).max(plan.query_width()));
-        let mut attention = Attention::new(pool, spans, [heads, kv_heads, head_dim]);
+        let mut attention = Attention::new(pool, cache.kind(), spans, [heads, kv_heads, head_dim]);
         let slots: Vec<(PageId, usize)> = batch
             .iter()
             .zip(spans)
@@ -231,25 +239,29 @@ impl Decoder {
         add_normalised(&result, norm, x);
     }
 
-    /// The logits of some rows.
-    fn logits(&self, x: &Tiled, rows: &[usize]) -> Vec<Zeroizing<Vec<f32>>> {
+    /// What is there after some rows: the likeliest of so many ids, or logits.
+    fn rows(&self, x: &Tiled, rows: &[usize], known: Option<usize>) -> Vec<Row> {
         let Plan { hidden, vocab, .. } = self.plan;
         if rows.is_empty() {
             return Vec::new();
         }
-        let output = self.output.as_ref().unwrap_or(&self.embedding);
+        let (pool, output) = (&self.pool, self.output.as_ref().unwrap_or(&self.embedding));
         let mut inputs = Inputs::new(rows.len(), hidden);
-        inputs.fill(&self.pool, &x.pick(rows), Some(&self.norm), &[output]);
+        inputs.fill(pool, &x.pick(rows), Some(&self.norm), &[output]);
+        if let Some(known) = known {
+            let found = likeliest(pool, output, &inputs, known.min(vocab));
+            return found.into_iter().map(Row::Likeliest).collect();
+        }
         let mut logits = Tiled::new(rows.len(), vocab);
-        product(&self.pool, &[output], &inputs, &mut logits);
+        product(pool, &[output], &inputs, &mut logits);
         let mut out: Vec<_> = rows.iter().map(|_| Zeroizing::default()).collect();
         // Of many requests these are megabytes.
-        self.pool.chunks(&mut out, 1, |first, out| {
+        pool.chunks(&mut out, 1, |first, out| {
             for (row, out) in (first..).zip(out) {
                 *out = logits.row(row, vocab);
             }
         });
-        out
+        out.into_iter().map(Row::Logits).collect()
     }
 
     fn embed(&self, tokens: &[u32]) -> Tiled {

@@ -10,12 +10,14 @@ use std::time::Instant;
 
 use chrysalis_vault::VerifiedFiles;
 use chrysalis_wire::SecretBytes;
+use chrysalis_wire::manifest::KvCacheType;
 use minijinja::Value;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::checkpoint::Checkpoint;
-use crate::constrain::{Matcher, Vocabulary};
+use crate::constrain::{Matcher, Setting, Vocabulary};
+use crate::decoder::Room;
 use crate::defuse;
 use crate::error::{EngineError, ModelError, TemplateError};
 use crate::gguf::Gguf;
@@ -23,7 +25,7 @@ use crate::kernels::{PAGE_TOKENS, Pool};
 use crate::model::Model;
 use crate::request::{Control, Conversation, GenerateRequest, Generation, Input, Reasoning};
 use crate::sampler::Sampler;
-use crate::schedule::{Limits, MAX_DRAFT_TOKENS};
+use crate::schedule::{Limits, MAX_DRAFT_TOKENS, MIN_STEP_TOKENS};
 use crate::scheduler::{PREFILL_CHUNK_TOKENS, Scheduler, Slot};
 use crate::sequence::Job;
 use crate::stop::StopMatcher;
@@ -47,6 +49,8 @@ pub struct EngineOptions {
     /// none says less. With fewer, the youngest requests may have to wait for others midway. A context
     /// is cut to it.
     pub cache_tokens: Option<NonZeroUsize>,
+    /// How their keys and values are kept. A GPU keeps `f16` only.
+    pub kv_cache_type: KvCacheType,
     /// Whether tokens that may come next are guessed from what the request itself says, and computed with
     /// the last one while there are few requests. Answers are the same; those that repeat themselves come
     /// sooner, which an observer of the stream can see. Guessing stops where it does not pay.
@@ -61,11 +65,15 @@ pub struct EngineOptions {
     pub entropy: fn() -> u64,
     /// The time that deadlines of requests are compared with.
     pub clock: fn() -> Instant,
+    /// Called on the engine's thread when what computes is gone for good, after the requests in progress were
+    /// told so ([`EngineError::Lost`]). If it returns, every later request is refused as
+    /// [`EngineError::Stopped`].
+    pub lost: fn(&EngineError),
 }
 
 impl EngineOptions {
     /// Four requests together, sixteen waiting, the model's own context and room for it, a thread for
-    /// each processor; drafts where they pay.
+    /// each processor; keys and values in `f16`, drafts where they pay.
     #[must_use]
     pub const fn new(entropy: fn() -> u64) -> Self {
         Self {
@@ -73,12 +81,14 @@ impl EngineOptions {
             max_waiting: 16,
             context_tokens: u32::MAX,
             cache_tokens: None,
+            kv_cache_type: KvCacheType::F16,
             drafts: true,
             #[cfg(feature = "cuda")]
             device: None,
             threads: None,
             entropy,
             clock: Instant::now,
+            lost: |_| (),
         }
     }
 }
@@ -162,15 +172,16 @@ impl CandleEngine {
         };
         let mut info = model.info().clone();
         info.context_tokens = info.context_tokens.min(options.context_tokens);
-        let limits = limits(options, info.context_tokens);
-        let room = limits.pages.saturating_mul(PAGE_TOKENS);
-        info.context_tokens = info.context_tokens.min(u32::try_from(room).unwrap_or(u32::MAX));
+        let limits = limits(options, info.context_tokens, model.decoder().window());
+        let held = limits.pages.saturating_mul(PAGE_TOKENS);
+        info.context_tokens = info.context_tokens.min(u32::try_from(held).unwrap_or(u32::MAX));
         text.context = info.context_tokens;
-        let store = model.decoder().store(limits.pages)?;
+        let room = room(&limits, info.context_tokens);
+        let store = model.decoder().store(options.kv_cache_type, &room)?;
         let (sender, receiver) = jobs::channel();
         let tokenizer = Arc::clone(&text.tokenizer);
-        let scheduler =
-            Scheduler { model, store, tokenizer, jobs: receiver, limits, clock: options.clock };
+        let EngineOptions { clock, lost, .. } = *options;
+        let scheduler = Scheduler { model, store, tokenizer, jobs: receiver, limits, clock, lost };
         let thread = std::thread::Builder::new()
             .name("chrysalis-engine".to_owned())
             .spawn(move || scheduler.run())
@@ -196,7 +207,7 @@ impl CandleEngine {
 }
 
 /// What the scheduler may do for requests of up to `context` tokens.
-fn limits(options: &EngineOptions, context: u32) -> Limits {
+fn limits(options: &EngineOptions, context: u32, window: Option<usize>) -> Limits {
     let running = options.max_concurrent.max(1);
     let context = usize::try_from(context).unwrap_or(usize::MAX);
     let whole = context.div_ceil(PAGE_TOKENS).saturating_mul(running);
@@ -208,6 +219,19 @@ fn limits(options: &EngineOptions, context: u32) -> Limits {
         step_tokens: PREFILL_CHUNK_TOKENS.max(running.saturating_mul(2)).min(MAX_STEP_TOKENS),
         pages: whole.min(held),
         draft_rows: if options.drafts { MAX_DRAFT_TOKENS.saturating_add(1) } else { 0 },
+        window,
+    }
+}
+
+/// What the largest step takes, of requests of up to `context` tokens.
+fn room(limits: &Limits, context: u32) -> Room {
+    let tokens = limits.step_tokens.max(MIN_STEP_TOKENS);
+    Room {
+        pages: limits.pages,
+        tokens,
+        wanted: limits.running.max(limits.draft_rows).min(tokens),
+        sequences: limits.running.min(tokens),
+        context: usize::try_from(context).unwrap_or(usize::MAX),
     }
 }
 
@@ -261,11 +285,12 @@ impl Engine for CandleEngine {
         }
         Slot::find(&self.slots, self.limit)?;
         // What takes a while and may be refused comes first: meanwhile others may have the places.
-        let matcher = request.constraint.as_ref();
-        let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary())).transpose()?;
         let prompt = self.text.prompt(&request.input)?;
         let reasoning = self.text.reasoning(&request.input, &prompt);
         let spelled = self.text.spelled(&request.input);
+        let setting = Setting { reasoning, spelled: spelled.clone() };
+        let matcher = request.constraint.as_ref();
+        let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary(), setting)).transpose()?;
         let slots: Vec<Slot> = (0..request.choices)
             .map(|_| Slot::take(&self.slots, self.limit))
             .collect::<Result<_, _>>()?;
@@ -287,7 +312,7 @@ impl Engine for CandleEngine {
                 sampler: Sampler::new(&request.sampling, request.logit_bias.clone(), seed),
                 matcher: matcher.clone(),
                 stops: StopMatcher::new(stops(&request.stop)?),
-                spelled,
+                spelled: spelled.clone(),
                 logprobs: request.logprobs,
                 max_tokens,
                 events: events.clone(),
@@ -363,11 +388,11 @@ impl TextSide {
         self.template.as_ref().map_or(ToolStyle::Told, ChatTemplate::style)
     }
 
-    /// The token before calls that an answer with tools tells as text.
-    fn spelled(&self, input: &Input) -> Option<(u32, &'static str)> {
-        let Input::Chat(conversation) = input else { return None };
-        let token = self.style().token().filter(|_| !conversation.tools.is_empty())?;
-        Some((self.tokenizer.control(token)?, token))
+    /// The control tokens of calls, which an answer with tools tells as text.
+    fn spelled(&self, input: &Input) -> Vec<(u32, &'static str)> {
+        let tools = matches!(input, Input::Chat(conversation) if !conversation.tools.is_empty());
+        let tokens = if tools { self.style().tokens() } else { &[] };
+        tokens.iter().filter_map(|token| Some((self.tokenizer.control(token)?, *token))).collect()
     }
 
     /// The rendered conversation, its content defused.
@@ -428,7 +453,7 @@ mod tests {
     #[test]
     fn a_step_holds_no_more_tokens_than_its_limit_however_many_requests_there_are() {
         let of = |max_concurrent| {
-            limits(&EngineOptions { max_concurrent, ..EngineOptions::new(|| 0) }, 100)
+            limits(&EngineOptions { max_concurrent, ..EngineOptions::new(|| 0) }, 100, None)
         };
         assert_eq!((of(0).running, of(1).step_tokens), (1, PREFILL_CHUNK_TOKENS));
         assert_eq!(of(MAX_STEP_TOKENS / 2).step_tokens, MAX_STEP_TOKENS);

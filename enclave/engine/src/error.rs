@@ -67,6 +67,9 @@ pub enum ModelError {
         /// The key.
         key: String,
     },
+    /// Keys and values in a way that only the processor keeps them.
+    #[error("a GPU keeps keys and values in f16 only; leave kv_cache_type out of the manifest")]
+    DeviceCache,
     /// A metadata value of the wrong type or out of range.
     #[error("GGUF metadata key {key} must be {expected}, got {got}")]
     MetadataInvalid {
@@ -400,6 +403,14 @@ pub enum EngineError {
     /// The engine was stopped.
     #[error("the engine was stopped; send the request to another worker")]
     Stopped,
+    /// What computes is gone, and the engine has stopped.
+    #[error("what computes answers no more ({call}: {code}); send the request to another worker")]
+    Lost {
+        /// What it was asked for.
+        call: &'static str,
+        /// The code it answered with.
+        code: i32,
+    },
     /// The computation of this request failed. Other requests go on.
     #[error("computing {stage} failed; try again, and report it if it happens twice")]
     Compute {
@@ -433,6 +444,7 @@ impl ModelError {
             Self::FileMissing { .. } => "E-MODEL-FILE",
             Self::OutOfMemory { .. } => "E-MODEL-MEMORY",
             Self::Device { code, .. } => code,
+            Self::DeviceCache => "E-ENGINE-DEVICE-CACHE",
             Self::Thread => "E-ENGINE-THREAD",
         }
     }
@@ -493,6 +505,7 @@ impl EngineError {
             Self::Busy { .. } => "E-ENGINE-BUSY",
             Self::Expired => "E-ENGINE-DEADLINE",
             Self::Stopped => "E-ENGINE-STOPPED",
+            Self::Lost { .. } => "E-ENGINE-LOST",
             Self::Compute { .. } => "E-ENGINE-COMPUTE",
         }
     }

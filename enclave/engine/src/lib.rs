@@ -24,9 +24,9 @@
 //! Under the feature `cuda` one NVIDIA GPU may compute instead (`decoder/device/`); it has not run on one.
 //!
 //! One CPU thread of scheduling over the threads of `kernels/pool.rs`. The families of `family/`, without
-//! biases or rope scaling other than `linear` and `rope_freqs`, as a GGUF file or, those of Llama, as a
-//! checkpoint of safetensors; [`MAX_CONTEXT_TOKENS`] of context. Layers with a window keep the keys and
-//! values before it.
+//! biases or rope scaling other than `linear` and `rope_freqs`, as a GGUF file or, but for mixtures, as a
+//! checkpoint of safetensors; [`MAX_CONTEXT_TOKENS`] of context. Keys and values before a window are given
+//! back only if every layer has one: those of Gemma 3 are kept.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

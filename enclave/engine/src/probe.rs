@@ -7,8 +7,10 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use chrysalis_wire::manifest::KvCacheType;
+
 use crate::cache::PageId;
-use crate::decoder::{Backend, Row, Segment, Store};
+use crate::decoder::{Backend, Room, Row, Segment, Store};
 use crate::engine::{TextSide, load};
 use crate::error::EngineError;
 use crate::kernels::PAGE_TOKENS;
@@ -19,6 +21,7 @@ use crate::request::Input;
 pub struct Probe {
     model: Model,
     text: TextSide,
+    kind: KvCacheType,
 }
 
 impl Probe {
@@ -37,13 +40,24 @@ impl Probe {
     pub fn load_with(mut gguf: &[u8], threads: Option<NonZeroUsize>) -> Result<Self, EngineError> {
         let len = gguf.len() as u64;
         let (model, text) = load(&mut gguf, len, threads)?;
-        Ok(Self { model, text })
+        Ok(Self { model, text, kind: KvCacheType::F16 })
+    }
+
+    /// The same model with keys and values kept in another way.
+    #[must_use]
+    pub fn keeping(self, kind: KvCacheType) -> Self {
+        Self { kind, ..self }
     }
 
     /// A model that was loaded otherwise.
-    #[cfg(test)]
     pub(crate) fn of((model, text): (Model, TextSide)) -> Self {
-        Self { model, text }
+        Self { model, text, kind: KvCacheType::F16 }
+    }
+
+    /// What an engine is made of.
+    #[cfg(all(test, feature = "cuda"))]
+    pub(crate) fn parts(self) -> (Model, Arc<crate::tokenizer::Tokenizer>) {
+        (self.model, self.text.tokenizer)
     }
 
     /// The prompt's token ids, as the engine computes them.
@@ -66,7 +80,7 @@ impl Probe {
     /// As [`crate::CandleEngine::load`].
     #[cfg(feature = "cuda")]
     pub fn on(self, device: &chrysalis_cuda::Device) -> Result<Self, EngineError> {
-        Ok(Self { model: self.model.move_to(device)?, text: self.text })
+        Ok(Self { model: self.model.move_to(device)?, ..self })
     }
 
     /// What computes.
@@ -84,7 +98,8 @@ impl Probe {
     #[must_use]
     pub fn batch(&self, count: usize) -> ProbeBatch<'_> {
         let sequences = vec![(Vec::new(), 0); count];
-        let store = self.model.decoder().store(count * self.pages()).unwrap();
+        let store =
+            self.model.decoder().store(self.kind, &Room::of_pages(count * self.pages())).unwrap();
         ProbeBatch { model: &self.model, store, sequences, pages: 0 }
     }
 
@@ -92,7 +107,7 @@ impl Probe {
     #[must_use]
     pub fn session(&self) -> ProbeSession {
         let decoder = Arc::clone(self.model.decoder());
-        let store = decoder.store(self.pages()).unwrap();
+        let store = decoder.store(self.kind, &Room::of_pages(self.pages())).unwrap();
         let limit = self.model.info().context_tokens as usize;
         ProbeSession { decoder, store, pages: Vec::new(), tokens: 0, limit }
     }
@@ -198,7 +213,7 @@ impl ProbeSession {
 
 /// The logits of a row that has some.
 fn logits(row: Row) -> Vec<f32> {
-    match row {
+    match &row {
         Row::Logits(logits) => logits.to_vec(),
         Row::Likeliest(_) => panic!("logits were asked for"),
     }

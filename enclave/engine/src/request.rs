@@ -263,9 +263,10 @@ pub enum Event {
 pub struct Delta {
     /// Which choice it continues, from 0.
     pub choice: u32,
-    /// Whole characters, valid UTF-8. Empty only if tokens without text end an answer.
+    /// Whole characters, valid UTF-8: all that one step said. Empty only if tokens without text end an
+    /// answer.
     pub text: SecretBytes,
-    /// The tokens that begin in this text, if the request asked for them.
+    /// The tokens that begin in this text, or behind it where an answer ends, if the request asked for them.
     pub tokens: Vec<LoggedToken>,
 }
 

@@ -26,17 +26,19 @@ pub(crate) struct Scheduler {
     pub(crate) jobs: Receiver<Job>,
     pub(crate) limits: Limits,
     pub(crate) clock: fn() -> Instant,
+    pub(crate) lost: fn(&EngineError),
 }
 
 impl Scheduler {
     /// Works until every sender of jobs is gone, then fails what is left.
     pub(crate) fn run(self) {
-        let Self { model, store, tokenizer, jobs, limits, clock } = self;
+        let Self { model, store, tokenizer, jobs, limits, clock, lost: gone } = self;
         let core = Core::new(limits);
         let sequences = BTreeMap::new();
         let started = clock();
+        let lost = None;
         let mut serving =
-            Serving { model, tokenizer, limits, clock, started, core, store, sequences };
+            Serving { model, tokenizer, limits, clock, started, core, store, sequences, lost };
         let mut idle = true;
         loop {
             // Everything that was freed is wiped before the thread sleeps.
@@ -55,6 +57,12 @@ impl Scheduler {
             }
             serving.drop_abandoned();
             idle = serving.step();
+            if let Some(error) = serving.lost.take() {
+                serving.fail(&error);
+                // Who asks from now on is refused at once.
+                drop(jobs);
+                return gone(&error);
+            }
         }
     }
 }
@@ -69,6 +77,8 @@ struct Serving {
     core: Core,
     store: Store,
     sequences: BTreeMap<Ticket, Sequence>,
+    /// Why nothing will be computed any more.
+    lost: Option<EngineError>,
 }
 
 /// What draws the next tokens of a sequence.
@@ -124,12 +134,21 @@ impl Serving {
     }
 
     fn stop(mut self) {
-        self.sequences.values_mut().for_each(|sequence| sequence.fail(EngineError::Stopped));
+        self.fail(&EngineError::Stopped);
+    }
+
+    /// Fails every request there is.
+    fn fail(&mut self, error: &EngineError) {
+        self.sequences.values_mut().for_each(|sequence| sequence.fail(error.clone()));
     }
 
     /// One step; whether nothing is left.
     fn step(&mut self) -> bool {
-        let step = self.core.plan(millis((self.clock)(), self.started));
+        let mut step = self.core.plan(millis((self.clock)(), self.started));
+        let room = self.store.provide(step.pages);
+        if room < step.pages {
+            self.core.shrink(room, &mut step);
+        }
         step.wipe.iter().for_each(|page| self.store.wipe(*page));
         for (ticket, cached) in &step.started {
             if let Some(sequence) = self.sequences.get(ticket) {
@@ -139,11 +158,16 @@ impl Serving {
         for ticket in &step.expired {
             self.end(*ticket, |sequence| sequence.fail(EngineError::Expired));
         }
+        for ticket in &step.outgrown {
+            let stage = "memory for keys and values";
+            self.end(*ticket, |sequence| sequence.fail(EngineError::Compute { stage }));
+        }
         match self.compute(&step) {
             Ok(rows) => {
                 self.core.computed(&step);
                 self.draw(&step, rows);
             }
+            Err(error @ EngineError::Lost { .. }) => self.lost = Some(error),
             Err(error) => {
                 for work in &step.work {
                     self.end(work.ticket, |sequence| sequence.fail(error.clone()));
@@ -196,6 +220,9 @@ impl Serving {
                 };
                 self.core.append(ticket, token);
             }
+            if let Some(sequence) = self.sequences.get_mut(&ticket) {
+                sequence.tell();
+            }
         }
         ended.into_iter().for_each(|ticket| self.end(ticket, |_| ()));
     }
@@ -247,3 +274,7 @@ impl Drop for Slot {
 /// Tokens of a step of few requests: prompts are computed in parts of at most this many. It bounds how
 /// long a prompt delays the answers of others, and the buffers; results do not depend on it.
 pub const PREFILL_CHUNK_TOKENS: usize = 64;
+
+#[cfg(all(test, feature = "cuda"))]
+#[path = "scheduler_tests.rs"]
+mod tests;

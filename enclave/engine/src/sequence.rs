@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::constrain::Matcher;
 use crate::decoder::Row;
@@ -14,7 +14,7 @@ use crate::request::{Control, Delta, Event, FinishReason, Scheduling};
 use crate::sampler::Sampler;
 use crate::schedule::{Kin, Submission};
 use crate::scheduler::{Slot, millis};
-use crate::stop::StopMatcher;
+use crate::stop::{StopMatcher, concat};
 use crate::tokenizer::Tokenizer;
 use crate::utf8::Utf8Stream;
 
@@ -31,8 +31,8 @@ pub(crate) struct Job {
     /// What the answer has to be.
     pub(crate) matcher: Option<Matcher>,
     pub(crate) stops: StopMatcher,
-    /// A control token that is told as text: the tag before calls of tools.
-    pub(crate) spelled: Option<(u32, &'static str)>,
+    /// Control tokens that are told as text: those of calls of tools.
+    pub(crate) spelled: Vec<(u32, &'static str)>,
     /// Whether tokens are scored, and how many others in the place of each.
     pub(crate) logprobs: Option<u8>,
     pub(crate) max_tokens: u32,
@@ -42,16 +42,26 @@ pub(crate) struct Job {
     pub(crate) slot: Option<Slot>,
 }
 
+impl Drop for Drawn {
+    fn drop(&mut self) {
+        self.token.zeroize();
+    }
+}
+
 /// A request that waits or runs. Its tokens are with the core of the scheduler.
 pub(crate) struct Sequence {
     job: Job,
     utf8: Utf8Stream,
     log: Log,
+    /// What this step has said so far. How many tokens it is made of is nobody's business: see
+    /// `schedule/draft.rs`.
+    said: Zeroizing<String>,
+    said_tokens: Vec<LoggedToken>,
     /// Tokens drawn.
     drawn: u32,
 }
 
-/// A token that was drawn, with its scores if they are wanted.
+/// A token that was drawn, with its scores if they are wanted. Wiped: it is part of the answer.
 pub(crate) struct Drawn {
     token: u32,
     scores: Option<Scores>,
@@ -70,7 +80,15 @@ impl Sequence {
             prompt: std::mem::take(&mut job.prompt),
             max_new: usize::try_from(job.max_tokens).unwrap_or(usize::MAX),
         };
-        (submission, Self { job, utf8: Utf8Stream::default(), log: Log::default(), drawn: 0 })
+        let sequence = Self {
+            job,
+            utf8: Utf8Stream::default(),
+            log: Log::default(),
+            said: Zeroizing::default(),
+            said_tokens: Vec::new(),
+            drawn: 0,
+        };
+        (submission, sequence)
     }
 
     /// Whether nobody waits for the answer.
@@ -133,14 +151,15 @@ impl Sequence {
         let allowed = self.job.matcher.as_mut().map(Matcher::allowed).transpose()?;
         let token = self.job.sampler.draw(logits, allowed.as_deref())?;
         if let Some(matcher) = self.job.matcher.as_mut().filter(|_| !tokenizer.ends_turn(token)) {
-            matcher.advance(tokenizer.bytes(token))?;
+            matcher.advance(text_of(token, &self.job.spelled, tokenizer))?;
         }
         let scores = self.job.logprobs.map(|top| score(logits, token, top.into()));
         let over = self.job.matcher.as_ref().is_some_and(Matcher::is_over);
         Ok(Drawn { token, scores, over })
     }
 
-    /// Counts the token that was drawn and sends its text; the token, if the answer goes on with it.
+    /// Counts the token that was drawn and takes its text, to be told with [`Sequence::tell`] or the end of
+    /// the answer; the token, if the answer goes on with it.
     pub(crate) fn take(
         &mut self,
         drawn: Result<Drawn, EngineError>,
@@ -169,10 +188,12 @@ impl Sequence {
 
     /// Tells the receiver that the answer will not be completed.
     pub(crate) fn fail(&mut self, error: EngineError) {
+        self.tell();
         self.job.end(Event::Failed(error));
     }
 
     fn finish(&mut self, reason: FinishReason) {
+        self.tell();
         let (choice, usage) = (self.job.choice, self.job.control.usage());
         self.job.end(Event::Finished { choice, reason, usage });
     }
@@ -187,10 +208,7 @@ impl Sequence {
         if let Some(scores) = &drawn.scores {
             self.log.push(scores, tokenizer);
         }
-        let spelled = self.job.spelled.filter(|(id, _)| *id == drawn.token);
-        let bytes =
-            spelled.map_or_else(|| tokenizer.bytes(drawn.token), |(_, text)| text.as_bytes());
-        let text = self.utf8.push(bytes);
+        let text = self.utf8.push(text_of(drawn.token, &self.job.spelled, tokenizer));
         if self.release(&text) {
             return Some(FinishReason::Stop);
         }
@@ -206,41 +224,49 @@ impl Sequence {
         None
     }
 
+    /// Sends what the step has said, in one piece.
+    pub(crate) fn tell(&mut self) {
+        let tokens = std::mem::take(&mut self.said_tokens);
+        if self.said.is_empty() && tokens.is_empty() {
+            return;
+        }
+        let text = std::mem::take(&mut self.said).as_bytes().to_vec().into();
+        self.job.send(Event::Delta(Delta { choice: self.job.choice, text, tokens }));
+    }
+
     /// Passes text through the stop strings; whether one was reached.
     fn release(&mut self, text: &str) -> bool {
         self.log.text(text);
         let released = self.job.stops.push(text);
-        self.send_text(&released.text);
+        self.say(&released.text);
         released.stopped
     }
 
-    /// Sends what was held back; whether that completed a stop string.
+    /// Takes what was held back; whether that completed a stop string.
     fn flush(&mut self) -> bool {
         let tail = self.utf8.finish();
         if self.release(&tail) {
             return true;
         }
         let held = self.job.stops.finish();
-        self.send_text(&held);
+        self.say(&held);
         // What is left begins behind the text: tokens that have none.
-        let tokens = self.log.finish();
-        if !tokens.is_empty() {
-            self.send("", tokens);
-        }
+        self.said_tokens.extend(self.log.finish());
         false
     }
 
-    fn send_text(&mut self, text: &str) {
+    fn say(&mut self, text: &str) {
         if !text.is_empty() {
-            let tokens = self.log.release(text);
-            self.send(text, tokens);
+            self.said = concat(&self.said, text);
+            self.said_tokens.extend(self.log.release(text));
         }
     }
+}
 
-    fn send(&self, text: &str, tokens: Vec<LoggedToken>) {
-        let text = text.as_bytes().to_vec().into();
-        self.job.send(Event::Delta(Delta { choice: self.job.choice, text, tokens }));
-    }
+/// What a token says in this answer.
+fn text_of<'a>(token: u32, spelled: &[(u32, &'static str)], tokenizer: &'a Tokenizer) -> &'a [u8] {
+    let spelled = spelled.iter().find(|(id, _)| *id == token);
+    spelled.map_or_else(|| tokenizer.bytes(token), |(_, text)| text.as_bytes())
 }
 
 impl Job {
@@ -255,8 +281,8 @@ impl Job {
         self.events.try_send(event).ok();
     }
 
-    /// Events one choice can send: a piece of text per token, three when the end releases what was
-    /// held, and the last word.
+    /// Events one choice can send, and a few more: a piece of text for each step, of a token or more, and
+    /// the last word.
     pub(crate) fn event_capacity(max_tokens: u32) -> usize {
         usize::try_from(max_tokens).unwrap_or(usize::MAX).saturating_add(5)
     }

@@ -61,7 +61,8 @@ fn truncate(text: &mut Zeroizing<String>, at: usize) {
 }
 
 /// One allocation of the exact size, so that growing leaves no copy behind.
-fn concat(a: &str, b: &str) -> Zeroizing<String> {
+/// Both texts in one that never grew: what a string grows out of is not wiped.
+pub(crate) fn concat(a: &str, b: &str) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(a.len().saturating_add(b.len())));
     out.push_str(a);
     out.push_str(b);

@@ -224,6 +224,24 @@ fn mistral_is_told_tools_before_the_last_question_and_calls_as_a_list() {
     }
 }
 
+/// Newer models of Mistral: each call behind a token of its own, its name before its arguments.
+#[test]
+fn newer_models_of_mistral_write_calls_by_name() {
+    let start = MISTRAL.find("{{- '[TOOL_CALLS][' }}").unwrap();
+    let end = MISTRAL.find("{{- ']' + eos_token }}").unwrap();
+    let calls = "{%- for tool_call in message.tool_calls %}\
+            {{- '[TOOL_CALLS]' + tool_call.function.name + '[ARGS]' }}\
+            {{- tool_call.function.arguments | tojson }}\
+        {%- endfor %}{{- eos_token }}";
+    let end = end + "{{- ']' + eos_token }}".len();
+    let newer = [&MISTRAL[..start], calls, &MISTRAL[end..]].concat();
+    let template = compiled(&newer);
+    assert_eq!(template.style(), ToolStyle::Named);
+    let out = render(&template, &talk(2)).unwrap();
+    let call = r#"[TOOL_CALLS]f[ARGS]{"b": "x", "a": 1}"#;
+    assert!(out.contains(&format!("[/INST]{call}{call}</s>[TOOL_RESULTS]")), "{out}");
+}
+
 #[test]
 fn a_template_that_names_tools_without_telling_them_knows_none() {
     for source in [
@@ -236,8 +254,8 @@ fn a_template_that_names_tools_without_telling_them_knows_none() {
         assert_eq!(template.style(), ToolStyle::Told, "{source}");
         assert_eq!(render(&template, &talk(1)), Err(TemplateError::NoTools), "{source}");
     }
-    let newer = MISTRAL.replace("[TOOL_CALLS][", "[TOOL_CALLS]f[ARGS]");
-    assert_eq!(compiled(&newer).style(), ToolStyle::Told);
+    let between = MISTRAL.replace("[TOOL_CALLS][", "[TOOL_CALLS]f[CALL_ID]x[ARGS]");
+    assert_eq!(compiled(&between).style(), ToolStyle::Told);
     // Qwen3-Coder and GLM 4.5 write something else between the same tags.
     for other in ["<function=f>\\n<parameter=a>", "f\\n<arg_key>a</arg_key>"] {
         let coder =

@@ -5,6 +5,7 @@
 #![allow(clippy::arithmetic_side_effects, clippy::missing_panics_doc)]
 
 mod bert;
+mod hub;
 mod zoo;
 
 use std::collections::HashMap;
@@ -22,6 +23,9 @@ use crate::request::{
 };
 use crate::tokenizer::byte_alphabet;
 pub use bert::{Files, TinyBert, embed, embed_options, embedder};
+#[cfg(test)]
+pub(crate) use hub::shard;
+pub use hub::{Hub, checkpoint};
 pub use zoo::{Ramp, Recipe};
 
 /// A chat template in the form ChatML models ship.

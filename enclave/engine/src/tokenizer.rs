@@ -13,11 +13,13 @@ use std::collections::HashSet;
 
 use zeroize::Zeroizing;
 
-pub(crate) use words::{LLAMA3_PATTERN, byte_alphabet};
+pub(crate) use spm::{SPACE, byte_of};
+pub(crate) use words::{LLAMA3_PATTERN, QWEN2_PATTERN, TEKKEN_PATTERN, byte_alphabet};
 
 use crate::defuse::{self, TokenTable};
 use crate::error::{EngineError, ModelError};
 use crate::gguf::Gguf;
+use bpe::Bpe;
 use spm::Pieces;
 use words::Words;
 
@@ -38,7 +40,7 @@ pub(crate) struct Tokenizer {
 enum Merger {
     /// `gpt2`: words are cut out first, then their bytes are joined by a list of merges.
     Words(Box<Words>),
-    /// `llama`: characters are joined by the scores of pieces.
+    /// `llama`: characters are joined by the scores of pieces, or with [`MERGED_PIECES`] by a list.
     Pieces(Pieces),
 }
 
@@ -81,6 +83,7 @@ impl Tokenizer {
                 (Merger::Words(Box::new(words)), adds_bos)
             }
             "llama" => (Merger::Pieces(pieces(gguf, &tokens, &types)?), true),
+            MERGED_PIECES => (Merger::Pieces(merged_pieces(gguf, &tokens, &types)?), true),
             other => return Err(unsupported(other)),
         };
         let alphabet = byte_alphabet();
@@ -98,12 +101,12 @@ impl Tokenizer {
                 }
                 (_, Merger::Words(_)) => spellings.push(&words::decode(token, &alphabet), false),
                 (BYTE, Merger::Pieces(_)) => {
-                    let byte = spm::byte_of(token);
+                    let byte = byte_of(token);
                     let byte = byte.ok_or_else(|| inconsistent("a byte token names no byte"))?;
                     spellings.push(&[byte], false);
                 }
                 (_, Merger::Pieces(_)) => {
-                    spellings.push(token.replace(spm::SPACE, " ").as_bytes(), false);
+                    spellings.push(token.replace(SPACE, " ").as_bytes(), false);
                 }
             }
         }
@@ -272,14 +275,30 @@ fn pieces(gguf: &Gguf, tokens: &[&str], types: &[u32]) -> Result<Pieces, ModelEr
             return Err(ModelError::UnsupportedFeature { feature: format!("metadata {key}") });
         }
     }
-    let space_first = gguf.bool_opt("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-    let all = || (0u32..).zip(tokens).zip(types);
-    let ordinary = all().zip(scores).filter_map(|(((id, token), kind), score)| {
+    let all = (0u32..).zip(tokens).zip(types).zip(scores);
+    let ordinary = all.filter_map(|(((id, token), kind), score)| {
         matches!(*kind, NORMAL | USER_DEFINED).then_some((*token, id, score))
     });
-    let bytes = all().filter(|(_, kind)| **kind == BYTE);
-    let bytes = bytes.filter_map(|((id, token), _)| Some((spm::byte_of(token)?, id)));
-    Pieces::new(ordinary, bytes, space_first)
+    Pieces::scored(ordinary, bytes_of(tokens, types), space_first(gguf)?)
+}
+
+/// As [`pieces`], joined by a list of merges.
+fn merged_pieces(gguf: &Gguf, tokens: &[&str], types: &[u32]) -> Result<Pieces, ModelError> {
+    let ordinary = (0u32..).zip(tokens).zip(types).filter_map(|((id, token), kind)| {
+        matches!(*kind, NORMAL | USER_DEFINED).then_some((*token, id))
+    });
+    let bpe = Bpe::new(ordinary, gguf.strings("tokenizer.ggml.merges")?, false)?;
+    Ok(Pieces::merged(bpe, bytes_of(tokens, types), space_first(gguf)?))
+}
+
+fn space_first(gguf: &Gguf) -> Result<bool, ModelError> {
+    Ok(gguf.bool_opt("tokenizer.ggml.add_space_prefix")?.unwrap_or(true))
+}
+
+/// The tokens that stand for a byte.
+fn bytes_of(tokens: &[&str], types: &[u32]) -> impl Iterator<Item = (u8, u32)> {
+    let bytes = (0u32..).zip(tokens).zip(types).filter(|(_, kind)| **kind == BYTE);
+    bytes.filter_map(|((id, token), _)| Some((byte_of(token)?, id)))
 }
 
 fn unsupported(got: &str) -> ModelError {
@@ -289,6 +308,10 @@ fn unsupported(got: &str) -> ModelError {
 const fn inconsistent(what: &'static str) -> ModelError {
     ModelError::TokenizerInvalid { what }
 }
+
+/// `tokenizer.ggml.model` of pieces that are joined by a list of merges, as `tokenizer.json` has them. A
+/// name of our own: GGUF files have scores instead.
+pub(crate) const MERGED_PIECES: &str = "spm-merges";
 
 // `enum llama_token_type`.
 const NORMAL: u32 = 1;

@@ -172,18 +172,33 @@ fn splits_digits_and_white_space_as_the_pre_tokenizer_says() {
     assert_eq!(words("tekken", "aB 12/\n"), ["a", "B", "_", "1", "2", "//"]);
 }
 
+/// Of the patterns some take steps in proportion to a run, and what is behind the limit of the regex engine
+/// would be one word.
 #[test]
-fn white_space_of_the_largest_prompt_stays_below_the_limit_of_the_regex_engine() {
-    // Twice the limit, for a margin. Beyond the limit the whole text would be one word.
-    let spaces = crate::MAX_PROMPT_BYTES * 2;
-    let text = format!("{}x", " ".repeat(spaces));
-    for pre in ["smollm", "llama-bpe", "qwen2", "tekken"] {
-        let (splitter, _) = splitter(pre).unwrap().unwrap();
-        let mut split = PreTokenizedString::from(text.as_str());
-        splitter.pre_tokenize(&mut split).unwrap();
-        let splits = split.get_splits(OffsetReferential::Original, OffsetType::Byte);
-        let lengths: Vec<usize> = splits.iter().map(|(_, (a, b), _)| b - a).collect();
-        assert_eq!(lengths, [spaces - 1, 2], "{pre}");
+fn runs_of_the_largest_prompt_stay_below_the_limit_of_the_regex_engine() {
+    // Twice the limit, for a margin.
+    let bytes = crate::MAX_PROMPT_BYTES * 2;
+    for run in [
+        " ", "\n", " \n", "\t \r\n", "a", "A", "aA", "\u{4e00}", "\u{2b0}", "\u{301}", "7", "!",
+        " !", "'s", "\u{a0}",
+    ] {
+        let text = format!("{}x y", run.repeat(bytes / run.len()));
+        for pre in ["gpt-2", "smollm", "llama-bpe", "qwen2", "tekken"] {
+            let (splitter, _) = splitter(pre).unwrap().unwrap();
+            let mut split = PreTokenizedString::from(text.as_str());
+            splitter.pre_tokenize(&mut split).unwrap();
+            let splits = split.get_splits(OffsetReferential::Original, OffsetType::Byte);
+            let (_, last, _) = splits.last().unwrap();
+            assert_eq!(
+                *last,
+                (text.len() - 2, text.len()),
+                "{pre} of {run:?}: the last word is \" y\""
+            );
+            if run == " " {
+                let lengths: Vec<usize> = splits.iter().map(|(_, (a, b), _)| b - a).collect();
+                assert_eq!(lengths, [bytes - 1, 2, 2], "{pre}");
+            }
+        }
     }
 }
 

@@ -13,16 +13,22 @@ pub enum ToolStyle {
     Bare,
     /// A list of calls follows `[TOOL_CALLS]`: Mistral.
     List,
+    /// Each call is `[TOOL_CALLS]`, a name, `[ARGS]` and the arguments: newer models of Mistral.
+    Named,
 }
 
 impl ToolStyle {
     /// The style of a template that was seen to tell tools.
     pub(crate) fn of(source: &str) -> Self {
         if source.contains(LIST_TOKEN) {
-            // Newer ones put names before the arguments, without a list.
-            return if source.contains("[ARGS]") { Self::Told } else { Self::List };
+            return match (source.contains(ARGUMENTS_TOKEN), source.contains(CALL_ID_TOKEN)) {
+                (false, _) => Self::List,
+                (true, false) => Self::Named,
+                // Those between put an id of nine characters between name and arguments.
+                (true, true) => Self::Told,
+            };
         }
-        if source.contains("<tool_call>") {
+        if source.contains(TAG) {
             // Qwen3-Coder and GLM 4.5 put no JSON between these tags.
             let other = ["<function=", "<arg_key>"].iter().any(|tag| source.contains(tag));
             return if other { Self::Told } else { Self::Tagged };
@@ -31,13 +37,28 @@ impl ToolStyle {
         if bare && source.contains("parameters") { Self::Bare } else { Self::Told }
     }
 
-    /// The token before calls that is no text in the vocabularies of the family.
-    pub(crate) const fn token(self) -> Option<&'static str> {
+    /// The tokens of calls that are no text in the vocabularies of the family.
+    pub(crate) const fn tokens(self) -> &'static [&'static str] {
         match self {
-            Self::Told | Self::Tagged => None,
-            Self::Bare => Some(BARE_TOKEN),
-            Self::List => Some(LIST_TOKEN),
+            Self::Told | Self::Tagged => &[],
+            Self::Bare => &[BARE_TOKEN],
+            Self::List => &[LIST_TOKEN],
+            Self::Named => &[LIST_TOKEN, ARGUMENTS_TOKEN],
         }
+    }
+
+    /// What stands before calls that follow text.
+    pub(crate) const fn tag(self) -> &'static str {
+        match self {
+            Self::Told | Self::Tagged => TAG,
+            Self::Bare => BARE_TOKEN,
+            Self::List | Self::Named => LIST_TOKEN,
+        }
+    }
+
+    /// Whether an answer that has to be a call begins with the tag.
+    pub(crate) const fn writes_tag(self) -> bool {
+        matches!(self, Self::Told | Self::Tagged)
     }
 
     /// What the prompt ends with if the answer has to be a call: a grammar is over text, which that token
@@ -45,21 +66,41 @@ impl ToolStyle {
     pub(crate) const fn call_prefix(self) -> &'static str {
         match self {
             Self::Told | Self::Tagged | Self::Bare => "",
-            Self::List => LIST_TOKEN,
+            Self::List | Self::Named => LIST_TOKEN,
         }
     }
 
-    /// What stands before the name of a call, between name and arguments, and behind them.
+    /// What stands before the name of a call and behind its tag, between name and arguments, and behind
+    /// them.
     pub(crate) const fn around(self) -> [&'static str; 3] {
         match self {
-            Self::Told | Self::Tagged => {
-                ["<tool_call>\n{\"name\": ", ", \"arguments\": ", "}\n</tool_call>"]
-            }
+            Self::Told | Self::Tagged => ["\n{\"name\": ", ", \"arguments\": ", "}\n</tool_call>"],
             Self::Bare => ["{\"name\": ", ", \"parameters\": ", "}"],
-            Self::List => ["[{\"name\": ", ", \"arguments\": ", "}]"],
+            Self::List => ["{\"name\": ", ", \"arguments\": ", "}"],
+            Self::Named => ["", ARGUMENTS_TOKEN, ""],
+        }
+    }
+
+    /// Whether names are JSON.
+    pub(crate) const fn quotes_names(self) -> bool {
+        !matches!(self, Self::Named)
+    }
+
+    /// What stands before, between and behind calls in a row; nothing where each has a tag of its own, and
+    /// text may follow it.
+    pub(crate) const fn row(self) -> Option<[&'static str; 3]> {
+        match self {
+            Self::Told | Self::Tagged => None,
+            Self::Bare => Some(["", "; ", ""]),
+            Self::List => Some(["[", ", ", "]"]),
+            Self::Named => Some(["", LIST_TOKEN, ""]),
         }
     }
 }
 
+const TAG: &str = "<tool_call>";
+
 const BARE_TOKEN: &str = "<|python_tag|>";
 const LIST_TOKEN: &str = "[TOOL_CALLS]";
+const ARGUMENTS_TOKEN: &str = "[ARGS]";
+const CALL_ID_TOKEN: &str = "[CALL_ID]";

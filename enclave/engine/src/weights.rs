@@ -133,6 +133,17 @@ impl Weights {
         self.stacks.extend(more.stacks);
     }
 
+    /// Adds a tensor of one dimension that no file has.
+    pub(crate) fn put_vector(&mut self, name: &str, values: Vec<f32>) {
+        self.vectors.insert(name.to_owned(), values);
+    }
+
+    /// Adds one to the numbers of a tensor of one dimension, if there is one.
+    pub(crate) fn add_one(&mut self, name: &str) {
+        let values = self.vectors.get_mut(name).into_iter().flatten();
+        values.for_each(|value| *value += 1.0);
+    }
+
     /// The numbers of a tensor of one dimension.
     ///
     /// # Errors

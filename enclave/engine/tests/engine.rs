@@ -14,7 +14,7 @@ mod logprobs;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use chrysalis_engine::testing::{Collected, IM_END, Probe, TinyModel, chat, collect, text};
+use chrysalis_engine::testing::{Collected, IM_END, Probe, Recipe, TinyModel, chat, collect, text};
 use chrysalis_engine::{
     CandleEngine, Engine, EngineError, EngineOptions, Event, FinishReason, GenerateRequest, Input,
     LogitBias, MAX_LOGIT_BIASES, MAX_MESSAGES, MAX_PROMPT_BYTES, MAX_STOP_BYTES, MAX_STOPS,
@@ -74,6 +74,43 @@ fn streams_one_piece_per_token_and_stops_at_the_end_of_the_turn() {
     let (reason, usage) = got.end.unwrap().unwrap();
     assert_eq!(reason, FinishReason::Stop);
     assert_eq!((usage.cached, usage.completion), (0, 6), "the end of the turn is a token");
+}
+
+/// What the model says greedily after `prompt`, computed over a cache that keeps everything.
+fn alone(probe: &Probe, prompt: &str, most: usize) -> String {
+    let mut session = probe.session();
+    let mut logits = session.feed(&probe.ids(&text(prompt)).unwrap(), 64).unwrap();
+    let mut ids = Vec::new();
+    while ids.len() < most {
+        let best =
+            (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap() as u32;
+        // The tokens that end a turn.
+        if [0, IM_END].contains(&best) {
+            break;
+        }
+        ids.push(best);
+        logits = session.feed(&[best], 1).unwrap();
+    }
+    String::from_utf8_lossy(&probe.decode(&ids)).into_owned()
+}
+
+#[test]
+fn pages_that_lie_before_the_window_of_every_layer_are_given_back_and_no_answer_changes() {
+    let file = Recipe::mistral().build();
+    let probe = Probe::load(&file).unwrap();
+    // Room for one of the three, were everything kept.
+    let options = EngineOptions {
+        max_concurrent: 3,
+        cache_tokens: NonZeroUsize::new(512),
+        ..EngineOptions::new(|| 0)
+    };
+    let engine = CandleEngine::load(&file, options).unwrap();
+    let prompts = ["say it again, ".repeat(12), "hello".to_owned(), "the world. ".repeat(9)];
+    let asked =
+        prompts.each_ref().map(|prompt| engine.generate(request(text(prompt), 300)).unwrap());
+    for (prompt, generation) in prompts.iter().zip(asked) {
+        assert_eq!(collect(generation).text(), alone(&probe, prompt, 300), "{prompt}");
+    }
 }
 
 #[test]

@@ -166,6 +166,16 @@ pub enum ReceiptError {
         /// Account the channel pays.
         got: Digest,
     },
+    /// A channel to another worker of the payee, who would be paid only one of their sums.
+    #[error(
+        "the channel pays for worker {got} of its payee, this is worker {expected}; open one that does"
+    )]
+    OtherWorker {
+        /// The number of this worker.
+        expected: u32,
+        /// The number in the channel's salt.
+        got: u32,
+    },
     /// Nobody with the payer's key asked for this.
     #[error("the signature does not fit this payer key and this request; sign each request")]
     SpendSignature,
@@ -208,6 +218,17 @@ pub enum ReceiptError {
         needed: u128,
         /// What the channel can pay as far as is known; `None` while nobody has looked.
         covers: Option<u128>,
+    },
+    /// The chain paid by a claim that this meter does not know, and would be paid nothing up to.
+    #[error(
+        "the channel has paid {paid} nanogram, and this worker knows of claims for {claimed}; hand in the claim \
+         that was paid by, or open another channel"
+    )]
+    Unclaimed {
+        /// Paid since the channel was opened, nanogram.
+        paid: u128,
+        /// By the highest claim that is known, nanogram.
+        claimed: u128,
     },
     /// The payee has not been told yet what was counted.
     #[error(
@@ -278,6 +299,7 @@ impl ReceiptError {
             Self::UnknownCode { .. } => "E-CHANNEL-CODE",
             Self::Terms { .. } => "E-CHANNEL-TERMS",
             Self::OtherPayee { .. } => "E-PAYMENT-PAYEE",
+            Self::OtherWorker { .. } => "E-PAYMENT-WORKER",
             Self::SpendSignature => "E-PAYMENT-SIGNATURE",
             Self::Uncovered(_) => "E-PAYMENT-CAP",
             Self::FundingKey => "E-FUNDING-KEY",
@@ -285,6 +307,7 @@ impl ReceiptError {
             Self::NoteTime { .. } => "E-FUNDING-TIME",
             Self::NoteOld { .. } => "E-FUNDING-OLD",
             Self::Unfunded { .. } => "E-PAYMENT-FUNDING",
+            Self::Unclaimed { .. } => "E-PAYMENT-CLAIM",
             Self::Untold { .. } => "E-PAYMENT-UNTOLD",
             Self::OverReservation { .. } => "E-PAYMENT-RESERVED",
             Self::NoSuchChannel => "E-PAYMENT-CHANNEL",

@@ -126,7 +126,7 @@ pub use meter::price::{bound, worst_case};
 pub use meter::required::{PaymentRequired, ShortfallText};
 pub use meter::terms::{
     ChannelCode, ChannelTerms, DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE, MAX_CLOSE_DELAY,
-    MAX_MIN_SETTLE, MIN_CLOSE_DELAY, MIN_MIN_SETTLE, TermsParts,
+    MAX_MIN_SETTLE, MIN_CLOSE_DELAY, MIN_MIN_SETTLE, TermsParts, channel_salt,
 };
 pub use payer::{PayerKey, PayerPublicKey};
 pub use proof::{Child, ChildProof, OpenedChild, PublicReceipt, open_child, verify_child};

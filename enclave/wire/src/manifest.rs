@@ -26,6 +26,9 @@ pub struct WorkerManifest {
     pub limits: LimitsSection,
     /// Prices in nanogram per 10^6 tokens.
     pub prices: PricesSection,
+    /// How the engine computes.
+    #[serde(default, skip_serializing_if = "EngineSection::is_default")]
+    pub engine: EngineSection,
     /// The clients served; everybody if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<PeersSection>,
@@ -69,6 +72,38 @@ impl ModelTask {
     pub fn is_text(&self) -> bool {
         *self == Self::Text
     }
+}
+
+/// How the engine computes text. Each field may be left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineSection {
+    /// How keys and values of the context are kept.
+    pub kv_cache_type: KvCacheType,
+    /// Whether tokens that a text repeats are guessed ahead and computed together. Answers are the same and
+    /// come sooner, but how many tokens come at a time then follows from what they say: the host and
+    /// whoever watches the stream see where a text repeats itself.
+    pub drafts: bool,
+}
+
+impl EngineSection {
+    /// Whether it is what a manifest need not say: older ones have the same digest.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How keys and values of a context are kept, by the names that llama.cpp has for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvCacheType {
+    /// In half precision.
+    #[default]
+    F16,
+    /// In eight bits, with a scale for each token and head: twice the tokens in the same memory, nearly,
+    /// and long contexts are read faster; numbers change a little.
+    Q8_0,
 }
 
 /// What one request may ask for.
@@ -135,6 +170,16 @@ pub struct PaymentSection {
     /// and an owner who is promised more than a channel holds finds out when she settles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub funding_key: Option<Digest>,
+    /// Which of the payee's workers this is. A channel names the only one that it pays for, because of
+    /// what two of them count on it apart the contract pays the larger sum alone.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub worker: u32,
+}
+
+// serde's signature.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_first(worker: &u32) -> bool {
+    *worker == 0
 }
 
 /// Why a manifest was refused.
@@ -154,6 +199,14 @@ pub enum ManifestError {
     UnsupportedVersion {
         /// Version found.
         got: u32,
+    },
+    /// Two settings that cannot both be.
+    #[error("manifest field {field} has no meaning with {with}; leave one of them out")]
+    Conflict {
+        /// Dotted field or section.
+        field: &'static str,
+        /// What it cannot be with.
+        with: &'static str,
     },
     /// A value out of its range.
     #[error("manifest field {field} is {got}; it must be between {min} and {max}")]
@@ -202,6 +255,18 @@ impl WorkerManifest {
         if let Some(DevicesSection { gpus, switches }) = manifest.devices {
             let total = u64::from(gpus).saturating_add(switches.into());
             in_range("devices in all", total, 1, MAX_DEVICES as u64)?;
+        }
+        if manifest.model.task == ModelTask::Embedding && !manifest.engine.is_default() {
+            return Err(ManifestError::Conflict { field: "engine", with: "task = \"embedding\"" });
+        }
+        if manifest.devices.is_some_and(|devices| devices.gpus > 0)
+            && manifest.engine.kv_cache_type != KvCacheType::F16
+        {
+            // What computes on a GPU keeps f16 only.
+            return Err(ManifestError::Conflict {
+                field: "engine.kv_cache_type",
+                with: "devices.gpus",
+            });
         }
         Ok(manifest)
     }
@@ -273,6 +338,48 @@ mod tests {
     }
 
     #[test]
+    fn an_engine_keeps_f16_and_guesses_nothing_unless_the_manifest_says_otherwise() {
+        let with = |section: &str| WorkerManifest::parse(format!("{}{section}", text()).as_bytes());
+        let plain = with("").unwrap();
+        assert_eq!(plain.engine, EngineSection { kv_cache_type: KvCacheType::F16, drafts: false });
+        assert!(!toml::to_string(&plain).unwrap().contains("engine"), "its bytes stay the same");
+        let q8 = with("[engine]\nkv_cache_type = \"q8_0\"\n").unwrap();
+        assert_eq!(q8.engine, EngineSection { kv_cache_type: KvCacheType::Q8_0, drafts: false });
+        let both = with("[engine]\nkv_cache_type = \"q8_0\"\ndrafts = true\n").unwrap();
+        assert!(both.engine.drafts);
+        assert_eq!(WorkerManifest::parse(toml::to_string(&both).unwrap().as_bytes()), Ok(both));
+        for (section, named) in [
+            ("[engine]\nkv_cache_type = \"q4_0\"\n", "q4_0"),
+            ("[engine]\nkv_cache_type = \"Q8_0\"\n", "Q8_0"),
+            ("[engine]\ndraft = true\n", "draft"),
+            ("[engine]\ndrafts = 1\n", "1"),
+        ] {
+            let error = with(section).unwrap_err();
+            assert!(
+                matches!(&error, ManifestError::Malformed(what) if what.contains(named)),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_settings_of_an_engine_that_is_not_there() {
+        let section = "[engine]\nkv_cache_type = \"q8_0\"\n";
+        let embeds = text().replace("sealed = false", "sealed = false\ntask = \"embedding\"");
+        let conflict = |text: String| match WorkerManifest::parse(text.as_bytes()) {
+            Err(ManifestError::Conflict { field, .. }) => Some(field),
+            _ => None,
+        };
+        assert_eq!(conflict(format!("{embeds}{section}")), Some("engine"));
+        assert_eq!(conflict(embeds), None);
+        let devices = |gpus, switches| {
+            format!("{}{section}[devices]\ngpus = {gpus}\nswitches = {switches}\n", text())
+        };
+        assert_eq!(conflict(devices(1, 0)), Some("engine.kv_cache_type"));
+        assert_eq!(conflict(devices(0, 1)), None);
+    }
+
+    #[test]
     fn refuses_an_unknown_field() {
         let t = text().replace("sealed = false", "sealed = false\ndebug = true");
         assert!(matches!(
@@ -293,13 +400,18 @@ mod tests {
         let with = |section: &str| WorkerManifest::parse(format!("{}{section}", text()).as_bytes());
         let whole = format!("[payment]\npayee = \"{z}\"\nchannel_code = \"{z}\"\n");
         let sevens = Digest([0x77; 32]);
-        let payment = PaymentSection { payee: sevens, channel_code: sevens, funding_key: None };
+        let payment =
+            PaymentSection { payee: sevens, channel_code: sevens, funding_key: None, worker: 0 };
         assert_eq!(with(&whole).unwrap().payment, Some(payment));
         let funded = PaymentSection { funding_key: Some(sevens), ..payment };
         let named = format!("{whole}funding_key = \"{z}\"\n");
         assert_eq!(with(&named).unwrap().payment, Some(funded));
+        let third = PaymentSection { worker: 3, ..payment };
+        assert_eq!(with(&format!("{whole}worker = 3\n")).unwrap().payment, Some(third));
+        assert!(!toml::to_string(&payment).unwrap().contains("worker"), "its bytes stay");
         assert_eq!(WorkerManifest::parse(text().as_bytes()).unwrap().payment, None);
-        for bad in [format!("[payment]\npayee = \"{z}\"\n"), format!("{whole}cap = 1\n")] {
+        let past = format!("{whole}worker = 4294967296\n");
+        for bad in [format!("[payment]\npayee = \"{z}\"\n"), format!("{whole}cap = 1\n"), past] {
             assert!(matches!(with(&bad), Err(ManifestError::Malformed(_))));
         }
     }

@@ -127,23 +127,32 @@ impl File {
         let known = |what, text: &str| pieces.id(text).ok_or(FileError::Token { what });
         let unknown = known("unknown", &unk_token)?;
         let mut controls = Vec::with_capacity(self.added_tokens.len());
+        let mut texts = Vec::with_capacity(self.added_tokens.len().saturating_add(2));
         for Added { id, content, special } in self.added_tokens {
             if !special {
                 return Err(unsupported("tokens that are looked for before words are cut"));
             }
             controls.push(same(known("added", &content)?, id, "added")?);
+            texts.push(content);
         }
         let (before, behind) = match self.post_processor {
-            PostProcessor::BertProcessing { cls, sep } => (
-                same(known("first", &cls.0)?, cls.1, "first")?,
-                same(known("last", &sep.0)?, sep.1, "last")?,
-            ),
+            PostProcessor::BertProcessing { cls, sep } => {
+                let around = (
+                    same(known("first", &cls.0)?, cls.1, "first")?,
+                    same(known("last", &sep.0)?, sep.1, "last")?,
+                );
+                texts.extend([cls.0, sep.0]);
+                around
+            }
             PostProcessor::TemplateProcessing { single } => match single.as_slice() {
                 [
                     Part::SpecialToken { id: cls, type_id: 0 },
                     Part::Sequence { id: text, type_id: 0 },
                     Part::SpecialToken { id: sep, type_id: 0 },
-                ] if &**text == "A" => (known("first", cls)?, known("last", sep)?),
+                ] if &**text == "A" => {
+                    texts.extend([cls.clone(), sep.clone()]);
+                    (known("first", cls)?, known("last", sep)?)
+                }
                 _ => return Err(unsupported("something else than one token before and behind")),
             },
             PostProcessor::Other => return Err(unsupported("another post-processor than BERT's")),
@@ -160,6 +169,10 @@ impl File {
             lowercase,
             word_chars: max_input_chars_per_word,
         };
+        // Else a text could write them.
+        if texts.iter().any(|text| *text != unk_token && rules.is_word(text)) {
+            return Err(unsupported("a control token that a text could spell"));
+        }
         Ok(Tokenizer { rules, pieces, before, behind, controls, unknown })
     }
 }

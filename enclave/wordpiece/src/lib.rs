@@ -124,18 +124,24 @@ impl Tokenizer {
 
     /// The pieces of a word, or the unknown token in the place of all of them.
     fn word(&self, word: &str, ids: &mut Vec<u32>, limit: usize) -> Result<(), TextError> {
-        let before = ids.len();
-        let mut rest = word;
-        while !rest.is_empty() {
-            let first = rest.len() == word.len();
-            let Some((id, behind)) = self.pieces.longest(rest, first) else {
-                ids.truncate(before);
-                return push(ids, self.unknown, limit);
-            };
-            push(ids, id, limit)?;
-            rest = behind;
+        // Known at the end of the word only, and pieces that will not count are not to meet the limit.
+        if !self.spelling(word).all(|id| id.is_some()) {
+            return push(ids, self.unknown, limit);
         }
-        Ok(())
+        self.spelling(word).flatten().try_for_each(|id| push(ids, id, limit))
+    }
+
+    /// The pieces of a word one by one; the last is `None` if there is none for what is left.
+    fn spelling<'a>(&'a self, word: &'a str) -> impl Iterator<Item = Option<u32>> + 'a {
+        let mut rest = word;
+        core::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let found = self.pieces.longest(rest, rest.len() == word.len());
+            rest = found.map_or("", |(_, behind)| behind);
+            Some(found.map(|(id, _)| id))
+        })
     }
 }
 

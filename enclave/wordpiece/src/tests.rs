@@ -106,6 +106,13 @@ fn refuses_one_token_more_than_the_limit_however_the_text_is_given() {
     assert_eq!(tokenizer.encode("a a a a", 5).map(|ids| ids.len()), too_long(5));
     assert_eq!(tokenizer.surround(&[5; 3], 5).unwrap().as_slice(), [CLS, 5, 5, 5, SEP]);
     assert_eq!(tokenizer.surround(&[5; 4], 5).map(|ids| ids.len()), too_long(5));
+    // Its pieces would not fit, and it is one unknown word.
+    let pieces = self::tokenizer(&["a", "##a"]);
+    let text = "a a aaaaX";
+    assert_eq!(pieces.encode(text, 5).unwrap().as_slice(), [CLS, 5, 5, UNK, SEP]);
+    assert_eq!(pieces.encode(text, 4).map(|ids| ids.len()), too_long(4));
+    assert_eq!(pieces.encode("aaa", 5).unwrap().as_slice(), [CLS, 5, 6, 6, SEP]);
+    assert_eq!(pieces.encode("aaa", 4).map(|ids| ids.len()), too_long(4));
     for limit in 0..2 {
         assert_eq!(tokenizer.encode("", limit).map(|ids| ids.len()), too_long(limit));
     }
@@ -148,6 +155,31 @@ fn refuses_a_file_that_asks_for_what_is_not_done() {
         let refused = parse(&file).err();
         assert!(matches!(refused, Some(FileError::Unsupported { .. })), "{place}: {refused:?}");
     }
+}
+
+#[test]
+fn refuses_a_control_token_that_a_text_could_spell() {
+    for (word, refused) in [
+        ("mask", true),
+        ("!", true),
+        // Texts are in small letters, and these are cut apart.
+        ("MASK", false),
+        ("<mask>", false),
+        ("two words", false),
+    ] {
+        let mut file = file(&["a", word]);
+        let token = json!({ "id": 6, "content": word, "special": true });
+        file["added_tokens"].as_array_mut().unwrap().push(token);
+        let got = parse(&file).err();
+        let what = "a control token that a text could spell";
+        assert_eq!(got, refused.then_some(FileError::Unsupported { what }), "{word}");
+        file["model"]["unk_token"] = json!(word);
+        assert_eq!(parse(&file).err(), None, "texts have unknown words");
+    }
+    let mut around = file(&["a"]);
+    around["post_processor"] =
+        json!({ "type": "BertProcessing", "sep": ["a", 5], "cls": ["[CLS]", 2] });
+    assert!(matches!(parse(&around).err(), Some(FileError::Unsupported { .. })));
 }
 
 #[test]
@@ -293,8 +325,12 @@ proptest! {
         (theirs["truncation"], theirs["added_tokens"]) = (Value::Null, json!([]));
         let theirs = tokenizers::Tokenizer::from_bytes(theirs.to_string()).unwrap();
         let ids = theirs.encode(text.as_str(), true).unwrap().get_ids().to_vec();
-        let ours = parse(&file).unwrap().encode(&text, usize::MAX).unwrap();
-        prop_assert_eq!(&*ours, &ids);
+        let tokenizer = parse(&file).unwrap();
+        let ours = tokenizer.encode(&text, ids.len());
+        prop_assert_eq!(ours.as_ref().map(|ids| &***ids), Ok(&ids[..]));
+        let limit = ids.len() - 1;
+        let refused = tokenizer.encode(&text, limit).map(|ids| ids.len());
+        prop_assert_eq!(refused, Err(TextError::TooLong { limit }));
     }
 
     #[test]

@@ -25,6 +25,17 @@ pub(crate) enum Word<'a> {
 }
 
 impl Rules {
+    /// Whether `text` is one word of a text as it stands.
+    pub(crate) fn is_word(&self, text: &str) -> bool {
+        let (mut others, mut same) = (false, false);
+        let words = self.words::<()>(text, &mut |word| {
+            let it = !same && matches!(word, Word::Short(word) if word == text);
+            (others, same) = (others || !it, same || it);
+            Ok(())
+        });
+        words.is_ok() && same && !others
+    }
+
     /// Calls `take` with each word of `text` until it refuses one.
     pub(crate) fn words<E>(
         &self,

@@ -5,6 +5,7 @@
 //! worker has appraised its own evidence the way a client will.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -191,12 +192,12 @@ async fn want_funding(worker: Arc<Worker>) {
 
 fn report_claims(worker: &Worker) {
     let Some(payments) = &worker.payments else { return };
-    let claims = payments.grown(&worker.session.meter, (worker.clock)().seconds());
-    for claim in &claims {
+    let mut claims = payments.grown(&worker.session.meter, (worker.clock)().seconds());
+    claims.retain(|claim| {
         let claim = hex::encode(claim.encode());
-        worker.stages.console().event(&ConsoleEvent::Earned { claim });
-    }
-    // In the pipe, which outlives this process.
+        worker.stages.console().event(&ConsoleEvent::Earned { claim })
+    });
+    // In the pipe, which outlives this process; where there is none the window closes.
     payments.told(&claims);
 }
 
@@ -318,6 +319,9 @@ fn load_model(
                 device: gpu(&worker.manifest)?,
                 max_concurrent: max_requests,
                 context_tokens: tokens,
+                kv_cache_type: worker.manifest.engine.kv_cache_type,
+                drafts: worker.manifest.engine.drafts,
+                lost,
                 ..EngineOptions::new(entropy)
             };
             CandleEngine::open(&mut files, options).map(|engine| Loaded::Text(Arc::new(engine)))
@@ -336,6 +340,13 @@ fn load_model(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Ends the worker when nothing computes any more, as a panic does: one that stayed would refuse every
+/// request, sooner than any other worker answers one. Whoever started it may start it again.
+fn lost(error: &EngineError) {
+    drop(writeln!(std::io::stderr(), "{}: {error}", error.code()));
+    std::process::abort();
 }
 
 /// The GPU that computes: the first of those that the manifest names, whose reports are in every evidence

@@ -18,15 +18,14 @@ impl Console {
         Self { out: Mutex::new(out) }
     }
 
-    /// Writes one event. A host that closed the console loses the line; one that stopped reading it
-    /// holds up the thread that writes, so nothing that must happen in time writes here.
-    pub fn event(&self, event: &ConsoleEvent) {
-        let Ok(mut line) = serde_json::to_vec(event) else { return };
+    /// Writes one event, and says whether it was written. A host that closed the console loses the line;
+    /// one that stopped reading it holds up the thread that writes, so nothing that must happen in time
+    /// writes here.
+    pub fn event(&self, event: &ConsoleEvent) -> bool {
+        let Ok(mut line) = serde_json::to_vec(event) else { return false };
         line.push(b'\n');
-        if let Ok(mut out) = self.out.lock() {
-            // A broken pipe is the host's loss (see above): there is nobody else to tell.
-            drop(out.write_all(&line).and_then(|()| out.flush()));
-        }
+        // A broken pipe is the host's loss (see above): there is nobody else to tell.
+        self.out.lock().is_ok_and(|mut out| out.write_all(&line).and_then(|()| out.flush()).is_ok())
     }
 
     /// Writes a stage change without counts.

@@ -6,7 +6,7 @@ use chrysalis_api::{
 };
 use chrysalis_channel::PathId;
 use chrysalis_engine::{self as engine, ToolStyle};
-use chrysalis_wire::{Digest, InnerRequest, WorkerManifest};
+use chrysalis_wire::{Digest, InnerRequest, SecretBytes, WorkerManifest};
 use sha2::{Digest as _, Sha256};
 
 use crate::session::Session;
@@ -151,15 +151,22 @@ fn constrained(constraint: &mut Constraint, style: ToolStyle) -> engine::Constra
         Constraint::JsonObject => engine::Constraint::JsonObject,
         Constraint::JsonSchema(schema) => engine::Constraint::JsonSchema(schema.into_secret()),
         Constraint::Regex(pattern) => engine::Constraint::Regex(pattern.into_secret()),
+        Constraint::Grammar(grammar) => engine::Constraint::Grammar(grammar.into_secret()),
         Constraint::Choice(texts) => {
             engine::Constraint::Choice(texts.into_iter().map(Prompt::into_secret).collect())
         }
-        Constraint::ToolCall(pairs) => {
-            let mut texts = pairs.into_iter().map(Prompt::into_secret);
-            let pair = || Some((texts.next()?, texts.next()?));
-            engine::Constraint::ToolCall(style, std::iter::from_fn(pair).collect())
+        Constraint::ToolCall(pairs) => engine::Constraint::ToolCall(style, paired(pairs)),
+        Constraint::MayCall { pairs, parallel } => {
+            // What is left says that it was of calls.
+            *constraint = Constraint::MayCall { pairs: Vec::new(), parallel };
+            engine::Constraint::MayCall { style, tools: paired(pairs), parallel }
         }
     }
+}
+
+fn paired(pairs: Vec<Prompt>) -> Vec<(SecretBytes, SecretBytes)> {
+    let mut texts = pairs.into_iter().map(Prompt::into_secret);
+    std::iter::from_fn(|| Some((texts.next()?, texts.next()?))).collect()
 }
 
 /// A sealed request does not say who sent it, nor does its connection: a proxy's carries many callers.
@@ -189,12 +196,12 @@ fn message(message: Message) -> engine::ChatMessage {
 /// How calls stand in the answer to `request`, and whether its prompt ends with the tag before them.
 #[must_use]
 pub fn call_format(request: &InferenceRequest, style: ToolStyle) -> (CallFormat, bool) {
+    let begun = request.tools.as_ref().is_some_and(Tools::is_required);
     match style {
         ToolStyle::Told | ToolStyle::Tagged => (CallFormat::Tagged, false),
         ToolStyle::Bare => (CallFormat::Bare, false),
-        ToolStyle::List => {
-            (CallFormat::List, request.tools.as_ref().is_some_and(Tools::is_required))
-        }
+        ToolStyle::List => (CallFormat::List, begun),
+        ToolStyle::Named => (CallFormat::Named, begun),
     }
 }
 
@@ -230,7 +237,7 @@ pub fn engine_error(error: &engine::EngineError, constraint: Option<&'static str
     match error {
         E::Busy { .. } | E::Expired => ApiError::overloaded(),
         E::PromptTooLong { got, limit } => ApiError::context_length_exceeded(*limit, *got),
-        E::Stopped | E::Compute { .. } | E::Model(_) => ApiError::internal(),
+        E::Stopped | E::Lost { .. } | E::Compute { .. } | E::Model(_) => ApiError::internal(),
         E::Constraint(_) => {
             let code = "unsupported_value";
             let error = ApiError::new(400, ErrorKind::InvalidRequest, code, error.to_string());

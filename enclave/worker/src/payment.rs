@@ -7,9 +7,10 @@ use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrysalis_receipt::{
-    ChannelCode, ChannelId, ChannelTerms, Charge, Claim, DEFAULT_MIN_SETTLE, FundingPublicKey,
-    MeterBook, MeterKey, MeterPublicKey, Offer, Payee, PaymentRequired, ReceiptError, Reservation,
-    SignedNote, SignedReceipt, StateRequest, VerifiedOffer, bound, worst_case,
+    ChannelCode, ChannelId, ChannelTerms, Charge, Claim, DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE,
+    FundingPublicKey, MeterBook, MeterKey, MeterPublicKey, Offer, Payee, PaymentRequired,
+    ReceiptError, Reservation, SignedNote, SignedReceipt, StateRequest, VerifiedOffer, bound,
+    worst_case,
 };
 use chrysalis_wire::{Digest, UnixTime, WorkerManifest};
 use sha2::{Digest as _, Sha256};
@@ -45,7 +46,12 @@ impl Payments {
         let Some(payment) = &manifest.payment else { return Ok(None) };
         let code = ChannelCode::known(payment.channel_code).map_err(WorkerError::Payment)?;
         let meter_key = MeterPublicKey::parse(&meter.public()).map_err(WorkerError::Payment)?;
-        let payee = Payee { network: manifest.network, account: payment.payee, meter_key };
+        let payee = Payee {
+            network: manifest.network,
+            account: payment.payee,
+            worker: payment.worker,
+            meter_key,
+        };
         // What a payee can lose to a meter that ends: the requests that run, and a batch before them.
         let concurrent = manifest.limits.concurrent_requests;
         let batch = concurrent.max(CLAIM_BATCH);
@@ -76,6 +82,10 @@ impl Payments {
                 more if more > DEFAULT_MIN_SETTLE => Err(ReceiptError::Terms {
                     field: "the smallest settlement (here at most 0.05 GRAM)",
                 }),
+                // For the last of it the owner needs her wallet, and time.
+                _ if offer.terms().close_delay() < DEFAULT_CLOSE_DELAY => {
+                    Err(ReceiptError::Terms { field: "the closing delay (here at least a day)" })
+                }
                 _ => Ok(offer),
             })
             .map_err(|error| self.because(&error))
@@ -199,7 +209,7 @@ impl Payments {
     }
 
     fn required(&self) -> PaymentRequired {
-        let Payee { network, account, meter_key } = self.payee;
+        let Payee { network, account, meter_key, .. } = self.payee;
         PaymentRequired::new(network, account, self.code.hash(), Digest(meter_key.to_bytes()))
     }
 

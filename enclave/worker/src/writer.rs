@@ -62,7 +62,8 @@ impl Writer {
             .with_usage(request.include_usage);
         // Log probabilities are of all that was said; what has to be something has no room for reasoning;
         // and responses would have to tell it in items of their own.
-        let whole = request.logprobs.is_some() || request.constraint.is_some();
+        let whole = request.constraint.as_ref().is_some_and(|(what, _)| what.is_of_all());
+        let whole = whole || request.logprobs.is_some();
         let thoughts = || match reasoning {
             _ if whole || endpoint != Endpoint::Chat => None,
             Reasoning::None => None,

@@ -104,15 +104,21 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "write it as IP:PORT, such as 127.0.0.1:8443".to_owned())
 }
 
+/// Where the supervisors of this user tell each other who is paid, whatever directories they run in.
+pub(crate) fn paid_dir() -> Option<PathBuf> {
+    default_state().map(|state| state.join("paid"))
+}
+
+fn default_state() -> Option<PathBuf> {
+    let from = |name: &str| std::env::var_os(name);
+    let (xdg, home) = (from("XDG_STATE_HOME"), from("HOME"));
+    chrysalis_loader::default_state_dir(xdg.as_deref(), home.as_deref())
+}
+
 /// The state directory: `--state`, else `$XDG_STATE_HOME/chrysalis`, else
 /// `~/.local/state/chrysalis`.
 pub(crate) fn state_dir(given: Option<&PathBuf>) -> Result<PathBuf, crate::exit::Failure> {
-    let from = |name: &str| std::env::var_os(name);
-    let default = || {
-        let (xdg, home) = (from("XDG_STATE_HOME"), from("HOME"));
-        chrysalis_loader::default_state_dir(xdg.as_deref(), home.as_deref())
-    };
-    given.cloned().or_else(default).ok_or_else(|| {
+    given.cloned().or_else(default_state).ok_or_else(|| {
         let message = "there is no home directory to keep state in";
         crate::exit::Failure::new(crate::exit::Class::Usage, "E-NO-STATE", message)
             .next("give --state DIR")

@@ -166,6 +166,7 @@ impl From<LoaderError> for Failure {
     fn from(error: LoaderError) -> Self {
         let class = match &error {
             LoaderError::AlreadyRunning { .. }
+            | LoaderError::PaidElsewhere { .. }
             | LoaderError::NotLoopback { .. }
             | LoaderError::InitRefused { .. }
             | LoaderError::Refused { .. } => Class::Refused,

@@ -320,13 +320,24 @@ impl AttestedWorker {
     pub async fn collect_claim(&self) -> Result<Option<Claim>, ClientError> {
         let appraised = self.shared.current();
         let Some(payer) = self.shared.payer.get() else { return Ok(None) };
+        self.ask_claim(payer, &appraised).await.map(Some)
+    }
+
+    async fn ask_claim(&self, payer: &Payer, appraised: &Appraised) -> Result<Claim, ClientError> {
         let (question, asked) = payer.question(&appraised.verified)?;
-        let (connection, response) = self.shared.post(&appraised, STATE, question, None).await?;
+        let (connection, response) = self.shared.post(appraised, STATE, question, None).await?;
         let wait = self.shared.worker.bounds.idle;
-        let body = expect_ok(response, "application/octet-stream", wait).await?;
-        let claim = read_whole(body, "claim", CLAIM_BYTES, wait).await?;
+        let body = expect_ok(response, "application/octet-stream", wait).await;
+        let claim = match body {
+            Ok(body) => read_whole(body, "claim", CLAIM_BYTES, wait).await?,
+            Err(error) => {
+                // A refusal was read as well.
+                self.shared.put_idle(connection);
+                return Err(error);
+            }
+        };
         self.shared.put_idle(connection);
-        payer.accept(&appraised.verified, asked, &claim).await.map(Some)
+        payer.accept(&appraised.verified, asked, &claim).await
     }
 
     /// Seals `json`, the exact bytes of an OpenAI request, and sends it. The request's own token
@@ -444,6 +455,30 @@ impl AttestedWorker {
         Ok(stream)
     }
 
+    /// Before the first cap of this process to a meter: gives it what it must go on from, and learns what
+    /// it knows.
+    async fn hear(&self, payer: &Payer, appraised: &Appraised) -> Result<(), ClientError> {
+        let meter = Some(Digest(appraised.verified.keyset().meter_key));
+        let mut heard = payer.heard().await;
+        if *heard == meter {
+            return Ok(());
+        }
+        if let Some(claim) = payer.handover(&appraised.verified) {
+            match self.hand_over(appraised, claim).await {
+                // It has no place for claims of those it does not serve yet; the request says the rest.
+                Ok(()) | Err(ClientError::PaymentRequired { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.ask_claim(payer, appraised).await {
+            // It knows nothing of the channel.
+            Ok(_) | Err(ClientError::PaymentRequired { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        *heard = meter;
+        Ok(())
+    }
+
     /// Signs for a call, after the worker has what it must go on from.
     async fn offer(
         &self,
@@ -452,13 +487,7 @@ impl AttestedWorker {
         call: &SealedCall,
     ) -> Result<(String, Ticket), ClientError> {
         let (verified, id) = (&appraised.verified, call.pending.request_id);
-        if let Some(claim) = payer.handover(verified) {
-            match self.hand_over(appraised, claim).await {
-                // It has no place for claims of those it does not serve yet; the request says the rest.
-                Ok(()) | Err(ClientError::PaymentRequired { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.hear(payer, appraised).await?;
         match payer.offer(verified, id, &call.sealed, call.max_tokens).await {
             // Part of the budget may be held for requests whose receipts never came: a claim says what
             // they came to.

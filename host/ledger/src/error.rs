@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use chrysalis_receipt::{ChannelId, ReceiptError};
 use thiserror::Error;
 
-use crate::ledger::{SCHEMA_VERSION, Side};
+use crate::ledger::{OLDEST_SCHEMA, SCHEMA_VERSION, Side};
 
 /// Why a ledger was refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -32,12 +32,29 @@ pub enum LedgerError {
         /// What does not fit.
         reason: String,
     },
+    /// The record of one channel, where who reads goes on with the others.
+    #[error("the ledger's record of {channel} is damaged ({reason}); restore the file from a copy")]
+    DamagedChannel {
+        /// The channel.
+        channel: ChannelId,
+        /// What does not fit.
+        reason: String,
+    },
     /// A database of something else.
     #[error("the file is a database, but no ledger of this program")]
     NotALedger,
     /// Written by a newer build.
     #[error("the ledger has schema {got}, this build reads {SCHEMA_VERSION}; use a newer build")]
     Newer {
+        /// Version found.
+        got: u32,
+    },
+    /// Of a version that no build ever wrote for use.
+    #[error(
+        "the ledger has schema {got}, this build reads {OLDEST_SCHEMA} to {SCHEMA_VERSION}; keep it, and \
+         start a new one in another place"
+    )]
+    Older {
         /// Version found.
         got: u32,
     },
@@ -79,9 +96,10 @@ impl LedgerError {
         match self {
             Self::Open { .. } => "E-LEDGER-OPEN",
             Self::InUse { .. } => "E-LEDGER-IN-USE",
-            Self::Damaged { .. } => "E-LEDGER-DAMAGED",
+            Self::Damaged { .. } | Self::DamagedChannel { .. } => "E-LEDGER-DAMAGED",
             Self::NotALedger => "E-LEDGER-FOREIGN",
             Self::Newer { .. } => "E-LEDGER-NEWER",
+            Self::Older { .. } => "E-LEDGER-OLDER",
             Self::OtherSide { .. } => "E-LEDGER-SIDE",
             Self::Storage { .. } => "E-LEDGER-STORAGE",
             Self::UnknownChannel { .. } => "E-LEDGER-CHANNEL",

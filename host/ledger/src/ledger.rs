@@ -72,7 +72,9 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Open`], [`LedgerError::InUse`], [`LedgerError::Damaged`],
-    /// [`LedgerError::NotALedger`], [`LedgerError::Newer`], [`LedgerError::OtherSide`].
+    /// [`LedgerError::NotALedger`], [`LedgerError::Newer`], [`LedgerError::Older`],
+    /// [`LedgerError::OtherSide`]. A ledger of an older build that this one reads is this build's from
+    /// then on.
     pub fn open(path: &Path, side: Side) -> Result<Self, LedgerError> {
         let opened =
             |e: std::io::Error| LedgerError::Open { path: path.to_owned(), kind: e.kind() };
@@ -144,13 +146,19 @@ impl Ledger {
             let foreign = tx.list_tables().map_err(storage)?.next().is_some();
             let mut meta = tx.open_table(META).map_err(|_| LedgerError::NotALedger)?;
             let found = meta.get(FORMAT).map_err(storage)?.map(|bytes| bytes.value().to_vec());
+            let format = Format { schema: SCHEMA_VERSION, side };
+            let own = serde_json::to_vec(&format).map_err(damaged)?;
             match found {
-                Some(bytes) => Format::check(&bytes, side).map(|()| Recorded::Known),
+                // Tables that an older build did not have are made when something is written to them.
+                // The mark is set first, so that it does not take what this one writes for damage.
+                Some(bytes) if Format::check(&bytes, side)? < SCHEMA_VERSION => {
+                    meta.insert(FORMAT, own.as_slice()).map_err(storage)?;
+                    Ok(Recorded::New { seq: 0 })
+                }
+                Some(_) => Ok(Recorded::Known),
                 None if foreign => Err(LedgerError::NotALedger),
                 None => {
-                    let format = Format { schema: SCHEMA_VERSION, side };
-                    let bytes = serde_json::to_vec(&format).map_err(damaged)?;
-                    meta.insert(FORMAT, bytes.as_slice()).map_err(storage)?;
+                    meta.insert(FORMAT, own.as_slice()).map_err(storage)?;
                     drop(meta);
                     for table in [CHANNELS, CLAIMS, REQUESTS] {
                         tx.open_table(table).map_err(storage)?;
@@ -219,7 +227,8 @@ struct Format {
 }
 
 impl Format {
-    fn check(bytes: &[u8], expected: Side) -> Result<(), LedgerError> {
+    /// The schema, if this build reads it, of a ledger of this side.
+    fn check(bytes: &[u8], expected: Side) -> Result<u32, LedgerError> {
         // Alone and first: what else a newer file says is not known here.
         #[derive(Deserialize)]
         struct SchemaOnly {
@@ -229,8 +238,11 @@ impl Format {
         if schema > SCHEMA_VERSION {
             return Err(LedgerError::Newer { got: schema });
         }
+        if schema < OLDEST_SCHEMA {
+            return Err(LedgerError::Older { got: schema });
+        }
         let Self { side: got, .. } = serde_json::from_slice(bytes).map_err(damaged)?;
-        if got == expected { Ok(()) } else { Err(LedgerError::OtherSide { expected, got }) }
+        if got == expected { Ok(schema) } else { Err(LedgerError::OtherSide { expected, got }) }
     }
 }
 
@@ -239,7 +251,7 @@ pub(crate) fn check_format(
     side: Side,
 ) -> Result<(), LedgerError> {
     let bytes = meta.get(FORMAT).map_err(storage)?.ok_or(LedgerError::NotALedger)?;
-    Format::check(bytes.value(), side)
+    Format::check(bytes.value(), side).map(drop)
 }
 
 /// Notes a request; false if it was noted before.
@@ -308,8 +320,11 @@ pub(crate) fn refused(path: &Path, error: DatabaseError) -> LedgerError {
     }
 }
 
-/// Version of the file this build writes.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Version of the file this build writes. The second has what a payer remembers besides sums, and events
+/// of claims that were too much and of payments that were none.
+pub const SCHEMA_VERSION: u32 = 2;
+/// Oldest version that this build reads, and makes its own when it writes.
+pub const OLDEST_SCHEMA: u32 = 1;
 
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(crate) const CHANNELS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("channels");

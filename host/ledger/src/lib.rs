@@ -38,7 +38,7 @@ mod view;
 pub use channel::{Channel, Entry, Phase};
 pub use error::LedgerError;
 pub use event::{Event, EventKind};
-pub use ledger::{Ledger, Recorded, SCHEMA_VERSION, Side};
+pub use ledger::{Ledger, OLDEST_SCHEMA, Recorded, SCHEMA_VERSION, Side};
 pub use memory::{Memory, OpenRequest, Overcharge};
 pub use nano::Nano;
 pub use view::LedgerView;

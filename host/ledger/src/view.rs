@@ -58,8 +58,8 @@ impl LedgerView {
         self.each_channel()?.into_iter().collect()
     }
 
-    /// Every channel, each with its own [`LedgerError::Damaged`] if its record cannot be read: for who
-    /// has to go on with the others.
+    /// Every channel, each with its own [`LedgerError::DamagedChannel`] if its record cannot be read: for
+    /// who has to go on with the others.
     ///
     /// # Errors
     /// [`LedgerError::Damaged`] for the file itself, [`LedgerError::Storage`].
@@ -68,7 +68,14 @@ impl LedgerView {
         let mut channels = Vec::new();
         for entry in table.iter().map_err(storage)? {
             let (key, record) = entry.map_err(storage)?;
-            channels.push(id(key.value()).and_then(|id| Channel::read(id, record.value())));
+            channels.push(id(key.value()).and_then(|channel| {
+                Channel::read(channel, record.value()).map_err(|error| match error {
+                    LedgerError::Damaged { reason } => {
+                        LedgerError::DamagedChannel { channel, reason }
+                    }
+                    other => other,
+                })
+            }));
         }
         Ok(channels)
     }
@@ -91,16 +98,16 @@ impl LedgerView {
         memory::read(&self.begin()?, id)
     }
 
-    /// Every claim of a channel, the smallest sum first. A ledger of an earlier build has the latest one
-    /// only.
+    /// Every claim of a channel, the smallest sum first, also of one whose record is damaged. A ledger of
+    /// an earlier build has the latest one only, in that record.
     ///
     /// # Errors
     /// [`LedgerError::Damaged`], [`LedgerError::Storage`].
     pub fn claims(&self, id: ChannelId) -> Result<Vec<Claim>, LedgerError> {
-        let latest = self.channel(id)?.and_then(|channel| channel.claim);
+        let latest = || self.channel(id).map(|channel| channel.and_then(|channel| channel.claim));
         let table = match self.begin()?.open_table(CLAIMS) {
             Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(latest.into_iter().collect()),
+            Err(TableError::TableDoesNotExist(_)) => return Ok(latest()?.into_iter().collect()),
             Err(error) => return Err(storage(error)),
         };
         let mut claims = Vec::new();
@@ -112,7 +119,7 @@ impl LedgerView {
             claims.push(Claim::decode(bytes.value()).map_err(damaged)?);
         }
         if claims.is_empty() {
-            claims.extend(latest);
+            claims.extend(latest()?);
         }
         Ok(claims)
     }

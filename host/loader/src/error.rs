@@ -20,6 +20,14 @@ pub enum LoaderError {
         /// Its public address, or `unknown`.
         listen: String,
     },
+    /// Another supervisor of this user runs a worker of the same payee and number.
+    #[error(
+        "a worker with this payee and number runs already, from {state}: a channel pays for one of them"
+    )]
+    PaidElsewhere {
+        /// Its state directory.
+        state: String,
+    },
     /// A file the launch names does not exist or is not a file.
     #[error("the {what} {path} cannot be used: {reason}")]
     NoFile {
@@ -157,6 +165,7 @@ impl LoaderError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::AlreadyRunning { .. } => "E-ALREADY-RUNNING",
+            Self::PaidElsewhere { .. } => "E-PAID-ELSEWHERE",
             Self::NoFile { .. } => "E-NO-FILE",
             Self::NotExecutable { .. } => "E-NOT-EXECUTABLE",
             Self::Listen { .. } => "E-LISTEN",
@@ -184,6 +193,9 @@ impl LoaderError {
         match self {
             Self::AlreadyRunning { .. } => {
                 "stop it with `chrysalis down`, or give this one another --state directory"
+            }
+            Self::PaidElsewhere { .. } => {
+                "give this one a number of its own with `manifest init --worker`, or stop the other"
             }
             Self::NoFile { .. } => "check the path, and that this user may read the file",
             Self::NotExecutable { .. } => "name the worker program itself, or chmod +x it",

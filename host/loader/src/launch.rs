@@ -38,6 +38,10 @@ pub struct Launch {
     /// The Gramine application to run: its manifest fixes everything else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gramine: Option<PathBuf>,
+    /// Where supervisors of this user tell each other which payees' workers they run. Without it nobody
+    /// looks whether this one is paid elsewhere too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paid: Option<PathBuf>,
 }
 
 impl Launch {
@@ -66,6 +70,7 @@ impl Launch {
             state,
             vm: self.vm,
             gramine: self.gramine,
+            paid: self.paid,
         })
     }
 
@@ -136,7 +141,7 @@ pub(crate) fn existing(what: &str, path: &Path) -> Result<PathBuf, LoaderError> 
     Ok(found)
 }
 
-/// Largest launch accepted by the supervisor, in bytes: seven paths of the longest kind.
+/// Largest launch accepted by the supervisor, in bytes: seven paths of the longest kind, and short ones.
 pub const MAX_LAUNCH_BYTES: usize = 32 * 1024;
 
 #[cfg(test)]
@@ -159,6 +164,7 @@ mod tests {
             state: dir.join("state"),
             vm: None,
             gramine: None,
+            paid: None,
         }
     }
 

@@ -28,6 +28,7 @@ pub mod gramine;
 pub mod launch;
 pub mod log;
 mod orphan;
+mod paid;
 mod record;
 pub mod relay;
 pub mod report;

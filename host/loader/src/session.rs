@@ -36,11 +36,13 @@ pub(crate) enum End {
 /// What a worker is told before anybody else reaches it, by its address. It ends when that is done.
 pub type Prelude = dyn Fn(SocketAddr) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
-/// The relay is closed, and with it everything that waits for it.
-struct Closed {
+/// A worker that is not told everything yet.
+struct Telling {
     address: SocketAddr,
     prelude: Pin<Box<dyn Future<Output = ()> + Send>>,
     until: Instant,
+    /// It took too long: the relay is open, and it is told on meanwhile. What comes late counts too.
+    late: bool,
     /// Told once the relay is open: whoever hears it connects.
     held: Vec<SupervisorEvent>,
 }
@@ -76,7 +78,7 @@ impl<B: Backend> Session<'_, B> {
         let mut ready_at: Option<Instant> = None;
         let mut heard_at = Instant::now();
         let mut ending: Option<Ending> = None;
-        let mut closed: Option<Closed> = None;
+        let mut telling: Option<Telling> = None;
         let mut tried_at = Instant::now();
         let status = loop {
             let booting = ready_at.is_none() && self.record.run.phase != Phase::WaitingForGrant;
@@ -89,14 +91,14 @@ impl<B: Backend> Session<'_, B> {
                     let mut events = Vec::new();
                     console.push(bytes, |event| events.push(event));
                     for event in events {
-                        if let Some(why) = self.event(&event, &mut ready_at, &mut closed) {
+                        if let Some(why) = self.event(&event, &mut ready_at, &mut telling) {
                             let kill_at = Instant::now() + self.timing.stop_grace;
                             ending.get_or_insert(Ending { why, kill_at });
                         }
                     }
                 }
                 bytes = read(&mut error_pipe, &mut error_buffer) => errors.push(bytes),
-                in_time = told(&mut closed) => self.open(closed.take(), in_time),
+                done = told(&mut telling) => self.told(&mut telling, done),
                 status = guest.ended() => break status,
                 () = stop.wait(), if ending.is_none() => {
                     self.record.phase(Phase::Stopping);
@@ -131,7 +133,7 @@ impl<B: Backend> Session<'_, B> {
             console.push(bytes, |event| events.push(event));
             for event in events {
                 if let Some(why @ (End::Refused { .. } | End::InitRefused { .. })) =
-                    self.event(&event, &mut ready_at, &mut closed)
+                    self.event(&event, &mut ready_at, &mut telling)
                 {
                     ending.get_or_insert_with(|| Ending { why, kill_at: Instant::now() });
                 }
@@ -151,7 +153,7 @@ impl<B: Backend> Session<'_, B> {
         &mut self,
         event: &ConsoleEvent,
         ready_at: &mut Option<Instant>,
-        closed: &mut Option<Closed>,
+        telling: &mut Option<Telling>,
     ) -> Option<End> {
         self.record.event(event);
         let insecure_sim = self.record.run.insecure_sim.unwrap_or(false);
@@ -167,19 +169,20 @@ impl<B: Backend> Session<'_, B> {
             }
             ConsoleEvent::Stage { stage: BootStage::Ready, state: StageState::Done, .. } => {
                 ready_at.get_or_insert_with(Instant::now);
-                self.report(SupervisorEvent::Ready { listen, insecure_sim }, closed);
+                self.report(SupervisorEvent::Ready { listen, insecure_sim }, telling);
             }
             ConsoleEvent::Stage { stage: BootStage::Grant, state: StageState::Started, .. } => {
-                self.report(SupervisorEvent::WaitingForGrant { listen, insecure_sim }, closed);
+                self.report(SupervisorEvent::WaitingForGrant { listen, insecure_sim }, telling);
             }
             ConsoleEvent::Listening { address, .. } => match self.backend.dial_address(address) {
                 Ok(address) => {
                     self.record.run.worker_address = Some(address.to_string());
                     self.record.save();
-                    *closed = Some(Closed {
+                    *telling = Some(Telling {
                         address,
                         prelude: (self.prelude)(address),
                         until: Instant::now() + self.timing.prelude,
+                        late: false,
                         held: Vec::new(),
                     });
                 }
@@ -190,22 +193,30 @@ impl<B: Backend> Session<'_, B> {
         None
     }
 
-    /// Opens the relay, and says what was not to be said before.
-    fn open(&mut self, closed: Option<Closed>, in_time: bool) {
-        let Some(Closed { address, held, .. }) = closed else { return };
-        if !in_time {
-            self.record.note("the worker took too long to be told what it is owed; it is served");
+    /// Opens the relay, and says what was not to be said before, once all is told or it took too long.
+    fn told(&mut self, telling: &mut Option<Telling>, done: bool) {
+        let Some(now) = telling else { return };
+        match (done, now.late) {
+            (true, true) => self.record.note("the worker has been told what it is owed, late"),
+            (true, false) => {}
+            (false, _) => self.record.note(
+                "the worker took too long to be told what it is owed; it is served, and told on meanwhile",
+            ),
         }
-        self.target.send_replace(Some(address));
-        for event in held {
+        self.target.send_replace(Some(now.address));
+        for event in now.held.drain(..) {
             self.record.report(event);
+        }
+        now.late = true;
+        if done {
+            *telling = None;
         }
     }
 
-    fn report(&mut self, event: SupervisorEvent, closed: &mut Option<Closed>) {
-        match closed {
-            Some(closed) => closed.held.push(event),
-            None => self.record.report(event),
+    fn report(&mut self, event: SupervisorEvent, telling: &mut Option<Telling>) {
+        match telling {
+            Some(closed) if !closed.late => closed.held.push(event),
+            _ => self.record.report(event),
         }
     }
 
@@ -252,9 +263,13 @@ async fn read<'b>(pipe: &mut Pipe, buffer: &'b mut [u8]) -> &'b [u8] {
     std::future::pending().await
 }
 
-/// Resolves once a worker that was told of was told everything, or false once that took too long.
-async fn told(closed: &mut Option<Closed>) -> bool {
-    match closed {
+/// Resolves once the worker was told everything, or once with false when that takes too long.
+async fn told(telling: &mut Option<Telling>) -> bool {
+    match telling {
+        Some(Telling { late: true, prelude, .. }) => {
+            prelude.as_mut().await;
+            true
+        }
         Some(closed) => timeout_at(closed.until, closed.prelude.as_mut()).await.is_ok(),
         None => std::future::pending().await,
     }

@@ -110,7 +110,8 @@ pub struct StateDir {
     root: PathBuf,
 }
 
-/// Held by the one supervisor of a state directory; released by the system when it dies.
+/// Held by the one supervisor of a state directory, or of a payee's worker; released by the system when
+/// it dies.
 #[derive(Debug)]
 pub struct StateLock {
     file: File,
@@ -178,33 +179,8 @@ impl StateDir {
     /// # Errors
     /// [`LoaderError::AlreadyRunning`] naming the holder; [`LoaderError::State`].
     pub fn lock(&self) -> Result<StateLock, LoaderError> {
-        let path = self.pid_file();
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| state_error("open", &path, &e))?;
-        let mut attempts = LOCK_ATTEMPTS;
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                // Somebody may only be looking (`holder`), which takes a moment.
-                Err(rustix::io::Errno::WOULDBLOCK) if attempts > 0 => {
-                    attempts -= 1;
-                    std::thread::sleep(LOCK_PAUSE);
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(self.already_running()),
-                Err(e) => return Err(state_error("lock", &path, &e.into())),
-            }
-        }
-        // Written only by the holder, so a reader that finds the lock taken may believe it.
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(|e| state_error("write", &path, &e))?;
-        Ok(StateLock { file })
+        let own = std::process::id().to_string();
+        lock_file(&self.pid_file(), &own)?.ok_or_else(|| self.already_running())
     }
 
     /// The supervisor that holds the lock now: `None` if nobody does, `Some(0)` if it has not
@@ -291,6 +267,36 @@ impl StateDir {
         let listen = run.map_or_else(|| "unknown".to_owned(), |run| run.listen);
         LoaderError::AlreadyRunning { pid, listen }
     }
+}
+
+/// Takes the lock of a file and writes `holder` into it; `None` while somebody else has it.
+pub(crate) fn lock_file(path: &Path, holder: &str) -> Result<Option<StateLock>, LoaderError> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| state_error("open", path, &e))?;
+    let mut attempts = LOCK_ATTEMPTS;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            // Somebody may only be looking (`holder`), which takes a moment.
+            Err(rustix::io::Errno::WOULDBLOCK) if attempts > 0 => {
+                attempts -= 1;
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(e) => return Err(state_error("lock", path, &e.into())),
+        }
+    }
+    // Written only by the holder, so a reader that finds the lock taken may believe it.
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{holder}"))
+        .map_err(|e| state_error("write", path, &e))?;
+    Ok(Some(StateLock { file }))
 }
 
 pub(crate) fn state_error(action: &str, path: &Path, error: &std::io::Error) -> LoaderError {

@@ -14,6 +14,7 @@ use crate::backoff::{Backoff, FIRST_RESTART_DELAY, MAX_RESTART_DELAY};
 use crate::error::LoaderError;
 use crate::launch::Launch;
 use crate::orphan;
+use crate::paid;
 use crate::record::{Clock, Recorder};
 use crate::relay::{RelayLimits, relay};
 use crate::report::{Reporter, SupervisorEvent};
@@ -58,11 +59,11 @@ impl Default for Timing {
 
 /// Supervises one worker until `stop` completes, the worker refuses, or it never gets ready.
 /// What `up` waits for goes to `reporter`. In each life of the worker nobody is relayed to it before
-/// `prelude` is done, unless that takes longer than [`Timing::prelude`].
+/// `prelude` is done, unless that takes longer than [`Timing::prelude`]; then it goes on beside.
 ///
 /// # Errors
-/// [`LoaderError::AlreadyRunning`], [`LoaderError::Listen`], [`LoaderError::Spawn`],
-/// [`LoaderError::State`] before a worker runs; [`LoaderError::Refused`],
+/// [`LoaderError::AlreadyRunning`], [`LoaderError::PaidElsewhere`], [`LoaderError::Listen`],
+/// [`LoaderError::Spawn`], [`LoaderError::State`] before a worker runs; [`LoaderError::Refused`],
 /// [`LoaderError::NotLoopback`], [`LoaderError::Crashed`] after.
 pub async fn supervise<B: Backend>(
     launch: &Launch,
@@ -74,8 +75,9 @@ pub async fn supervise<B: Backend>(
     stop: impl Future<Output = ()>,
 ) -> Result<(), LoaderError> {
     let state = StateDir::create(&launch.state)?;
-    let _lock = match state.lock() {
-        Ok(lock) => lock,
+    // Given back in the other order, so that who finds the directory free finds the payee free.
+    let _locks = match state.lock().and_then(|lock| Ok((paid::hold(launch)?, lock))) {
+        Ok(locks) => locks,
         Err(error) => {
             reporter.send(SupervisorEvent::Failed { error: error.clone() });
             return Err(error);

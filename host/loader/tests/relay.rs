@@ -5,6 +5,7 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrysalis_loader::relay::{RelayLimits, relay};
@@ -12,7 +13,7 @@ use chrysalis_loader::{Phase, StateDir, SupervisorEvent, Timing};
 use common::{READY, Rig, quick, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// A relay to a worker that is a socket of this test.
 async fn relay_to(worker: &TcpListener, limits: RelayLimits) -> (SocketAddr, Target) {
@@ -206,12 +207,22 @@ async fn carries_the_first_byte_only_after_the_worker_was_told_what_comes_first(
 }
 
 #[tokio::test]
-async fn a_worker_that_cannot_be_told_in_time_is_served_nevertheless() {
+async fn a_worker_that_cannot_be_told_in_time_is_served_and_told_nevertheless() {
     let rig = Rig::new(&format!("{READY}\nexec /bin/sleep 60"));
     let timing = Timing { prelude: Duration::from_millis(50), ..quick() };
-    let mut run = rig.start_after(timing, |_| Box::pin(std::future::pending()));
+    // What it is told waits until the relay is open, which would be for ever if it were given up.
+    let opened = Arc::new(Notify::new());
+    let until = Arc::clone(&opened);
+    let mut run = rig.start_after(timing, move |_| {
+        let until = Arc::clone(&until);
+        Box::pin(async move { until.notified().await })
+    });
     run.until(|event| matches!(event, SupervisorEvent::Ready { .. })).await;
-    let log = std::fs::read_to_string(StateDir::at(&rig.state()).loader_log()).unwrap();
-    assert!(log.contains("took too long to be told"), "{log}");
+    let log = || std::fs::read_to_string(StateDir::at(&rig.state()).loader_log()).unwrap();
+    assert!(log().contains("took too long to be told"), "{}", log());
+    opened.notify_one();
+    while !log().contains("told what it is owed, late") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     run.stop().await.unwrap();
 }

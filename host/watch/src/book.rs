@@ -51,6 +51,8 @@ pub enum Note {
         /// From when on the rest can be taken back.
         refund_from: UnixTime,
     },
+    /// The rest went back to her.
+    Closed,
 }
 
 /// A channel that is watched.

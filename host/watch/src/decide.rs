@@ -139,6 +139,8 @@ pub fn decide(
     match memory.sent {
         // Before any reading, so that no answer can prevent it.
         None => return settle(Reason::Insist),
+        // A clock that was set back says nothing of how long ago that was.
+        Some((_, at)) if at > now => return settle(Reason::Insist),
         Some((sent, at)) => {
             let age = now.0.saturating_sub(at.0);
             // The last quarter of the delay is left for messages that get lost.

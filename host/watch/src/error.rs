@@ -1,5 +1,6 @@
 //! Why a channel cannot be watched. What a chain says is no error of this crate but part of a report.
 
+use chrysalis_ledger::LedgerError;
 use chrysalis_receipt::ReceiptError;
 use chrysalis_ton::TonError;
 use thiserror::Error;
@@ -18,6 +19,10 @@ pub enum WatchError {
         /// Why not.
         reason: ReceiptError,
     },
+    /// A record that cannot be read. The channel is watched by its last claim nevertheless, if that was
+    /// kept.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// Settings that make no channel.
     #[error(transparent)]
     Ton(#[from] TonError),
@@ -43,6 +48,7 @@ impl WatchError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Claim { reason, .. } => reason.code(),
+            Self::Ledger(error) => error.code(),
             Self::Ton(error) => error.code(),
             Self::FeeShare { .. } => "E-WATCH-FEE-SHARE",
             Self::SettleAfter { .. } => "E-WATCH-SETTLE-AFTER",

@@ -1,8 +1,8 @@
 //! A payee's ledger as the book that is watched, and as what her earnings are added up from. The file may
 //! be anybody's; claims in it are verified again.
 
-use chrysalis_ledger::{Channel, Entry, EventKind, Ledger, LedgerError, LedgerView};
-use chrysalis_receipt::ChannelId;
+use chrysalis_ledger::{Channel, Entry, EventKind, Ledger, LedgerError, LedgerView, Phase};
+use chrysalis_receipt::{ChannelId, Claim};
 use chrysalis_ton::ChannelConfig;
 use chrysalis_wire::UnixTime;
 
@@ -11,9 +11,27 @@ use crate::earnings::{Fact, Happened, Standing};
 use crate::error::WatchError;
 
 impl Book for Ledger {
-    /// Every channel, also one that is said to be closed: that is a server's word too.
+    /// Every channel, also one that is said to be closed while it owes something: that is servers' word
+    /// too. One whose record cannot be read is refused, and watched by the last claim that was kept beside it: that proves
+    /// itself, and what was paid the chain says as well.
     fn channels(&self) -> Result<Vec<Result<Watched, WatchError>>, BookError> {
-        Ok(self.view().channels()?.iter().map(watched).collect())
+        let view = self.view();
+        let mut channels = Vec::new();
+        for channel in view.each_channel()? {
+            match channel {
+                Ok(c) if c.phase == Phase::Closed && c.earned <= c.settled => {}
+                Ok(channel) => channels.push(watched(&channel)),
+                Err(error) => {
+                    if let LedgerError::DamagedChannel { channel, .. } = &error
+                        && let Some(claim) = view.claims(*channel).ok().and_then(|mut c| c.pop())
+                    {
+                        channels.push(proven(&claim, 0));
+                    }
+                    channels.push(Err(error.into()));
+                }
+            }
+        }
+        Ok(channels)
     }
 
     fn note(&self, channel: ChannelId, note: Note, at: UnixTime) -> Result<(), BookError> {
@@ -23,6 +41,7 @@ impl Book for Ledger {
             }
             Note::NotPaid { cum_paid } => Entry::NotPaid { channel, cum_paid },
             Note::Closing { refund_from } => Entry::Closing { channel, refund_from },
+            Note::Closed => Entry::Closed { channel },
         };
         self.record(&entry, at)?;
         Ok(())
@@ -31,19 +50,36 @@ impl Book for Ledger {
 
 fn watched(channel: &Channel) -> Result<Watched, WatchError> {
     let config = ChannelConfig::from_terms(&channel.terms);
-    let watched = Watched::new(&config, channel.id.network, channel.settled)?;
     match &channel.claim {
-        None => Ok(watched),
-        Some(claim) => watched.with_claim(&config, claim.cap().clone(), claim.settlement().clone()),
+        None => Ok(Watched::new(&config, channel.id.network, channel.settled)?),
+        Some(claim) => proven(claim, channel.settled),
     }
+}
+
+/// A channel by its claim, of which `settled` nanogram are known to be paid.
+fn proven(claim: &Claim, settled: u128) -> Result<Watched, WatchError> {
+    let config = ChannelConfig::from_terms(claim.terms());
+    let (cap, settlement) = (claim.cap().clone(), claim.settlement().clone());
+    Watched::new(&config, claim.channel().network, settled)?.with_claim(&config, cap, settlement)
+}
+
+/// What earnings are added up from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// How the channels stand.
+    pub standings: Vec<Standing>,
+    /// What happened.
+    pub happened: Vec<Fact>,
+    /// Channels whose record cannot be read, which are not in the standings.
+    pub left_out: Vec<LedgerError>,
 }
 
 /// How the channels of a ledger stand, and what happened to them.
 ///
 /// # Errors
 /// [`LedgerError`] for a ledger that cannot be read.
-pub fn facts(ledger: &LedgerView) -> Result<(Vec<Standing>, Vec<Fact>), LedgerError> {
-    let mut facts = Vec::new();
+pub fn facts(ledger: &LedgerView) -> Result<Facts, LedgerError> {
+    let mut happened = Vec::new();
     let mut paid_at = std::collections::HashMap::new();
     let mut last = 0;
     loop {
@@ -62,7 +98,7 @@ pub fn facts(ledger: &LedgerView) -> Result<(Vec<Standing>, Vec<Fact>), LedgerEr
                 EventKind::NotSettled { amount, .. } => Happened::NotSettled { amount: amount.0 },
                 _ => continue,
             };
-            facts.push(Fact { at: event.at, what });
+            happened.push(Fact { at: event.at, what });
         }
     }
     let standing = |channel: &Channel| Standing {
@@ -72,7 +108,14 @@ pub fn facts(ledger: &LedgerView) -> Result<(Vec<Standing>, Vec<Fact>), LedgerEr
         min_settle: channel.terms.min_settle(),
         since: paid_at.get(&channel.id.account).copied().unwrap_or(channel.first),
     };
-    Ok((ledger.channels()?.iter().map(standing).collect(), facts))
+    let (mut standings, mut left_out) = (Vec::new(), Vec::new());
+    for channel in ledger.each_channel()? {
+        match channel {
+            Ok(channel) => standings.push(standing(&channel)),
+            Err(error) => left_out.push(error),
+        }
+    }
+    Ok(Facts { standings, happened, left_out })
 }
 
 impl From<LedgerError> for BookError {

@@ -48,11 +48,11 @@ pub use book::{Book, BookError, Note, Proven, Watched};
 pub use decide::{Decision, Memory, Reason, Seen, Waiting, decide};
 pub use earnings::{Earnings, Fact, Happened, Standing, Upcoming, Window};
 pub use error::WatchError;
-pub use ledger::facts;
+pub use ledger::{Facts, facts};
 pub use policy::{
     DEFAULT_FEE_SHARE_PPM, DEFAULT_SETTLE_AFTER, DEFAULT_SETTLE_AT, EXPECTED_FEE,
     MAX_FEE_SHARE_PPM, MAX_SETTLE_AFTER, MIN_SETTLE_AFTER, POLL_SECONDS, Policy, REPEAT_SECONDS,
     URGENT_SECONDS,
 };
 pub use vouch::{Deposit, FEES_KEPT, NOTE_SECONDS, deposit, note};
-pub use watcher::{AGREEING, Outcome, Report, Round, Watcher};
+pub use watcher::{AGREEING, AT_ONCE, Outcome, Report, Round, SILENCES, Watcher};

@@ -2,12 +2,13 @@
 //! takes down what was paid. Time is the caller's.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use chrysalis_chain::{
     AccessError, ChainAccess, ChannelView, MAX_TRANSACTIONS, TransactionView, channel_view,
 };
 use chrysalis_receipt::{Cell, ChannelId};
-use chrysalis_ton::{Refusal, settle_external};
+use chrysalis_ton::{RESERVE, Refusal, settle_external};
 use chrysalis_wire::{Digest, UnixTime};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
@@ -153,34 +154,20 @@ impl<C: ChainAccess> Watcher<C> {
             let close_at = self.memory.get(&key(channel.id())).and_then(|memory| memory.close_at);
             (close_at.is_none(), close_at, channel.close_delay())
         });
-        let asked = channels.iter().map(|channel| self.views(channel.id().account));
-        let answers: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
-        let mut looks: Vec<Look> = channels
-            .into_iter()
-            .zip(answers)
-            .map(|(channel, (views, unanswered))| {
-                let seen = Seen::of(views.iter().copied());
-                let memory = self.memory.entry(key(channel.id())).or_default();
-                memory.close_at = seen.map_or(memory.close_at, |seen| seen.close_at);
-                let decision = decide(&self.policy, &channel, seen.as_ref(), memory, now);
-                Look { channel, views, seen, unanswered, decision, outcome: None, not_noted: None }
-            })
-            .collect();
-        // Claims first: what is only taken down can wait for a slow server.
-        let brought: Vec<_> = stream::iter(looks.iter().map(|look| self.bring(look)))
-            .buffered(AT_ONCE)
-            .collect()
-            .await;
-        for (look, outcome) in looks.iter_mut().zip(brought) {
-            if let (Some(outcome), Some(claim)) = (&outcome, look.channel.claim())
-                && outcome.is_answer()
-            {
-                let memory = self.memory.entry(key(look.channel.id())).or_default();
-                memory.sent = Some((claim.cum_amount(), now));
-            }
-            look.outcome = outcome;
+        let servers = Asked::of(&self.servers);
+        // A claim is brought as soon as its own channel was looked at, whatever the others wait for.
+        let visits = channels.into_iter().map(|channel| {
+            let memory = self.memory.get(&key(channel.id())).copied().unwrap_or_default();
+            servers.visit(&self.policy, channel, memory, now)
+        });
+        let visited: Vec<(Look, Memory)> = stream::iter(visits).buffered(AT_ONCE).collect().await;
+        let mut looks = Vec::with_capacity(visited.len());
+        for (look, memory) in visited {
+            self.memory.insert(key(look.channel.id()), memory);
+            looks.push(look);
         }
-        let noting = looks.iter().map(|look| self.take_down(look, book, now));
+        // What is only taken down can wait for a slow server.
+        let noting = looks.iter().map(|look| servers.take_down(look, book, now));
         let noted: Vec<_> = stream::iter(noting).buffered(AT_ONCE).collect().await;
         for (look, noted) in looks.iter_mut().zip(noted) {
             look.not_noted = noted.err();
@@ -189,12 +176,79 @@ impl<C: ChainAccess> Watcher<C> {
         round.reports = looks.into_iter().map(|look| look.report(asked)).collect();
         Ok(round)
     }
+}
+
+/// The servers as one look at all channels asks them: one that says nothing [`SILENCES`] times is not
+/// waited for again, for as many times as there are channels.
+struct Asked<'a, C> {
+    servers: Vec<(&'a C, Mutex<Silence>)>,
+}
+
+/// How often in a row a server said nothing, and in which way the last time.
+#[derive(Default)]
+struct Silence {
+    times: usize,
+    last: Option<AccessError>,
+}
+
+impl<'a, C: ChainAccess> Asked<'a, C> {
+    fn of(servers: &'a [C]) -> Self {
+        Self { servers: servers.iter().map(|server| (server, Mutex::default())).collect() }
+    }
+
+    /// Asks all of them, but for those that are silent.
+    async fn each<T>(
+        &self,
+        ask: impl AsyncFn(&'a C) -> Result<T, AccessError>,
+    ) -> Vec<Result<T, AccessError>> {
+        join_all(self.servers.iter().map(async |(server, silence)| {
+            let lock = || silence.lock().unwrap_or_else(PoisonError::into_inner);
+            let silent =
+                { Some(lock()).filter(|s| s.times >= SILENCES).and_then(|s| s.last.clone()) };
+            if let Some(error) = silent {
+                return Err(error);
+            }
+            let answer = ask(server).await;
+            let mut silence = lock();
+            match &answer {
+                Err(error) if is_silence(error) => {
+                    silence.times = silence.times.saturating_add(1);
+                    silence.last = Some(error.clone());
+                }
+                _ => silence.times = 0,
+            }
+            answer
+        }))
+        .await
+    }
+
+    /// Looks at one channel, and brings its claim if that is to be done.
+    async fn visit(
+        &self,
+        policy: &Policy,
+        channel: Watched,
+        mut memory: Memory,
+        now: UnixTime,
+    ) -> (Look, Memory) {
+        let (views, unanswered) = self.views(channel.id().account).await;
+        let seen = Seen::of(views.iter().copied());
+        memory.close_at = seen.map_or(memory.close_at, |seen| seen.close_at);
+        let decision = decide(policy, &channel, seen.as_ref(), &mut memory, now);
+        let mut look =
+            Look { channel, views, seen, unanswered, decision, outcome: None, not_noted: None };
+        look.outcome = self.bring(&look).await;
+        if let (Some(outcome), Some(claim)) = (&look.outcome, look.channel.claim())
+            && outcome.is_answer()
+        {
+            memory.sent = Some((claim.cum_amount(), now));
+        }
+        (look, memory)
+    }
 
     /// What the servers show, and what those say that show nothing.
     async fn views(&self, account: Digest) -> (Vec<ChannelView>, Vec<AccessError>) {
-        let asked = self.servers.iter().map(|server| channel_view(server, account));
         let (mut views, mut unanswered) = (Vec::new(), Vec::new());
-        for answer in join_all(asked).await {
+        for answer in self.each(async |server| channel_view(server, account).await).await {
             match answer {
                 Ok(Some(view)) => views.push(view),
                 Ok(None) => unanswered.push(AccessError::NoContract { account }),
@@ -216,7 +270,7 @@ impl<C: ChainAccess> Watcher<C> {
     }
 
     async fn hand_in(&self, message: &Cell) -> Outcome {
-        let answers = join_all(self.servers.iter().map(|server| server.send(message))).await;
+        let answers = self.each(async |server| server.send(message).await).await;
         if answers.iter().any(Result::is_ok) {
             return Outcome::Taken;
         }
@@ -224,9 +278,14 @@ impl<C: ChainAccess> Watcher<C> {
             Err(AccessError::NotAccepted { exit_code }) => Some(*exit_code),
             _ => None,
         });
-        // That there is no such contract counts only if everybody says so.
+        // That there is no such contract counts only if everybody says so who says anything: made up
+        // channels would be brought again at every look for as long as one server is silent.
         let errors = answers.into_iter().filter_map(Result::err);
-        let worst = errors.min_by_key(|error| matches!(error, AccessError::NoContract { .. }));
+        let worst = errors.min_by_key(|error| match error {
+            AccessError::NoContract { .. } => 1,
+            silent if is_silence(silent) => 2,
+            _ => 0,
+        });
         match (refused, worst) {
             (Some(code), _) => Outcome::Refused { refusal: code.and_then(Refusal::from_exit_code) },
             (None, Some(error)) => Outcome::Undelivered { error },
@@ -264,22 +323,28 @@ impl<C: ChainAccess> Watcher<C> {
             let (fee, transaction) = found.unwrap_or((0, Digest([0; 32])));
             book.note(id, Note::Paid { cum_paid: seen.cum_paid, fee, transaction }, now)?;
         }
+        let over = |view: &&ChannelView| {
+            view.close_at.is_some_and(|at| at <= now) && view.balance <= RESERVE
+        };
+        if look.views.iter().filter(over).count() >= AGREEING.min(self.servers.len()) {
+            book.note(id, Note::Closed, now)?;
+        }
         Ok(())
     }
 
     /// Fees of the last payments that add up to `amount`, and the hash of the newest of them.
     async fn payments(&self, channel: &Watched, amount: u128) -> Option<(u128, Digest)> {
-        for server in &self.servers {
-            let account = channel.id().account;
-            let Ok(listed) = server.transactions(account, 0, MAX_TRANSACTIONS).await else {
-                continue;
-            };
-            if let Some(found) = newest_payments(&listed, channel.payee(), amount) {
-                return Some(found);
-            }
-        }
-        None
+        let account = channel.id().account;
+        let listed =
+            self.each(async |server| server.transactions(account, 0, MAX_TRANSACTIONS).await).await;
+        let mut listed = listed.into_iter().filter_map(Result::ok);
+        listed.find_map(|listed| newest_payments(&listed, channel.payee(), amount))
     }
+}
+
+/// Whether a server said nothing at all, and may take as long to do so again.
+const fn is_silence(error: &AccessError) -> bool {
+    matches!(error, AccessError::Unreachable(_) | AccessError::TimedOut(_) | AccessError::Broken)
 }
 
 const fn key(channel: ChannelId) -> (i32, Digest) {
@@ -314,4 +379,6 @@ fn newest_payments(
 pub const AGREEING: usize = 2;
 /// Channels that are looked at at once: one server that is slow does not carry the others past a closing
 /// delay.
-const AT_ONCE: usize = 16;
+pub const AT_ONCE: usize = 16;
+/// Times in a row that a server may say nothing before the rest of a look does without it.
+pub const SILENCES: usize = 3;

@@ -180,6 +180,11 @@ fn what_an_answer_has_to_be_is_read_with_the_field_that_says_it() {
         panic!("not a pattern")
     };
     assert_eq!((pattern.expose(), field), ("ab", "guided_regex"));
+    let grammar = completion_with(r#","guided_grammar":"root ::= [a]\n""#).unwrap().constraint;
+    let Some((Constraint::Grammar(grammar), "guided_grammar")) = grammar else {
+        panic!("not a grammar")
+    };
+    assert_eq!(grammar.expose(), "root ::= [a]\n");
     let choice = completion_with(r#","guided_choice":["yes","no"]"#).unwrap().constraint;
     assert!(matches!(choice, Some((Constraint::Choice(texts), _)) if texts.len() == 2));
 }
@@ -193,7 +198,8 @@ fn tools_are_introduced_in_the_system_message() {
             .unwrap();
     let tools = r.tools.as_ref().unwrap();
     assert_eq!((tools.names(), tools.functions().count()), (vec!["f".to_owned()], 1));
-    assert!(r.constraint.is_none() && !tools.is_required());
+    assert!(!tools.is_required(), "and what is called is kept to the schema, which is strict");
+    assert!(matches!(r.constraint, Some((Constraint::MayCall { parallel: true, .. }, "tools"))));
     r.tell_tools();
     let told = messages(r);
     assert_eq!((told[0].0, told[1].0), (Role::System, Role::User));
@@ -262,4 +268,41 @@ fn thinking_is_switched_by_the_field_the_templates_know() {
     let told = |on| format!(r#","chat_template_kwargs":{{"enable_thinking":{on}}}"#);
     assert_eq!(thinking(&told(true)), Some(true));
     assert_eq!(thinking(&told(false)), Some(false));
+}
+
+#[test]
+fn calls_that_are_free_are_kept_to_one_or_to_strict_schemas_if_the_request_says_so() {
+    let tool = |name: &str, more: &str| {
+        format!(
+            r#"{{"type":"function","function":{{"name":"{name}","parameters":{{"type":"object","x":1}}{more}}}}}"#
+        )
+    };
+    let (free, strict) = (tool("f", ""), tool("g", r#","strict":true"#));
+    let read = |tools: &str, more: &str| {
+        let r = chat_with(&format!(r#","tools":[{tools}]{more}"#)).unwrap();
+        match r.constraint {
+            Some((Constraint::MayCall { pairs, parallel }, "tools")) => {
+                let texts = pairs.iter().map(|text| text.expose().to_owned()).collect::<Vec<_>>();
+                Some((texts.join(" "), parallel))
+            }
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    let any = r#"{"type":"object"}"#;
+    let kept = r#"{"type":"object","x":1}"#;
+    assert_eq!(read(&free, ""), None);
+    assert_eq!(read(&free, r#","parallel_tool_calls":true"#), None);
+    let single = r#","parallel_tool_calls":false"#;
+    assert_eq!(read(&free, single), Some((format!("f {any}"), false)));
+    let both = format!("{free},{strict}");
+    assert_eq!(read(&both, ""), Some((format!("f {any} g {kept}"), true)));
+    assert_eq!(read(&both, single), Some((format!("f {any} g {kept}"), false)));
+    let none = format!(r#","tools":[{both}],"tool_choice":"none"{single}"#);
+    assert!(chat_with(&none).unwrap().constraint.is_none());
+    let bytes = |more: &str| {
+        let r = chat_with(&format!(r#","tools":[{strict}]{more}"#)).unwrap();
+        r.canonical_sampling_bytes().expose().to_vec()
+    };
+    assert_ne!(bytes(""), bytes(single), "receipts tell them apart");
 }

@@ -413,7 +413,8 @@ fn refuses_two_constraints_on_one_answer_and_parts_of_none() {
     refused(schema(r#"{"name":"n","schema":{},"strict":1}"#), "invalid_type", &path("strict"));
     refused(schema(r#"{"name":"n","schema":{},"x":1}"#), "unknown_parameter", &path("x"));
     refused(chat_with(r#","guided_choice":[]"#), "empty_value", "guided_choice");
-    refused(chat_with(r#","guided_grammar":"x""#), "unsupported_parameter", "guided_grammar");
+    let two = r#","guided_grammar":"root ::= [a]","guided_choice":["a"]"#;
+    refused(completion_with(two), conflict, "guided_grammar");
     refused(completion_with(r#","response_format":{}"#), "unknown_parameter", "response_format");
 }
 
@@ -423,6 +424,9 @@ fn refuses_a_constraint_one_past_its_limits() {
     let regex = |len| completion_with(&format!(r#","guided_regex":"{}""#, "a".repeat(len)));
     assert!(regex(bytes).is_ok());
     refused(regex(bytes + 1), "string_above_max_length", "guided_regex");
+    let grammar = |len| completion_with(&format!(r#","guided_grammar":"{}""#, "a".repeat(len)));
+    assert!(grammar(bytes).is_ok());
+    refused(grammar(bytes + 1), "string_above_max_length", "guided_grammar");
     let schema =
         |len: usize| completion_with(&format!(r#","guided_json":"{}""#, "a".repeat(len - 2)));
     assert!(schema(bytes).is_ok());
@@ -484,4 +488,55 @@ fn refuses_what_no_chat_template_is_told() {
     refused(kwargs(r#"{"thinking":true}"#), "unknown_parameter", field);
     let field = "chat_template_kwargs.enable_thinking";
     refused(kwargs(r#"{"enable_thinking":"no"}"#), "invalid_type", field);
+}
+
+#[test]
+fn refuses_a_tool_and_a_call_one_past_each_of_their_limits() {
+    use chrysalis_api::limits::{MAX_NAME_CHARS, MAX_TOOL_CALLS, MAX_TOOL_TEXT_BYTES};
+    let long = "string_above_max_length";
+    let tool = |name: usize, description: usize| {
+        let (name, description) = ("f".repeat(name), "d".repeat(description));
+        format!(
+            r#"{{"type":"function","function":{{"name":"{name}","description":"{description}"}}}}"#
+        )
+    };
+    let tools =
+        |name, description| chat_with(&format!(r#","tools":[{}]"#, tool(name, description)));
+    assert!(tools(MAX_NAME_CHARS, 1).is_ok());
+    refused(tools(MAX_NAME_CHARS + 1, 1), long, "tools[0].function.name");
+    // The description is bounded, and so is all that is told of a tool.
+    let around = r#"{"name":"f","description":""}"#.len();
+    assert!(tools(1, MAX_TOOL_TEXT_BYTES - around).is_ok());
+    refused(tools(1, MAX_TOOL_TEXT_BYTES - around + 1), long, "tools[0].function");
+    refused(tools(1, MAX_TOOL_TEXT_BYTES + 1), long, "tools[0].function.description");
+    let called = |calls: usize, id: usize, name: usize| {
+        let (id, name) = ("i".repeat(id), "f".repeat(name));
+        let call = format!(
+            r#"{{"id":"{id}","type":"function","function":{{"name":"{name}","arguments":"{{}}"}}}}"#
+        );
+        let calls = vec![call; calls].join(",");
+        chat_of(&format!(r#"[{{"role":"assistant","content":null,"tool_calls":[{calls}]}}]"#))
+    };
+    let function = "messages[0].tool_calls[0].function.name";
+    assert!(called(1, 1, MAX_NAME_CHARS).is_ok());
+    refused(called(1, 1, MAX_NAME_CHARS + 1), long, function);
+    assert!(called(1, MAX_TOOL_TEXT_BYTES, 1).is_ok());
+    refused(called(1, MAX_TOOL_TEXT_BYTES + 1, 1), long, "messages[0].tool_calls[0].id");
+    assert!(called(MAX_TOOL_CALLS, 1, 1).is_ok());
+    let many = called(MAX_TOOL_CALLS + 1, 1, 1);
+    refused(many, "array_above_max_length", "messages[0].tool_calls");
+    let result = |id: usize| {
+        let id = "i".repeat(id);
+        chat_of(&format!(r#"[{{"role":"tool","tool_call_id":"{id}","content":"x"}}]"#))
+    };
+    assert!(result(MAX_TOOL_TEXT_BYTES).is_ok());
+    refused(result(MAX_TOOL_TEXT_BYTES + 1), long, "messages[0].tool_call_id");
+    let format = |name: usize| {
+        let name = "n".repeat(name);
+        chat_with(&format!(
+            r#","response_format":{{"type":"json_schema","json_schema":{{"name":"{name}","schema":{{}}}}}}"#
+        ))
+    };
+    assert!(format(MAX_NAME_CHARS).is_ok());
+    refused(format(MAX_NAME_CHARS + 1), long, "response_format.json_schema.name");
 }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::testing::{image, library, on_gpu};
-use crate::{CudaError, DeviceInfo, LIBRARY, embedded};
+use crate::testing::{failing, image, library, on_gpu};
+use crate::{CudaError, DeviceInfo, Image, LIBRARY, embedded};
 
 /// A stand-in without kernels and with `define` changed; none without a C++ compiler.
 fn without_kernels(dir: &Path, define: &str) -> Option<PathBuf> {
@@ -110,6 +111,39 @@ fn every_copy_is_counted_and_none_is_seen_before_it_happened() {
     assert_eq!(desk.device.download(memory.all(), &mut back, 13), Err(short));
     assert!(memory.part(8, 5).is_err() && memory.part(usize::MAX, 2).is_err());
     assert_eq!(desk.device.crossings() - before, 6, "what was refused did not happen");
+}
+
+#[test]
+fn a_copy_that_is_being_queued_is_not_done_because_somebody_else_has_waited() {
+    let Some(device) = failing(&["SLOW_COPIES"]).unwrap() else { return };
+    let memory = device.alloc(4).unwrap();
+    let mut host = device.pinned(4).unwrap();
+    let mut back = device.pinned(4).unwrap();
+    let queued = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !queued.load(Ordering::Relaxed) {
+                device.wait().unwrap();
+            }
+        });
+        host.bytes_mut().unwrap().fill(1);
+        device.upload(&mut host, memory.all(), 4).unwrap();
+        queued.store(true, Ordering::Relaxed);
+    });
+    // The copy may still be to come, from memory that is written here.
+    host.bytes_mut().unwrap().fill(2);
+    device.download(memory.all(), &mut back, 4).unwrap();
+    assert_eq!(back.bytes().unwrap(), [1; 4]);
+}
+
+#[test]
+fn refuses_a_module_that_is_cut_short() {
+    let Some(library) = library() else { return };
+    let whole = image((9, 0));
+    for code in [&whole.code[..63], &whole.code[16..], b"PTX is text and ends where it ends"] {
+        let error = Device::open(library, &[Image { code, ..whole }]).err();
+        assert_eq!(error, Some(CudaError::Image { bytes: code.len() }));
+    }
 }
 
 #[test]

@@ -8,7 +8,9 @@
 //! that do this are several times as large as this engine, quote the request in their errors, and
 //! panic on some schemas, which ends a worker.
 
+mod calling;
 mod digits;
+mod gbnf;
 mod json;
 mod machine;
 mod program;
@@ -25,12 +27,14 @@ use chrysalis_wire::SecretBytes;
 use serde_json::Value;
 use thiserror::Error;
 
+use self::calling::Calls;
 use self::json::Schemas;
 use self::machine::{Machine, StateId};
 use self::program::Program;
 use self::rules::Rules;
 pub(crate) use self::vocabulary::{Mask, Vocabulary};
 pub use self::weigh::MAX_PATTERN_BYTES;
+use crate::request::Reasoning;
 use crate::tool_style::ToolStyle;
 
 /// What an answer has to be.
@@ -44,9 +48,30 @@ pub enum Constraint {
     Regex(SecretBytes),
     /// One of these texts.
     Choice(Vec<SecretBytes>),
+    /// Text that this grammar in llama.cpp's notation (GBNF) makes; which part of it, `gbnf.rs` says.
+    Grammar(SecretBytes),
     /// A call of one of these tools, by name and JSON Schema of its arguments, as a model of the style
     /// writes it.
     ToolCall(ToolStyle, Vec<(SecretBytes, SecretBytes)>),
+    /// Text, and calls of these tools as a model of the style writes them: nothing that begins as a call is
+    /// anything else.
+    MayCall {
+        /// How calls are written.
+        style: ToolStyle,
+        /// Names, and JSON Schemas of the arguments.
+        tools: Vec<(SecretBytes, SecretBytes)>,
+        /// Whether there may be several calls.
+        parallel: bool,
+    },
+}
+
+/// What a constraint depends on beside itself: the model, and how the prompt ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    /// Whether reasoning may come before text.
+    pub(crate) reasoning: Reasoning,
+    /// Control tokens that are text in this answer, and which.
+    pub(crate) spelled: Vec<(u32, &'static str)>,
 }
 
 /// Why a constraint is refused. It quotes nothing of it.
@@ -88,6 +113,18 @@ pub enum ConstraintError {
         /// What is wrong.
         what: &'static str,
     },
+    /// The grammar is none, or has parts that are not supported.
+    #[error("the grammar is not supported: {what} (rule {rule}, line {line}, column {column})")]
+    Grammar {
+        /// What is wrong.
+        what: &'static str,
+        /// In which definition, from 1; 0 before the first. Its name may be a secret.
+        rule: usize,
+        /// In which line, from 1.
+        line: usize,
+        /// At which character of it, from 1.
+        column: usize,
+    },
     /// Patterns of more than [`MAX_PATTERN_BYTES`] together.
     #[error("its patterns are too long; at most {MAX_PATTERN_BYTES} bytes together are accepted")]
     Patterns,
@@ -108,6 +145,8 @@ pub(crate) struct Matcher {
     machine: Machine,
     state: StateId,
     vocabulary: Arc<Vocabulary>,
+    /// Control tokens that count as text.
+    spelled: Vec<(u32, &'static str)>,
     /// What was allowed at states met before.
     masks: HashMap<StateId, Arc<Mask>>,
 }
@@ -117,9 +156,12 @@ impl Matcher {
     pub(crate) fn new(
         constraint: &Constraint,
         vocabulary: Arc<Vocabulary>,
+        setting: Setting,
     ) -> Result<Self, ConstraintError> {
-        let (machine, state) = Machine::new(Arc::new(program(constraint)?))?;
-        let mut matcher = Self { machine, state, vocabulary, masks: HashMap::new() };
+        let program = program(constraint, setting.reasoning)?;
+        let (machine, state) = Machine::new(Arc::new(program))?;
+        let (spelled, masks) = (setting.spelled, HashMap::new());
+        let mut matcher = Self { machine, state, vocabulary, spelled, masks };
         // What takes too long, or cannot be spelled at all, is refused before anything is computed.
         let mask = matcher.allowed()?;
         // Each choice of a request has a copy of its own, which begins with little.
@@ -138,7 +180,17 @@ impl Matcher {
         if let Some(mask) = self.masks.get(&self.state) {
             return Ok(Arc::clone(mask));
         }
-        let mask = Arc::new(self.vocabulary.allowed(&mut self.machine, self.state)?);
+        let mut mask = self.vocabulary.allowed(&mut self.machine, self.state)?;
+        for (token, text) in &self.spelled {
+            let mut after = self.state;
+            for byte in text.bytes() {
+                after = self.machine.step(after, byte)?;
+            }
+            if after != StateId::DEAD {
+                mask.insert(*token);
+            }
+        }
+        let mask = Arc::new(mask);
         if mask.is_empty() {
             return Err(ConstraintError::Unmeetable);
         }
@@ -180,7 +232,7 @@ impl Matcher {
     }
 }
 
-fn program(constraint: &Constraint) -> Result<Program, ConstraintError> {
+fn program(constraint: &Constraint, reasoning: Reasoning) -> Result<Program, ConstraintError> {
     let mut rules = Rules::new();
     let whole = match constraint {
         Constraint::JsonObject => {
@@ -193,6 +245,7 @@ fn program(constraint: &Constraint) -> Result<Program, ConstraintError> {
             Schemas::new(&schema, &mut rules).instance()?
         }
         Constraint::Regex(pattern) => regex::whole(text(pattern, pattern.len())?, &mut rules)?,
+        Constraint::Grammar(grammar) => gbnf::whole(text(grammar, grammar.len())?, &mut rules)?,
         Constraint::Choice(texts) => {
             let size = texts.iter().map(SecretBytes::len).fold(0, usize::saturating_add);
             let mut all = Vec::with_capacity(texts.len());
@@ -201,26 +254,26 @@ fn program(constraint: &Constraint) -> Result<Program, ConstraintError> {
             }
             rules.any(all)?
         }
-        Constraint::ToolCall(style, tools) => {
-            let [begin, between, end] = style.around();
-            let sizes = tools.iter().map(|(name, schema)| name.len().saturating_add(schema.len()));
-            let size = sizes.fold(0, usize::saturating_add);
-            let mut calls = Vec::with_capacity(tools.len());
-            for (name, schema) in tools {
-                let (name, schema) = (text(name, size)?, text(schema, size)?);
-                let name = serde_json::to_string(name).map_err(|_| ConstraintError::NotJson)?;
-                let begin = format!("{begin}{name}{between}");
-                let schema: Value =
-                    serde_json::from_str(schema).map_err(|_| ConstraintError::NotJson)?;
-                let begin = rules.text(begin.as_bytes())?;
-                let arguments = Schemas::new(&schema, &mut rules).arguments()?;
-                let end = rules.text(end.as_bytes())?;
-                calls.push(rules.seq(vec![begin, arguments, end])?);
-            }
-            rules.any(calls)?
+        Constraint::ToolCall(style, tools) => calls(*style, tools)?.required(&mut rules)?,
+        Constraint::MayCall { style, tools, parallel } => {
+            calls(*style, tools)?.possible(*parallel, reasoning, &mut rules)?
         }
     };
     rules.program(whole)
+}
+
+/// The tools of a call, within the limit.
+fn calls(
+    style: ToolStyle,
+    tools: &[(SecretBytes, SecretBytes)],
+) -> Result<Calls<'_>, ConstraintError> {
+    let sizes = tools.iter().map(|(name, schema)| name.len().saturating_add(schema.len()));
+    let size = sizes.fold(0, usize::saturating_add);
+    let mut named = Vec::with_capacity(tools.len());
+    for (name, schema) in tools {
+        named.push((text(name, size)?, text(schema, size)?));
+    }
+    Ok(Calls { style, tools: named })
 }
 
 fn text(bytes: &SecretBytes, size: usize) -> Result<&str, ConstraintError> {
@@ -230,7 +283,7 @@ fn text(bytes: &SecretBytes, size: usize) -> Result<&str, ConstraintError> {
     core::str::from_utf8(bytes.expose()).map_err(|_| ConstraintError::NotUtf8)
 }
 
-/// Largest schema, pattern, or list of texts, in bytes.
+/// Largest schema, pattern, grammar, or list of texts, in bytes.
 pub const MAX_CONSTRAINT_BYTES: usize = 64 * 1024;
 /// Masks that are kept: one for each place of an answer that comes again.
 const MAX_MASKS: usize = 64;

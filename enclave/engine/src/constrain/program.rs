@@ -53,6 +53,7 @@ impl Expr {
         match self {
             Self::Empty | Self::Byte(..) | Self::Text(_) | Self::Repeat(_, 0, _) => Some(0),
             Self::Never => None,
+            Self::Repeat(_, min, Some(max)) if max < min => None,
             Self::Seq(parts) => {
                 let (end, parts) = match parts.split_last() {
                     Some((end, parts)) => (end.height(last, rules)?, parts),
@@ -219,8 +220,10 @@ impl Program {
                 ends.into_iter().try_for_each(|end| self.land(end))?;
             }
             Expr::Repeat(part, min, max) => {
-                for _ in 0..*min {
-                    self.emit(part, false)?;
+                // Of the last time nothing follows either: a list `item ("," list)?` gets no deeper.
+                let ends = |time: u32| last && *max == Some(time.saturating_add(1));
+                for time in 0..*min {
+                    self.emit(part, ends(time))?;
                 }
                 match max {
                     None => {
@@ -232,9 +235,9 @@ impl Program {
                     }
                     Some(max) => {
                         let mut splits = Vec::new();
-                        for _ in *min..*max {
+                        for time in *min..*max {
                             splits.push(self.push(Op::Split(0))?);
-                            self.emit(part, false)?;
+                            self.emit(part, ends(time))?;
                         }
                         splits.into_iter().try_for_each(|split| self.land(split))?;
                     }
@@ -249,17 +252,23 @@ impl Program {
     }
 }
 
-/// How deep each rule must at least go. Rules mostly refer to those before them, so a round settles most; what
-/// is not settled in as many rounds as there may be levels stays what it is, which is deep enough.
+/// How deep each rule must at least go. Rules mostly refer to those before them, or in a grammar that somebody
+/// wrote, to those behind them; so a round each way settles most. What is not settled in as many rounds as
+/// there may be levels stays what it is, which is deep enough.
 fn heights(rules: &[Expr]) -> Vec<Option<usize>> {
     let mut heights = vec![None; rules.len()];
-    for _ in 0..MAX_DEPTH {
+    for round in 0..MAX_DEPTH {
         let mut settled = true;
-        for (at, rule) in rules.iter().enumerate() {
+        let mut settle = |(at, rule): (usize, &Expr)| {
             let height = rule.height(true, &heights);
             if let Some(known) = heights.get_mut(at).filter(|known| **known != height) {
                 (*known, settled) = (height, false);
             }
+        };
+        if round % 2 == 0 {
+            rules.iter().enumerate().for_each(&mut settle);
+        } else {
+            rules.iter().enumerate().rev().for_each(&mut settle);
         }
         if settled {
             break;

@@ -136,7 +136,7 @@ fn all(parts: &[Hir], how: Spelling, rules: &mut Rules) -> Result<Vec<Expr>, Con
 }
 
 /// A class as a rule of its own.
-fn class_rule(
+pub(crate) fn class_rule(
     ranges: Vec<(char, char)>,
     how: Spelling,
     rules: &mut Rules,

@@ -118,6 +118,11 @@ impl Rules {
         }
     }
 
+    /// What a rule is.
+    pub(crate) fn body(&self, rule: usize) -> Option<&Expr> {
+        self.rules.get(rule)
+    }
+
     /// Whether every text of `expr` begins with `byte`. What can be told only by what may be left out counts
     /// as something else.
     pub(crate) fn begins(&self, expr: &Expr, byte: u8) -> bool {

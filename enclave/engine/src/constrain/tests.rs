@@ -1,5 +1,7 @@
 //! Grammars alone, without a model: what they take, what they make, and what is refused.
 
+mod calling;
+mod gbnf;
 mod limits;
 
 use proptest::prelude::*;
@@ -33,12 +35,21 @@ fn vocabulary() -> Arc<Vocabulary> {
     Arc::new(Vocabulary::new(tokens.len(), |id| &tokens[id as usize], vec![end]))
 }
 
+fn made(constraint: &Constraint, vocabulary: Arc<Vocabulary>) -> Result<Matcher, ConstraintError> {
+    Matcher::new(constraint, vocabulary, plain())
+}
+
+/// A model without reasoning and without tokens for calls.
+fn plain() -> Setting {
+    Setting { reasoning: Reasoning::None, spelled: Vec::new() }
+}
+
 fn matcher(constraint: &Constraint) -> Matcher {
-    Matcher::new(constraint, vocabulary()).unwrap()
+    made(constraint, vocabulary()).unwrap()
 }
 
 fn refused(constraint: &Constraint) -> ConstraintError {
-    Matcher::new(constraint, vocabulary()).err().expect("it was accepted")
+    made(constraint, vocabulary()).err().expect("it was accepted")
 }
 
 fn takes(constraint: &Constraint, text: &str) -> bool {
@@ -219,25 +230,6 @@ fn a_choice_is_one_of_the_texts() {
 }
 
 #[test]
-fn a_call_names_a_tool_and_has_its_arguments() {
-    let tool = |name: &str, schema: Value| (secret(name), secret(&schema.to_string()));
-    let call = Constraint::ToolCall(
-        ToolStyle::Tagged,
-        vec![
-            tool("f", json!({"properties": {"n": {"type": "integer"}}, "required": ["n"]})),
-            tool("g", json!({"type": "object"})),
-        ],
-    );
-    let of = |name: &str, arguments: &str| {
-        format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {arguments}}}\n</tool_call>")
-    };
-    assert!(takes(&call, &of("f", r#"{"n":1}"#)) && takes(&call, &of("g", r#"{"x":[]}"#)));
-    assert!(!takes(&call, &of("f", "{}")) && !takes(&call, &of("h", "{}")));
-    let bad = Constraint::ToolCall(ToolStyle::Tagged, vec![tool("f", json!({"not": {}}))]);
-    assert_eq!(refused(&bad), ConstraintError::Keyword { keyword: "not" });
-}
-
-#[test]
 fn the_arguments_of_a_call_are_an_object_whatever_their_schema_leaves_open() {
     let call = |schema: Value| {
         let tool = (secret("f"), secret(&schema.to_string()));
@@ -287,7 +279,7 @@ fn the_mask_holds_exactly_the_tokens_that_go_on() {
     let of = |id: u32| tokens[id as usize].as_bytes();
     let vocabulary = Arc::new(Vocabulary::new(tokens.len(), of, vec![8]));
     let boolean = schema(&json!({"type": "boolean"}));
-    let mut matcher = Matcher::new(&boolean, vocabulary).unwrap();
+    let mut matcher = made(&boolean, vocabulary).unwrap();
     let mut logits = vec![1.0; tokens.len()];
     matcher.allowed().unwrap().apply(&mut logits);
     let allowed = |logits: &[f32]| -> Vec<usize> {
@@ -329,6 +321,7 @@ fn refuses_what_no_answer_could_be() {
         json!({"$ref": "#"}),
         json!({"properties": {"a": {"$ref": "#"}}, "required": ["a"]}),
         json!({"type": "string", "minLength": 3, "maxLength": 2}),
+        json!({"properties": {"a": {"minLength": 1, "maxLength": 0}}, "required": ["a"]}),
         json!({"type": "integer", "minimum": 3, "maximum": 2}),
         json!({"enum": []}),
         json!({"anyOf": [false, {"type": []}]}),
@@ -340,7 +333,7 @@ fn refuses_what_no_answer_could_be() {
     assert!(takes(&schema(&optional), r#"{"b":null}"#), "the rest is possible");
     // A vocabulary that cannot spell it.
     let letters = Arc::new(Vocabulary::new(1, |_| b"a", Vec::new()));
-    let refusal = Matcher::new(&Constraint::JsonObject, letters).err();
+    let refusal = made(&Constraint::JsonObject, letters).err();
     assert_eq!(refusal, Some(ConstraintError::Unmeetable));
 }
 
@@ -446,11 +439,13 @@ proptest! {
     fn no_constraint_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in ".{0,60}") {
         for constraint in [
             Constraint::JsonSchema(bytes.clone().into()),
-            Constraint::Regex(bytes.into()),
+            Constraint::Regex(bytes.clone().into()),
+            Constraint::Grammar(bytes.into()),
             regex(&text),
+            Constraint::Grammar(secret(&format!("root ::= {text}"))),
             schema(&json!({"type": "string", "pattern": text})),
         ] {
-            drop(Matcher::new(&constraint, vocabulary()));
+            drop(made(&constraint, vocabulary()));
         }
     }
 }

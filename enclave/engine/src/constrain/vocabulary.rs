@@ -112,7 +112,7 @@ fn number(at: usize) -> u32 {
 }
 
 impl Mask {
-    fn insert(&mut self, token: u32) {
+    pub(crate) fn insert(&mut self, token: u32) {
         let at = usize::try_from(token).unwrap_or(usize::MAX);
         if let Some(bits) = self.bits.get_mut(at / 64) {
             *bits |= 1 << (at % 64);

@@ -1,13 +1,16 @@
 //! The seam between the scheduler and what computes its steps: the processor, or under the feature
 //! `cuda` one GPU. Scheduler, page accounts, prefix cache and sampling are the same for both.
 
-use zeroize::Zeroizing;
+use chrysalis_wire::manifest::KvCacheType;
+use zeroize::{Zeroize as _, Zeroizing};
 
 #[cfg(feature = "cuda")]
 use super::device::{DeviceDecoder, DeviceStore};
 use super::{Decoder, Segment};
 use crate::cache::{Cache, PageId};
 use crate::error::EngineError;
+#[cfg(any(doc, feature = "cuda"))]
+use crate::error::ModelError;
 
 /// What computes.
 pub(crate) enum Backend {
@@ -23,12 +26,39 @@ pub(crate) enum Store {
     Device(Box<DeviceStore>),
 }
 
+/// What a store has room for from the start. A step that needs more may find no memory for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) pages: usize,
+    /// Tokens of a step, those of them after which something is wanted, and sequences.
+    pub(crate) tokens: usize,
+    pub(crate) wanted: usize,
+    pub(crate) sequences: usize,
+    /// Tokens of a sequence.
+    pub(crate) context: usize,
+}
+
+impl Room {
+    /// Pages, and little else.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) const fn of_pages(pages: usize) -> Self {
+        Self { pages, tokens: 1, wanted: 1, sequences: 1, context: 1 }
+    }
+}
+
 /// What is there after a token for which something was wanted.
 pub(crate) enum Row {
     Logits(Zeroizing<Vec<f32>>),
     /// The likeliest token, chosen where the logits are; `None` if they were no finite numbers.
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code))] // processors give logits
     Likeliest(Option<u32>),
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        if let Self::Likeliest(token) = self {
+            token.zeroize();
+        }
+    }
 }
 
 impl Backend {
@@ -37,20 +67,25 @@ impl Backend {
     pub(crate) fn on_device(
         decoder: Decoder,
         device: &chrysalis_cuda::Device,
-    ) -> Result<Self, crate::error::ModelError> {
+    ) -> Result<Self, ModelError> {
         DeviceDecoder::load(decoder, device).map(Self::Device)
     }
 
-    /// An empty store of `pages`.
-    pub(crate) fn store(&self, pages: usize) -> Result<Store, EngineError> {
+    /// An empty store of a `kind`.
+    ///
+    /// # Errors
+    /// [`ModelError::DeviceCache`] on a device, for another kind than `f16`.
+    pub(crate) fn store(&self, kind: KvCacheType, room: &Room) -> Result<Store, EngineError> {
         match self {
             Self::Processor(decoder) => {
                 // It grows with what is used; how much that may be is the scheduler's to know.
-                let _ = pages;
-                Ok(Store::Processor(decoder.cache()))
+                let _ = room;
+                Ok(Store::Processor(decoder.cache(kind)))
             }
             #[cfg(feature = "cuda")]
-            Self::Device(decoder) => Ok(Store::Device(Box::new(decoder.store(pages)?))),
+            Self::Device(_) if kind != KvCacheType::F16 => Err(ModelError::DeviceCache.into()),
+            #[cfg(feature = "cuda")]
+            Self::Device(decoder) => Ok(Store::Device(Box::new(decoder.store(room)?))),
         }
     }
 
@@ -64,13 +99,21 @@ impl Backend {
     ) -> Result<Vec<Row>, EngineError> {
         match (self, store) {
             (Self::Processor(decoder), Store::Processor(cache)) => {
-                let _ = known; // whoever draws from logits knows them too
-                Ok(decoder.step(cache, batch)?.into_iter().map(Row::Logits).collect())
+                decoder.step(cache, batch, known)
             }
             #[cfg(feature = "cuda")]
             (Self::Device(decoder), Store::Device(store)) => decoder.step(store, batch, known),
             #[cfg(feature = "cuda")]
             _ => Err(EngineError::Compute { stage: "a store of another backend" }),
+        }
+    }
+
+    /// As [`crate::family::Plan::window`].
+    pub(crate) fn window(&self) -> Option<usize> {
+        match self {
+            Self::Processor(decoder) => decoder.window(),
+            #[cfg(feature = "cuda")]
+            Self::Device(decoder) => decoder.window(),
         }
     }
 
@@ -85,6 +128,22 @@ impl Backend {
 }
 
 impl Store {
+    /// Makes sure that there is memory for the first `pages`; for how many there is. They are never
+    /// fewer than before.
+    pub(crate) fn provide(&mut self, pages: usize) -> usize {
+        match self {
+            Self::Processor(cache) => {
+                match pages.checked_sub(1).map(|last| cache.provide(PageId(last))) {
+                    None | Some(Ok(())) => pages,
+                    Some(Err(_)) => cache.room(),
+                }
+            }
+            // All of it was taken when it was made.
+            #[cfg(feature = "cuda")]
+            Self::Device(store) => store.room(),
+        }
+    }
+
     /// Overwrites `page` with zeros before anything else is computed.
     pub(crate) fn wipe(&mut self, page: PageId) {
         match self {

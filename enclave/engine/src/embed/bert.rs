@@ -96,12 +96,9 @@ impl Bert {
         self.hidden
     }
 
-    /// The vector of each text. No text is empty. The vector of one does not depend on the others, bit
-    /// for bit.
-    ///
-    /// # Errors
-    /// [`EngineError::Compute`] for numbers that are none.
-    pub(super) fn embed(&self, pool: &Pool, texts: &[&[u32]]) -> Result<Vec<Values>, EngineError> {
+    /// The vector of each text, or [`EngineError::Compute`] for one whose numbers are none. No text is
+    /// empty. The vector of one does not depend on the others, bit for bit.
+    pub(super) fn embed(&self, pool: &Pool, texts: &[&[u32]]) -> Vec<Result<Values, EngineError>> {
         let rows = texts.iter().fold(0, |sum: usize, text| sum.saturating_add(text.len()));
         let mut x = Tiled::new(rows, self.hidden);
         let mut spans = Vec::with_capacity(texts.len());

@@ -285,26 +285,21 @@ fn compute(model: &Bert, pool: &Pool, step: Vec<(u64, Ids)>, open: &mut HashMap<
         return;
     }
     let texts: Vec<&[u32]> = step.iter().map(|(_, ids)| ids.as_slice()).collect();
-    match model.embed(pool, &texts) {
-        Ok(vectors) => {
-            for ((key, _), vector) in step.iter().zip(vectors) {
-                let Some(request) = open.get_mut(key) else { continue };
+    for ((key, _), vector) in step.iter().zip(model.embed(pool, &texts)) {
+        let Some(request) = open.get_mut(key) else { continue };
+        let failed = match vector {
+            Ok(vector) => {
                 request.vectors.push(Vector(vector));
-                if request.vectors.len() == request.texts
-                    && let Some(Open { vectors, answer, .. }) = open.remove(key)
-                {
-                    // Nobody waits if the requester went away.
-                    drop(answer.send(Ok(vectors)));
-                }
+                None
             }
-        }
-        // Of weights that give no numbers for one text no other can be trusted either.
-        Err(error) => {
-            for (key, _) in &step {
-                if let Some(request) = open.remove(key) {
-                    drop(request.answer.send(Err(error.clone())));
-                }
-            }
+            // The others of the step have nothing to do with it.
+            Err(error) => Some(error),
+        };
+        if (failed.is_some() || request.vectors.len() == request.texts)
+            && let Some(Open { vectors, answer, .. }) = open.remove(key)
+        {
+            // Nobody waits if the requester went away.
+            drop(answer.send(failed.map_or(Ok(vectors), Err)));
         }
     }
 }

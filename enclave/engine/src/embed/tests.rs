@@ -148,6 +148,34 @@ fn weights_that_give_no_numbers_are_refused_and_not_answered() {
     assert_eq!(refused, EngineError::Compute { stage: "the vector of a text" });
 }
 
+#[test]
+fn a_text_without_a_vector_fails_its_own_request_and_none_beside_it() {
+    let TinyBert { hidden, text_tokens, .. } = TinyBert::default();
+    let mut files = TinyBert::default().files();
+    let place = |name: &str| files.iter().position(|(path, _)| path == name).unwrap();
+    let (weights, tokenizer) = (place("model.safetensors"), place("tokenizer.json"));
+    let json: serde_json::Value = serde_json::from_slice(&files[tokenizer].1).unwrap();
+    let vocab = json["model"]["vocab"].as_object().unwrap();
+    let (rows, dog) = (vocab.len(), vocab["dog"].as_u64().unwrap() as usize);
+    let weights = &mut files[weights].1;
+    // The last tables are those of words, positions and token types.
+    let at = weights.len() - 4 * hidden * (2 + text_tokens + 8 + rows - dog);
+    weights[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let damaged = embedder(&files, embed_options(2)).unwrap();
+    let others = vec!["the cat sat"; 200];
+    let expected = embed(&tiny(), &others).unwrap();
+    let all = |texts: &[&str]| damaged.embed(texts.iter().map(|t| text(t)).collect()).unwrap();
+    // The second one and the third come while the first is computed.
+    let [first, failed, last] = [all(&others), all(&["a", "dog", "a"]), all(&others)];
+    let error = EngineError::Compute { stage: "the vector of a text" };
+    assert_eq!(failed.vectors.blocking_recv().unwrap().err(), Some(error));
+    for beside in [first, last] {
+        let vectors = beside.vectors.blocking_recv().unwrap().unwrap();
+        let same = vectors.iter().zip(&expected).all(|(a, b)| a.expose() == b.as_slice());
+        assert!(same && vectors.len() == expected.len());
+    }
+}
+
 /// The files with one changed by `edit`.
 fn edited(path: &str, edit: impl Fn(&mut serde_json::Value)) -> Files {
     let mut files = TinyBert::default().files();

@@ -31,7 +31,9 @@ fn plan(settings: &mut Settings<'_>) -> Result<Plan, ModelError> {
     #[allow(clippy::cast_precision_loss)] // widths are below 2^24
     let hidden = plan.hidden as f32;
     plan.embedding_scale = hidden.sqrt();
-    if plan.layers.len() == LAYERS_OF_27B {
+    if let Some(scale) = settings.positive_opt("attention.scale")? {
+        plan.attention_scale = scale;
+    } else if plan.layers.len() == LAYERS_OF_27B {
         // The 27B model divides by the root of another number than its head size, and no key says so;
         // llama.cpp tells it by its layers too.
         #[allow(clippy::cast_precision_loss)] // at most 4096

@@ -10,7 +10,8 @@
 //! Write `family/NAME.rs` with a `const FAMILY` whose function fills a plan from [`Settings`] (start
 //! with [`Plan::common`]), and add it to [`FAMILIES`] and its name to [`SUPPORTED`]. If the plan cannot
 //! say what the family does, give it a field: the decoder and the compiler name the other places. Then
-//! give it a `Recipe` in `testing/zoo.rs` and its name in `tests/parity/reference.py` and `candle.rs`: the
+//! give it a line and its names in `checkpoint/names.rs`, if its checkpoints are to be read too; a `Recipe` in
+//! `testing/zoo.rs` and its name in `tests/parity/reference.py` and `candle.rs`: the
 //! parity tests do the rest.
 
 mod gemma3;
@@ -167,6 +168,14 @@ impl Plan {
             turnings: vec![turning],
             layers: vec![layer; blocks as usize],
         })
+    }
+
+    /// Most tokens that one sees in any layer, itself the last; `None` if one sees all.
+    pub(crate) fn window(&self) -> Option<usize> {
+        self.layers
+            .iter()
+            .map(|layer| layer.window)
+            .max_by_key(|window| window.unwrap_or(usize::MAX))?
     }
 
     /// Width of all queries of a token.

@@ -73,6 +73,17 @@ impl<'a> Settings<'a> {
         }
     }
 
+    /// A positive number, or nothing if the key is absent.
+    pub(crate) fn positive_opt(&mut self, name: &str) -> Result<Option<f32>, ModelError> {
+        let key = self.key(name);
+        let got = self.gguf.f32_opt(&key)?;
+        if got.is_none_or(|got| got.is_finite() && got > 0.0) {
+            return Ok(got);
+        }
+        let got = got.map(|got| got.to_string()).unwrap_or_default();
+        Err(ModelError::MetadataInvalid { key, expected: "a positive number", got })
+    }
+
     /// How the heads turn: the base, and a linear scaling of positions. Other scalings are refused.
     pub(crate) fn turning(&mut self) -> Result<Turning, ModelError> {
         let base = self.base_opt("rope.freq_base")?.unwrap_or(DEFAULT_BASE);

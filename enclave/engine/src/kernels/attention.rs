@@ -10,37 +10,29 @@
 use core::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use chrysalis_wire::manifest::KvCacheType;
 use zeroize::Zeroizing;
 
-use super::half;
 use super::heads::Heads;
 use super::input::PANEL_ROWS;
 use super::isa::{Isa, Kernel};
+use super::kept::{Coded, Eight, HalfPrecision, Kept, Page, Weights};
 use super::math;
 use super::pool::Pool;
-use super::product::each_row;
 use super::tiled::{Lanes, Tiled};
 
 /// Tokens of a page.
 pub(crate) const PAGE_TOKENS: usize = 32;
-
-/// Sixteen `f16`, little-endian.
-pub(crate) type Halves = [u8; 32];
-
-/// Keys and values of [`PAGE_TOKENS`] tokens, of one head of one layer, in the order they are read.
-#[derive(Clone, Copy)]
-pub(crate) struct Page<'a> {
-    /// For sixteen tokens at a time and each dimension: those tokens.
-    pub(crate) keys: &'a [Halves],
-    /// For sixteen dimensions at a time and each token: those dimensions.
-    pub(crate) values: &'a [Halves],
-}
 
 /// Scratch of one thread.
 #[derive(Default)]
 struct Scratch {
     /// For sixteen tokens of a range at a time and each row: those tokens. First scores, then weights.
     scores: Zeroizing<Vec<[Lanes; PANEL_ROWS]>>,
+    /// The weights of a range in codes: see [`Weights`].
+    codes: Zeroizing<Vec<[[[u8; 16]; 2]; PANEL_ROWS]>>,
+    /// See [`Kept::score`].
+    room: Zeroizing<Vec<[[i32; 2]; PANEL_ROWS]>>,
     /// The result of a range: see [`State`].
     part: Zeroizing<Vec<Lanes>>,
 }
@@ -68,26 +60,40 @@ struct Place {
     ranges: [usize; 2],
 }
 
+/// Queries, as they are kept with whichever way.
+#[derive(Clone, Copy)]
+pub(super) struct Queries<'a> {
+    pub(super) heads: &'a Heads,
+    /// Empty where numbers are computed with.
+    pub(super) coded: &'a Coded,
+}
+
 /// Attention for the tokens of one step. Buffers are wiped on drop.
 pub(crate) struct Attention {
+    kind: KvCacheType,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
     places: Vec<Place>,
     /// The [`State`] of each place.
     out: Zeroizing<Vec<Lanes>>,
+    coded: Coded,
     scratch: Vec<Mutex<Scratch>>,
 }
 
 impl Attention {
+    /// For the rows of `spans`, over pages of a `kind`.
     pub(crate) fn new(
         pool: &Pool,
+        kind: KvCacheType,
         spans: &[Span],
         [heads, kv_heads, head_dim]: [usize; 3],
     ) -> Self {
         let state = State::lanes(head_dim);
         let scratch = || Scratch {
             scores: Zeroizing::new(vec![[[0.0; 16]; PANEL_ROWS]; RANGE_TOKENS / 16]),
+            codes: Zeroizing::new(vec![[[[0; 16]; 2]; PANEL_ROWS]; RANGE_TOKENS / 16]),
+            room: Zeroizing::new(vec![[[0; 2]; PANEL_ROWS]; head_dim.div_ceil(4)]),
             part: Zeroizing::new(vec![[0.0; 16]; state]),
         };
         let group = heads / kv_heads;
@@ -108,10 +114,17 @@ impl Attention {
                 }
             }
         }
+        let rows = spans.iter().map(|span| span.tokens).sum();
+        let coded = match kind {
+            KvCacheType::F16 => Coded::default(),
+            KvCacheType::Q8_0 => Coded::new(rows, heads, head_dim),
+        };
         Self {
+            kind,
             heads,
             kv_heads,
             head_dim,
+            coded,
             out: Zeroizing::new(vec![[0.0; 16]; places.len() * state]),
             places,
             scratch: (0..pool.threads()).map(|_| Mutex::new(scratch())).collect(),
@@ -140,6 +153,11 @@ impl Attention {
         to: &mut Tiled,
     ) {
         let mut out = core::mem::take(&mut self.out);
+        let mut coded = core::mem::take(&mut self.coded);
+        if self.kind == KvCacheType::Q8_0 {
+            coded.fill(pool, queries);
+        }
+        let queries = Queries { heads: queries, coded: &coded };
         let lanes = State::lanes(self.head_dim);
         pool.chunks(&mut out, lanes, |first, out| {
             // There are as many as threads, so one is free.
@@ -159,28 +177,39 @@ impl Attention {
                 pool.path().run(Run { panel, scratch: &mut scratch, out });
             }
         });
-        self.out = out;
-        self.gather(window, to);
+        pool.path().run(Gather { all: self, out: &mut out, window, to });
+        (self.out, self.coded) = (out, coded);
     }
+}
 
-    /// Puts the ranges of each panel together and copies the heads side by side.
-    fn gather(&mut self, window: Option<usize>, to: &mut Tiled) {
-        let (dim, width) = (self.head_dim, self.row_lanes());
-        let mut out = core::mem::take(&mut self.out);
+/// Puts the ranges of each panel together and copies the heads side by side.
+struct Gather<'a> {
+    all: &'a Attention,
+    /// The [`State`] of each place.
+    out: &'a mut [Lanes],
+    window: Option<usize>,
+    to: &'a mut Tiled,
+}
+
+impl Kernel for Gather<'_> {
+    #[inline(always)]
+    fn run<S: Isa>(self, _: S) {
+        let Self { all, out, window, to } = self;
+        let (dim, width) = (all.head_dim, all.row_lanes());
         let states = out.chunks_exact_mut(State::lanes(dim));
-        let mut places = self.places.iter().zip(states).peekable();
+        let mut places = all.places.iter().zip(states).peekable();
         while let Some((place, first)) = places.next() {
-            let rows = place.rows(self);
+            let rows = place.rows(all);
             let mut state = State(first);
             while let Some((next, part)) = places.next_if(|(next, _)| next.continues(*place)) {
-                for row in 0..rows {
-                    if !next.part(next.seen(self, window, row)).is_empty() {
-                        state.add(part, row, width);
-                    }
+                let mut sees = [false; PANEL_ROWS];
+                for (row, sees) in sees.iter_mut().enumerate().take(rows) {
+                    *sees = !next.part(next.seen(all, window, row)).is_empty();
                 }
+                state.add(part, sees, width);
             }
             for row in 0..rows {
-                let (token, head) = place.at(self, row);
+                let (token, head) = place.at(all, row);
                 let (token, from) = (place.span.first + token, state.finished(row, width));
                 if dim.is_multiple_of(16) {
                     for (tile, lanes) in from.iter().enumerate() {
@@ -194,7 +223,6 @@ impl Attention {
                 }
             }
         }
-        self.out = out;
     }
 }
 
@@ -210,6 +238,9 @@ impl Place {
     #[inline(always)]
     const fn at(self, all: &Attention, row: usize) -> (usize, usize) {
         let (row, group) = (self.row + row, all.group());
+        if row < group {
+            return (0, self.head * group + row);
+        }
         (row / group, self.head * group + row % group)
     }
 
@@ -258,21 +289,33 @@ impl State<'_> {
         }
     }
 
-    /// Adds to `row` what it has seen of the next range, which is something.
+    /// Adds what each row that `sees` some of the next range has seen of it.
     #[inline(always)]
-    fn add(&mut self, part: &[Lanes], row: usize, width: usize) {
+    fn add(&mut self, part: &[Lanes], sees: [bool; PANEL_ROWS], width: usize) {
         let Some((numbers, sums)) = self.0.split_last_mut() else { return };
         let Some((theirs, values)) = part.split_last() else { return };
-        let (ours, part) = (numbers[row], theirs[row]);
-        let most = if part > ours { part } else { ours };
-        let (keep, take) = (math::exp(ours - most), math::exp(part - most));
-        numbers[row] = most;
-        let weight = &mut numbers[PANEL_ROWS + row];
-        *weight = *weight * keep + theirs[PANEL_ROWS + row] * take;
-        let sums = &mut sums[row * width..][..width];
-        for (sum, value) in sums.iter_mut().zip(&values[row * width..][..width]) {
-            for i in 0..16 {
-                sum[i] = sum[i] * keep + value[i] * take;
+        // For each row what is kept of its own, then what is taken of the part.
+        let mut factors = [0.0; 16];
+        let mut most = [0.0; PANEL_ROWS];
+        for row in 0..PANEL_ROWS {
+            let (ours, part) = (numbers[row], theirs[row]);
+            most[row] = if part > ours { part } else { ours };
+            (factors[row], factors[PANEL_ROWS + row]) = (ours - most[row], part - most[row]);
+        }
+        for factor in &mut factors {
+            *factor = math::exp(*factor);
+        }
+        for (row, _) in sees.iter().enumerate().filter(|(_, sees)| **sees) {
+            // Of a range that a row does not see it takes nothing, not even zeros.
+            let (keep, take) = (factors[row], factors[PANEL_ROWS + row]);
+            numbers[row] = most[row];
+            let weight = &mut numbers[PANEL_ROWS + row];
+            *weight = *weight * keep + theirs[PANEL_ROWS + row] * take;
+            let sums = &mut sums[row * width..][..width];
+            for (sum, value) in sums.iter_mut().zip(&values[row * width..][..width]) {
+                for i in 0..16 {
+                    sum[i] = sum[i] * keep + value[i] * take;
+                }
             }
         }
     }
@@ -294,7 +337,7 @@ impl State<'_> {
 /// What the rows of one place are computed from.
 struct Panel<'a> {
     all: &'a Attention,
-    queries: &'a Heads,
+    queries: Queries<'a>,
     window: Option<usize>,
     /// Those of the place, from the `first_page` of its sequence on.
     pages: &'a [Page<'a>],
@@ -321,36 +364,44 @@ struct Run<'a> {
 impl Kernel for Run<'_> {
     #[inline(always)]
     fn run<S: Isa>(self, isa: S) {
-        let rows = self.panel.place.rows(self.panel.all);
-        match rows {
-            1 => self.rows::<S, 1>(isa, 1),
-            2 => self.rows::<S, 2>(isa, 2),
-            3 => self.rows::<S, 3>(isa, 3),
-            4 => self.rows::<S, 4>(isa, 4),
-            _ => self.rows::<S, 8>(isa, rows),
+        match self.panel.all.kind {
+            KvCacheType::F16 => self.over::<S, HalfPrecision>(isa),
+            KvCacheType::Q8_0 => self.over::<S, Eight>(isa),
         }
     }
 }
 
 impl Run<'_> {
+    #[inline(always)]
+    fn over<S: Isa, K: Kept>(self, isa: S) {
+        let rows = self.panel.place.rows(self.panel.all);
+        match rows {
+            1 => self.rows::<S, K, 1>(isa, 1),
+            2 => self.rows::<S, K, 2>(isa, 2),
+            3 => self.rows::<S, K, 3>(isa, 3),
+            4 => self.rows::<S, K, 4>(isa, 4),
+            _ => self.rows::<S, K, 8>(isa, rows),
+        }
+    }
+
     /// `R` is `live`, or more: rows that are none repeat the first and have no result.
     #[inline(always)]
-    fn rows<S: Isa, const R: usize>(self, isa: S, live: usize) {
+    fn rows<S: Isa, K: Kept, const R: usize>(self, isa: S, live: usize) {
         let Self { panel, scratch, out } = self;
         let Panel { all, queries, pages, first_page, ahead, place, .. } = panel;
         let width = all.row_lanes();
 
         let query = |row: usize| {
             let (token, head) = place.at(all, if row < live { row } else { 0 });
-            queries.get(place.span.first + token, head)
+            K::query(&queries, place.span.first + token, head)
         };
-        let queries: [&[f32]; R] = core::array::from_fn(query);
+        let queries: [K::Query<'_>; R] = core::array::from_fn(query);
 
         let mut state = State(out);
         state.clear();
         // The last row sees the latest tokens.
         let most = panel.seen(live - 1).end;
-        let Scratch { scores, part } = scratch;
+        let Scratch { scores, codes, room, part } = scratch;
         for range in place.ranges[0]..place.ranges[1] {
             // Where a range is entered makes no difference: what no row sees has no weight.
             let start = (range * RANGE_TOKENS).max(first_page * PAGE_TOKENS);
@@ -361,8 +412,9 @@ impl Run<'_> {
             let pages = &pages[start / PAGE_TOKENS - first_page..];
             let (pages, behind) = pages.split_at((end - start).div_ceil(PAGE_TOKENS));
             let ahead = if behind.is_empty() { ahead } else { behind };
-            let scores = &mut scores[..pages.len() * (PAGE_TOKENS / 16)];
-            score::<S, R>(isa, pages, queries, scores);
+            let tiles = pages.len() * (PAGE_TOKENS / 16);
+            let (scores, codes) = (&mut scores[..tiles], &mut codes[..tiles]);
+            K::score(isa, pages, queries, room, scores);
             let mut sees = [false; PANEL_ROWS];
             for (row, sees) in sees.iter_mut().enumerate().take(live) {
                 let seen = panel.seen(row);
@@ -372,59 +424,29 @@ impl Run<'_> {
                 part[PANEL_ROWS * width][row] = numbers[0];
                 part[PANEL_ROWS * width][PANEL_ROWS + row] = numbers[1];
             }
+            let mut weights = Weights { numbers: scores, codes, scales: [0.0; PANEL_ROWS] };
+            K::weigh(isa, pages, live, &mut weights);
             // As many tiles at a time as there are registers for.
             let mut tile = 0;
             while tile < width {
                 let left = width - tile;
-                let many = S::REGISTERS >= 32;
-                tile += match R {
-                    1 | 2 if left >= 4 => mix::<S, R, 4>(isa, pages, ahead, scores, tile, part),
-                    3 | 4 if left >= 4 && many => {
-                        mix::<S, R, 4>(isa, pages, ahead, scores, tile, part)
-                    }
-                    1..=4 if left >= 2 => mix::<S, R, 2>(isa, pages, ahead, scores, tile, part),
-                    _ if left >= 2 && many => mix::<S, R, 2>(isa, pages, ahead, scores, tile, part),
-                    _ => mix::<S, R, 1>(isa, pages, ahead, scores, tile, part),
+                tile += if const { fits::<S, K>(R * 4) } && left >= 4 {
+                    K::mix::<S, R, 4>(isa, pages, ahead, &weights, tile, part)
+                } else if const { fits::<S, K>(R * 2) } && left >= 2 {
+                    K::mix::<S, R, 2>(isa, pages, ahead, &weights, tile, part)
+                } else {
+                    K::mix::<S, R, 1>(isa, pages, ahead, &weights, tile, part)
                 };
             }
-            for row in 0..live {
-                // Of a range that a row does not see it takes nothing, not even zeros.
-                if sees[row] {
-                    state.add(part, row, width);
-                }
-            }
+            state.add(part, sees, width);
         }
     }
 }
 
-/// Scores of the tokens of `pages`, for each row of queries. Meanwhile it asks for the values of those
-/// tokens, which are needed next: pages lie anywhere, so that what is read next does not announce
-/// itself.
-#[inline(always)]
-fn score<S: Isa, const R: usize>(
-    isa: S,
-    pages: &[Page<'_>],
-    queries: [&[f32]; R],
-    scores: &mut [[Lanes; PANEL_ROWS]],
-) {
-    for (page, scores) in pages.iter().zip(scores.as_chunks_mut::<2>().0) {
-        let (left, right) = page.keys.split_at(page.keys.len() / 2);
-        let lines = page.values.as_chunks::<2>().0;
-        let mut totals = [[isa.splat(0.0); R]; 2];
-        for (i, ((left, right), line)) in left.iter().zip(right).zip(lines).enumerate() {
-            isa.prefetch(&line[0], 0);
-            let (left, right) = (isa.load_f16(left), isa.load_f16(right));
-            each_row!(R, r => {
-                let query = isa.splat(queries[r][i]);
-                totals[0][r] = isa.mul_add(left, query, totals[0][r]);
-                totals[1][r] = isa.mul_add(right, query, totals[1][r]);
-            });
-        }
-        each_row!(R, r => {
-            isa.store(totals[0][r], &mut scores[0][r]);
-            isa.store(totals[1][r], &mut scores[1][r]);
-        });
-    }
+/// Whether there are registers for so many rows times tiles.
+const fn fits<S: Isa, K: Kept>(sums: usize) -> bool {
+    let [few, many] = K::AT_ONCE;
+    sums <= if S::REGISTERS >= 32 { many } else { few }
 }
 
 /// Makes weights of the scores of `row` over the tokens it has `seen`, counted from the first one here,
@@ -464,72 +486,6 @@ fn weigh<S: Isa>(
         }
     }
     [most, isa.sum(isa.load(&sums))]
-}
-
-/// The weighted sums of `W` tiles of values from `tile` on, for each row; `W`. Meanwhile it asks for
-/// the keys of the pages `ahead`.
-#[inline(always)]
-fn mix<S: Isa, const R: usize, const W: usize>(
-    isa: S,
-    pages: &[Page<'_>],
-    ahead: &[Page<'_>],
-    weights: &[[Lanes; PANEL_ROWS]],
-    tile: usize,
-    part: &mut [Lanes],
-) -> usize {
-    let width = part.len() / PANEL_ROWS;
-    let mut totals = [[isa.splat(0.0); R]; W];
-    let ahead = ahead.iter().map(|page| page.keys).chain(core::iter::repeat(&[][..]));
-    for ((page, ahead), weights) in pages.iter().zip(ahead).zip(weights.as_chunks::<2>().0) {
-        let values = &page.values[tile * PAGE_TOKENS..][..W * PAGE_TOKENS];
-        let ahead = ahead.get(tile * PAGE_TOKENS..).unwrap_or_default();
-        let mut lines = ahead.as_chunks::<2>().0.iter().take(W * PAGE_TOKENS / 2);
-        for half in 0..2 {
-            for token in 0..16 {
-                // Spread over the page: as many at once would hold up the loads behind them.
-                for _ in 0..W.div_ceil(2) {
-                    if let Some(line) = lines.next() {
-                        isa.prefetch(&line[0], 0);
-                    }
-                }
-                each_row!(W, w => {
-                    let value = isa.load_f16(&values[w * PAGE_TOKENS + half * 16 + token]);
-                    each_row!(R, r => {
-                        let weight = isa.splat(weights[half][r][token]);
-                        totals[w][r] = isa.mul_add(value, weight, totals[w][r]);
-                    });
-                });
-            }
-        }
-    }
-    each_row!(W, w => {
-        each_row!(R, r => isa.store(totals[w][r], &mut part[r * width + tile + w]));
-    });
-    W
-}
-
-/// Stores keys and values of one head: one token's in its page.
-pub(crate) fn put(keys: &mut [Halves], values: &mut [Halves], slot: usize, kv: [&[f32]; 2]) {
-    let [key, value] = kv;
-    let tile = &mut keys[slot / 16 * key.len()..][..key.len()];
-    // Sixteen at a time: the conversion becomes vectors, what comes after it cannot.
-    for (entries, x) in tile.chunks_mut(16).zip(key.chunks(16)) {
-        for (entry, half) in entries.iter_mut().zip(halves(x).as_chunks::<2>().0) {
-            entry[slot % 16 * 2..][..2].copy_from_slice(half);
-        }
-    }
-    for (tile, x) in values.chunks_exact_mut(PAGE_TOKENS).zip(value.chunks(16)) {
-        tile[slot][..2 * x.len()].copy_from_slice(&halves(x)[..2 * x.len()]);
-    }
-}
-
-/// Up to sixteen values in half precision.
-#[inline(always)]
-fn halves(from: &[f32]) -> Halves {
-    let mut all = [0.0; 16];
-    all[..from.len()].copy_from_slice(from);
-    let halves = all.map(half::from_f32);
-    core::array::from_fn(|i| halves[i / 2].to_le_bytes()[i % 2])
 }
 
 /// Tokens of a range. Its scores fit into the fastest cache, and two threads share a sequence from this

@@ -1,5 +1,5 @@
 //! Arithmetic of the decoder on a CPU: products of block-quantised weights and activations, attention
-//! over `f16` keys and values, and what lies between them. It trusts its callers about shapes, which
+//! over keys and values of sixteen or eight bits, and what lies between them. It trusts its callers about shapes, which
 //! they take from the checked model; a wrong one gives wrong numbers, never a wrong access.
 //!
 //! Weights are repacked when they are loaded: sixteen rows become a tile, in which the codes that one
@@ -26,6 +26,8 @@ mod half;
 mod heads;
 mod input;
 mod isa;
+mod kept;
+mod likeliest;
 mod math;
 mod matrix;
 mod pool;
@@ -33,10 +35,14 @@ mod product;
 mod residual;
 mod tiled;
 
-pub(crate) use attention::{Attention, Halves, PAGE_TOKENS, Page, Span, put};
+pub(crate) use attention::{Attention, PAGE_TOKENS, Span};
 pub(crate) use encoder::{LayerNorm, add_bias, attend_all, gelu, lanes};
 pub(crate) use heads::{HeadNorm, Heads, Pairing, Rotation};
 pub(crate) use input::{Inputs, Norm};
+#[cfg(test)]
+pub(crate) use kept::unpacked;
+pub(crate) use kept::{Page, Piece, pieces, put};
+pub(crate) use likeliest::likeliest;
 pub(crate) use matrix::{Kind, LINE, Layout, Matrix};
 pub(crate) use pool::Pool;
 pub(crate) use product::{Activation, add_product, gated_product, product};

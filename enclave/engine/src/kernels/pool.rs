@@ -8,6 +8,7 @@
 use core::cell::UnsafeCell;
 use core::hint::spin_loop;
 use core::num::NonZeroUsize;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -77,33 +78,32 @@ impl Pool {
         if self.workers.is_empty() || chunks < 2 {
             return work(0, data);
         }
-        // Several parts for each thread, so that a thread that is interrupted holds up little.
-        let grain = chunks.div_ceil(self.threads().saturating_mul(PARTS)).max(1);
-        let (size, len, base) =
-            (grain.saturating_mul(chunk), data.len(), Shareable(data.as_mut_ptr()));
-        self.run(chunks.div_ceil(grain), &|part| {
+        let (len, base) = (data.len(), Shareable(data.as_mut_ptr()));
+        self.run(chunks, &|part| {
             let base = &base;
-            let from = part.saturating_mul(size).min(len);
-            let count = size.min(len.saturating_sub(from));
+            let [from, to] = [part.start, part.end].map(|at| at.saturating_mul(chunk).min(len));
+            let count = to.saturating_sub(from);
             // SAFETY: `from + count <= len`, so this lies in `data`, which is borrowed for the whole
-            // call. `run` calls this once for each `part`, and parts do not overlap.
+            // call. `run` calls this once for each chunk, and parts do not overlap.
             let items = unsafe { core::slice::from_raw_parts_mut(base.0.add(from), count) };
-            work(part.saturating_mul(grain), items);
+            work(part.start, items);
         });
     }
 
-    /// Calls `task` once with each number below `count`, and returns when all calls have.
-    fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+    /// Calls `task` with parts that together are every number below `count` once, and returns when all
+    /// calls have.
+    fn run(&self, count: usize, task: &(dyn Fn(Range<usize>) + Sync)) {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: only the lifetime changes. The task is gone from the job, and no thread is inside,
         // once `Open` below is dropped, which is before this function returns or unwinds.
-        let task: &'static (dyn Fn(usize) + Sync) = unsafe { core::mem::transmute(task) };
+        let task: &'static (dyn Fn(Range<usize>) + Sync) = unsafe { core::mem::transmute(task) };
+        let job = Job { task, count, shares: self.threads().saturating_mul(SHARES) };
         // SAFETY: workers read the job only while they are inside an open job. None is open, and
         // nobody is inside: the last `Open` waited for that, and `turn` keeps other callers out.
-        unsafe { *self.shared.job.get() = Some(Job { task, count }) };
+        unsafe { *self.shared.job.get() = Some(job) };
         self.shared.next.store(0, Ordering::Relaxed);
         let open = Open::new(self);
-        self.shared.share(Job { task, count });
+        self.shared.share(job);
         drop(open);
         drop(turn);
         let broken = self.shared.broken.load(Ordering::Acquire);
@@ -157,7 +157,7 @@ struct Shared {
     /// Threads inside the job, whether it is open to more, and its number.
     state: AtomicU64,
     job: UnsafeCell<Option<Job>>,
-    /// The next part nobody has taken.
+    /// The first chunk nobody has taken.
     next: AtomicUsize,
     /// A worker panicked, so that some part is not done.
     broken: AtomicBool,
@@ -170,18 +170,27 @@ unsafe impl Sync for Shared {}
 
 #[derive(Clone, Copy)]
 struct Job {
-    task: &'static (dyn Fn(usize) + Sync),
+    task: &'static (dyn Fn(Range<usize>) + Sync),
     count: usize,
+    /// A thread takes one of so many shares of what is left.
+    shares: usize,
 }
 
 impl Shared {
+    /// Takes parts until none is left. They become smaller: large ones are read front to back, and at
+    /// the end no thread waits for long for another, even for one that was interrupted.
     fn share(&self, job: Job) {
-        loop {
-            let part = self.next.fetch_add(1, Ordering::Relaxed);
-            if part >= job.count {
-                return;
+        let mut from = self.next.load(Ordering::Relaxed);
+        while from < job.count {
+            let part = job.count.saturating_sub(from).div_ceil(job.shares);
+            let to = from.saturating_add(part);
+            match self.next.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => {
+                    (job.task)(from..to);
+                    from = self.next.load(Ordering::Relaxed);
+                }
+                Err(now) => from = now,
             }
-            (job.task)(part);
         }
     }
 
@@ -255,8 +264,8 @@ unsafe impl<T: Send> Sync for Shareable<T> {}
 
 /// More than a decoder of the sizes run here can use, and far fewer than [`INSIDE`] can count.
 pub(crate) const MAX_THREADS: usize = 64;
-/// Parts of a piece of work for each thread.
-const PARTS: usize = 4;
+/// Of what is left of a piece of work, a thread takes one of so many shares for each thread.
+const SHARES: usize = 3;
 /// Looks at the state before a thread sleeps: about 40 µs.
 const SPINS: u32 = 2000;
 

@@ -7,7 +7,7 @@ use super::format::{Flat, Format, Six, Super, codes, part};
 use super::input::{Block, Inputs, PANEL_ROWS};
 use super::isa::{Isa, Kernel};
 use super::math;
-use super::matrix::{Kind, Matrix, with_format};
+use super::matrix::{Kind, LINE, Matrix, with_format};
 use super::pool::Pool;
 use super::tiled::{Lanes, Tiled};
 
@@ -72,6 +72,17 @@ fn run(pool: &Pool, weights: &[&Matrix], inputs: &Inputs, out: &mut Tiled, finis
     });
 }
 
+/// Results of the tiles of `weights` from `first` on, as many as `out` holds.
+pub(super) fn store(
+    pool: &Pool,
+    weights: &Matrix,
+    first: usize,
+    inputs: &Inputs,
+    out: &mut [Lanes],
+) {
+    tiles(pool, weights, first, inputs, out, Finish::Store);
+}
+
 /// The tiles of `matrix` from `first`, as many as `out` holds.
 fn tiles(
     pool: &Pool,
@@ -123,12 +134,24 @@ impl<T: Format> Kernel for Quantised<'_, T> {
     fn run<S: Isa>(self, isa: S) {
         let outs = self.out.chunks_exact_mut(self.inputs.rows());
         for (tile, out) in self.tiles.chunks_exact(self.bytes).zip(outs) {
-            for (panel, out) in self.inputs.block_panels().zip(out.chunks_mut(PANEL_ROWS)) {
+            let mut panels = self.inputs.block_panels();
+            let mut rest = out;
+            while !rest.is_empty() {
+                let Some(first) = panels.next() else { break };
+                // Two panels at once unpack the codes once, where there are registers for it.
+                let pair = S::REGISTERS >= 32 && rest.len() > PANEL_ROWS + PANEL_ROWS / 2;
+                let rows = if pair { 2 * PANEL_ROWS } else { PANEL_ROWS }.min(rest.len());
+                let (out, behind) = core::mem::take(&mut rest).split_at_mut(rows);
+                rest = behind;
+                if let Some(second) = pair.then(|| panels.next()).flatten() {
+                    quantised::<S, T, 8, 2>(isa, tile, [first, second], out, self.finish);
+                    continue;
+                }
                 match out.len() {
-                    1 => quantised::<S, T, 1>(isa, tile, panel, out, self.finish),
-                    2 => quantised::<S, T, 2>(isa, tile, panel, out, self.finish),
-                    3 | 4 => quantised::<S, T, 4>(isa, tile, panel, out, self.finish),
-                    _ => quantised::<S, T, 8>(isa, tile, panel, out, self.finish),
+                    1 => quantised::<S, T, 1, 1>(isa, tile, [first], out, self.finish),
+                    2 => quantised::<S, T, 2, 1>(isa, tile, [first], out, self.finish),
+                    3 | 4 => quantised::<S, T, 4, 1>(isa, tile, [first], out, self.finish),
+                    _ => quantised::<S, T, 8, 1>(isa, tile, [first], out, self.finish),
                 }
             }
         }
@@ -148,41 +171,56 @@ macro_rules! dots {
     }};
 }
 
+/// The products of a tile and the first `R` rows of each of `P` panels.
 #[inline(always)]
-fn quantised<S: Isa, T: Format, const R: usize>(
+fn quantised<S: Isa, T: Format, const R: usize, const P: usize>(
     isa: S,
     tile: &[u8],
-    panel: &[Block],
+    panels: [&[Block]; P],
     out: &mut [Lanes],
     finish: Finish,
 ) {
     let offset = T::OFFSET + if T::WIDTH == 8 { S::SIGNED_BIAS } else { 0 };
-    let mut total = [isa.splat(0.0); R];
-    // Nothing is asked for ahead of its use: a tile is read front to back, which the processor sees by
-    // itself, and hints on top of that take the place of loads.
-    for (group, blocks) in tile.chunks_exact(T::BYTES).zip(panel.chunks_exact(T::BLOCKS)) {
-        for (b, x) in blocks.iter().enumerate() {
+    let mut totals = [[isa.splat(0.0); R]; P];
+    let groups = tile.chunks_exact(T::BYTES);
+    let mut panels = panels.map(|panel| panel.chunks_exact(T::BLOCKS));
+    for group in groups {
+        // Few rows go at the speed of memory: a tile is read front to back, which the processor sees by
+        // itself, and hints on top of that take the place of loads. Many rows compute for so long that it
+        // has stopped looking ahead at each border of a page; they ask for the next tile meanwhile.
+        if R * P >= AHEAD_ROWS {
+            for line in 0..T::BYTES.div_ceil(LINE) {
+                isa.prefetch_late(group, tile.len() + line * LINE);
+            }
+        }
+        let blocks: [&[Block]; P] = core::array::from_fn(|p| panels[p].next().unwrap_or_default());
+        for b in 0..T::BLOCKS {
             let [first, second, min] = T::scales(isa, group, b);
             let codes = codes::<S, T>(isa, group, b);
-            each_row!(R, r => {
-                let (q, [left, right], d) = (&x.q[r], x.sums[r], isa.splat(x.d[r]));
-                if T::HALVES {
-                    let a = dots!(isa, T, isa.splat_int(-offset * left), codes, q, 0 1 2 3);
-                    let b = dots!(isa, T, isa.splat_int(-offset * right), codes, q, 4 5 6 7);
-                    total[r] = isa.mul_add(isa.to_float(a), isa.mul(first, d), total[r]);
-                    total[r] = isa.mul_add(isa.to_float(b), isa.mul(second, d), total[r]);
-                } else {
-                    let start = isa.splat_int(-offset * (left + right));
-                    let a = dots!(isa, T, start, codes, q, 0 1 2 3 4 5 6 7);
-                    total[r] = isa.mul_add(isa.to_float(a), isa.mul(first, d), total[r]);
-                }
-                if T::MINS {
-                    total[r] = isa.mul_add(min, isa.splat(x.s[r]), total[r]);
-                }
-            });
+            each_row!(@ P, p, {
+                let (x, total) = (&blocks[p][b], &mut totals[p]);
+                each_row!(R, r => {
+                    let (q, [left, right], d) = (&x.q[r], x.sums[r], isa.splat(x.d[r]));
+                    if T::HALVES {
+                        let a = dots!(isa, T, isa.splat_int(-offset * left), codes, q, 0 1 2 3);
+                        let b = dots!(isa, T, isa.splat_int(-offset * right), codes, q, 4 5 6 7);
+                        total[r] = isa.mul_add(isa.to_float(a), isa.mul(first, d), total[r]);
+                        total[r] = isa.mul_add(isa.to_float(b), isa.mul(second, d), total[r]);
+                    } else {
+                        let start = isa.splat_int(-offset * (left + right));
+                        let a = dots!(isa, T, start, codes, q, 0 1 2 3 4 5 6 7);
+                        total[r] = isa.mul_add(isa.to_float(a), isa.mul(first, d), total[r]);
+                    }
+                    if T::MINS {
+                        total[r] = isa.mul_add(min, isa.splat(x.s[r]), total[r]);
+                    }
+                });
+            }, 0 1);
         }
     }
-    end::<S, R>(isa, total, out, finish);
+    for (total, out) in totals.into_iter().zip(out.chunks_mut(PANEL_ROWS)) {
+        end::<S, R>(isa, total, out, finish);
+    }
 }
 
 /// A format of single values.
@@ -294,3 +332,6 @@ fn end<S: Isa, const R: usize>(isa: S, total: [S::F; R], out: &mut [Lanes], fini
         }
     }
 }
+
+/// Rows from which on the next tile is asked for while one is multiplied.
+const AHEAD_ROWS: usize = 2 * PANEL_ROWS;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroizing;
 
 use super::draft::{Drafter, MAX_DRAFT_TOKENS, guess};
-use super::pages::PagePool;
+use super::pages::{BlockId, PagePool};
 use super::{
     Kin, Limits, MIN_STEP_TOKENS, Owner, PRIORITY_LEAD, Refused, Step, Submission, Tenant, Ticket,
     Work,
@@ -60,8 +60,12 @@ struct Sequence {
     /// Tokens whose keys and values are in `pages`, without drafts.
     computed: usize,
     pages: Vec<PageId>,
-    /// Pages that were shown to the prefix cache.
+    /// The first of them, which no token to come sees: they were given back, and a page of its own is named
+    /// in their places.
+    left: usize,
+    /// Pages that were shown to the prefix cache, and what the last of them is known as.
     published: usize,
+    chain: Option<BlockId>,
     running: bool,
     started: bool,
     /// The last step that computed some of it.
@@ -84,15 +88,41 @@ impl Sequence {
         let blocks = self.tokens.chunks_exact(PAGE_TOKENS);
         let full = self.computed / PAGE_TOKENS;
         for (at, tokens) in blocks.enumerate().take(full).skip(self.published) {
-            let before = at.checked_sub(1).and_then(|at| self.pages.get(at)).copied();
             let Some(page) = self.pages.get_mut(at) else { break };
-            match pool.publish(*page, owner, before, tokens) {
-                Some(known) => (*page, self.published) = (known, at.saturating_add(1)),
+            match pool.publish(*page, owner, self.chain, tokens) {
+                Some((known, id)) => {
+                    (*page, self.published, self.chain) = (known, at.saturating_add(1), Some(id));
+                }
                 None => {
                     self.published = usize::MAX;
                     break;
                 }
             }
+        }
+    }
+}
+
+impl Sequence {
+    /// Pages that are its own now.
+    fn held(&self) -> &[PageId] {
+        self.pages.get(self.left..).unwrap_or_default()
+    }
+
+    /// Gives pages back that end before what the next token sees: `window` tokens, itself the last.
+    fn leave(&mut self, window: Option<usize>, pool: &mut PagePool) {
+        let Some(window) = window else { return };
+        let seen = self.computed.saturating_add(1).saturating_sub(window);
+        // One stays in any case, to be named in their places.
+        let left = (seen / PAGE_TOKENS).min(self.pages.len().saturating_sub(1));
+        let (Some(gone), Some(own)) =
+            (self.pages.get(self.left..left), self.pages.get(left).copied())
+        else {
+            return;
+        };
+        if !gone.is_empty() {
+            pool.release(gone);
+            self.pages.iter_mut().take(left).for_each(|page| *page = own);
+            self.left = left;
         }
     }
 }
@@ -118,6 +148,10 @@ impl Core {
     /// Takes a sequence; it waits until a step begins it.
     pub(crate) fn submit(&mut self, asked: Submission) -> Result<Ticket, Refused> {
         let most = asked.prompt.len().saturating_add(asked.max_new);
+        if self.sequences.is_empty() {
+            // Whoever had the memory may have given it back.
+            self.pool.resize(self.limits.pages);
+        }
         if asked.prompt.is_empty() || pages_for(most) > self.pool.len() {
             return Err(Refused::Size);
         }
@@ -148,7 +182,9 @@ impl Core {
             most,
             computed: 0,
             pages: Vec::new(),
+            left: 0,
             published: 0,
+            chain: None,
             running: false,
             started: false,
             last: 0,
@@ -189,7 +225,8 @@ impl Core {
     /// What to compute next, at the time `now`. What it says is to be computed and then told to
     /// [`Core::computed`], or its sequences ended, before the next call.
     pub(crate) fn plan(&mut self, now: u64) -> Step {
-        let mut step = Step { expired: self.expire(now), ..Step::default() };
+        let mut step =
+            Step { expired: self.expire(now), outgrown: self.outgrown(), ..Step::default() };
         self.close_accounts();
         self.steps = self.steps.saturating_add(1);
         let mut left = self.limits.step_tokens;
@@ -217,8 +254,30 @@ impl Core {
         if step.work.len() == answers {
             self.draft(left, &mut step);
         }
-        step.wipe = self.pool.freed();
+        (step.wipe, step.pages) = (self.pool.freed(), self.pool.reach());
         step
+    }
+
+    /// Ends the pool behind its first `room` pages: there is memory for no more, and never was. What
+    /// `step` was to compute with those is not computed; its sequences wait, as those that were preempted.
+    pub(crate) fn shrink(&mut self, room: usize, step: &mut Step) {
+        let lacks = |s: &Sequence| s.pages.iter().any(|page| page.0 >= room);
+        let lacking = self.sequences.iter().filter(|(_, s)| lacks(s)).map(|(ticket, _)| *ticket);
+        let lacking: BTreeSet<Ticket> = lacking.collect();
+        for ticket in &lacking {
+            self.preempt(*ticket);
+            if let Some(sequence) = self.sequences.get_mut(ticket) {
+                let (certain, drafts) = (sequence.certain(), std::mem::take(&mut sequence.drafts));
+                if drafts > 0 {
+                    sequence.tokens.truncate(certain);
+                }
+                // What is told of a start is what is found when it does start.
+                sequence.started &= !step.started.iter().any(|(started, _)| started == ticket);
+            }
+        }
+        step.work.retain(|work| !lacking.contains(&work.ticket));
+        step.started.retain(|(ticket, _)| !lacking.contains(ticket));
+        self.pool.resize(room);
     }
 
     /// Notes that the work of `step` was done.
@@ -227,6 +286,7 @@ impl Core {
             if let Some(sequence) = self.sequences.get_mut(ticket) {
                 sequence.computed = tokens.end.min(sequence.certain());
                 sequence.publish(&mut self.pool);
+                sequence.leave(self.limits.window, &mut self.pool);
             }
         }
     }
@@ -241,6 +301,7 @@ impl Core {
             sequence.computed = sequence.computed.saturating_add(1);
             sequence.right = sequence.right.saturating_add(1);
             sequence.publish(&mut self.pool);
+            sequence.leave(self.limits.window, &mut self.pool);
             return;
         }
         let right = std::mem::take(&mut sequence.right);
@@ -256,7 +317,7 @@ impl Core {
     /// Ends a sequence, whatever it is doing. Its pages are free at once and wiped by the next step.
     pub(crate) fn end(&mut self, ticket: Ticket) {
         if let Some(sequence) = self.sequences.remove(&ticket) {
-            self.pool.release(&sequence.pages);
+            self.pool.release(sequence.held());
             if let Some(owner @ Owner::Request(_)) = sequence.owner
                 && !self.sequences.values().any(|other| other.owner == Some(owner))
             {
@@ -278,6 +339,18 @@ impl Core {
             self.sequences.iter().filter(|(_, s)| late(s)).map(|(ticket, _)| *ticket).collect();
         expired.iter().for_each(|ticket| self.end(*ticket));
         expired
+    }
+
+    /// Ends sequences that wait for more pages than there are: none before they were taken did, and if
+    /// they stayed, nobody behind them would have a turn.
+    fn outgrown(&mut self) -> Vec<Ticket> {
+        let pages = self.pool.len();
+        let waits =
+            |s: &Sequence| !s.running && pages_for(s.tokens.len().saturating_add(1)) > pages;
+        let outgrown: Vec<Ticket> =
+            self.sequences.iter().filter(|(_, s)| waits(s)).map(|(ticket, _)| *ticket).collect();
+        outgrown.iter().for_each(|ticket| self.end(*ticket));
+        outgrown
     }
 
     /// Forgets accounts without requests, unless they are ahead: else a caller could end its requests
@@ -331,15 +404,14 @@ impl Core {
         if running >= self.limits.running {
             return false;
         }
-        let mut pages = Vec::new();
+        let (mut pages, mut chain) = (Vec::new(), None);
         if let Some(owner) = sequence.owner {
             // The last token is always computed: the answer begins with its logits.
             let reusable = sequence.tokens.len().saturating_sub(1) / PAGE_TOKENS;
             for tokens in sequence.tokens.chunks_exact(PAGE_TOKENS).take(reusable) {
-                match self.pool.find(owner, pages.last().copied(), tokens) {
-                    Some(page) => pages.push(page),
-                    None => break,
-                }
+                let Some((page, id)) = self.pool.find(owner, chain, tokens) else { break };
+                pages.push(page);
+                chain = Some(id);
             }
         }
         pages.iter().for_each(|page| self.pool.share(*page));
@@ -356,6 +428,7 @@ impl Core {
         }
         sequence.computed = known.saturating_mul(PAGE_TOKENS);
         (sequence.pages, sequence.published, sequence.running) = (pages, known, true);
+        (sequence.left, sequence.chain) = (0, chain);
         if !std::mem::replace(&mut sequence.started, true) {
             step.started.push((ticket, sequence.computed));
         }
@@ -386,8 +459,10 @@ impl Core {
     /// Takes the pages of a sequence, which waits from now on.
     fn preempt(&mut self, ticket: Ticket) {
         if let Some(sequence) = self.sequences.get_mut(&ticket) {
-            self.pool.release(&std::mem::take(&mut sequence.pages));
+            self.pool.release(sequence.held());
+            sequence.pages.clear();
             (sequence.computed, sequence.published, sequence.running) = (0, 0, false);
+            (sequence.left, sequence.chain) = (0, None);
         }
     }
 
@@ -407,9 +482,15 @@ impl Core {
         count
     }
 
-    /// Adds drafts to a step in which sequences answer and nothing else: as many as there is room for, `left`
-    /// tokens at most, the same for each sequence.
+    /// Adds drafts to a step in which sequences of one payer answer and nothing else: as many as there is
+    /// room for, `left` tokens at most, the same for each sequence. Beside another's they would make its
+    /// step longer when this one's text repeats itself.
     fn draft(&mut self, left: usize, step: &mut Step) {
+        let payer = |work: &Work| self.sequences.get(&work.ticket).map(|sequence| sequence.payer);
+        let first = step.work.first().and_then(payer);
+        if !step.work.iter().all(|work| payer(work) == first) {
+            return;
+        }
         let answers = step.work.len();
         let room = self.limits.draft_rows.saturating_sub(answers).min(left);
         let share = room.checked_div(answers).unwrap_or(0).min(MAX_DRAFT_TOKENS);
@@ -459,8 +540,8 @@ impl Core {
     /// What must hold between two steps.
     #[cfg(test)]
     pub(super) fn check(&self) {
-        self.pool.check();
-        let held: usize = self.sequences.values().map(|sequence| sequence.pages.len()).sum();
+        self.pool.check(self.limits.window.is_some());
+        let held: usize = self.sequences.values().map(|sequence| sequence.held().len()).sum();
         assert_eq!(self.pool.users(), held, "a page without a user, or a user without a page");
         for sequence in self.sequences.values() {
             assert!(sequence.running || (sequence.pages.is_empty() && sequence.computed == 0));

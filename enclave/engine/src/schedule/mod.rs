@@ -13,13 +13,21 @@
 //! waits: its tokens are kept and computed again later, with the same bits. So the oldest always goes
 //! on, and every request ends.
 //!
+//! **Windows.** If every layer sees a window only, a sequence gives pages back when they lie before it. Its
+//! tokens are kept, so that it may be computed again, and tenants find those pages as long as nobody else
+//! needs them. Where one layer sees everything, a page holds that too: nothing is given back.
+//!
+//! **Memory.** Pages get memory when they are first handed out. If the system has none, the pool ends
+//! before them: the sequences that got them wait as those that lost their pages, the others of the step
+//! go on, and only what no longer fits when it is alone is ended. Once nothing is left to do, the pool is as large as it was.
+//!
 //! **Fairness.** Each caller has an account of the tokens computed for it. Whose account is lowest goes
 //! first; accounts start at the virtual time, which advances by the tokens computed, divided by the
 //! callers there are. A caller that was away has saved nothing, and new callers cannot keep an old one
 //! from its turn: virtual time passes it. Priorities order the requests of one caller among themselves
 //! and take nothing from others.
 //!
-//! **Drafts.** While few sequences answer and no prompt is computed, a step also computes tokens that may
+//! **Drafts.** While few sequences of one caller answer and nothing else is computed, a step also computes tokens that may
 //! come next: see [`draft`]. They count as tokens of the step and of the account, take no page that another
 //! could need soon, and are gone before the next step, unless they were drawn.
 
@@ -61,6 +69,8 @@ pub(crate) struct Limits {
     pub(crate) pages: usize,
     /// Most tokens of a step that has drafts; none has any if this is less than two.
     pub(crate) draft_rows: usize,
+    /// Most tokens that one sees, itself the last, if every layer of the model has such a window.
+    pub(crate) window: Option<usize>,
 }
 
 /// A sequence, by the order of arrival.
@@ -122,6 +132,10 @@ pub(crate) struct Step {
     pub(crate) started: Vec<(Ticket, usize)>,
     /// Sequences that ended because of their deadline.
     pub(crate) expired: Vec<Ticket>,
+    /// Sequences that ended because the pool has become too small for them.
+    pub(crate) outgrown: Vec<Ticket>,
+    /// Pages, from the first, that there must be memory for: see [`Core::shrink`].
+    pub(crate) pages: usize,
     /// Sequences and the tokens to compute, each sequence once.
     pub(crate) work: Vec<Work>,
 }

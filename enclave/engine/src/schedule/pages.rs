@@ -24,15 +24,22 @@ pub(crate) struct PagePool {
     free: BTreeSet<PageId>,
     /// Pages nobody uses whose tokens are known, in the order in which they go.
     idle: BTreeSet<(u64, PageId)>,
-    /// Pages in the order of their tokens: by owner, page before, and hash of their own tokens.
+    /// Pages in the order of their tokens: by owner, block before, and hash of their own tokens.
     index: HashMap<Key, PageId>,
+    /// The number of the next block.
+    next: u64,
     /// Freed pages that nobody has wiped yet.
     unwiped: Vec<PageId>,
     /// Counts releases: the time of the order of `idle`.
     releases: u64,
 }
 
-type Key = (Owner, Option<PageId>, u64);
+type Key = (Owner, Option<BlockId>, u64);
+
+/// The tokens of one page behind those of the pages before it, by a number that none had before: a page may
+/// be used for other tokens while somebody still knows what was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct BlockId(u64);
 
 #[derive(Default)]
 struct Entry {
@@ -42,6 +49,7 @@ struct Entry {
 
 /// What makes a page recognisable.
 struct Block {
+    id: BlockId,
     key: Key,
     tokens: Zeroizing<Vec<u32>>,
     /// Its place in `idle`, while nobody uses it.
@@ -57,6 +65,7 @@ impl PagePool {
             free: BTreeSet::new(),
             idle: BTreeSet::new(),
             index: HashMap::new(),
+            next: 0,
             unwiped: Vec::new(),
             releases: 0,
         }
@@ -65,6 +74,19 @@ impl PagePool {
     /// Pages there are.
     pub(crate) const fn len(&self) -> usize {
         self.count
+    }
+
+    /// Pages that were ever taken: the first ones, since the lowest free one is taken first.
+    pub(crate) const fn reach(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Makes it `count` pages. Nobody uses a page behind them, and nothing was ever stored there.
+    pub(crate) fn resize(&mut self, count: usize) {
+        self.count = count;
+        self.pages.truncate(count);
+        self.free.split_off(&PageId(count));
+        self.unwiped.retain(|page| page.0 < count);
     }
 
     /// Pages that can be taken: free ones, and those kept for a prefix that may come again.
@@ -90,17 +112,16 @@ impl PagePool {
         Some(page)
     }
 
-    /// The page of `owner` that holds exactly `tokens` behind what `before` and the pages before it
-    /// hold.
+    /// The page of `owner` that holds exactly `tokens` behind the block `before` and those before it.
     pub(crate) fn find(
         &self,
         owner: Owner,
-        before: Option<PageId>,
+        before: Option<BlockId>,
         tokens: &[u32],
-    ) -> Option<PageId> {
+    ) -> Option<(PageId, BlockId)> {
         let page = *self.index.get(&(owner, before, hash(tokens)))?;
         let block = self.pages.get(page.0)?.block.as_ref()?;
-        (*block.tokens == tokens).then_some(page)
+        (*block.tokens == tokens).then_some((page, block.id))
     }
 
     /// One user more for a page that was found.
@@ -120,28 +141,31 @@ impl PagePool {
         &mut self,
         page: PageId,
         owner: Owner,
-        before: Option<PageId>,
+        before: Option<BlockId>,
         tokens: &[u32],
-    ) -> Option<PageId> {
-        if let Some(other) = self.find(owner, before, tokens) {
+    ) -> Option<(PageId, BlockId)> {
+        if let Some((other, id)) = self.find(owner, before, tokens) {
             if other != page {
                 self.share(other);
                 self.release(&[page]);
             }
-            return Some(other);
+            return Some((other, id));
         }
         let key = (owner, before, hash(tokens));
         if self.index.contains_key(&key) {
             return None;
         }
-        let tokens = Zeroizing::new(tokens.to_vec());
-        self.pages.get_mut(page.0)?.block = Some(Block { key, tokens, released: 0 });
+        let (id, tokens) = (BlockId(self.next), Zeroizing::new(tokens.to_vec()));
+        self.pages.get_mut(page.0)?.block = Some(Block { id, key, tokens, released: 0 });
+        self.next = self.next.saturating_add(1);
         self.index.insert(key, page);
-        Some(page)
+        Some((page, id))
     }
 
-    /// One user less for each of the pages of a sequence. The last one goes first: so a page is never
-    /// kept longer than the page before it, without which it would not be found.
+    /// One user less for each of these pages of a sequence. The last one goes first: so a page is not kept
+    /// longer than the page before it, without which it would not be found. Those that a sequence with a
+    /// window leaves behind go before the others all the same; pages behind one that is gone are in nobody's
+    /// way, and go when their turn comes.
     pub(crate) fn release(&mut self, pages: &[PageId]) {
         for page in pages.iter().rev() {
             let Some(entry) = self.pages.get_mut(page.0) else { continue };
@@ -202,9 +226,9 @@ impl PagePool {
         self.pages.iter().map(|entry| entry.users).sum()
     }
 
-    /// What must hold at any time.
+    /// What must hold at any time; whether sequences leave pages behind.
     #[cfg(test)]
-    pub(crate) fn check(&self) {
+    pub(crate) fn check(&self, windowed: bool) {
         for (n, entry) in self.pages.iter().enumerate() {
             let page = PageId(n);
             let free = self.free.contains(&page);
@@ -214,9 +238,10 @@ impl PagePool {
             if let Some(block) = &entry.block {
                 assert_eq!(self.index.get(&block.key), Some(&page));
                 // The page before is there, and stays at least as long.
-                if let Some(before) = block.key.1 {
-                    let before = &self.pages[before.0];
-                    let parent = before.block.as_ref().expect("a page before that is known");
+                if let Some(before) = block.key.1.filter(|_| !windowed) {
+                    let is = |entry: &&Entry| entry.block.as_ref().is_some_and(|b| b.id == before);
+                    let before = self.pages.iter().find(is).expect("a page before that is known");
+                    let parent = before.block.as_ref().unwrap();
                     assert!(before.users > 0 || (idle && parent.released > block.released));
                 }
             } else {

@@ -2,6 +2,9 @@
 //! position depends on every token before, so a wrong page, a page that was not wiped and a token that
 //! was left out all change the answer.
 
+mod memory;
+mod windows;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -70,6 +73,8 @@ fn draw(state: u64, last: u32) -> Option<u32> {
 struct Simulated {
     core: Core,
     limits: Limits,
+    /// Pages there is memory for.
+    memory: usize,
     slots: Vec<[u64; PAGE_TOKENS]>,
     /// Page and slot of drafts that were not drawn: they may be overwritten, and nobody reads them.
     refused: BTreeSet<(PageId, usize)>,
@@ -78,6 +83,8 @@ struct Simulated {
     /// Drawn so far, and the most that may be.
     live: BTreeMap<Ticket, (Vec<u32>, usize)>,
     done: BTreeMap<Ticket, Vec<u32>>,
+    /// What was drawn for those that became too large.
+    outgrown: BTreeMap<Ticket, Vec<u32>>,
     cached: BTreeMap<Ticket, usize>,
     /// Tokens computed in all steps.
     computed: usize,
@@ -88,11 +95,13 @@ impl Simulated {
         Self {
             core: Core::new(limits),
             limits,
+            memory: limits.pages,
             slots: vec![[0; PAGE_TOKENS]; limits.pages],
             refused: BTreeSet::new(),
             drafts: [0; 2],
             live: BTreeMap::new(),
             done: BTreeMap::new(),
+            outgrown: BTreeMap::new(),
             cached: BTreeMap::new(),
             computed: 0,
         }
@@ -110,7 +119,14 @@ impl Simulated {
     }
 
     fn step(&mut self) -> Step {
-        let step = self.core.plan(0);
+        let mut step = self.core.plan(0);
+        if self.memory < step.pages {
+            self.core.shrink(self.memory, &mut step);
+        }
+        for ticket in &step.outgrown {
+            let (drawn, _) = self.live.remove(ticket).unwrap();
+            self.outgrown.insert(*ticket, drawn);
+        }
         for page in &step.wipe {
             self.slots[page.0] = [0; PAGE_TOKENS];
             self.refused.retain(|(refused, _)| refused != page);
@@ -171,9 +187,14 @@ impl Simulated {
         for (position, token) in before.chain(self.core.tokens_of(work)).enumerate() {
             state = mix(state, *token);
             let (page, at) = (pages[position / PAGE_TOKENS], position % PAGE_TOKENS);
+            assert!(page.0 < self.memory, "a page without memory");
             let slot = &mut self.slots[page.0][at];
             if position < work.tokens.start {
-                assert_eq!(*slot, state, "the page of a token before is not its own");
+                // What none of the new tokens sees may be anything.
+                let seen =
+                    self.limits.window.map_or(0, |w| (work.tokens.start + 1).saturating_sub(w));
+                let right = position < seen || *slot == state;
+                assert!(right, "the page of a token before is not its own");
             } else {
                 let free = *slot == 0 || self.refused.remove(&(page, at));
                 assert!(free, "a page that was not wiped, or belongs to two");
@@ -200,6 +221,7 @@ impl Simulated {
     fn check_idle(&self) {
         let pool = self.core.pool();
         assert_eq!((pool.users(), pool.available()), (0, pool.len()), "a page has leaked");
+        assert!(pool.len() == self.limits.pages || pool.len() == self.memory);
         for (n, slots) in self.slots.iter().enumerate() {
             let empty = *slots == [0; PAGE_TOKENS];
             assert!(empty || !pool.is_free(PageId(n)), "page {n} is free and holds tokens");
@@ -208,7 +230,14 @@ impl Simulated {
 }
 
 fn limits(running: usize, pages: usize) -> Limits {
-    Limits { running, waiting: 1000, step_tokens: 16, pages, draft_rows: MAX_DRAFT_TOKENS + 1 }
+    Limits {
+        running,
+        waiting: 1000,
+        step_tokens: 16,
+        pages,
+        draft_rows: MAX_DRAFT_TOKENS + 1,
+        window: None,
+    }
 }
 
 /// A prompt of `count` tokens that begins as others of the same `kind` do.
@@ -239,8 +268,9 @@ proptest! {
         step_tokens in 1usize..40,
         pages in 7usize..24,
         draft_rows in 0usize..12,
+        window in proptest::option::of(1usize..90),
     ) {
-        let limits = Limits { running, waiting: 100, step_tokens, pages, draft_rows };
+        let limits = Limits { running, waiting: 100, step_tokens, pages, draft_rows, window };
         let mut sim = Simulated::new(limits);
         let mut expected = BTreeMap::new();
         let mut cancelled = Vec::new();
@@ -388,11 +418,11 @@ fn an_answer_that_repeats_itself_takes_fewer_steps() {
 }
 
 #[test]
-fn drafts_are_shared_out_among_few_answers_and_there_are_none_beside_a_prompt() {
+fn drafts_are_shared_out_among_the_answers_of_one_caller_and_there_are_none_beside_a_prompt() {
     let (mut most, mut beside) = ([0; 4], 0);
     let mut sim = Simulated::new(limits(5, 60));
     for most in &mut most {
-        sim.submit(&chatty(200)).unwrap();
+        sim.submit(&Asked { tenant: Some(1), ..chatty(200) }).unwrap();
         for _ in 0..20 {
             let step = sim.step();
             let prompt = step.work.iter().any(|work| work.tokens.len() > work.draws);
@@ -407,10 +437,42 @@ fn drafts_are_shared_out_among_few_answers_and_there_are_none_beside_a_prompt() 
 }
 
 #[test]
+fn a_text_that_repeats_itself_makes_nobody_elses_step_longer() {
+    // One neighbour whose guesses are right, and one about whom nothing can be guessed.
+    let sizes = |draft_rows, neighbour: &Asked| {
+        let mut sim = Simulated::new(Limits { draft_rows, ..limits(3, 60) });
+        let watcher = sim.submit(&Asked { tenant: Some(2), ..chatty(200) }).unwrap();
+        sim.submit(neighbour).unwrap();
+        let mut sizes = Vec::new();
+        while sim.live.len() == 2 {
+            let step = sim.step();
+            assert!(step.work.iter().any(|work| work.ticket == watcher));
+            sizes.push(step.work.iter().map(|work| work.tokens.len()).sum::<usize>());
+        }
+        sizes
+    };
+    for tenant in [None, Some(1)] {
+        let repeats = Asked { tenant, ..chatty(150) };
+        let with = sizes(MAX_DRAFT_TOKENS + 1, &repeats);
+        assert!(with.len() > 50, "the test is too small");
+        assert_eq!(with, sizes(0, &repeats));
+    }
+}
+
+#[test]
+fn one_row_of_drafts_is_none() {
+    let mut sim = Simulated::new(Limits { draft_rows: 1, ..limits(1, 40) });
+    sim.submit(&chatty(150)).unwrap();
+    sim.finish(200);
+    assert_eq!(sim.drafts, [0; 2]);
+}
+
+#[test]
 fn drafts_take_no_page_that_another_could_need() {
     // Two answers, and two pages for each.
     let mut sim = Simulated::new(limits(2, 4));
-    let tickets = [(); 2].map(|()| sim.submit(&chatty(2 * PAGE_TOKENS - 3)).unwrap());
+    let asked = Asked { tenant: Some(1), ..chatty(2 * PAGE_TOKENS - 3) };
+    let tickets = [(); 2].map(|()| sim.submit(&asked).unwrap());
     while !sim.core.is_empty() {
         let lost = tickets.iter().any(|ticket| {
             sim.live.get(ticket).is_some_and(|(drawn, _)| !drawn.is_empty())

@@ -64,6 +64,11 @@ impl Bpe {
         Ok(Self { characters, merges, whole })
     }
 
+    /// Whether there is a token of this character.
+    pub(crate) fn knows(&self, character: char) -> bool {
+        self.characters.contains_key(&character)
+    }
+
     /// Appends the tokens of `word`. A character that is no token is left out.
     pub(crate) fn encode(&self, word: &str, out: &mut Vec<u32>) {
         if let Some(id) = self.whole.as_ref().and_then(|whole| whole.find(word)) {

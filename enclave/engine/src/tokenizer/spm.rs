@@ -1,6 +1,6 @@
 //! SentencePiece BPE, as GGUF files of Llama 1 and 2, Mistral 7B and Gemma describe it: pieces with
-//! scores and a piece for each byte. Text to encode is untrusted; tables are checked when the model is
-//! loaded.
+//! scores and a piece for each byte; or with a list of merges instead of scores, as their `tokenizer.json`
+//! does. Text to encode is untrusted; tables are checked when the model is loaded.
 //!
 //! Text starts as characters. Of all neighbours that together are a piece, those with the highest score
 //! are joined first, of equals the leftmost. What no piece spells in the end is written in bytes. A
@@ -11,16 +11,24 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
+use super::bpe::Bpe;
 use crate::error::{EngineError, ModelError};
 
 /// Pieces that text may become, and the bytes for all other text.
 pub(crate) struct Pieces {
-    /// Ordinary pieces; control tokens are not among them, so text never joins to one.
-    by_text: HashMap<Box<str>, Piece>,
+    order: Order,
     /// Ids of the 256 bytes, where the model has them.
     bytes: Vec<Option<u32>>,
     /// Whether a space goes before text that begins a prompt or follows a token.
     space_first: bool,
+}
+
+/// What is joined first. Control tokens are not among the pieces, so text never joins to one.
+enum Order {
+    /// The piece with the highest score.
+    Scores(HashMap<Box<str>, Piece>),
+    /// The earliest merge of a list.
+    Merges(Bpe),
 }
 
 #[derive(Clone, Copy)]
@@ -68,7 +76,7 @@ impl Eq for Candidate {}
 
 impl Pieces {
     /// Takes the pieces (text, id, score) that text may become, and the ids of bytes.
-    pub(crate) fn new<'a>(
+    pub(crate) fn scored<'a>(
         pieces: impl IntoIterator<Item = (&'a str, u32, f32)>,
         bytes: impl IntoIterator<Item = (u8, u32)>,
         space_first: bool,
@@ -81,13 +89,26 @@ impl Pieces {
             // Of two pieces with one text the first is used.
             by_text.entry(text.into()).or_insert(Piece { id, score });
         }
+        Ok(Self::of(Order::Scores(by_text), bytes, space_first))
+    }
+
+    /// Takes the pieces with their merges, and the ids of bytes.
+    pub(crate) fn merged(
+        merges: Bpe,
+        bytes: impl IntoIterator<Item = (u8, u32)>,
+        space_first: bool,
+    ) -> Self {
+        Self::of(Order::Merges(merges), bytes, space_first)
+    }
+
+    fn of(order: Order, bytes: impl IntoIterator<Item = (u8, u32)>, space_first: bool) -> Self {
         let mut ids = vec![None; 256];
         for (byte, id) in bytes {
             if let Some(slot) = ids.get_mut(usize::from(byte)) {
                 *slot = Some(id);
             }
         }
-        Ok(Self { by_text, bytes: ids, space_first })
+        Self { order, bytes: ids, space_first }
     }
 
     /// Bytes of text that [`Pieces::encode`] adds.
@@ -102,12 +123,33 @@ impl Pieces {
             if number > 0 {
                 self.in_bytes(SPACE, ids)?;
             }
-            self.join(&normalised(part, self.space_first && number == 0), ids)?;
+            let part = normalised(part, self.space_first && number == 0);
+            match &self.order {
+                Order::Scores(pieces) => self.join(pieces, &part, ids)?,
+                Order::Merges(merges) => self.merge(merges, &part, ids)?,
+            }
         }
         Ok(())
     }
 
-    fn join(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EngineError> {
+    /// A character that is no piece goes in bytes, which no merge joins with anything.
+    fn merge(&self, merges: &Bpe, text: &str, ids: &mut Vec<u32>) -> Result<(), EngineError> {
+        let mut start = 0;
+        for (at, c) in text.char_indices().filter(|(_, c)| !merges.knows(*c)) {
+            merges.encode(text.get(start..at).unwrap_or_default(), ids);
+            start = at.saturating_add(c.len_utf8());
+            self.unknown(text.get(at..start).unwrap_or_default(), ids)?;
+        }
+        merges.encode(text.get(start..).unwrap_or_default(), ids);
+        Ok(())
+    }
+
+    fn join(
+        &self,
+        pieces: &HashMap<Box<str>, Piece>,
+        text: &str,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), EngineError> {
         let mut symbols: Vec<Symbol> = Vec::with_capacity(text.len());
         for (at, c) in text.char_indices() {
             let (index, end) = (symbols.len(), at.saturating_add(c.len_utf8()));
@@ -117,7 +159,7 @@ impl Pieces {
         }
         let mut heap = BinaryHeap::with_capacity(symbols.len());
         for left in 0..symbols.len() {
-            heap.extend(self.candidate(text, &symbols, Some(left)));
+            heap.extend(candidate(pieces, text, &symbols, Some(left)));
         }
         while let Some(Candidate { left, right, len, .. }) = heap.pop() {
             let (Some(a), Some(b)) = (symbols.get(left), symbols.get(right)) else { continue };
@@ -136,35 +178,25 @@ impl Pieces {
             if let Some(next) = after.and_then(|next| symbols.get_mut(next)) {
                 next.before = Some(left);
             }
-            heap.extend(self.candidate(text, &symbols, before));
-            heap.extend(self.candidate(text, &symbols, Some(left)));
+            heap.extend(candidate(pieces, text, &symbols, before));
+            heap.extend(candidate(pieces, text, &symbols, Some(left)));
         }
         let mut at = Some(0);
         while let Some(symbol) = at.and_then(|at| symbols.get(at)) {
-            self.spell(text.get(symbol.text.clone()).unwrap_or_default(), ids)?;
+            let text = text.get(symbol.text.clone()).unwrap_or_default();
+            match pieces.get(text) {
+                Some(piece) => ids.push(piece.id),
+                None => self.unknown(text, ids)?,
+            }
             at = symbol.after;
         }
         Ok(())
     }
 
-    /// The symbol at `left` with the one after it, if they are a piece together.
-    fn candidate(&self, text: &str, symbols: &[Symbol], left: Option<usize>) -> Option<Candidate> {
-        let left = left?;
-        let a = symbols.get(left)?;
-        let right = a.after?;
-        let both = text.get(a.text.start..symbols.get(right)?.text.end)?;
-        let Piece { score, .. } = *self.by_text.get(both)?;
-        Some(Candidate { score, left, right, len: both.len() })
-    }
-
-    /// The piece of `symbol`, or its bytes.
-    fn spell(&self, symbol: &str, ids: &mut Vec<u32>) -> Result<(), EngineError> {
-        if let Some(piece) = self.by_text.get(symbol) {
-            ids.push(piece.id);
-            return Ok(());
-        }
+    /// What no piece spells, in bytes.
+    fn unknown(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EngineError> {
         // The mark stands for a space, and its own bytes would be decoded as the mark.
-        self.in_bytes(if symbol == SPACE { " " } else { symbol }, ids)
+        self.in_bytes(if text == SPACE { " " } else { text }, ids)
     }
 
     fn in_bytes(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EngineError> {
@@ -174,6 +206,21 @@ impl Pieces {
         }
         Ok(())
     }
+}
+
+/// The symbol at `left` with the one after it, if they are a piece together.
+fn candidate(
+    pieces: &HashMap<Box<str>, Piece>,
+    text: &str,
+    symbols: &[Symbol],
+    left: Option<usize>,
+) -> Option<Candidate> {
+    let left = left?;
+    let a = symbols.get(left)?;
+    let right = a.after?;
+    let both = text.get(a.text.start..symbols.get(right)?.text.end)?;
+    let Piece { score, .. } = *pieces.get(both)?;
+    Some(Candidate { score, left, right, len: both.len() })
 }
 
 /// `text` with marks for its spaces, and one before it if asked.
@@ -209,7 +256,7 @@ mod tests {
         let scores = [-9.0, -9.0, -9.0, -2.0, -1.0, -3.0, -9.0, -4.0, -5.0];
         let pieces = texts.iter().zip(scores).zip(0u32..).map(|((t, s), id)| (*t, id, s));
         let bytes = (0..=u8::MAX).map(|byte| (byte, 100 + u32::from(byte)));
-        Pieces::new(pieces, bytes, space_first).unwrap()
+        Pieces::scored(pieces, bytes, space_first).unwrap()
     }
 
     fn encode(pieces: &Pieces, text: &str) -> Vec<u32> {
@@ -238,9 +285,9 @@ mod tests {
     #[test]
     fn writes_in_bytes_what_no_piece_spells() {
         assert_eq!(encode(&pieces(false), "aé\n"), [0, 100 + 0xc3, 100 + 0xa9, 110]);
-        let none = Pieces::new([("a", 0, 0.0)], [], false).unwrap();
+        let none = Pieces::scored([("a", 0, 0.0)], [], false).unwrap();
         assert_eq!(none.encode("é", &mut Vec::new()), Err(EngineError::Unencodable));
-        let bytes = Pieces::new([("a", 0, 0.0)], [(b' ', 7)], false).unwrap();
+        let bytes = Pieces::scored([("a", 0, 0.0)], [(b' ', 7)], false).unwrap();
         assert_eq!(encode(&bytes, " a"), [7, 0], "a space, not its mark");
         let mark = [100 + 0xe2, 100 + 0x96, 100 + 0x81];
         assert_eq!(encode(&pieces(false), "\u{2581}a"), [&mark[..], &[0]].concat());

@@ -135,8 +135,28 @@ fn a_call_that_has_to_be_is_written_as_the_family_writes_it() {
         (ToolStyle::Tagged, "<tool_call>\n{\"name\": \"f\", \"arguments\": {", "}}\n</tool_call>"),
         (ToolStyle::Bare, "{\"name\": \"f\", \"parameters\": {", "}}"),
         (ToolStyle::List, "[{\"name\": \"f\", \"arguments\": {", "}}]"),
+        (ToolStyle::Named, "f[ARGS]{", "}"),
     ] {
         let text = answer(&engine, ask(style)).text();
         assert!(text.starts_with(begin) && text.ends_with(end), "{text}");
     }
+}
+
+#[test]
+fn text_that_may_call_calls_once_at_most_at_a_high_temperature() {
+    let engine = engine(&TinyModel::random(7));
+    let mut called = 0;
+    for seed in 0..20 {
+        let tools = vec![(secret("f"), secret(r#"{"properties":{"n":{"enum":[1]}}}"#))];
+        let may = Constraint::MayCall { style: ToolStyle::Bare, tools, parallel: false };
+        // A brace is what a call begins with; before the bytes there are four other tokens.
+        let brace = LogitBias { token: 4 + u32::from(b'{'), bias: 8.0 };
+        let request = GenerateRequest { logit_bias: vec![brace], ..hot_with(may, seed, 60) };
+        let text = answer(&engine, request).text();
+        let Some(call) = text.trim_start().strip_prefix('{') else { continue };
+        called += 1;
+        assert!(call.starts_with("\"name\": \"f\", \"parameters\": {"), "{text}");
+        assert_eq!(text.matches("name").count(), 1, "{text}");
+    }
+    assert!(called > 0, "none began with a brace: this shows nothing");
 }

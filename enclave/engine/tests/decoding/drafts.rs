@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrysalis_engine::testing::Recipe;
 use chrysalis_engine::{Constraint, Generation, MAX_CHOICES};
+use chrysalis_wire::manifest::KvCacheType;
 
 use super::*;
 
@@ -15,17 +16,17 @@ fn both(file: &[u8], options: &EngineOptions) -> [CandleEngine; 2] {
     })
 }
 
-/// Every event of a request, choice by choice, in a form that can be compared, bits of probabilities
-/// included; then its usage. How the events of choices mix is a matter of time.
+/// What a request was told, choice by choice, in a form that can be compared, bits of probabilities
+/// included; then its usage. In how many pieces, and how those of choices mix, is a matter of time.
 fn events(mut generation: Generation) -> Vec<String> {
-    let mut choices = vec![Vec::new(); MAX_CHOICES as usize];
+    let mut choices = vec![vec![String::new()]; MAX_CHOICES as usize];
     let mut end = None;
     while let Some(event) = generation.events.blocking_recv() {
         match event {
             Event::Delta(delta) => {
-                let tokens: Vec<_> = delta.tokens.iter().map(token).collect();
-                let text = std::str::from_utf8(delta.text.expose()).unwrap();
-                choices[delta.choice as usize].push(format!("{text:?} {tokens:?}"));
+                let choice = &mut choices[delta.choice as usize];
+                choice[0].push_str(std::str::from_utf8(delta.text.expose()).unwrap());
+                choice.extend(delta.tokens.iter().map(token));
             }
             Event::Finished { choice, reason, usage } => {
                 choices[choice as usize].push(format!("{reason:?}"));
@@ -84,12 +85,16 @@ fn everything(n: u64) -> GenerateRequest {
 
 #[test]
 fn every_family_says_the_same_with_drafts_and_without() {
-    for recipe in Recipe::all() {
-        let [without, with] = both(&recipe.build(), &EngineOptions::new(|| 0));
+    let kinds = [KvCacheType::F16, KvCacheType::Q8_0];
+    for (recipe, kv_cache_type) in
+        kinds.iter().flat_map(|k| Recipe::all().into_iter().map(|r| (r, *k)))
+    {
+        let options = EngineOptions { kv_cache_type, ..EngineOptions::new(|| 0) };
+        let [without, with] = both(&recipe.build(), &options);
         for n in 0..8 {
             let [expected, got] =
                 [&without, &with].map(|engine| events(engine.generate(everything(n)).unwrap()));
-            assert_eq!(expected, got, "{}, request {n}", recipe.name);
+            assert_eq!(expected, got, "{} {kv_cache_type:?}, request {n}", recipe.name);
         }
     }
 }

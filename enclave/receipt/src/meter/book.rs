@@ -151,8 +151,8 @@ impl MeterBook {
     /// covers what is owed, what is promised and this, and a note that is good at `now` does.
     ///
     /// # Errors
-    /// [`ReceiptError::Uncovered`] and [`ReceiptError::Unfunded`] say what is missing;
-    /// [`ReceiptError::Untold`] beyond the window, [`ReceiptError::ChannelsFull`] for a channel that is one
+    /// [`ReceiptError::Uncovered`], [`ReceiptError::Unfunded`] and [`ReceiptError::Unclaimed`] say what is
+    /// missing; [`ReceiptError::Untold`] beyond the window, [`ReceiptError::ChannelsFull`] for a channel that is one
     /// too many.
     pub fn reserve(
         &mut self,
@@ -161,26 +161,28 @@ impl MeterBook {
         now: UnixTime,
     ) -> Result<Reservation, ReceiptError> {
         let account = offer.channel().account;
-        let known = self.channels.get(&account);
-        if !known.is_some_and(Account::pays) {
-            // A place among those who pay is taken only by a request that is served.
-            uncovered(Shortfall {
-                owed: known.map_or(0, |channel| channel.owed),
-                reserved: 0,
-                request: worst,
-                max_cum: offer.verified.cap().max_cum,
-            })?;
-            self.funded(&account, worst, now)?;
-            self.make_room()?;
-        }
         let VerifiedOffer { terms, signed, verified } = offer;
-        let channel = self.channels.entry(account).or_insert_with(|| Account::new(terms));
-        if verified.cap().max_cum > channel.max_cum() {
-            channel.cap = Some((signed, verified));
+        let max_cum = verified.cap().max_cum;
+        let known = self.channels.get(&account);
+        let pays = known.is_some_and(Account::pays);
+        let mut shortfall = Shortfall { owed: 0, reserved: 0, request: worst, max_cum };
+        let mut claimed = 0;
+        if let Some(channel) = known {
+            (shortfall.owed, shortfall.reserved) = (channel.owed, channel.reserved);
+            shortfall.max_cum = max_cum.max(channel.max_cum());
+            claimed = channel.signed();
         }
-        let shortfall = channel.shortfall(worst);
-        uncovered(shortfall)?;
-        self.funded(&account, shortfall.wanted(), now)?;
+        // A place among those who pay is taken only by a request that is served.
+        let served = uncovered(shortfall)
+            .and_then(|()| self.funded(&account, shortfall.wanted(), claimed, now))
+            .and_then(|()| if pays { Ok(()) } else { self.make_room() });
+        if pays || served.is_ok() {
+            let channel = self.channels.entry(account).or_insert_with(|| Account::new(terms));
+            if max_cum > channel.max_cum() {
+                channel.cap = Some((signed, verified));
+            }
+        }
+        served?;
         if let Some(channel) = self.channels.get_mut(&account) {
             let untold = channel.untold;
             if channel.open.saturating_add(untold) >= self.window {
@@ -242,8 +244,8 @@ impl MeterBook {
     /// signed for is taken to be inside, and what it counted and never signed cannot be.
     ///
     /// # Errors
-    /// [`ReceiptError::OtherPayee`], [`ReceiptError::OtherChannel`] for another network,
-    /// [`ReceiptError::ClaimsFull`].
+    /// [`ReceiptError::OtherPayee`], [`ReceiptError::OtherWorker`], [`ReceiptError::OtherChannel`] for
+    /// another network, [`ReceiptError::ClaimsFull`].
     pub fn resume(&mut self, claim: &VerifiedClaim) -> Result<(), ReceiptError> {
         let claim = claim.claim();
         let expected = expect_payee(claim.terms(), &self.payee)?;
@@ -288,7 +290,8 @@ impl MeterBook {
             return Err(ReceiptError::NoteOld { known: known.seen_at, got: note.seen_at });
         }
         if self.notes.len() >= MAX_CHANNELS {
-            self.notes.retain(|_, note| note.holds_at(now));
+            // Anybody can have a channel looked at that is not there.
+            self.notes.retain(|_, note| note.covers > 0 && note.holds_at(now));
         }
         if self.notes.len() >= MAX_CHANNELS && !self.notes.contains_key(&account) {
             return Err(ReceiptError::ChannelsFull);
@@ -297,19 +300,31 @@ impl MeterBook {
         Ok(())
     }
 
-    /// Whether coins are seen to stand behind `needed` nanogram of a channel.
-    fn funded(&self, account: &Digest, needed: u128, now: UnixTime) -> Result<(), ReceiptError> {
+    /// Whether coins are seen to stand behind `needed` nanogram of a channel, of which claims for `claimed`
+    /// are known.
+    fn funded(
+        &self,
+        account: &Digest,
+        needed: u128,
+        claimed: u128,
+        now: UnixTime,
+    ) -> Result<(), ReceiptError> {
         if self.funding.is_none() {
             return Ok(());
         }
         let note = self.notes.get(account).filter(|note| note.holds_at(now));
+        // Whoever paid by a claim has it; that she keeps it to herself must not be worth what she paid.
+        if let Some(paid) = note.map(|note| note.paid).filter(|paid| *paid > claimed) {
+            return Err(ReceiptError::Unclaimed { paid, claimed });
+        }
         match note.map(|note| note.covers) {
             Some(covers) if needed <= covers => Ok(()),
             covers => Err(ReceiptError::Unfunded { needed, covers }),
         }
     }
 
-    /// Signs where a channel stands, for its payer, and notes which claim the payer has.
+    /// Signs where a channel stands, for its payer, and notes which claim the payer has. Before its first
+    /// request that is the claim of another meter from which this one goes on.
     ///
     /// # Errors
     /// [`ReceiptError::NoSuchChannel`], [`ReceiptError::SpendSignature`].
@@ -326,7 +341,10 @@ impl MeterBook {
         if known == Some(acknowledged) {
             channel.acknowledged = acknowledged;
         }
-        channel.claim(key, now)
+        match (&channel.cap, &channel.base) {
+            (None, Some(base)) => Ok(base.clone()),
+            _ => channel.claim(key, now),
+        }
     }
 
     /// Claims that say more than when this was called last, for the payee. What no cap covers yet comes
@@ -433,11 +451,6 @@ impl Account {
     /// a payer can make one of any amount with a meter of its own.
     fn claimable(&self) -> u128 {
         self.owed.min(self.max_cum())
-    }
-
-    fn shortfall(&self, request: u128) -> Shortfall {
-        let (owed, reserved, max_cum) = (self.owed, self.reserved, self.max_cum());
-        Shortfall { owed, reserved, request, max_cum }
     }
 
     /// The cumulative receipt under the largest cap; the one signed before, if it still says it all.

@@ -28,6 +28,9 @@ pub struct FundingNote {
     pub meter_key: MeterPublicKey,
     /// Most that the channel can have paid in the end, nanogram; zero once its payer asked to close.
     pub covers: u128,
+    /// What the channel is seen to have paid, nanogram. It is in `covers` too: a meter that knows of no
+    /// claim for as much would serve that once more, and serves nothing.
+    pub paid: u128,
     /// When the owner looked. The newest note of a channel is the one that holds, also if it says less.
     pub seen_at: UnixTime,
     /// Good before this time, at most [`MAX_NOTE_SECONDS`] later.
@@ -35,7 +38,8 @@ pub struct FundingNote {
 }
 
 impl FundingNote {
-    /// `FND1 | global_id:32 | channel:256 | meter_key:256 | covers:Coins | seen_at:32 | until:32`
+    /// `FND2 | global_id:32 | channel:256 | meter_key:256 | covers:Coins | paid:Coins | seen_at:32
+    /// | until:32`
     fn cell(&self) -> Result<Cell, CellError> {
         let mut b = CellBuilder::new();
         b.bytes(TAG)?
@@ -43,6 +47,7 @@ impl FundingNote {
             .bytes(&self.channel.account.0)?
             .bytes(&self.meter_key.to_bytes())?
             .coins(self.covers)?
+            .coins(self.paid)?
             .uint(self.seen_at.0.into(), 32)?
             .uint(self.until.0.into(), 32)?;
         b.build()
@@ -156,17 +161,18 @@ impl SignedNote {
         Ok(note)
     }
 
-    /// `FND1 | global_id:i32 | account[32] | meter_key[32] | covers:u128 | seen_at:u64 | until:u64
-    /// | signature[64]`
+    /// `FND2 | global_id:i32 | account[32] | meter_key[32] | covers:u128 | paid:u128 | seen_at:u64
+    /// | until:u64 | signature[64]`
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let FundingNote { channel, meter_key, covers, seen_at, until } = &self.note;
+        let FundingNote { channel, meter_key, covers, paid, seen_at, until } = &self.note;
         let mut e = Encoder::new();
         e.raw(TAG)
             .i32(channel.network.0)
             .raw(&channel.account.0)
             .raw(&meter_key.to_bytes())
             .raw(&covers.to_be_bytes())
+            .raw(&paid.to_be_bytes())
             .u64(seen_at.0)
             .u64(until.0)
             .raw(&self.signature);
@@ -185,6 +191,7 @@ impl SignedNote {
             channel: ChannelId { network, account: Digest(d.array("account")?) },
             meter_key: MeterPublicKey::parse(&d.array("meter key")?)?,
             covers: u128::from_be_bytes(d.array("cover")?),
+            paid: u128::from_be_bytes(d.array("payments")?),
             seen_at: UnixTime(d.u64("time")?),
             until: UnixTime(d.u64("end")?),
         };
@@ -201,8 +208,8 @@ pub const MAX_NOTE_SECONDS: u64 = 1_800;
 /// How far the owner's clock may be ahead of the worker's, seconds.
 pub const NOTE_SKEW_SECONDS: u64 = 60;
 /// Length of an encoded note, bytes.
-pub const NOTE_BYTES: usize = 168;
+pub const NOTE_BYTES: usize = 184;
 
-const TAG: &[u8; 4] = b"FND1";
+const TAG: &[u8; 4] = b"FND2";
 
 const _: () = assert!(2 * MAX_NOTE_SECONDS <= crate::meter::terms::MIN_CLOSE_DELAY as u64);

@@ -20,6 +20,8 @@ pub struct Payee {
     pub network: NetworkId,
     /// Account that must be paid.
     pub account: Digest,
+    /// Which of its workers this is: it serves the channels that name it.
+    pub worker: u32,
     /// The meter's own key.
     pub meter_key: MeterPublicKey,
 }
@@ -57,8 +59,8 @@ impl Offer {
     /// signed the cap for this meter and asked for this very request.
     ///
     /// # Errors
-    /// [`ReceiptError::OtherPayee`], [`ReceiptError::OtherChannel`] for another network,
-    /// [`ReceiptError::OtherMeter`], [`ReceiptError::CapSignature`],
+    /// [`ReceiptError::OtherPayee`], [`ReceiptError::OtherWorker`], [`ReceiptError::OtherChannel`] for
+    /// another network, [`ReceiptError::OtherMeter`], [`ReceiptError::CapSignature`],
     /// [`ReceiptError::SpendSignature`].
     pub fn verify(self, request: &Digest, payee: &Payee) -> Result<VerifiedOffer, ReceiptError> {
         let channel = expect_payee(&self.terms, payee)?;
@@ -201,10 +203,13 @@ impl StateRequest {
     }
 }
 
-/// The channel of these terms, if it is on the payee's network and pays the payee.
+/// The channel of these terms, if it pays the payee, and for this worker.
 pub(crate) fn expect_payee(terms: &ChannelTerms, payee: &Payee) -> Result<ChannelId, ReceiptError> {
     if terms.payee() != payee.account {
         return Err(ReceiptError::OtherPayee { expected: payee.account, got: terms.payee() });
+    }
+    if terms.worker() != payee.worker {
+        return Err(ReceiptError::OtherWorker { expected: payee.worker, got: terms.worker() });
     }
     Ok(terms.id(payee.network)?)
 }

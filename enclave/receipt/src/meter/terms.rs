@@ -79,8 +79,16 @@ pub struct TermsParts {
     pub close_delay: u32,
     /// Smallest settlement at the deposit's expense, nanogram.
     pub min_settle: u128,
-    /// Tells channels of the same parties apart.
+    /// Tells channels of the same parties apart; see [`channel_salt`].
     pub salt: u64,
+}
+
+/// The salt of channel `number` to a payee's worker: its high half names the only worker that the
+/// channel pays for. The salt is part of the account, so nobody can change that later.
+#[must_use]
+pub const fn channel_salt(worker: u32, number: u32) -> u64 {
+    // Widening alone.
+    (worker as u64) << 32 | number as u64
 }
 
 impl ChannelTerms {
@@ -144,6 +152,13 @@ impl ChannelTerms {
     #[must_use]
     pub const fn salt(&self) -> u64 {
         self.salt
+    }
+
+    /// The worker of the payee that it pays for; see [`channel_salt`].
+    #[must_use]
+    pub const fn worker(&self) -> u32 {
+        let [a, b, c, d, ..] = self.salt.to_be_bytes();
+        u32::from_be_bytes([a, b, c, d])
     }
 
     /// The contract's data before its first message: nothing paid, open, and the terms.
@@ -295,6 +310,15 @@ pub(crate) mod tests {
         bytes[0] ^= 1;
         let refused = ChannelTerms::decode(&bytes);
         assert!(matches!(refused, Err(ReceiptError::UnknownCode { .. })));
+    }
+
+    #[test]
+    fn the_high_half_of_a_salt_names_the_worker() {
+        for (worker, number) in [(0, 1), (1, 0), (u32::MAX, u32::MAX), (7, 9)] {
+            let salt = channel_salt(worker, number);
+            assert_eq!(ChannelTerms::new(TermsParts { salt, ..parts() }).unwrap().worker(), worker);
+        }
+        assert_eq!(channel_salt(0, 1), 1, "the salts of before");
     }
 
     #[test]

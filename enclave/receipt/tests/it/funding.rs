@@ -1,9 +1,10 @@
 //! Deposits that an owner vouches for: how far they are relied on, and which notes are refused.
 
 use chrysalis_receipt::{
-    ChannelId, ChannelTerms, FundingKey, FundingNote, FundingPublicKey, MAX_NOTE_SECONDS,
-    MeterBook, MeterKey, MeterPublicKey, NOTE_BYTES, NOTE_SKEW_SECONDS, Offer, Payee, PayerKey,
-    PayerPublicKey, ReceiptError, Reservation, SignedNote, TermsParts,
+    ChannelId, ChannelTerms, Claim, FundingKey, FundingNote, FundingPublicKey, MAX_CHANNELS,
+    MAX_NOTE_SECONDS, MeterBook, MeterKey, MeterPublicKey, MeterState, NOTE_BYTES,
+    NOTE_SKEW_SECONDS, Offer, Payee, PayerKey, PayerPublicKey, ReceiptError, Reservation,
+    Settlement, SignedNote, TermsParts,
 };
 use chrysalis_wire::{Digest, NetworkId, UnixTime};
 use zeroize::Zeroizing;
@@ -42,8 +43,13 @@ fn owner() -> FundingKey {
 
 fn book() -> MeterBook {
     let key = FundingPublicKey::parse(&owner().public()).unwrap();
-    MeterBook::new(Payee { network: NETWORK, account: Digest([7; 32]), meter_key: meter() })
-        .funded_by(key)
+    MeterBook::new(Payee {
+        network: NETWORK,
+        account: Digest([7; 32]),
+        worker: 0,
+        meter_key: meter(),
+    })
+    .funded_by(key)
 }
 
 fn reserve(
@@ -61,7 +67,7 @@ fn reserve(
 
 fn note(covers: u128, seen_at: UnixTime) -> FundingNote {
     let until = UnixTime(seen_at.0 + 600);
-    FundingNote { channel: channel(), meter_key: meter(), covers, seen_at, until }
+    FundingNote { channel: channel(), meter_key: meter(), covers, paid: 0, seen_at, until }
 }
 
 fn signed(note: FundingNote) -> SignedNote {
@@ -91,6 +97,52 @@ fn serves_to_the_last_nanogram_that_is_seen_and_on_after_a_top_up() {
     book.fund(signed(note(200, after(1))), after(1)).unwrap();
     let _third = reserve(&mut book, 1_000, 100, after(1)).unwrap();
     assert!(reserve(&mut book, 1_000, 1, after(1)).is_err());
+}
+
+/// The coins are gone, and what they paid for is in a claim that its payer keeps to herself.
+#[test]
+fn serves_nothing_to_whoever_hides_the_claim_that_the_chain_paid_by() {
+    let mut book = book();
+    book.fund(signed(FundingNote { paid: 900, ..note(1_000, NOW) }), NOW).unwrap();
+    let refused = reserve(&mut book, 2_000, 10, NOW).map(|_| ());
+    assert_eq!(refused, Err(ReceiptError::Unclaimed { paid: 900, claimed: 0 }));
+    let claim = |cum| {
+        let (payer, other) = (PayerKey::from_seed(&seed(0x22)), MeterKey::from_seed(&seed(0x12)));
+        let named = MeterPublicKey::parse(&other.public()).unwrap();
+        let cap = payer.sign(channel(), named, cum).unwrap();
+        let none = Digest([0; 32]);
+        let state = MeterState {
+            blind: [0; 16],
+            count: 1,
+            cum_units: 1,
+            issued_at: NOW,
+            prev: none,
+            log_root: none,
+        };
+        let settlement = Settlement { channel: channel(), cum_amount: cum, state };
+        let claim = Claim::new(terms(), cap, other.sign_settlement(settlement).unwrap()).unwrap();
+        claim.verify().unwrap()
+    };
+    book.resume(&claim(899)).unwrap();
+    let refused = reserve(&mut book, 2_000, 10, NOW).map(|_| ());
+    assert_eq!(refused, Err(ReceiptError::Unclaimed { paid: 900, claimed: 899 }));
+    book.resume(&claim(900)).unwrap();
+    let refused = reserve(&mut book, 2_000, 101, NOW).map(|_| ());
+    assert_eq!(refused, Err(ReceiptError::Unfunded { needed: 1_001, covers: Some(1_000) }));
+    let _last = reserve(&mut book, 2_000, 100, NOW).unwrap();
+}
+
+#[test]
+fn channels_that_are_not_there_take_no_place_from_one_that_is() {
+    let mut book = book();
+    for n in 0..MAX_CHANNELS as u64 {
+        let mut account = Digest([0xaa; 32]);
+        account.0[..8].copy_from_slice(&n.to_be_bytes());
+        let channel = ChannelId { account, ..channel() };
+        book.fund(signed(FundingNote { channel, ..note(0, NOW) }), NOW).unwrap();
+    }
+    book.fund(signed(note(100, NOW)), NOW).unwrap();
+    let _served = reserve(&mut book, 100, 100, NOW).unwrap();
 }
 
 #[test]
@@ -184,7 +236,7 @@ fn refuses_a_weak_funding_key_and_a_note_where_nobody_vouches() {
     let mut identity = [0; 32];
     identity[0] = 1;
     assert_eq!(FundingPublicKey::parse(&identity), Err(ReceiptError::FundingKey));
-    let payee = Payee { network: NETWORK, account: Digest([7; 32]), meter_key: meter() };
+    let payee = Payee { network: NETWORK, account: Digest([7; 32]), worker: 0, meter_key: meter() };
     let mut free = MeterBook::new(payee);
     assert_eq!(free.fund(signed(note(1, NOW)), NOW), Err(ReceiptError::FundingKey));
     let _served = reserve(&mut free, 100, 100, NOW).unwrap();

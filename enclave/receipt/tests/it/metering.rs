@@ -29,7 +29,7 @@ fn public(meter: &MeterKey) -> MeterPublicKey {
 }
 
 fn payee(meter: &MeterKey) -> Payee {
-    Payee { network: NETWORK, account: PAYEE, meter_key: public(meter) }
+    Payee { network: NETWORK, account: PAYEE, worker: 0, meter_key: public(meter) }
 }
 
 fn parts() -> TermsParts {
@@ -160,6 +160,8 @@ fn refuses_an_offer_for_another_request_payee_network_or_meter() {
     };
     assert_eq!(verify(&Digest([0xef; 32]), &ok), "E-PAYMENT-SIGNATURE");
     assert_eq!(verify(&REQUEST, &Payee { account: Digest([6; 32]), ..ok }), "E-PAYMENT-PAYEE");
+    // One channel at two workers of a payee would be spent twice, and paid once.
+    assert_eq!(verify(&REQUEST, &Payee { worker: 1, ..ok }), "E-PAYMENT-WORKER");
     assert_eq!(verify(&REQUEST, &Payee { network: NetworkId::MAINNET, ..ok }), "E-CAP-CHANNEL");
     let other = Payee { meter_key: public(&meter(0x12)), ..ok };
     assert_eq!(verify(&REQUEST, &other), "E-CAP-METER");
@@ -229,6 +231,24 @@ fn a_new_meter_goes_on_from_the_claim_of_the_one_before() {
     assert_eq!(claim.cum_amount(), 550);
     assert_eq!(claim.settlement().settlement().state.prev, kept.hash());
     assert!(claim.verify().is_ok());
+}
+
+/// A payer who lost her ledger has to hear it before she signs: her cap may be the one that was used up.
+#[test]
+fn a_payer_is_shown_the_claim_of_another_meter_before_her_first_request() {
+    let mut old = Side::new(0x11);
+    old.serve(1_000, 400, 400).unwrap();
+    let kept = old.ask(NONE).unwrap();
+    let mut new = Side::new(0x12);
+    new.book.resume(&kept.clone().verify().unwrap()).unwrap();
+    assert_eq!(new.ask(NONE).as_ref(), Ok(&kept));
+    let stranger = PayerKey::from_seed(&Zeroizing::new([0x23; 32]));
+    let question = StateRequest::sign(&stranger, channel(), &public(&new.key), NONE).unwrap();
+    let refused = new.book.answer(&question, &new.key, NOW).map(|_| ());
+    assert_eq!(refused, Err(ReceiptError::SpendSignature));
+    new.serve(600, 100, 50).unwrap();
+    let own = new.ask(NONE).unwrap();
+    assert_eq!((own.cum_amount(), own.cap().cap().meter_key), (450, public(&new.key)));
 }
 
 /// A payer who withholds the last claim and pays for a request first gains nothing once the payee's

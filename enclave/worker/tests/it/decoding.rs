@@ -90,21 +90,27 @@ async fn receipts_commit_to_what_an_answer_has_to_be() {
         json!({"n": 2}),
         json!({"guided_regex": "[ab]"}),
         json!({"guided_regex": "[ba]"}),
+        json!({"guided_grammar": "root ::= [ab]"}),
         json!({"response_format": {"type": "json_object"}}),
     ]) {
         hashes.insert(receipt(&rig.ask(id, &chat(&more)).await).receipt().model.sampling_hash);
     }
-    assert_eq!(hashes.len(), 5);
+    assert_eq!(hashes.len(), 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_that_cannot_be_kept_is_refused_by_field_and_keyword_and_not_quoted() {
+async fn what_cannot_be_kept_is_refused_by_field_and_keyword_or_place_and_not_quoted() {
     let rig = rig().await;
     let schema = json!({"not": {"const": "canary-7319"}});
     let frames = rig.ask(1, &chat(&json!({"guided_json": schema}))).await;
     assert_eq!((frames.len(), frames[0].kind), (1, FrameKind::Error));
     let told = text(&frames);
     assert!(told.contains(r#""param":"guided_json""#) && told.contains(": not"), "{told}");
+    assert!(!told.contains("canary-7319"), "{told}");
+    let grammar = "root ::= \"a\"\nb ::= canary-7319";
+    let told = text(&rig.ask(2, &chat(&json!({"guided_grammar": grammar}))).await);
+    assert!(told.contains(r#""param":"guided_grammar""#), "{told}");
+    assert!(told.contains("not defined (rule 2, line 2, column 7)"), "{told}");
     assert!(!told.contains("canary-7319"), "{told}");
 }
 
@@ -223,6 +229,9 @@ const BARE: &str = "{% if tools %}{{ tools | tojson(indent=4) }} ipython paramet
 const LIST: &str = "{% if tools %}{{ tools | tojson }}[TOOL_CALLS]{% endif %}\
     {% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}";
 
+const NAMED: &str = "{% if tools %}{{ tools | tojson }}[TOOL_CALLS]f[ARGS]{% endif %}\
+    {% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_are_found_in_the_words_of_each_family_whole_and_in_a_stream() {
     let tool = json!({"type": "function", "function": {"name": "f", "parameters": {}}});
@@ -238,7 +247,8 @@ async fn calls_are_found_in_the_words_of_each_family_whole_and_in_a_stream() {
         ": \"f\", \"arguments\": {\"n\": 1}}",
         ", {\"arguments\":{},\"name\":\"f\"}]",
     ];
-    for (template, said) in [(BARE, bare), (LIST, list)] {
+    let named = ["[TOOL_", "CALLS]f[AR", "GS]{\"n\": 1}", "[TOOL_CALLS]f[ARGS]{}"];
+    for (template, said) in [(BARE, bare), (LIST, list), (NAMED, named)] {
         let model = TinyModel::scripted(&said).template(template);
         let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
         let with = |stream: bool| chat(&json!({"tools": [tool], "stream": stream}));
@@ -295,7 +305,7 @@ async fn a_required_call_that_was_not_cut_is_a_call_whatever_its_arguments_are()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_required_call_comes_in_the_words_of_each_family() {
     let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"enum": [{}]}}});
-    for template in [BARE, LIST] {
+    for template in [BARE, LIST, NAMED] {
         let model = TinyModel::random(5).template(template);
         let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
         let more = json!({"tools": [tool], "tool_choice": "required", "max_tokens": 100});
@@ -304,4 +314,60 @@ async fn a_required_call_comes_in_the_words_of_each_family() {
         assert_eq!(choice["finish_reason"], "tool_calls", "{choice}");
         assert_eq!(choice["message"]["tool_calls"][0]["function"]["name"], "f");
     }
+}
+
+/// A model that says two calls, in the words of each family, asked for one at most: what it would say
+/// behind the first it cannot say.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_has_one_call_at_most_where_parallel_calls_are_off() {
+    let tool = json!({"type": "function", "function": {"name": "f"}});
+    // No two tokens of a scripted model are the same.
+    let [first, second] = ["{}", "{\"a\": 1}"];
+    let tagged = |arguments| {
+        format!("<tool_call>\n{{\"name\": \"f\", \"arguments\": {arguments}}}\n</tool_call>")
+    };
+    let bare = |arguments| format!("{{\"name\": \"f\", \"parameters\": {arguments}}}");
+    let list = |arguments| format!("{{\"name\": \"f\", \"arguments\": {arguments}}}");
+    let named = |arguments| format!("[TOOL_CALLS]f[ARGS]{arguments}");
+    let strings = |texts: [&str; 4]| texts.map(str::to_owned);
+    for (template, pieces) in [
+        (None, strings(["So: ", &tagged(first), " and ", &tagged(second)])),
+        (Some(BARE), strings([&bare(first), "; ", &bare(second), ""])),
+        (Some(LIST), strings(["[TOOL_CALLS][", &list(first), ", ", &(list(second) + "]")])),
+        (Some(NAMED), strings(["So: ", &named(first), &named(second), ""])),
+    ] {
+        let pieces: Vec<&String> = pieces.iter().filter(|piece| !piece.is_empty()).collect();
+        let model = TinyModel::scripted(&pieces);
+        let model = template.map_or_else(|| TinyModel::scripted(&pieces), |t| model.template(t));
+        let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
+        for (id, parallel, stream) in
+            [(1, true, false), (2, false, false), (3, true, true), (4, false, true)]
+        {
+            let more = json!({"tools": [tool], "parallel_tool_calls": parallel, "stream": stream, "temperature": 0});
+            let frames = rig.ask(id, &chat(&more)).await;
+            let told = text(&frames);
+            let calls = told.matches(r#""name":"f""#).count();
+            assert_eq!(calls, if parallel { 2 } else { 1 }, "{template:?}: {told}");
+            assert!(told.contains(r#""finish_reason":"tool_calls""#), "{told}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strict_tool_is_called_with_arguments_of_its_schema_or_not_at_all() {
+    let tool = |strict: bool| {
+        let parameters =
+            json!({"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]});
+        json!({"type": "function", "function": {"name": "f", "strict": strict, "parameters": parameters}})
+    };
+    let wanted = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"n\": 7}}\n</tool_call>";
+    let rig = Rig::saying(&[wanted]).await;
+    for (id, strict) in [(1, false), (2, true)] {
+        let frames = rig.ask(id, &chat(&json!({"tools": [tool(strict)], "temperature": 0}))).await;
+        let calls = &body(&frames)["choices"][0]["message"]["tool_calls"];
+        assert_eq!(calls[0]["function"]["arguments"] == "{\"n\": 7}", !strict, "{calls}");
+    }
+    let not = json!({"type": "function", "function": {"name": "f", "strict": true, "parameters": {"not": {}}}});
+    let told = text(&rig.ask(3, &chat(&json!({"tools": [not]}))).await);
+    assert!(told.contains(r#""param":"tools""#) && told.contains(": not"), "{told}");
 }

@@ -67,7 +67,8 @@ async fn funded() -> Rig {
 async fn vouch(rig: &Rig, covers: u128, seconds_ago: u64) -> (u16, String) {
     let seen_at = UnixTime(NOW.0 / 1000 - seconds_ago);
     let until = UnixTime(seen_at.0 + 600);
-    let note = FundingNote { channel: channel(rig), meter_key: meter(rig), covers, seen_at, until };
+    let (channel, meter_key) = (channel(rig), meter(rig));
+    let note = FundingNote { channel, meter_key, covers, paid: 0, seen_at, until };
     let note = owner().sign(note).unwrap().encode();
     let response = rig.send(Method::POST, "/v1/payment/funding", note).await;
     if response.status() == StatusCode::OK {

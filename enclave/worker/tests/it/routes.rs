@@ -1,9 +1,10 @@
 //! What is refused outside the sealed channel, and that nothing said there depends on a secret.
 
-use chrysalis_worker::limits::{Bounds, MAX_GRANT_BYTES};
+use chrysalis_worker::limits::{Bounds, MAX_GRANT_BYTES, MAX_HEAD_BYTES, MAX_HEADERS};
 use hyper::Method;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::rig::{REQUEST_BYTES, Rig, chat, code, json};
+use crate::rig::{REQUEST_BYTES, Rig, chat, code, json, trusting};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refuses_what_no_route_answers_and_says_what_to_do() {
@@ -78,4 +79,31 @@ async fn refuses_a_head_over_its_limit_and_keeps_serving() {
     let refused = rig.send(Method::GET, &long, Vec::new()).await;
     assert!(refused.status().is_client_error(), "{}", refused.status());
     assert_eq!(rig.send(Method::GET, "/livez", Vec::new()).await.status(), 200);
+}
+
+/// A request for `path` with a head of `bytes` bytes and `fields` fields.
+fn head(bytes: usize, fields: usize) -> Vec<u8> {
+    let mut head = "GET /livez HTTP/1.1\r\nhost: worker\r\n".to_owned();
+    (2..fields).for_each(|n| head += &format!("x-{n}: y\r\n"));
+    let last = "x-last: \r\n\r\n".len();
+    let fill = bytes.saturating_sub(head.len() + last);
+    head += &format!("x-last: {}\r\n\r\n", "z".repeat(fill));
+    head.into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_a_head_at_its_limits_and_refuses_one_past_them() {
+    let rig = Rig::saying(&["ok"]).await;
+    for (bytes, fields, answered) in [
+        (MAX_HEAD_BYTES, 3, "HTTP/1.1 200"),
+        (MAX_HEAD_BYTES + 1, 3, "HTTP/1.1 431"),
+        (0, MAX_HEADERS, "HTTP/1.1 200"),
+        (0, MAX_HEADERS + 1, "HTTP/1.1 431"),
+    ] {
+        let mut tls = rig.tls(trusting()).await;
+        tls.write_all(&head(bytes, fields)).await.unwrap();
+        let mut answer = [0; 12];
+        tls.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), answered, "{bytes} bytes, {fields} fields");
+    }
 }

@@ -31,8 +31,24 @@ impl Chain {
     }
 
     /// Another server, which gets no key: keys are of one server.
-    pub(crate) fn another(&self, url: &str) -> Result<Toncenter, Failure> {
+    fn another(&self, url: &str) -> Result<Toncenter, Failure> {
         Ok(Toncenter::new(Endpoint::parse(url)?, None, self.tls(url)?))
+    }
+
+    /// This server and the others: as many as are named, and each of them once. Two names of one server
+    /// would agree with each other.
+    pub(crate) fn open_with(&self, also: &[String]) -> Result<Vec<Toncenter>, Failure> {
+        let mut servers = vec![self.open()?];
+        for url in also {
+            let another = self.another(url)?;
+            if servers.iter().any(|server| server.endpoint() == another.endpoint()) {
+                let message = format!("{} is named twice", another.endpoint());
+                return Err(Failure::new(Class::Usage, "E-CHAIN-TWICE", message)
+                    .next("name each chain server once; what two of them say counts as agreed"));
+            }
+            servers.push(another);
+        }
+        Ok(servers)
     }
 
     /// The same options for a process in another directory.

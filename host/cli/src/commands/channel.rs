@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrysalis_chain::{ChainAccess as _, ChannelView, Toncenter, channel_view};
-use chrysalis_receipt::{Cell, PayerPublicKey};
+use chrysalis_receipt::{Cell, PayerPublicKey, channel_salt};
 use chrysalis_ton::{
     Address, CHANNEL_CODE_HASH, ChannelConfig, DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE, Gram,
     Outgoing, TransferLink, coop_close, finish_close, start_close, top_up,
@@ -65,6 +65,10 @@ pub(crate) enum ChannelCommand {
         /// Which step.
         #[arg(long, value_enum, default_value = "start")]
         step: Step,
+        /// The payee's ledger, `earnings.redb` in a worker's state directory: `--step agree` gives up what is
+        /// owed by it and not settled, so it is looked at first.
+        #[arg(long, value_name = "FILE")]
+        ledger: Option<PathBuf>,
         #[command(flatten)]
         signing: Signing,
     },
@@ -77,7 +81,8 @@ pub(crate) enum Step {
     Start,
     /// The delay is over: the rest goes back to the payer. Anybody may ask for it.
     Finish,
-    /// The payee agrees: the rest goes back at once. Settle first.
+    /// The payee agrees: the rest goes back at once, and what is not settled with it. Settle first; with
+    /// --ledger this is refused while something is owed.
     Agree,
 }
 
@@ -99,9 +104,13 @@ pub(crate) struct Deploy {
     /// GRAM to begin with.
     #[arg(long, value_name = "GRAM", value_parser = gram)]
     deposit: Gram,
-    /// Tells channels of the same parties apart; one that was closed never opens again.
+    /// Which of the payee's workers it pays for: `worker` under `[payment]` of its manifest. No other one
+    /// serves the channel.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    worker: u32,
+    /// Tells channels of the same parties and worker apart; one that was closed never opens again.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    salt: u64,
+    salt: u32,
     /// Seconds that the payee has to settle after a request to close.
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_CLOSE_DELAY)]
     close_delay: u32,
@@ -142,7 +151,10 @@ pub(crate) fn run(command: &ChannelCommand, context: &Context) -> Result<ExitCod
             show(*channel, network.0, *nano, chain, context)?;
         }
         ChannelCommand::Settle(arguments) => settle::run(arguments, context)?,
-        ChannelCommand::Close { channel, step, signing } => {
+        ChannelCommand::Close { channel, step, ledger, signing } => {
+            if *step == Step::Agree {
+                settle::expect_nothing_owed(*channel, ledger.as_deref(), signing, context)?;
+            }
             let (body, what) = step.message()?;
             let message = Outgoing {
                 to: *channel,
@@ -190,7 +202,8 @@ fn deploy(arguments: &Deploy, context: &Context) -> Result<(), Failure> {
             return Err(Failure::new(Class::Usage, "E-USAGE", message).next(next));
         }
     };
-    let config = ChannelConfig::new(key, payer, arguments.payee, arguments.salt)?
+    let salt = channel_salt(arguments.worker, arguments.salt);
+    let config = ChannelConfig::new(key, payer, arguments.payee, salt)?
         .with_close_delay(arguments.close_delay)?
         .with_min_settle(arguments.min_settle.nano)?;
     let message = Outgoing {

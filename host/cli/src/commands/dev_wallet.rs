@@ -63,13 +63,26 @@ impl DevWallet {
                 number.last_chunk().map_or(0, |low| u32::from_be_bytes(*low))
             }),
         };
-        // The dev chain may be ahead of this machine's clock, because somebody asked.
         let state = chain.account(self.account()?).await?;
-        let until = state.at.0.max(now.0).saturating_add(ORDER_SECONDS);
-        let until = u32::try_from(until).unwrap_or(u32::MAX);
-        let order = self.wallet.order(seqno, until, &[message])?;
+        let order = self.wallet.order(seqno, until(now, state.at)?, &[message])?;
         let signature = self.key.sign(&order.hash().0).to_bytes();
         Ok(chain.send(&order.signed(&signature)?).await?)
+    }
+}
+
+/// Until when an order is good. The dev chain may be ahead of this machine's clock, because somebody asked
+/// it to be; a server that says so of another chain would have an order that is good for years.
+fn until(now: UnixTime, chain: UnixTime) -> Result<u32, Failure> {
+    let latest = now.0.saturating_add(MAX_AHEAD_SECONDS);
+    let until = chain.0.max(now.0).saturating_add(ORDER_SECONDS);
+    match u32::try_from(until) {
+        Ok(until) if chain.0 <= latest => Ok(until),
+        _ => {
+            let message = "the chain server's clock is years ahead of this machine's";
+            Err(Failure::new(Class::Refused, "E-CHAIN-CLOCK", message)
+                .compared(format!("{latest} or earlier"), chain.0)
+                .next("start a new `chrysalis devchain`, or set this machine's clock"))
+        }
     }
 }
 
@@ -123,3 +136,23 @@ const PREFIX: &str = "chrysalis-dev-wallet:";
 const MAX_FILE_BYTES: usize = 256;
 /// How long an order is good for.
 const ORDER_SECONDS: u64 = 60;
+/// How far a dev chain may be ahead, seconds: the closing delays of a year of tests.
+const MAX_AHEAD_SECONDS: u64 = 366 * 86_400;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_order_is_good_for_a_minute_of_the_chains_time_unless_that_is_a_year_ahead() {
+        let now = UnixTime(1_795_000_000);
+        let until = |chain| until(now, UnixTime(chain)).map_err(|failure| failure.code);
+        assert_eq!(until(now.0 - 5), Ok(1_795_000_060));
+        let most = now.0 + MAX_AHEAD_SECONDS;
+        assert_eq!(until(most), Ok(u32::try_from(most + 60).unwrap()));
+        for ahead in [most + 1, u64::from(u32::MAX), u64::MAX] {
+            assert_eq!(until(ahead), Err("E-CHAIN-CLOCK".to_owned()));
+        }
+    }
+}

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrysalis_client::Utc;
-use chrysalis_watch::{Earnings, Upcoming, Window, facts};
+use chrysalis_watch::{Earnings, Facts, Upcoming, Window, facts};
 use chrysalis_wire::UnixTime;
 use clap::Args;
 use serde::Serialize;
 
 use crate::commands::channel::amount;
-use crate::commands::watch::{When, ledger};
+use crate::commands::watch::{When, ledger, tell_each};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::report::Text;
@@ -31,14 +31,15 @@ pub(crate) struct EarningsCommand {
 
 pub(crate) fn run(arguments: &EarningsCommand, context: &Context) -> Result<ExitCode, Failure> {
     let ledger = ledger(&arguments.ledger)?.view();
-    let (standings, facts) = facts(&ledger)?;
+    let Facts { standings, happened, left_out } = facts(&ledger)?;
     let policy = arguments.when.policy()?;
-    let earnings = Earnings::of(&standings, facts, &policy, context.now());
+    let earnings = Earnings::of(&standings, happened, &policy, context.now());
     let shown = Shown::of(&earnings);
     context
         .report
         .result("chrysalis/earnings/v1", &shown, |out| text(&earnings, arguments.nano, out))?;
-    Ok(ExitCode::SUCCESS)
+    // What is not settled of these channels is in no line above.
+    Ok(tell_each(left_out, context))
 }
 
 /// Amounts are decimal strings in nanogram.

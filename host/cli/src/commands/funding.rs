@@ -3,19 +3,20 @@
 //! the least of what they say counts.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use chrysalis_chain::Toncenter;
+use chrysalis_chain::{Patience, Toncenter};
 use chrysalis_client::{ClientError, hand_in_note};
 use chrysalis_loader::{FundingWanted, StateDir};
 use chrysalis_receipt::{FundingKey, MeterPublicKey, SignedNote};
 use chrysalis_ton::{ChannelConfig, Gram};
-use chrysalis_watch::{Deposit, deposit, note};
+use chrysalis_watch::{NOTE_SECONDS, deposit, note};
 use chrysalis_wire::limits::MAX_MANIFEST_BYTES;
 use chrysalis_wire::{Digest, NetworkId, UnixMillis, UnixTime, WorkerManifest};
 use clap::Args;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::commands::chain::{Chain, absolute};
@@ -34,7 +35,8 @@ pub(crate) struct Funding {
     funding_key_file: Option<PathBuf>,
     #[command(flatten)]
     chain: Chain,
-    /// Ask this server too, without a key. The least that any of them shows counts.
+    /// Ask this server too, without a key. The least that any of them shows counts, and nothing that less
+    /// than two show.
     #[arg(long, value_name = "URL", requires = "funding_key_file")]
     also: Vec<String>,
 }
@@ -76,11 +78,8 @@ impl Funding {
     }
 
     fn servers(&self) -> Result<Vec<Toncenter>, Failure> {
-        let mut servers = vec![self.chain.open()?];
-        for url in &self.also {
-            servers.push(self.chain.another(url)?);
-        }
-        Ok(servers)
+        let servers = self.chain.open_with(&self.also)?;
+        Ok(servers.into_iter().map(|server| server.with_patience(PATIENCE)).collect())
     }
 
     /// Who vouches for the worker with this manifest, if anybody does.
@@ -115,10 +114,39 @@ struct Vouched {
     wanted: FundingWanted,
     asked: Instant,
     looked: Option<Instant>,
-    /// When to look at it the next time; `None` until somebody asks again.
+    /// When to look at it the next time; `None` until somebody asks again, or while it is looked at.
     due: Option<Instant>,
     /// Time of the last note, which the next one has to be after.
     seen_at: UnixTime,
+    /// What it was last seen to cover.
+    covers: Option<u128>,
+    /// Looks in a row at which it covered nothing.
+    empty: u32,
+}
+
+impl Vouched {
+    /// Which goes first among those that are due: where coins were seen, then what nobody has seen yet. A
+    /// channel that is not there is made up at no cost.
+    const fn rank(&self) -> u8 {
+        match self.covers {
+            Some(1..) => 0,
+            None => 1,
+            Some(0) => 2,
+        }
+    }
+
+    /// The time after a look before which it is not looked at again, whoever asks.
+    fn pause(&self) -> Duration {
+        AGAIN.saturating_mul(1 << self.empty.min(MAX_DOUBLINGS))
+    }
+}
+
+/// What came of a look.
+struct Looked {
+    seen_at: UnixTime,
+    covers: Option<u128>,
+    /// When to look again, if nobody asks.
+    again: Option<Duration>,
 }
 
 /// Answers what the worker asks, until it is dropped.
@@ -141,89 +169,136 @@ impl Drop for Watching {
 
 impl Voucher {
     async fn run(self, mut asked: mpsc::Receiver<FundingWanted>, state: StateDir) {
+        let voucher = Arc::new(self);
         let mut channels: Vec<Vouched> = Vec::new();
+        let mut looks = JoinSet::new();
         loop {
+            let now = Instant::now();
+            channels.retain(|channel| {
+                channel.covers.is_some_and(|covers| covers > 0)
+                    || now.duration_since(channel.asked) < KEPT
+            });
+            while looks.len() < LOOKS_AT_ONCE
+                && let Some((wanted, seen_at)) = next(&mut channels, now)
+            {
+                let (voucher, state) = (Arc::clone(&voucher), state.clone());
+                looks.spawn(async move {
+                    let looked = voucher.look(&wanted, seen_at, &state).await;
+                    (wanted, looked)
+                });
+            }
             let due = channels.iter().filter_map(|channel| channel.due).min();
+            let due = due.filter(|_| looks.len() < LOOKS_AT_ONCE);
             tokio::select! {
                 wanted = asked.recv() => match wanted {
-                    Some(wanted) => ask(&mut channels, wanted, Instant::now()),
+                    Some(wanted) => {
+                        ask(&mut channels, wanted, Instant::now());
+                        while let Ok(wanted) = asked.try_recv() {
+                            ask(&mut channels, wanted, Instant::now());
+                        }
+                    }
                     None => return,
                 },
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-            }
-            let now = Instant::now();
-            channels.retain(|channel| now.duration_since(channel.asked) < KEPT);
-            for channel in &mut channels {
-                if channel.due.is_some_and(|due| due <= now) {
-                    channel.looked = Some(now);
-                    channel.due = self.look(channel, &state).await.map(|wait| now + wait);
+                Some(done) = looks.join_next() => {
+                    if let Ok((wanted, looked)) = done {
+                        note_look(&mut channels, &wanted, &looked, Instant::now());
+                    }
                 }
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
         }
     }
 
-    /// Looks at one channel and hands in what is there. Returns when to look again.
-    async fn look(&self, channel: &mut Vouched, state: &StateDir) -> Option<Duration> {
-        let config = ChannelConfig::from_terms(&channel.wanted.terms);
-        let (covers, note) = match self.sign(channel, &config).await {
+    /// Looks at one channel and hands in what is there.
+    async fn look(&self, wanted: &FundingWanted, seen_at: UnixTime, state: &StateDir) -> Looked {
+        // Two looks in one second, or a clock that was set back.
+        let now = (self.clock)().seconds().max(UnixTime(seen_at.0.saturating_add(1)));
+        let looked = |covers, again| Looked { seen_at: now, covers, again };
+        let (covers, note) = match self.sign(wanted, now).await {
             Ok(signed) => signed,
             Err(failure) => {
                 self.report.note(&format!("a deposit was not looked at: {failure}"));
-                return Some(AGAIN);
+                return looked(None, Some(AGAIN));
             }
         };
         let Ok(Some(address)) = state.read_run().map(|run| run.and_then(|run| run.worker_address))
         else {
-            return Some(AGAIN);
+            return looked(Some(covers), Some(AGAIN));
         };
-        match hand_in_note(&address, &note).await {
+        let again = match hand_in_note(&address, &note).await {
             // One that covers nothing is looked at when its payer asks again, and not before: anybody
             // can make up channels.
             Ok(()) if covers == 0 => None,
             Ok(()) => Some(LOOK_INTERVAL),
             // Of an earlier life of the worker; whoever wants it served asks again.
-            Err(ClientError::PaymentRequired { .. } | ClientError::WorkerRefused { .. }) => None,
+            Err(ClientError::PaymentRequired { .. } | ClientError::WorkerRefused { .. }) => {
+                return looked(None, None);
+            }
             Err(_) => Some(AGAIN),
-        }
+        };
+        looked(Some(covers), again)
     }
 
     async fn sign(
         &self,
-        channel: &mut Vouched,
-        config: &ChannelConfig,
+        wanted: &FundingWanted,
+        now: UnixTime,
     ) -> Result<(u128, SignedNote), String> {
-        let meter =
-            MeterPublicKey::parse(&channel.wanted.meter_key.0).map_err(|e| e.to_string())?;
+        let config = ChannelConfig::from_terms(&wanted.terms);
+        let meter = MeterPublicKey::parse(&wanted.meter_key.0).map_err(|e| e.to_string())?;
         let account = config.id(self.network).map_err(|e| e.to_string())?.account;
-        let seen = deposit(&self.servers, account).await.map_err(|e| e.to_string())?;
-        let Deposit { covers, unanswered } = seen;
-        for error in unanswered {
+        let seen = deposit(&self.servers, account, config.min_settle()).await;
+        let seen = seen.map_err(|e| e.to_string())?;
+        let covers = seen.covers;
+        for error in &seen.unanswered {
             self.report.note(&format!("a server of the chain was left out: {error}"));
         }
-        // Two looks in one second, or a clock that was set back.
-        let now = (self.clock)().seconds().max(UnixTime(channel.seen_at.0.saturating_add(1)));
-        channel.seen_at = now;
-        let note = note(config, self.network, meter, covers, now).map_err(|e| e.to_string())?;
+        let note = note(&config, self.network, meter, &seen, now).map_err(|e| e.to_string())?;
         let signed = self.key.sign(note).map_err(|e| e.to_string())?;
         self.report.note(&format!("channel 0:{account} is seen to cover {}", Gram::of(covers)));
         Ok((covers, signed))
     }
 }
 
-/// Notes that a channel is wanted: it is looked at now, or [`AGAIN`] after the last time.
+/// The channel to look at now, if one is due; it is not due again before that look is over.
+fn next(channels: &mut [Vouched], now: Instant) -> Option<(FundingWanted, UnixTime)> {
+    let due = channels.iter_mut().filter(|channel| channel.due.is_some_and(|due| due <= now));
+    let channel = due.min_by_key(|channel| (channel.rank(), channel.due))?;
+    (channel.looked, channel.due) = (Some(now), None);
+    Some((channel.wanted.clone(), channel.seen_at))
+}
+
+/// Takes down what a look saw.
+fn note_look(channels: &mut [Vouched], wanted: &FundingWanted, looked: &Looked, now: Instant) {
+    let Some(channel) = channels.iter_mut().find(|channel| channel.wanted == *wanted) else {
+        return;
+    };
+    channel.seen_at = looked.seen_at;
+    channel.covers = looked.covers;
+    channel.empty = if looked.covers == Some(0) { channel.empty.saturating_add(1) } else { 0 };
+    // In use or not, its note does not end; but it is not worth a look twice a minute.
+    let idle = now.duration_since(channel.asked) >= KEPT;
+    let again = looked.again.map(|again| now + if idle { again.max(IDLE_INTERVAL) } else { again });
+    // Somebody may have asked meanwhile.
+    channel.due = channel.due.into_iter().chain(again).min();
+}
+
+/// Notes that a channel is wanted: it is looked at now, or a pause after the last time.
 fn ask(channels: &mut Vec<Vouched>, wanted: FundingWanted, now: Instant) {
     if let Some(known) = channels.iter_mut().find(|channel| channel.wanted == wanted) {
         known.asked = now;
-        let soonest = known.looked.map_or(now, |looked| now.max(looked + AGAIN));
+        let soonest = known.looked.map_or(now, |looked| now.max(looked + known.pause()));
         known.due = Some(known.due.map_or(soonest, |due| due.min(soonest)));
         return;
     }
     if channels.len() >= MAX_VOUCHED {
-        // Whoever still wants it asks again.
-        let oldest = channels.iter().enumerate().min_by_key(|(_, channel)| channel.asked);
-        if let Some(place) = oldest.map(|(place, _)| place) {
-            channels.swap_remove(place);
-        }
+        // Never one with coins in it. Whoever still wants its own asks again.
+        let empty = channels.iter().enumerate().filter(|(_, channel)| channel.covers == Some(0));
+        let Some(place) = empty.min_by_key(|(_, channel)| channel.asked).map(|(place, _)| place)
+        else {
+            return;
+        };
+        channels.swap_remove(place);
     }
     channels.push(Vouched {
         wanted,
@@ -231,15 +306,30 @@ fn ask(channels: &mut Vec<Vouched>, wanted: FundingWanted, now: Instant) {
         looked: None,
         due: Some(now),
         seen_at: UnixTime(0),
+        covers: None,
+        empty: 0,
     });
 }
 
-/// Shortest time between two looks at one channel.
+/// Shortest time between two looks at one channel; it doubles while it covers nothing, so often.
 const AGAIN: Duration = Duration::from_secs(1);
+const MAX_DOUBLINGS: u32 = 2;
 /// How often a channel that is in use is looked at: so long a close request can go unseen here.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
-/// How long a channel is looked at after the worker asked for it; then its note ends, and it asks again.
+/// How long it is looked at as often after the worker asked for it, and one that covers nothing at all.
 const KEPT: Duration = Duration::from_secs(1_800);
+/// How often it is looked at from then on: half of a note's time.
+const IDLE_INTERVAL: Duration = Duration::from_secs(NOTE_SECONDS / 2);
+/// Channels that are looked at at once, so that a slow answer about one does not delay the others.
+const LOOKS_AT_ONCE: usize = 16;
+/// A server that does not answer is asked again at the next look: payers wait seconds.
+const PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(2),
+    answer: Duration::from_secs(5),
+    attempts: 2,
+    first_wait: Duration::from_millis(300),
+    max_wait: Duration::from_secs(1),
+};
 /// Most channels that are looked at.
 const MAX_VOUCHED: usize = 256;
 /// Channels that may wait to be looked at.
@@ -277,14 +367,58 @@ mod tests {
         assert_eq!(channels.len(), 1);
     }
 
+    fn saw(channels: &mut [Vouched], salt: u64, covers: u128, now: Instant) {
+        let again = (covers > 0).then_some(LOOK_INTERVAL);
+        let looked = Looked { seen_at: UnixTime(1), covers: Some(covers), again };
+        note_look(channels, &wanted(salt), &looked, now);
+    }
+
     #[test]
-    fn one_channel_more_than_the_most_takes_the_place_of_the_one_asked_for_longest_ago() {
+    fn channels_that_are_made_up_take_no_place_and_no_look_from_one_with_coins() {
         let (mut channels, now) = (vec![], Instant::now());
-        for salt in 0..=MAX_VOUCHED as u64 {
-            ask(&mut channels, wanted(salt), now + Duration::from_secs(salt));
+        ask(&mut channels, wanted(0), now);
+        assert_eq!(next(&mut channels, now), Some((wanted(0), UnixTime(0))));
+        saw(&mut channels, 0, 7, now);
+        let later = now + LOOK_INTERVAL;
+        for salt in 1..=300 {
+            ask(&mut channels, wanted(salt), now);
         }
-        assert_eq!(channels.len(), MAX_VOUCHED);
-        assert!(!channels.iter().any(|channel| channel.wanted == wanted(0)));
-        assert!(channels.iter().any(|channel| channel.wanted == wanted(MAX_VOUCHED as u64)));
+        assert_eq!(channels.len(), MAX_VOUCHED, "one too many asks again");
+        // It is looked at first, though all of them were due before it.
+        assert_eq!(next(&mut channels, later).unwrap().0, wanted(0));
+        assert_eq!(next(&mut channels, later).unwrap().0, wanted(1));
+        saw(&mut channels, 1, 0, later);
+        ask(&mut channels, wanted(400), later);
+        assert!(!channels.iter().any(|channel| channel.wanted == wanted(1)), "it was empty");
+        assert!(channels.iter().any(|channel| channel.wanted == wanted(0)));
+    }
+
+    #[test]
+    fn a_channel_that_covers_nothing_waits_longer_each_time_and_four_seconds_at_most() {
+        let (mut channels, mut now) = (vec![], Instant::now());
+        let mut waits = vec![];
+        for _ in 0..4 {
+            ask(&mut channels, wanted(1), now);
+            let due = channels[0].due.unwrap();
+            waits.push((due - now).as_secs());
+            now = due;
+            next(&mut channels, now).unwrap();
+            assert_eq!(next(&mut channels, now), None, "it is being looked at");
+            saw(&mut channels, 1, 0, now);
+            assert_eq!(channels[0].due, None);
+        }
+        assert_eq!(waits, [0, 2, 4, 4]);
+    }
+
+    #[test]
+    fn a_channel_with_coins_is_looked_at_on_before_its_note_ends_though_nobody_asks() {
+        let (mut channels, now) = (vec![], Instant::now());
+        ask(&mut channels, wanted(1), now);
+        let idle = now + KEPT;
+        for (at, wait) in [(now, LOOK_INTERVAL), (idle, IDLE_INTERVAL)] {
+            channels[0].due = None;
+            saw(&mut channels, 1, 7, at);
+            assert_eq!(channels[0].due, Some(at + wait));
+        }
     }
 }

@@ -9,11 +9,11 @@ use chrysalis_evidence::Pins;
 use chrysalis_receipt::{ChannelCode, FundingKey};
 use chrysalis_wire::limits::{MAX_PEER_PINS_BYTES, MAX_SEALED_REQUEST_BYTES};
 use chrysalis_wire::manifest::{
-    DevicesSection, LimitsSection, MANIFEST_VERSION, ModelSection, ModelTask, PaymentSection,
-    PeersSection, PricesSection,
+    DevicesSection, EngineSection, KvCacheType, LimitsSection, MANIFEST_VERSION, ModelSection,
+    ModelTask, PaymentSection, PeersSection, PricesSection,
 };
 use chrysalis_wire::{Digest, NetworkId, WorkerManifest};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -58,6 +58,12 @@ pub(crate) struct Init {
     /// Most requests in progress at once.
     #[arg(long, default_value_t = 4)]
     concurrent_requests: u32,
+    /// How keys and values are kept: `f16`, or `q8_0` for nearly twice the tokens in the same memory.
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t)]
+    kv_cache_type: CacheType,
+    /// Guess tokens that a text repeats. Whoever watches a stream then sees where it repeats itself.
+    #[arg(long)]
+    drafts: bool,
     /// Price of 10^6 prompt tokens, in nanogram.
     #[arg(long, default_value_t = 20_000_000)]
     price_prompt: u64,
@@ -87,9 +93,33 @@ pub(crate) struct Init {
     /// empty is served too.
     #[arg(long, value_name = "FILE", requires = "payee")]
     funding_key_file: Option<PathBuf>,
+    /// Number of this worker among those that the account is paid for. Each that runs at the same time
+    /// needs one of its own: a channel pays for the worker that it names.
+    #[arg(long, value_name = "NUMBER", requires = "payee", default_value_t = 0)]
+    worker: u32,
     /// Replace the file if it is there.
     #[arg(long)]
     force: bool,
+}
+
+/// As manifests name it.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum CacheType {
+    /// Half precision.
+    #[default]
+    F16,
+    /// Eight bits with scales.
+    #[value(name = "q8_0")]
+    Q8,
+}
+
+impl From<CacheType> for KvCacheType {
+    fn from(from: CacheType) -> Self {
+        match from {
+            CacheType::F16 => Self::F16,
+            CacheType::Q8 => Self::Q8_0,
+        }
+    }
 }
 
 /// An account of workchain 0 in its raw form; nobody is paid in another.
@@ -150,7 +180,7 @@ impl Init {
         let key = self.funding_key_file.as_deref().map(made_seed).transpose()?;
         let funding_key = key.map(|seed| Digest(FundingKey::from_seed(&seed).public()));
         let channel_code = ChannelCode::METERED_V1.hash();
-        Ok(Some(PaymentSection { payee, channel_code, funding_key }))
+        Ok(Some(PaymentSection { payee, channel_code, funding_key, worker: self.worker }))
     }
 
     fn devices(&self) -> Option<DevicesSection> {
@@ -181,6 +211,10 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
             completion: arguments.price_completion,
             reasoning: arguments.price_completion,
         },
+        engine: EngineSection {
+            kv_cache_type: arguments.kv_cache_type.into(),
+            drafts: arguments.drafts,
+        },
         peers: arguments.peers()?,
         devices: arguments.devices(),
         payment: arguments.payment()?,
@@ -209,7 +243,8 @@ fn init(arguments: &Init, context: &Context) -> Result<(), Failure> {
             out.field("devices", format_args!("{gpus} GPUs, {switches} switches"))?;
         }
         if let Some(payment) = &manifest.payment {
-            out.field("payee", format_args!("0:{}", payment.payee))?;
+            let worker = payment.worker;
+            out.field("payee", format_args!("0:{}, for its worker {worker}", payment.payee))?;
             match &payment.funding_key {
                 Some(key) => out.field("deposits", format_args!("as vouched for by {key}"))?,
                 None => out.field("deposits", "not looked at: a cap is taken for coins")?,

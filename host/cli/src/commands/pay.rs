@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrysalis_client::{AttestedWorker, Budget, ClientError, Clock, Payer};
 use chrysalis_ledger::{Ledger, Side};
-use chrysalis_receipt::{ChannelTerms, DEFAULT_CLOSE_DELAY, PayerKey, PayerPublicKey, TermsParts};
+use chrysalis_receipt::{
+    ChannelTerms, DEFAULT_CLOSE_DELAY, PayerKey, PayerPublicKey, TermsParts, channel_salt,
+};
 use chrysalis_ton::Gram;
 use chrysalis_wire::{Digest, NetworkId};
 use clap::Args;
@@ -33,9 +35,10 @@ pub(crate) struct Pay {
     /// How much more than is owed each signature allows, in nanogram.
     #[arg(long, value_name = "NANO", default_value_t = 100_000_000)]
     pay_step: u128,
-    /// Tells channels of the same key and accounts apart: a closed one never opens again.
+    /// Tells channels of the same key, accounts and worker apart: a closed one never opens again. The
+    /// worker's own number is in its manifest.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    channel_salt: u64,
+    channel_salt: u32,
     /// The channel's delay between a request to close and the refund, seconds, as it was deployed with.
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_CLOSE_DELAY)]
     channel_close_delay: u32,
@@ -75,7 +78,7 @@ impl Pay {
             payee: payment.payee,
             close_delay: self.channel_close_delay,
             min_settle: self.channel_min_settle.nano,
-            salt: self.channel_salt,
+            salt: channel_salt(payment.worker, self.channel_salt),
         })?;
         let network: NetworkId = verified.keyset().network;
         let ledger = Ledger::open(&state.join(LEDGER_FILE), Side::Payer)

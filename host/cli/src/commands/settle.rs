@@ -2,7 +2,7 @@
 //! deposit. The only way for less than the channel's smallest settlement, and that only while it closes:
 //! the contract's rule, said here before a link is made that it would refuse.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrysalis_chain::{ChannelView, channel_view};
 use chrysalis_ledger::Channel;
@@ -32,7 +32,7 @@ pub(crate) struct Settle {
 
 pub(crate) fn run(arguments: &Settle, context: &Context) -> Result<(), Failure> {
     let view = ledger(&arguments.ledger)?.view();
-    let channel = one_of(view.channels()?, arguments.channel)?;
+    let channel = one_of(view.each_channel()?, arguments.channel)?;
     let signing = &arguments.signing;
     signing.expect(channel.id.network)?;
     let server = signing.server()?;
@@ -89,6 +89,34 @@ fn due(channel: &Channel, seen: Option<&ChannelView>) -> Result<u128, Failure> {
             .next("`chrysalis watch` brings it without a wallet once there is enough"));
     }
     Ok(due)
+}
+
+/// Refuses to give a channel back while its payee's ledger says that it owes something. Without a ledger
+/// nobody here can know, and that is said.
+pub(crate) fn expect_nothing_owed(
+    account: Digest,
+    path: Option<&Path>,
+    signing: &Signing,
+    context: &Context,
+) -> Result<(), Failure> {
+    let Some(path) = path else {
+        context.report.note(
+            "what is owed and not settled goes back to the payer with the rest; --ledger looks at it first",
+        );
+        return Ok(());
+    };
+    let channel = one_of(ledger(path)?.view().each_channel()?, Some(account))?;
+    signing.expect(channel.id.network)?;
+    let server = signing.server()?;
+    let seen = context.block_on(async { Ok(channel_view(&server, account).await?) })?;
+    let owed = channel.earned.saturating_sub(seen.map_or(0, |seen| seen.cum_paid));
+    if owed == 0 {
+        return Ok(());
+    }
+    let message = format!("{} is owed on this channel and not settled", Gram::of(owed));
+    Err(Failure::new(Class::Refused, "E-CHANNEL-OWED", message).next(
+        "bring it with `chrysalis channel settle`; or leave --ledger out, and it is the payer's",
+    ))
 }
 
 fn nothing() -> Failure {

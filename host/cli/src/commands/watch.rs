@@ -65,27 +65,46 @@ impl When {
 
 pub(crate) fn run(arguments: &Watch, context: &Context) -> Result<ExitCode, Failure> {
     let ledger = ledger(&arguments.ledger)?;
-    let mut servers = vec![arguments.chain.open()?.with_patience(PATIENCE)];
-    for url in &arguments.also {
-        servers.push(arguments.chain.another(url)?.with_patience(PATIENCE));
-    }
+    let servers = arguments.chain.open_with(&arguments.also)?;
+    let servers = servers.into_iter().map(|server| server.with_patience(PATIENCE)).collect();
     let mut watcher = Watcher::new(servers, arguments.when.policy()?);
     context.block_on(async {
         let mut signals = Signals::catch()?;
+        // Channels that could not be watched in the last round. It is told again when that changes, and
+        // by the exit code.
+        let (mut refused, mut code) = (Vec::new(), ExitCode::SUCCESS);
         loop {
-            let wait = tokio::select! {
-                wait = once(&mut watcher, &ledger, arguments.once, context) => wait?,
-                () = signals.next() => return Ok(ExitCode::SUCCESS),
+            let round = tokio::select! {
+                round = look(&mut watcher, &ledger, context) => round?,
+                () = signals.next() => return Ok(code),
             };
+            show(&round, context.now(), arguments.once, context)?;
+            if round.refused != refused {
+                code = tell_each(round.refused.clone(), context);
+                refused.clone_from(&round.refused);
+            }
             if arguments.once {
-                return Ok(ExitCode::SUCCESS);
+                return Ok(code);
             }
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(wait)) => {}
-                () = signals.next() => return Ok(ExitCode::SUCCESS),
+                () = tokio::time::sleep(Duration::from_secs(round.next_in())) => {}
+                () = signals.next() => return Ok(code),
             }
         }
     })
+}
+
+/// Tells each of these, and the exit code of the first.
+pub(crate) fn tell_each<E: Into<Failure>>(
+    errors: impl IntoIterator<Item = E>,
+    context: &Context,
+) -> ExitCode {
+    let mut code = None;
+    for failure in errors.into_iter().map(Into::into) {
+        context.report.failure(&failure);
+        code = code.or(Some(failure.class.into()));
+    }
+    code.unwrap_or(ExitCode::SUCCESS)
 }
 
 /// Opens a ledger that is there. It is opened for writing, because that repairs what a killed worker's
@@ -98,27 +117,20 @@ pub(crate) fn ledger(path: &Path) -> Result<Ledger, LedgerError> {
     Ledger::open(path, Side::Payee)
 }
 
-/// One look at every channel, and the seconds until the next.
-async fn once(
+/// One look at every channel.
+async fn look(
     watcher: &mut Watcher<Toncenter>,
     ledger: &Ledger,
-    everything: bool,
     context: &Context,
-) -> Result<u64, Failure> {
-    let now = context.now();
-    let round = watcher.tick(ledger, now).await.map_err(|error| {
+) -> Result<Round, Failure> {
+    watcher.tick(ledger, context.now()).await.map_err(|error| {
         Failure::new(Class::Internal, "E-WATCH-BOOK", error.to_string())
             .next("check the ledger and the disk")
-    })?;
-    show(&round, now, everything, context)?;
-    Ok(round.next_in())
+    })
 }
 
 /// Says what happened; channels at which nothing did only to whoever asked for one look.
 fn show(round: &Round, now: UnixTime, everything: bool, context: &Context) -> Result<(), Failure> {
-    for refused in &round.refused {
-        context.report.failure(&Failure::from(refused.clone()));
-    }
     for report in &round.reports {
         if let Some(error) = &report.not_noted {
             context.report.note(&format!("not taken down: {error}"));
@@ -240,6 +252,7 @@ const PATIENCE: Patience = Patience {
 impl From<WatchError> for Failure {
     fn from(error: WatchError) -> Self {
         let (class, next) = match &error {
+            WatchError::Ledger(error) => return Self::from(error.clone()),
             WatchError::FeeShare { .. } | WatchError::SettleAfter { .. } => {
                 (Class::Usage, "choose another value")
             }
@@ -255,7 +268,7 @@ impl From<LedgerError> for Failure {
         let class = match &error {
             LedgerError::Open { .. } => Class::Usage,
             LedgerError::InUse { .. } | LedgerError::OtherSide { .. } => Class::Refused,
-            LedgerError::Newer { .. } => Class::Unsupported,
+            LedgerError::Newer { .. } | LedgerError::Older { .. } => Class::Unsupported,
             LedgerError::Storage { .. } => Class::Internal,
             _ => Class::Malformed,
         };

@@ -20,7 +20,7 @@ use chrysalis_wire::{BootStage, ConsoleEvent, StageState, UnixTime};
 use clap::Args;
 use serde::Serialize;
 
-use crate::args::{listen, state_dir};
+use crate::args::{listen, paid_dir, state_dir};
 use crate::boot::explain;
 use crate::commands::funding::Funding;
 use crate::commands::vm::{self, VmArgs};
@@ -109,6 +109,7 @@ pub(crate) fn up(arguments: Up, context: &Context) -> Result<ExitCode, Failure> 
         state: state_dir(arguments.state.state.as_ref())?,
         vm: vm.map(Box::new),
         gramine: gramine.map(|gramine| gramine.application),
+        paid: paid_dir(),
     }
     .resolve()?;
     if let (true, Some(vm)) = (arguments.vm.print_only, &launch.vm) {

@@ -1,6 +1,11 @@
 //! Pays a worker for what it answers. The worker is attested and still not believed about money: a
 //! cap is signed only up to what the user allowed, and only after it is on the disk; what the worker
 //! says is owed is held against the receipts of the requests.
+//!
+//! A ledger that was lost is told from a meter that counts too much by the cap. A claim under a higher
+//! cap than the ledger has was signed for and forgotten; under any other nothing was, and whatever is
+//! more than may be owed is too much. That holds only if a meter has shown what it knows before it gets
+//! the first cap of a process, which may be the very one that was forgotten.
 
 mod standing;
 #[cfg(test)]
@@ -37,6 +42,8 @@ struct Inner {
     ledger: Ledger,
     clock: Clock,
     state: Mutex<State>,
+    /// Meter that has shown what it knows. Held while it is asked: no cap goes to it before.
+    heard: tokio::sync::Mutex<Option<Digest>>,
     /// Told why a request waits.
     told: OnceLock<Tell>,
 }
@@ -106,8 +113,8 @@ impl Payer {
         }
         let standing = Standing::new(budget, known);
         let state = Mutex::new(State { standing, meter, claim, stopped });
-        let told = OnceLock::new();
-        let inner = Inner { key, terms, channel, budget, ledger, clock, state, told };
+        let (heard, told) = Default::default();
+        let inner = Inner { key, terms, channel, budget, ledger, clock, state, heard, told };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -143,12 +150,17 @@ impl Payer {
     /// Whether the worker asks to be paid, and through this channel.
     ///
     /// # Errors
-    /// [`ClientError::Payment`] if it pays somebody else, by another contract or on another network.
+    /// [`ClientError::Payment`] if it pays somebody else, for another worker, by another contract or on
+    /// another network.
     pub(crate) fn suits(&self, verified: &VerifiedWorker) -> Result<bool, ClientError> {
         let Some(payment) = verified.manifest().payment else { return Ok(false) };
         let (expected, got) = (payment.payee, self.inner.terms.payee());
         if expected != got {
             return Err(ReceiptError::OtherPayee { expected, got }.into());
+        }
+        let (expected, got) = (payment.worker, self.inner.terms.worker());
+        if expected != got {
+            return Err(ReceiptError::OtherWorker { expected, got }.into());
         }
         if payment.channel_code != self.inner.terms.code().hash() {
             return Err(ReceiptError::UnknownCode { got: payment.channel_code }.into());
@@ -158,6 +170,11 @@ impl Payer {
             return Err(ReceiptError::OtherChannel { expected, got: self.inner.channel }.into());
         }
         Ok(true)
+    }
+
+    /// The meter that was asked for what it knows, to be set by whoever asks another one.
+    pub(crate) async fn heard(&self) -> tokio::sync::MutexGuard<'_, Option<Digest>> {
+        self.inner.heard.lock().await
     }
 
     /// The claim that a worker with another meter key has to go on from: this payer does not want to
@@ -212,8 +229,8 @@ impl Payer {
         Ok((question.encode(), asked))
     }
 
-    /// Takes the answer: a claim of the attested meter that the receipts account for. On the disk when
-    /// this returns.
+    /// Takes the answer: a claim of the attested meter that the receipts account for, or before its first
+    /// request the one of another meter from which it goes on. On the disk when this returns.
     ///
     /// # Errors
     /// [`ClientError::Overcharged`], after which nothing more is signed; [`ClientError::Payment`],
@@ -225,13 +242,13 @@ impl Payer {
         claim: &[u8],
     ) -> Result<Claim, ClientError> {
         let claim = self.own(Claim::decode(claim)?)?;
-        let (expected, got) = (verified.keyset().meter_key, claim.cap().cap().meter_key.to_bytes());
-        if expected != got {
-            let (expected, got) = (Digest(expected), Digest(got));
-            return Err(ReceiptError::OtherMeter { expected, got }.into());
-        }
+        let own = verified.keyset().meter_key == claim.cap().cap().meter_key.to_bytes();
         let inner = Arc::clone(&self.inner);
-        blocking(move || inner.accept(asked, claim)).await
+        let work = move || match own {
+            true => inner.accept(asked, claim),
+            false => inner.adopt(&claim).map(|_| claim),
+        };
+        blocking(work).await
     }
 
     /// Learns from a refusal what this payer owed and forgot. True if it did: then the request is
@@ -296,7 +313,7 @@ impl Inner {
         let mut state = self.state();
         let max_cum = claim.cap().cap().max_cum;
         if max_cum > state.standing.covered() {
-            // This payer signed that cap, and its ledger was lost or rolled back since.
+            // It was signed for with another ledger: this one was lost, or rolled back, since.
             state.standing.adopt(claim.cum_amount(), max_cum);
         }
         match state.standing.accept(asked, claim.cum_amount()) {
@@ -331,13 +348,17 @@ impl Inner {
         Ok(ClientError::Overcharged { accounted })
     }
 
+    /// Takes what a claim under a forgotten cap proves. True if more is owed by it than was known.
     fn adopt(&self, claim: &Claim) -> Result<bool, ClientError> {
         let mut state = self.state();
         let before = state.standing.may_owe();
         let (cum, max_cum) = (claim.cum_amount(), claim.cap().cap().max_cum);
-        // Under a cap that is remembered nothing was forgotten, and no meter may count more than it did.
-        if max_cum <= state.standing.used() && cum > before {
-            return Err(self.stop(&mut state, claim, TooMuch { accounted: before })?);
+        if max_cum <= state.standing.covered() {
+            if cum > before {
+                return Err(self.stop(&mut state, claim, TooMuch { accounted: before })?);
+            }
+            // What it includes is known already, and to which requests it belongs is not.
+            return Ok(false);
         }
         self.ledger.record(&Entry::Claim(claim), self.clock.now().seconds())?;
         state.standing.adopt(cum, max_cum);

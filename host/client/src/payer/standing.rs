@@ -22,9 +22,6 @@ pub(crate) struct Standing {
     known: Known,
     /// The most that requests on their way can cost.
     open: u128,
-    /// Largest cap that a request was answered or a claim taken under. A cap above it may be one that
-    /// this payer has just signed, and another time before, which it has forgotten.
-    used: u128,
 }
 
 /// What outlives a process. Amounts are nanogram since the channel was opened.
@@ -57,8 +54,7 @@ pub(crate) struct TooMuch {
 
 impl Standing {
     pub(crate) const fn new(budget: Budget, known: Known) -> Self {
-        let used = if known.claimed > 0 || known.receipted > 0 { known.covered } else { 0 };
-        Self { budget, known, open: 0, used }
+        Self { budget, known, open: 0 }
     }
 
     /// The most that may be owed.
@@ -107,9 +103,6 @@ impl Standing {
     pub(crate) fn end(&mut self, worst: u128, amount: u128) {
         self.open = self.open.saturating_sub(worst);
         self.known.receipted = self.known.receipted.saturating_add(amount);
-        if amount > 0 {
-            self.used = self.known.covered;
-        }
     }
 
     /// No receipt will come.
@@ -141,7 +134,6 @@ impl Standing {
         if cum < known.claimed {
             return Ok(None);
         }
-        self.used = known.covered;
         known.claimed = cum;
         // What came while the question was on its way may be in the claim or not.
         known.included = known.included.max(asked.receipted);
@@ -157,12 +149,6 @@ impl Standing {
     pub(crate) fn adopt(&mut self, cum: u128, max_cum: u128) {
         self.known.claimed = self.known.claimed.max(cum);
         self.known.covered = self.known.covered.max(max_cum);
-        self.used = self.used.max(max_cum);
-    }
-
-    /// Largest cap of which this payer remembers what was owed under it.
-    pub(crate) const fn used(&self) -> u128 {
-        self.used
     }
 
     /// Receipts that the last accepted claim includes for certain.

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use chrysalis_ledger::{EventKind, LedgerView, Side};
-use chrysalis_receipt::{
-    Charge, MeterBook, MeterKey, Payee, PayerPublicKey, Shortfall, TermsParts,
-};
+use chrysalis_receipt::{Charge, MeterBook, MeterKey, Payee, PayerPublicKey, TermsParts};
 use chrysalis_wire::{UnixMillis, UnixTime};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -59,12 +57,27 @@ impl Worker {
     fn new(seed: u8) -> Self {
         let key = MeterKey::from_seed(&Zeroizing::new([seed; 32]));
         let meter_key = MeterPublicKey::parse(&key.public()).unwrap();
-        let book = MeterBook::new(Payee { network: NETWORK, account: PAYEE, meter_key });
+        let book = MeterBook::new(Payee { network: NETWORK, account: PAYEE, worker: 0, meter_key });
         Self { key, book, asked: 0 }
+    }
+
+    /// Shows what it knows, before the first cap of a process.
+    fn hear(&mut self, payer: &Payer) -> Result<(), ClientError> {
+        let meter = Some(Digest(self.book.payee().meter_key.to_bytes()));
+        let mut heard = payer.inner.heard.try_lock().unwrap();
+        if *heard != meter {
+            match self.claim(payer) {
+                Ok(_) | Err(ClientError::Payment(ReceiptError::NoSuchChannel)) => {}
+                Err(error) => return Err(error),
+            }
+            *heard = meter;
+        }
+        Ok(())
     }
 
     /// One request that may cost `worst` and costs `amount`.
     fn serve(&mut self, payer: &Payer, worst: u128, amount: u128) -> Result<(), ClientError> {
+        self.hear(payer)?;
         self.asked += 1;
         let request = Digest([self.asked; 32]);
         let offer =
@@ -98,7 +111,13 @@ impl Worker {
         let question = StateRequest::sign(key, channel, &meter, acknowledged)?;
         let claim = self.book.answer(&question, &self.key, NOW)?;
         let claim = payer.own(Claim::decode(&claim.encode())?)?;
-        Ok(payer.inner.accept(asked, claim)?.cum_amount())
+        let cum = claim.cum_amount();
+        if claim.cap().cap().meter_key == meter {
+            payer.inner.accept(asked, claim)?;
+        } else {
+            payer.inner.adopt(&claim)?;
+        }
+        Ok(cum)
     }
 }
 
@@ -165,20 +184,40 @@ fn a_payer_that_lost_its_ledger_learns_from_its_own_signature() {
     let claim = payer.inner.state().claim.clone().unwrap();
     // The worker restarts, its owner hands in the claim, the payer's disk is gone.
     let mut worker = Worker::new(0x12);
-    worker.book.resume(&claim.clone().verify().unwrap()).unwrap();
+    worker.book.resume(&claim.verify().unwrap()).unwrap();
     let payer = open(new.path(), BUDGET);
-    let refused = worker.serve(&payer, 50, 5);
-    let short = Shortfall { owed: 90, reserved: 0, request: 50, max_cum: 100 };
-    assert_eq!(refused, Err(ReceiptError::Uncovered(short).into()));
-    payer.inner.state().standing.end(50, 0);
-    assert_eq!(payer.inner.adopt(&payer.own(claim).unwrap()), Ok(true));
     worker.serve(&payer, 50, 5).unwrap();
+    assert_eq!((payer.standing().may_owe, payer.standing().covered), (95, 190));
     assert_eq!(worker.claim(&payer), Ok(95));
 }
 
-/// The same without a restart: the worker knows a higher cap than this payer remembers.
+/// The new ledger would sign the very cap that was forgotten, and the request fits under it: nobody
+/// refuses anything.
 #[test]
-fn a_payer_that_lost_its_ledger_does_not_accuse_the_worker_that_knows_more() {
+fn a_payer_that_lost_its_ledger_accuses_nobody_of_what_the_same_cap_covers() {
+    for restarted in [false, true] {
+        let (old, new) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let mut worker = Worker::new(0x11);
+        let payer = open(old.path(), BUDGET);
+        worker.serve(&payer, 50, 40).unwrap();
+        worker.claim(&payer).unwrap();
+        if restarted {
+            let claim = payer.inner.state().claim.clone().unwrap();
+            worker = Worker::new(0x12);
+            worker.book.resume(&claim.verify().unwrap()).unwrap();
+        }
+        let payer = open(new.path(), BUDGET);
+        worker.serve(&payer, 50, 5).unwrap();
+        assert_eq!((payer.standing().may_owe, payer.standing().covered), (45, 100));
+        assert_eq!(worker.claim(&payer), Ok(45));
+        worker.overcharge(&payer, 1, 2);
+        assert_eq!(worker.claim(&payer), Err(ClientError::Overcharged { accounted: 46 }));
+    }
+}
+
+/// The worker knows a higher cap than this payer remembers.
+#[test]
+fn a_payer_that_lost_its_ledger_goes_on_under_the_higher_cap_that_it_signed() {
     let (old, new) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let mut worker = Worker::new(0x11);
     let payer = open(old.path(), Budget { limit: 1_000, step: 500 });
@@ -191,20 +230,49 @@ fn a_payer_that_lost_its_ledger_does_not_accuse_the_worker_that_knows_more() {
     assert_eq!(worker.claim(&payer), Ok(100));
 }
 
+/// A worker that is told late: it serves, is handed a claim above every cap of the new ledger, and shows
+/// it with a refusal.
 #[test]
-fn a_payer_that_lost_its_ledger_is_shown_the_claim_of_the_very_meter() {
+fn a_payer_that_lost_its_ledger_is_shown_a_claim_that_comes_late() {
     let (old, new) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let mut worker = Worker::new(0x11);
-    let payer = open(old.path(), BUDGET);
+    let payer = open(old.path(), Budget { limit: 1_000, step: 500 });
     worker.serve(&payer, 90, 90).unwrap();
     worker.claim(&payer).unwrap();
+    let claim = payer.inner.state().claim.clone().unwrap();
+    let mut worker = Worker::new(0x12);
     let payer = open(new.path(), BUDGET);
-    assert!(worker.serve(&payer, 50, 5).is_err());
+    worker.serve(&payer, 50, 5).unwrap();
+    worker.book.resume(&claim.verify().unwrap()).unwrap();
+    assert!(worker.serve(&payer, 50, 5).is_err(), "95 are owed, and 100 allowed");
     payer.inner.state().standing.end(50, 0);
     let shown = worker.book.latest(&payer.channel().account).unwrap().clone();
     assert_eq!(payer.inner.adopt(&payer.own(shown).unwrap()), Ok(true));
     worker.serve(&payer, 50, 5).unwrap();
-    assert_eq!(worker.claim(&payer), Ok(95));
+    assert_eq!(worker.claim(&payer), Ok(100));
+}
+
+/// A meter that lies is given a higher cap, counts all of it, and shows that with a refusal.
+#[test]
+fn a_refusal_is_no_way_to_be_paid_what_no_receipt_says() {
+    let dir = TempDir::new().unwrap();
+    let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
+    worker.serve(&payer, 90, 80).unwrap();
+    worker.claim(&payer).unwrap();
+    let meter = worker.book.payee().meter_key;
+    let digest = Digest([0xf8; 32]);
+    let offer = payer.inner.offer(meter, &digest, begun(0xf8, 50)).unwrap();
+    assert_eq!(payer.standing().covered, 180);
+    payer.inner.state().standing.end(50, 0);
+    let offer = offer.verify(&digest, worker.book.payee()).unwrap();
+    let reservation = worker.book.reserve(offer, 100, NOW).unwrap();
+    let charge = Charge { amount: 100, units: 1, receipt: digest };
+    worker.book.charge(reservation, charge).unwrap();
+    let claim = worker.book.grown(&worker.key, NOW).pop().unwrap();
+    assert_eq!(claim.cum_amount(), 180);
+    let refused = Err(ClientError::Overcharged { accounted: 80 });
+    assert_eq!(payer.inner.adopt(&payer.own(claim).unwrap()), refused);
+    assert_eq!(payer.standing().may_owe, 80, "nothing of it is taken");
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl Worker {
     fn new(seed: u8) -> Self {
         let key = meter(seed);
         let meter_key = MeterPublicKey::parse(&key.public()).unwrap();
-        let payee = Payee { network: NETWORK, account: Digest([7; 32]), meter_key };
+        let payee = Payee { network: NETWORK, account: Digest([7; 32]), worker: 0, meter_key };
         Self { key, book: MeterBook::new(payee), acknowledged: Digest([0; 32]) }
     }
 

@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chrysalis_ledger::{Entry, Ledger, LedgerError, LedgerView, Recorded, SCHEMA_VERSION, Side};
-use redb::{Database, TableDefinition};
+use chrysalis_ledger::{
+    Entry, Ledger, LedgerError, LedgerView, OLDEST_SCHEMA, Recorded, SCHEMA_VERSION, Side,
+};
+use redb::{Database, ReadableDatabase as _, TableDefinition};
 use tempfile::TempDir;
 
 use crate::{NOW, channel, claim};
@@ -49,17 +51,50 @@ fn refuses_a_database_of_something_else() {
     assert_eq!(refused(&path), LedgerError::NotALedger);
 }
 
+/// Marks a ledger as one of another schema.
+fn mark(path: &Path, format: &str) {
+    let database = Database::open(path).unwrap();
+    let tx = database.begin_write().unwrap();
+    tx.open_table(META).unwrap().insert("chrysalis-ledger", format.as_bytes()).unwrap();
+    tx.commit().unwrap();
+}
+
 #[test]
 fn refuses_one_schema_later() {
     let dir = TempDir::new().unwrap();
     let path = ledger(&dir);
-    let database = Database::open(&path).unwrap();
-    let tx = database.begin_write().unwrap();
-    let newer = format!("{{\"schema\":{},\"side\":\"payee\",\"more\":1}}", SCHEMA_VERSION + 1);
-    tx.open_table(META).unwrap().insert("chrysalis-ledger", newer.as_bytes()).unwrap();
-    tx.commit().unwrap();
-    drop(database);
+    mark(&path, &format!("{{\"schema\":{},\"side\":\"payee\",\"more\":1}}", SCHEMA_VERSION + 1));
     assert_eq!(refused(&path), LedgerError::Newer { got: SCHEMA_VERSION + 1 });
+}
+
+#[test]
+fn refuses_a_schema_before_the_oldest() {
+    let dir = TempDir::new().unwrap();
+    let path = ledger(&dir);
+    mark(&path, &format!("{{\"schema\":{},\"side\":\"payee\"}}", OLDEST_SCHEMA - 1));
+    assert_eq!(refused(&path), LedgerError::Older { got: OLDEST_SCHEMA - 1 });
+}
+
+/// So that an older build says that it is too old, and does not take the file for damaged.
+#[test]
+fn a_ledger_of_the_oldest_schema_is_read_as_it_is_and_marked_when_it_is_opened_for_writing() {
+    let dir = TempDir::new().unwrap();
+    let path = ledger(&dir);
+    let before = LedgerView::open(&path, Side::Payee).unwrap().channels().unwrap();
+    mark(&path, &format!("{{\"schema\":{OLDEST_SCHEMA},\"side\":\"payee\"}}"));
+    let schema = || {
+        let database = redb::ReadOnlyDatabase::open(&path).unwrap();
+        let tx = database.begin_read().unwrap();
+        let meta = tx.open_table(META).unwrap();
+        let format = meta.get("chrysalis-ledger").unwrap().unwrap();
+        serde_json::from_slice::<serde_json::Value>(format.value()).unwrap()["schema"].clone()
+    };
+    let read = LedgerView::open(&path, Side::Payee).unwrap().channels().unwrap();
+    assert_eq!((read, schema()), (before.clone(), OLDEST_SCHEMA.into()));
+    let ledger = Ledger::open(&path, Side::Payee).unwrap();
+    assert_eq!(ledger.view().channels().unwrap(), before);
+    drop(ledger);
+    assert_eq!(schema(), SCHEMA_VERSION);
 }
 
 #[test]

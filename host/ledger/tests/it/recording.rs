@@ -247,6 +247,7 @@ fn a_record_that_cannot_be_read_costs_its_own_channel_and_no_other() {
     let view = LedgerView::open(&path, Side::Payee).unwrap();
     assert!(view.channels().is_err());
     let [bad, good] = &view.each_channel().unwrap()[..] else { panic!() };
-    assert!(matches!(bad, Err(LedgerError::Damaged { .. })), "{bad:?}");
+    let Err(LedgerError::DamagedChannel { channel: named, .. }) = bad else { panic!("{bad:?}") };
+    assert_eq!(named.account, chrysalis_wire::Digest([0; 32]));
     assert_eq!(good.as_ref().unwrap().earned, 70);
 }

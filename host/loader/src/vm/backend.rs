@@ -213,6 +213,7 @@ mod tests {
             state: dir.to_owned(),
             vm: None,
             gramine: None,
+            paid: None,
         }
     }
 

@@ -70,6 +70,7 @@ impl Rig {
             state: dir.path().join("state"),
             vm: None,
             gramine: None,
+            paid: None,
         };
         Self { dir, launch: launch.resolve().unwrap(), worker_listener }
     }

@@ -33,7 +33,8 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn start(key: MeterKey, world: &'a World, ledger: &'a Path) -> Self {
         let network = NetworkId::MAINNET;
-        let book = MeterBook::new(Payee { network, account: PAYEE, meter_key: meter_key(&key) });
+        let payee = Payee { network, account: PAYEE, worker: 0, meter_key: meter_key(&key) };
+        let book = MeterBook::new(payee);
         let mut worker =
             Self { key, book, terms: world.config.terms().unwrap(), world, ledger, served: 0 };
         // What the owner kept of the boot before is where this one goes on.

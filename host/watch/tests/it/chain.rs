@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use chrysalis_chain::{
     AccessError, AccountState, ChainAccess, Deployed, Received, TransactionView,
@@ -31,6 +32,8 @@ pub enum Manner {
     ClaimsClosingAndEmpty,
     /// Takes the first messages and drops them.
     Loses(usize),
+    /// Takes its time, and then says nothing.
+    Stalls,
 }
 
 /// A server.
@@ -39,19 +42,25 @@ pub struct Server {
     pub node: Arc<Node>,
     pub manner: Manner,
     pub sent: Arc<AtomicUsize>,
+    pub asked: Arc<AtomicUsize>,
 }
 
 impl Server {
     pub fn new(node: &Arc<Node>, manner: Manner) -> Self {
-        Self { node: Arc::clone(node), manner, sent: Arc::default() }
+        Self { node: Arc::clone(node), manner, sent: Arc::default(), asked: Arc::default() }
     }
 
     pub fn messages(&self) -> usize {
         self.sent.load(Ordering::SeqCst)
     }
 
-    fn reached(&self) -> Result<(), AccessError> {
+    async fn reached(&self) -> Result<(), AccessError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         match self.manner {
+            Manner::Stalls => {
+                tokio::time::sleep(STALL).await;
+                Err(AccessError::TimedOut(STALL))
+            }
             Manner::Gone => Err(AccessError::Unreachable(std::io::ErrorKind::ConnectionRefused)),
             _ => Ok(()),
         }
@@ -60,7 +69,7 @@ impl Server {
 
 impl ChainAccess for Server {
     async fn account(&self, account: Digest) -> Result<AccountState, AccessError> {
-        self.reached()?;
+        self.reached().await?;
         let view = self.node.account(account).unwrap();
         let contract = view.code.zip(view.data).map(|(code, data)| Deployed {
             code: read_boc(&code).unwrap(),
@@ -77,7 +86,7 @@ impl ChainAccess for Server {
         method: &str,
         arguments: &[Digest],
     ) -> Result<Vec<Digest>, AccessError> {
-        self.reached()?;
+        self.reached().await?;
         if self.manner == Manner::HidesTheChannel {
             return Err(AccessError::NoContract { account });
         }
@@ -105,7 +114,7 @@ impl ChainAccess for Server {
     }
 
     async fn send(&self, message: &Cell) -> Result<(), AccessError> {
-        self.reached()?;
+        self.reached().await?;
         let turn = self.sent.fetch_add(1, Ordering::SeqCst);
         if matches!(self.manner, Manner::Loses(count) if turn < count) {
             return Ok(());
@@ -126,11 +135,14 @@ impl ChainAccess for Server {
         after_lt: u64,
         limit: usize,
     ) -> Result<Vec<TransactionView>, AccessError> {
-        self.reached()?;
+        self.reached().await?;
         let range = Range { from_lt: None, after_lt, limit };
         Ok(self.node.transactions(account, range).iter().map(|entry| view(&entry.boc())).collect())
     }
 }
+
+/// Longer than an honest answer takes here.
+const STALL: Duration = Duration::from_millis(100);
 
 pub fn view(boc: &[u8]) -> TransactionView {
     let cell = tycho_types::boc::Boc::decode(boc).unwrap();

@@ -1,10 +1,15 @@
 //! The watcher over a ledger in a file, as a worker's supervisor writes it.
 
-use chrysalis_ledger::{Entry, Ledger, Phase, Side};
-use chrysalis_receipt::Claim;
-use chrysalis_watch::{Decision, Earnings, Outcome, Policy, Reason, Window, facts};
+use std::sync::atomic::Ordering;
 
-use crate::chain::Manner::{ClaimsPaid, Gone, Honest};
+use chrysalis_ledger::{Entry, Ledger, LedgerError, Phase, Side};
+use chrysalis_receipt::Claim;
+use chrysalis_watch::{
+    AT_ONCE, Decision, Earnings, Facts, Outcome, Policy, Reason, SILENCES, WatchError, Watcher,
+    Window, facts,
+};
+
+use crate::chain::Manner::{ClaimsPaid, Gone, Honest, Stalls};
 use crate::world::{DAY, GRAM, HOUR, World};
 
 /// Takes down in a ledger what the meter signed last.
@@ -12,6 +17,12 @@ fn record(world: &World, ledger: &Ledger) {
     let (cap, settlement) = world.book.claim.clone().unwrap();
     let claim = Claim::new(world.config.terms().unwrap(), cap, settlement).unwrap();
     ledger.record(&Entry::Claim(&claim), world.now()).unwrap();
+}
+
+fn earnings(world: &World, ledger: &Ledger) -> Earnings {
+    let Facts { standings, happened, left_out } = facts(&ledger.view()).unwrap();
+    assert_eq!(left_out, []);
+    Earnings::of(&standings, happened, &Policy::default(), world.now())
 }
 
 #[test]
@@ -41,13 +52,46 @@ fn what_a_ledger_says_is_owed_is_settled_and_taken_down_once_also_over_a_restart
     }
     let channel = ledger.view().channel(world.channel).unwrap().unwrap();
     assert_eq!((channel.settled, channel.phase), (2 * GRAM, Phase::Open));
-    let (standings, facts) = facts(&ledger.view()).unwrap();
-    let earnings = Earnings::of(&standings, facts, &Policy::default(), world.now());
+    let earnings = earnings(&world, &ledger);
     let fees = channel.fees;
     assert!(fees > 300_000 && fees < 800_000, "{fees}");
     let ever = Window { earned: 2 * GRAM, settled: 2 * GRAM, fees, requests: 1 };
     assert_eq!((earnings.total, earnings.week), (ever, ever));
     assert_eq!((earnings.unsettled, earnings.room, earnings.next), (0, 0, None));
+}
+
+/// Damage costs what only the record knew. The claim is kept beside it, and proves itself.
+#[test]
+fn a_damaged_record_stops_nobody_and_its_channel_is_settled_by_the_last_claim() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("earnings.redb");
+    let mut world = World::open(5 * GRAM);
+    world.earns(2 * GRAM);
+    {
+        let ledger = Ledger::open(&path, Side::Payee).unwrap();
+        record(&world, &ledger);
+        let other = world.claim_of_a_channel_that_is_not_there(2);
+        ledger.record(&Entry::Claim(&other), world.now()).unwrap();
+    }
+    let key = [&world.channel.network.0.to_be_bytes()[..], &world.channel.account.0].concat();
+    {
+        let mode = redb::ConcurrencyMode::MultiWriter;
+        let database = redb::Builder::new().set_concurrency_mode(mode).create(&path).unwrap();
+        let tx = database.begin_write().unwrap();
+        let channels = redb::TableDefinition::<&[u8], &[u8]>::new("channels");
+        tx.open_table(channels).unwrap().insert(key.as_slice(), b"{}".as_slice()).unwrap();
+        tx.commit().unwrap();
+    }
+    let ledger = Ledger::open(&path, Side::Payee).unwrap();
+    let round = world.round_of(&mut world.watcher(&[Honest]), &ledger);
+    let [WatchError::Ledger(LedgerError::DamagedChannel { channel, .. })] = &round.refused[..]
+    else {
+        panic!("{:?}", round.refused)
+    };
+    assert_eq!((*channel, round.reports.len()), (world.channel, 2));
+    assert_eq!(world.paid(), 2 * GRAM);
+    let facts = facts(&ledger.view()).unwrap();
+    assert_eq!((facts.standings.len(), facts.left_out.len()), (1, 1));
 }
 
 #[test]
@@ -72,8 +116,7 @@ fn a_request_to_close_is_answered_and_taken_down_and_more_is_settled_after_it() 
     let channel = ledger.view().channel(world.channel).unwrap().unwrap();
     let refund_from = chrysalis_wire::UnixTime(world.now().0 + u64::from(DAY));
     assert_eq!(channel.phase, Phase::Closing { refund_from });
-    let (standings, _) = facts(&ledger.view()).unwrap();
-    let earnings = Earnings::of(&standings, [], &Policy::default(), world.now());
+    let earnings = earnings(&world, &ledger);
     // The second payment is seen, and taken down, at the next look.
     assert_eq!((earnings.room, earnings.unsettled), (GRAM, GRAM));
     assert_eq!(earnings.next.map(|next| next.amount), Some(GRAM));
@@ -93,8 +136,7 @@ fn no_lie_of_one_server_among_others_is_taken_down_as_a_payment_and_one_alone_is
         let round = world.round_of(&mut watcher, &ledger);
         assert_eq!(round.reports[0].not_noted, None);
         let channel = ledger.view().channel(world.channel).unwrap().unwrap();
-        let (standings, facts) = facts(&ledger.view()).unwrap();
-        let earnings = Earnings::of(&standings, facts, &Policy::default(), world.now());
+        let earnings = earnings(&world, &ledger);
         assert_eq!(earnings.total.settled, channel.settled);
         (channel.settled, round.reports[0].shown_by)
     };
@@ -105,6 +147,57 @@ fn no_lie_of_one_server_among_others_is_taken_down_as_a_payment_and_one_alone_is
     assert_eq!(settled(&[lie]), (GRAM / 100, (1, 1)), "who asks one server has its word");
     assert_eq!(settled(&[lie, Honest]).0, GRAM / 100, "they do not agree that it is not so");
     assert_eq!(settled(&[Honest, Gone, Honest]).0, 0);
+}
+
+#[test]
+fn a_channel_whose_rest_went_back_is_closed_and_left_alone_once_everything_was_paid() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let mut world = World::open(5 * GRAM);
+    world.earns(GRAM);
+    record(&world, &ledger);
+    let mut watcher = world.watcher(&[Honest, Honest]);
+    world.round_of(&mut watcher, &ledger);
+    world.starts_to_close();
+    world.passes(DAY + 1);
+    let phase = || ledger.view().channel(world.channel).unwrap().unwrap().phase;
+    world.round_of(&mut watcher, &ledger);
+    assert!(matches!(phase(), Phase::Closing { .. }), "the rest is still there");
+    world.finishes_the_close();
+    // One server alone cannot say so where two are asked.
+    world.round_of(&mut world.watcher(&[Honest, Gone]), &ledger);
+    assert!(matches!(phase(), Phase::Closing { .. }));
+    world.round_of(&mut watcher, &ledger);
+    assert_eq!(phase(), Phase::Closed);
+    assert_eq!(world.round_of(&mut watcher, &ledger).reports, []);
+}
+
+/// Beside an honest server one that answers nobody, and junk that anybody can put into a ledger.
+#[test]
+fn a_server_that_stalls_is_not_waited_for_at_every_channel_and_junk_is_brought_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let mut world = World::open(5 * GRAM);
+    world.earns(GRAM);
+    record(&world, &ledger);
+    for salt in 2..52 {
+        let made_up = world.claim_of_a_channel_that_is_not_there(salt);
+        ledger.record(&Entry::Claim(&made_up), world.now()).unwrap();
+    }
+    let (stalling, honest) = (world.server(Stalls), world.server(Honest));
+    let mut watcher = Watcher::new(vec![stalling.clone(), honest.clone()], Policy::default());
+    let asked = || stalling.asked.load(Ordering::SeqCst);
+    let first = world.round_of(&mut watcher, &ledger);
+    assert_eq!((first.reports.len(), world.paid()), (51, GRAM));
+    // Those that were under way when it was found to be silent, and no others.
+    assert!((SILENCES..=AT_ONCE + SILENCES).contains(&asked()), "{}", asked());
+    world.passes(HOUR);
+    world.earns(2 * GRAM);
+    record(&world, &ledger);
+    world.starts_to_close();
+    let sent = honest.messages();
+    world.round_of(&mut watcher, &ledger);
+    assert_eq!((world.paid(), honest.messages()), (2 * GRAM, sent + 1));
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Ledger {
     pub fn settled(&self) -> u128 {
         let paid = |note: &Note| match note {
             Note::Paid { cum_paid, .. } => *cum_paid,
-            Note::NotPaid { .. } | Note::Closing { .. } => 0,
+            Note::NotPaid { .. } | Note::Closing { .. } | Note::Closed => 0,
         };
         self.notes.lock().unwrap().iter().map(paid).max().unwrap_or(0)
     }

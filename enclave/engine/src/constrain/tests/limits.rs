@@ -6,10 +6,10 @@ use super::*;
 #[test]
 fn refuses_one_byte_too_much_and_what_grows_too_large() {
     let fits = "b".repeat(MAX_PATTERN_BYTES);
-    assert!(Matcher::new(&regex(&fits), vocabulary()).is_ok());
+    assert!(made(&regex(&fits), vocabulary()).is_ok());
     assert_eq!(refused(&regex(&format!("{fits}b"))), ConstraintError::Patterns);
     let both = json!({"items": {"pattern": fits}, "prefixItems": [{"pattern": fits}]});
-    assert!(Matcher::new(&schema(&both), vocabulary()).is_ok(), "the same is read once");
+    assert!(made(&schema(&both), vocabulary()).is_ok(), "the same is read once");
     let both = json!({"items": {"pattern": fits}, "prefixItems": [{"pattern": "b"}]});
     assert_eq!(refused(&schema(&both)), ConstraintError::Patterns);
     let got = MAX_CONSTRAINT_BYTES + 1;
@@ -53,7 +53,7 @@ fn refuses_what_a_few_bytes_would_make_large_before_it_is() {
         (regex("(?i:[^[^a]--[^[^b]--[^[^c]--[^[^d]--e]]]])"), "cases of operators"),
         (schema(&json!({"anyOf": vec![json!({"type": ["number", "integer"]}); 900]})), "numbers"),
     ] {
-        let refusal = Matcher::new(&large, vocabulary()).err();
+        let refusal = made(&large, vocabulary()).err();
         assert_eq!(refusal, Some(ConstraintError::TooLarge), "{why}");
     }
     // A constant of all properties that have to be there.
@@ -65,7 +65,7 @@ fn refuses_what_a_few_bytes_would_make_large_before_it_is() {
     let nothing = regex(&format!("(?:{}a?){{0,60000}}", "(?:b{0}){9}".repeat(700)));
     assert_eq!(refused(&nothing), ConstraintError::TooLarge);
     let some = regex(&format!("(?i){}", "[a-z]".repeat(weigh::MAX_CLASSES)));
-    assert!(Matcher::new(&some, vocabulary()).is_ok(), "letters have few cases");
+    assert!(made(&some, vocabulary()).is_ok(), "letters have few cases");
     let one_more = regex(&"[a-z]".repeat(weigh::MAX_CLASSES + 1));
     assert_eq!(refused(&one_more), ConstraintError::TooLarge);
 }
@@ -127,11 +127,11 @@ fn refuses_one_place_too_many() {
     let choice =
         |count: usize| Constraint::Choice((0..count).map(|n| secret(&format!("{n:04}"))).collect());
     let most = machine::MAX_PLACES.div_ceil(2);
-    assert!(Matcher::new(&choice(most), vocabulary()).is_ok());
+    assert!(made(&choice(most), vocabulary()).is_ok());
     assert_eq!(refused(&choice(most + 1)), ConstraintError::TooComplex);
     // Five for each of the characters there may be: whether it is there, and its bytes.
     let ambiguous = |count: usize| regex(&format!("([\\x00-\\x{{7ff}}]?){{{count}}}"));
-    assert!(Matcher::new(&ambiguous(800), vocabulary()).is_ok());
+    assert!(made(&ambiguous(800), vocabulary()).is_ok());
     assert_eq!(refused(&ambiguous(1700)), ConstraintError::TooComplex);
 }
 
@@ -188,10 +188,182 @@ fn forgets_states_as_soon_as_a_mask_has_made_too_many() {
     let vocabulary = Arc::new(Vocabulary::new(tokens.len(), of, Vec::new()));
     let choice = |n: usize| secret(&format!("{n:04}"));
     let constraint = Constraint::Choice((0..machine::KEPT_STATES).map(choice).collect());
-    let mut matcher = Matcher::new(&constraint, vocabulary).unwrap();
+    let mut matcher = made(&constraint, vocabulary).unwrap();
     matcher.masks.clear();
     assert!(!matcher.allowed().unwrap().is_empty());
     assert!(!matcher.machine.is_large());
     matcher.advance(b"0042").unwrap();
     assert!(matcher.accepts() && matcher.is_over());
+}
+
+#[test]
+fn one_mask_more_than_are_kept_makes_room_and_no_difference() {
+    let long =
+        schema(&json!({"type": "string", "minLength": 2 * MAX_MASKS, "maxLength": 3 * MAX_MASKS}));
+    let mut matcher = matcher(&long);
+    matcher.advance(b"\"").unwrap();
+    let first = matcher.allowed().unwrap();
+    while matcher.masks.len() < MAX_MASKS {
+        matcher.advance(b"a").unwrap();
+        assert!(!matcher.allowed().unwrap().is_empty());
+    }
+    matcher.advance(b"a").unwrap();
+    let next = matcher.allowed().unwrap();
+    assert_eq!(matcher.masks.len(), 1, "all others are forgotten");
+    assert_eq!(next, first, "and what is allowed inside of a string is what it was");
+}
+
+/// Schemas of every keyword that is kept, and of some that are not.
+fn any_schema() -> impl Strategy<Value = Value> {
+    let small = || 0..4u64;
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Value::Bool),
+        Just(json!({})),
+        prop::sample::select(vec![
+            "null", "boolean", "integer", "number", "string", "array", "object"
+        ])
+        .prop_map(|of| json!({"type": of})),
+        (small(), small()).prop_map(|(min, max)| json!({"minLength": min, "maxLength": max})),
+        (-20..20i64, -20..20i64)
+            .prop_map(|(low, high)| json!({"minimum": low, "exclusiveMaximum": high})),
+        prop::sample::select(vec!["^a+$", "[0-9]", "(x|y)$", "^$", "(", "\\\\d{1,2}"])
+            .prop_map(|pattern| json!({"type": "string", "pattern": pattern})),
+        prop::sample::select(vec!["date", "uuid", "ipv4", "hostname"])
+            .prop_map(|format| json!({"type": "string", "format": format})),
+        Just(json!({"enum": ["a", 1, null, {"b": []}]})),
+        Just(json!({"const": "c", "type": ["string", "null"]})),
+        prop::sample::select(vec!["#", "#/$defs/d", "#/nowhere"])
+            .prop_map(|to| json!({"$ref": to})),
+        prop::sample::select(vec!["oneOf", "not", "multipleOf"]).prop_map(|key| json!({key: 1})),
+    ];
+    leaf.prop_recursive(4, 24, 3, move |inner| {
+        let list = || prop::collection::vec(inner.clone(), 0..3);
+        prop_oneof![
+            list().prop_map(|all| json!({"anyOf": all})),
+            inner.clone().prop_map(|one| json!({"allOf": [one]})),
+            (inner.clone(), small(), small())
+                .prop_map(|(items, min, max)| json!({"items": items, "minItems": min, "maxItems": max})),
+            list().prop_map(|all| json!({"type": "array", "prefixItems": all, "items": false})),
+            inner.clone().prop_map(|others| json!({"additionalProperties": others})),
+            (inner.clone(), inner.clone(), prop::sample::subsequence(vec!["a", "b\"", "c"], 0..=3)).prop_map(
+                |(a, b, required)| json!({"type": "object", "properties": {"a": a, "b\"": b}, "required": required})
+            ),
+            (inner.clone(), inner.clone()).prop_map(|(mut one, def)| {
+                if let Some(one) = one.as_object_mut() {
+                    one.insert("$defs".to_owned(), json!({"d": def}));
+                }
+                one
+            }),
+        ]
+    })
+}
+
+/// Whether `value` is an instance, for the keywords above. `None` if references go deeper than is looked.
+fn validates(root: &Value, schema: &Value, value: &Value, depth: usize) -> Option<bool> {
+    if depth > 40 {
+        return None;
+    }
+    let is = |schema: &Value, value: &Value| validates(root, schema, value, depth + 1);
+    let Some(all) = schema.as_object() else { return Some(schema == &json!(true)) };
+    let mut good = true;
+    for (key, wanted) in all {
+        good &= match key.as_str() {
+            "type" => {
+                let names = wanted.as_array().cloned().unwrap_or_else(|| vec![wanted.clone()]);
+                names.iter().any(|name| match name.as_str().unwrap() {
+                    "null" => value.is_null(),
+                    "boolean" => value.is_boolean(),
+                    "integer" => value.as_f64().is_some_and(|n| n.fract() == 0.0),
+                    "number" => value.is_number(),
+                    "string" => value.is_string(),
+                    "array" => value.is_array(),
+                    _ => value.is_object(),
+                })
+            }
+            "const" => value == wanted,
+            "enum" => wanted.as_array().unwrap().contains(value),
+            "minLength" => {
+                value.as_str().is_none_or(|t| t.chars().count() as u64 >= wanted.as_u64().unwrap())
+            }
+            "maxLength" => {
+                value.as_str().is_none_or(|t| t.chars().count() as u64 <= wanted.as_u64().unwrap())
+            }
+            "minimum" => value.as_f64().is_none_or(|n| n >= wanted.as_f64().unwrap()),
+            "exclusiveMaximum" => value.as_f64().is_none_or(|n| n < wanted.as_f64().unwrap()),
+            "minItems" => {
+                value.as_array().is_none_or(|a| a.len() as u64 >= wanted.as_u64().unwrap())
+            }
+            "maxItems" => {
+                value.as_array().is_none_or(|a| a.len() as u64 <= wanted.as_u64().unwrap())
+            }
+            "pattern" => value.as_str().is_none_or(|text| match wanted.as_str().unwrap() {
+                "^a+$" => !text.is_empty() && text.bytes().all(|b| b == b'a'),
+                "(x|y)$" => text.ends_with(['x', 'y']),
+                "^$" => text.is_empty(),
+                _ => text.chars().any(|c| c.is_numeric()),
+            }),
+            "anyOf" => {
+                let each = wanted.as_array().unwrap().iter().map(|one| is(one, value));
+                each.collect::<Option<Vec<_>>>()?.contains(&true)
+            }
+            "allOf" => is(&wanted[0], value)?,
+            "$ref" => match wanted.as_str().unwrap() {
+                "#" => is(root, value)?,
+                _ => is(root.pointer("/$defs/d")?, value)?,
+            },
+            "items" | "prefixItems" => {
+                let Some(items) = value.as_array() else { continue };
+                let before = all.get("prefixItems").and_then(Value::as_array).map_or(0, Vec::len);
+                let mut each = items.iter().enumerate().map(|(at, item)| match key.as_str() {
+                    "items" if at >= before => is(wanted, item),
+                    "prefixItems" if at < before => is(&wanted[at], item),
+                    _ => Some(true),
+                });
+                each.try_fold(true, |all, one| Some(all && one?))?
+            }
+            "required" => value.as_object().is_none_or(|object| {
+                wanted
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|name| object.contains_key(name.as_str().unwrap()))
+            }),
+            "properties" | "additionalProperties" => {
+                let Some(object) = value.as_object() else { continue };
+                let named = |name: &str| all.get("properties").and_then(|named| named.get(name));
+                let mut each =
+                    object.iter().map(|(name, value)| match (key.as_str(), named(name)) {
+                        ("properties", Some(schema)) => is(schema, value),
+                        ("additionalProperties", None) => is(wanted, value),
+                        _ => Some(true),
+                    });
+                each.try_fold(true, |all, one| Some(all && one?))?
+            }
+            _ => true,
+        };
+    }
+    Some(good)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    /// A schema is refused for a reason or kept: what is drawn of it is JSON, and an instance.
+    #[test]
+    fn any_schema_is_refused_or_kept(
+        wanted in any_schema(), choices in prop::collection::vec(any::<u16>(), 48..96),
+    ) {
+        let constraint = schema(&wanted);
+        if Matcher::new(&constraint, vocabulary(), plain()).is_err() {
+            return Ok(());
+        }
+        let mut at = 0;
+        let random = |below: usize| {
+            at += 1;
+            usize::from(choices[at % choices.len()].rotate_left(at as u32)) % below
+        };
+        let Some(text) = draw(&constraint, random) else { return Ok(()) };
+        let value: Value = serde_json::from_slice(&text).unwrap();
+        prop_assert!(validates(&wanted, &wanted, &value, 0) != Some(false), "{value} of {wanted}");
+    }
 }

@@ -24,11 +24,11 @@ use zeroize::Zeroizing;
 
 use self::buffers::{Buffers, Size};
 use self::weights::{Fused, Uploader, padded};
-use super::{Decoder, Feed, Layer, Row, Segment};
+use super::{Decoder, Feed, Layer, Room, Row, Segment};
 use crate::cache::PageId;
 use crate::error::{EngineError, ModelError};
 use crate::family::Plan;
-use crate::kernels::{Activation, Norm, Pairing, Pool};
+use crate::kernels::{Activation, Norm, PAGE_TOKENS, Pairing, Pool};
 
 /// Weights on the device.
 pub(crate) struct DeviceDecoder {
@@ -66,6 +66,8 @@ pub(crate) struct DeviceStore {
     count: usize,
     /// Pages that are wiped before anything else is computed.
     wipe: Vec<PageId>,
+    /// Of one launch.
+    most_wipes: usize,
     buffers: Buffers,
     /// The table of the next step, and results of the last one.
     table: Pinned,
@@ -99,22 +101,36 @@ impl DeviceDecoder {
         Ok(loaded)
     }
 
-    /// An empty store of `pages`, all of whose memory is taken now.
-    pub(crate) fn store(&self, pages: usize) -> Result<DeviceStore, ModelError> {
+    /// An empty store, all of whose memory is taken now: a step within `room` takes no more.
+    pub(crate) fn store(&self, room: &Room) -> Result<DeviceStore, ModelError> {
+        let Room { pages, tokens, wanted, sequences, context } = *room;
         // Only to learn how large one is: no part is looked at.
         let shape = self.pages(self.norm.all());
         let bytes = shape.page().and_then(|page| page.checked_mul(2)?.checked_mul(pages.max(1)));
         let bytes = bytes.ok_or(CudaError::Shape { what: "keys and values" })?;
-        let size = Size { tokens: 1, ranges: 1, wanted: 1, numbers: 64 };
+        let listed = sequences.saturating_mul(context.div_ceil(PAGE_TOKENS));
+        let numbers = tokens.saturating_mul(4).saturating_add(listed).saturating_add(wanted);
+        let size = Size {
+            tokens,
+            ranges: context.div_ceil(RANGE_TOKENS),
+            wanted,
+            numbers: numbers.saturating_add(pages.min(MOST_WIPES)),
+        };
         let buffers = Buffers::new(&self.device, &self.plan, size)?;
         Ok(DeviceStore {
             pages: self.device.alloc(bytes)?,
             count: pages,
             wipe: Vec::new(),
+            most_wipes: MOST_WIPES,
             table: self.device.pinned(buffers.table.len())?,
             result: self.device.pinned(buffers.result.len())?,
             buffers,
         })
+    }
+
+    /// As [`Plan::window`].
+    pub(crate) fn window(&self) -> Option<usize> {
+        self.plan.window()
     }
 
     pub(crate) fn share<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync) {
@@ -135,11 +151,13 @@ impl DeviceDecoder {
             }
         }
         // A list that is too long for one launch is as long as the pool: it is wiped in parts.
-        while store.wipe.len() > MOST_WIPES {
-            let rest = store.wipe.split_off(MOST_WIPES);
-            let now = core::mem::replace(&mut store.wipe, rest);
-            let plan = table::Plan::of(&[], &now)?;
+        while let Some((now, _)) = store.wipe.split_at_checked(store.most_wipes)
+            && now.len() < store.wipe.len()
+        {
+            let plan = table::Plan::of(&[], now)?;
             self.say(store, &plan)?;
+            // Not before: of what failed they are still to be wiped.
+            store.wipe.drain(..store.most_wipes);
         }
         let plan = table::Plan::of(batch, &store.wipe)?;
         if plan.numbers().is_empty() {
@@ -166,11 +184,16 @@ impl DeviceDecoder {
             numbers: plan.numbers().len(),
         };
         if let Some(more) = store.buffers.size.more(size) {
-            store.buffers = Buffers::new(&self.device, &self.plan, more)?;
-            store.table = self.device.pinned(store.buffers.table.len())?;
-            store.result = self.device.pinned(store.buffers.result.len())?;
+            // All of it, or what is there stays.
+            let buffers = Buffers::new(&self.device, &self.plan, more)?;
+            let table = self.device.pinned(buffers.table.len())?;
+            let result = self.device.pinned(buffers.result.len())?;
+            (store.buffers, store.table, store.result) = (buffers, table, result);
         }
         let room = store.table.bytes_mut()?.as_chunks_mut::<4>().0;
+        if room.len() < plan.numbers().len() {
+            return Err(CudaError::Shape { what: "the table of a step" }.into());
+        }
         for (to, number) in room.iter_mut().zip(plan.numbers()) {
             *to = number.to_le_bytes();
         }
@@ -376,6 +399,11 @@ impl DeviceDecoder {
 }
 
 impl DeviceStore {
+    /// Pages there is memory for.
+    pub(crate) const fn room(&self) -> usize {
+        self.count
+    }
+
     pub(crate) fn wipe(&mut self, page: PageId) {
         // One that is not there was never written.
         if page.0 < self.count {
@@ -441,7 +469,8 @@ impl From<CudaError> for EngineError {
         let stage = match error {
             CudaError::Shape { what } => what,
             CudaError::OutOfMemory { .. } => "memory of the GPU",
-            CudaError::Call { call, .. } => call,
+            // A driver that has refused one call refuses the next: it is not this step's.
+            CudaError::Call { call, code, .. } => return Self::Lost { call, code },
             _ => "on the GPU",
         };
         Self::Compute { stage }

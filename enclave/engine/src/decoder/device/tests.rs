@@ -2,14 +2,16 @@
 //! sequences in one step, and what a step costs.
 
 use std::io::Cursor;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::quantized::gguf_file::{self, Content, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device as Candle, Tensor};
-use chrysalis_cuda::testing::device as open;
+use chrysalis_cuda::testing::{device as open, failing};
+use chrysalis_wire::manifest::KvCacheType;
 
 use super::*;
-use crate::decoder::{Backend, Store};
+use crate::decoder::{Backend, Room, Store};
 use crate::request::Role;
 use crate::testing::{Probe, Recipe, TinyModel, chat, collect, text};
 use crate::{
@@ -158,7 +160,7 @@ fn a_step_is_two_copies_and_the_likeliest_token_is_that_of_its_logits() {
     let backend = Probe::load(&file).unwrap().on(&device).unwrap().backend();
     let Backend::Device(decoder) = &*backend else { panic!("it is on the processor") };
     let known = 264;
-    let mut store = decoder.store(8).unwrap();
+    let mut store = decoder.store(&Room::of_pages(8)).unwrap();
     let pages = [PageId(5), PageId(2)];
     let segment = |page: usize, tokens, before, wanted, likeliest| Segment {
         tokens,
@@ -205,7 +207,7 @@ fn a_step_is_two_copies_and_the_likeliest_token_is_that_of_its_logits() {
 fn pages_are_wiped_before_the_step_and_only_those() {
     let Some(device) = open().unwrap() else { return };
     let backend = Probe::load(&Recipe::llama().build()).unwrap().on(&device).unwrap().backend();
-    let mut store = backend.store(3).unwrap();
+    let mut store = backend.store(KvCacheType::F16, &Room::of_pages(3)).unwrap();
     let written = |store: &Store| {
         let Store::Device(store) = store else { panic!("it is on the processor") };
         let mut host = device.pinned(store.pages.len()).unwrap();
@@ -230,7 +232,7 @@ fn pages_are_wiped_before_the_step_and_only_those() {
 fn refuses_tokens_and_pages_that_are_not_there() {
     let Some(device) = open().unwrap() else { return };
     let backend = Probe::load(&Recipe::llama().build()).unwrap().on(&device).unwrap().backend();
-    let mut store = backend.store(2).unwrap();
+    let mut store = backend.store(KvCacheType::F16, &Room::of_pages(2)).unwrap();
     let mut step = |tokens: &[u32], page: usize, wanted| {
         let pages = [PageId(page)];
         let segment = Segment { tokens, before: 0, pages: &pages, wanted, likeliest: true };
@@ -240,6 +242,107 @@ fn refuses_tokens_and_pages_that_are_not_there() {
     for refused in [step(&[264], 1, 1), step(&[1], 2, 1), step(&[1], 1, 2), step(&[1; 33], 1, 1)] {
         assert!(matches!(refused, Err(EngineError::Compute { .. })));
     }
+}
+
+#[test]
+fn a_list_of_pages_that_is_too_long_for_one_launch_is_wiped_in_parts() {
+    let Some(device) = open().unwrap() else { return };
+    let backend = Probe::load(&Recipe::llama().build()).unwrap().on(&device).unwrap().backend();
+    let Backend::Device(decoder) = &*backend else { panic!("it is on the processor") };
+    let mut store = decoder.store(&Room::of_pages(8)).unwrap();
+    let pages = [0, 1, 2, 3, 4].map(PageId);
+    let tokens = ids(5 * 32);
+    let batch =
+        [Segment { tokens: &tokens, before: 0, pages: &pages, wanted: 0, likeliest: false }];
+    decoder.step(&mut store, &batch, 264).unwrap();
+    store.most_wipes = 2;
+    pages.iter().for_each(|page| store.wipe(*page));
+    decoder.step(&mut store, &[], 264).unwrap();
+    assert!(store.wipe.is_empty());
+    let mut host = device.pinned(store.pages.len()).unwrap();
+    device.download(store.pages.all(), &mut host, store.pages.len()).unwrap();
+    assert!(host.bytes().unwrap().iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn the_largest_step_of_an_engine_takes_no_memory_that_was_not_taken_at_the_start() {
+    // One of its own, whose memory no other test takes.
+    let Some(device) = failing(&[]).unwrap() else { return };
+    for recipe in [Recipe::qwen3_moe(), Recipe::gemma3()] {
+        let backend = Probe::load(&recipe.build()).unwrap().on(&device).unwrap().backend();
+        let Backend::Device(decoder) = &*backend else { panic!("it is on the processor") };
+        let room = Room { pages: 20, tokens: 40, wanted: 3, sequences: 2, context: 300 };
+        let mut store = decoder.store(&room).unwrap();
+        let free = device.free_bytes().unwrap();
+        let pages: Vec<PageId> = (0..10).map(PageId).collect();
+        let tokens = ids(300);
+        for (at, part) in tokens.chunks(39).enumerate() {
+            let more = [PageId(19)];
+            let segment = |tokens, before, pages, wanted| Segment {
+                tokens,
+                before,
+                pages,
+                wanted,
+                likeliest: at % 2 == 0,
+            };
+            let long = segment(part, 39 * at, &pages[..], 2);
+            let batch = [long, segment(&tokens[at..=at], at, &more, 1)];
+            (0..20).for_each(|page| store.wipe(PageId(page)));
+            assert_eq!(decoder.step(&mut store, &batch, 264).unwrap().len(), 3);
+        }
+        assert_eq!(device.free_bytes().unwrap(), free, "{}", recipe.name);
+    }
+}
+
+#[test]
+fn a_step_that_finds_no_memory_leaves_room_for_the_next_as_it_was() {
+    // The first allocations are those of weights and of the store; then the table of a larger step.
+    for fails in [4, 5] {
+        let define = format!("HOST_FAILS_AT={fails}");
+        let Some(device) = failing(&[&define]).unwrap() else { return };
+        let backend = Probe::load(&Recipe::llama().build()).unwrap().on(&device).unwrap().backend();
+        let mut store = backend.store(KvCacheType::F16, &Room::of_pages(4)).unwrap();
+        let (pages, tokens) = ([0, 1].map(PageId), ids(40));
+        let mut step = || {
+            let segment =
+                Segment { tokens: &tokens, before: 0, pages: &pages, wanted: 40, likeliest: false };
+            backend.step(&mut store, &[segment], 264).map(|rows| rows.len())
+        };
+        let refused = EngineError::Compute { stage: "memory of the GPU" };
+        assert_eq!(step(), Err(refused), "{fails}");
+        assert_eq!(step(), Ok(40), "{fails}");
+    }
+}
+
+#[test]
+fn a_device_that_answers_no_more_ends_the_engine_and_not_one_request_after_the_other() {
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+    let Some(device) = failing(&["FAIL_AT=300"]).unwrap() else { return };
+    let options = EngineOptions {
+        device: Some(device),
+        lost: |error| {
+            assert_eq!(error.code(), "E-ENGINE-LOST");
+            TOLD.fetch_add(1, Ordering::SeqCst);
+        },
+        ..EngineOptions::new(|| 5)
+    };
+    let engine = CandleEngine::load(&TinyModel::random(7).build(), options).unwrap();
+    let all: Vec<_> = ["one", "two"]
+        .map(|prompt| engine.generate(request(text(prompt), 400, 0.8)).unwrap())
+        .into_iter()
+        .map(|generation| collect(generation).end)
+        .collect();
+    let lost = |end: &Option<Result<_, EngineError>>| {
+        matches!(end, Some(Err(EngineError::Lost { code: 719, .. })))
+    };
+    assert!(all.iter().all(lost), "{all:?}");
+    let refused = (0..1000).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        engine.generate(request(text("three"), 1, 0.0)).err()
+    });
+    assert_eq!(refused, Some(EngineError::Stopped));
+    drop(engine);
+    assert_eq!(TOLD.load(Ordering::SeqCst), 1);
 }
 
 fn request(input: Input, max_tokens: u32, temperature: f32) -> GenerateRequest {

@@ -205,3 +205,34 @@ const fn kind_of(stored: Stored) -> Kind {
         Stored::F32 => Kind::F32,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Layout;
+
+    /// Its kernels read the processor's tiles: both sides say how large those are.
+    #[test]
+    fn tiles_of_every_format_have_the_size_that_the_kernels_take_them_for() {
+        let all = [
+            Stored::Q4_0,
+            Stored::Q4_1,
+            Stored::Q5_0,
+            Stored::Q5_1,
+            Stored::Q8_0,
+            Stored::Q4K,
+            Stored::Q5K,
+            Stored::Q6K,
+            Stored::F16,
+            Stored::Bf16,
+            Stored::F32,
+        ];
+        assert_eq!(all.map(kind_of), Kind::ALL);
+        for (ours, theirs) in all.into_iter().zip(Kind::ALL) {
+            for columns in [1, 31, 32, 64, 255, 256, 288, 512, 576, 4096] {
+                let tile = Layout::new(ours, 16, columns).map(Layout::tile);
+                assert_eq!(tile, theirs.tile_bytes(columns), "{} {columns}", theirs.name());
+            }
+        }
+    }
+}

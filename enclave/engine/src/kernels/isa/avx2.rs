@@ -119,6 +119,15 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn dot_weights(self, [a, b]: [__m256i; 2], [c, d]: [__m256i; 2], x: i32) -> [__m256i; 2] {
+        // SAFETY: detected. 127 times 128 twice is below 2^15.
+        unsafe {
+            let x = _mm256_set1_epi32(x);
+            [dot(a, x, c), dot(b, x, d)]
+        }
+    }
+
+    #[inline(always)]
     fn to_float(self, [a, b]: [__m256i; 2]) -> [__m256; 2] {
         // SAFETY: detected.
         unsafe { [_mm256_cvtepi32_ps(a), _mm256_cvtepi32_ps(b)] }
@@ -144,6 +153,26 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn whole(self, [a, b]: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: detected. To the nearest, and no exception is raised.
+        unsafe { [_mm256_round_ps::<0x08>(a), _mm256_round_ps::<0x08>(b)] }
+    }
+
+    #[inline(always)]
+    fn to_bytes(self, [a, b]: [__m256; 2]) -> [u8; 16] {
+        let mut to = [0; 16];
+        // SAFETY: detected; 16 bytes are writable. Halves of registers are packed by themselves, which the
+        // permutation sets right.
+        unsafe {
+            let words = _mm256_packs_epi32(_mm256_cvttps_epi32(a), _mm256_cvttps_epi32(b));
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let (low, high) = (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_packus_epi16(low, high));
+        }
+        to
+    }
+
+    #[inline(always)]
     fn sum(self, [a, b]: [__m256; 2]) -> f32 {
         // SAFETY: detected.
         unsafe {
@@ -152,6 +181,12 @@ impl Isa for Avx2 {
             let all = _mm_add_ps(all, _mm_movehl_ps(all, all));
             _mm_cvtss_f32(_mm_add_ss(all, _mm_movehdup_ps(all)))
         }
+    }
+
+    #[inline(always)]
+    fn max(self, [a, b]: [__m256; 2], [c, d]: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: detected.
+        unsafe { [_mm256_max_ps(a, c), _mm256_max_ps(b, d)] }
     }
 
     #[inline(always)]
@@ -238,5 +273,10 @@ impl Isa for Avx2 {
     fn prefetch(self, from: &[u8], ahead: usize) {
         // SAFETY: a hint reads nothing and never faults, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(ahead).cast()) }
+    }
+    #[inline(always)]
+    fn prefetch_late(self, from: &[u8], ahead: usize) {
+        // SAFETY: a hint reads nothing and never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().wrapping_add(ahead).cast()) }
     }
 }

@@ -89,6 +89,12 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn dot_weights(self, sum: __m512i, codes: __m512i, x: i32) -> __m512i {
+        // SAFETY: detected.
+        unsafe { _mm512_dpbusd_epi32(sum, _mm512_set1_epi32(x), codes) }
+    }
+
+    #[inline(always)]
     fn to_float(self, from: __m512i) -> __m512 {
         // SAFETY: detected.
         unsafe { _mm512_cvtepi32_ps(from) }
@@ -113,6 +119,23 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn whole(self, from: __m512) -> __m512 {
+        // SAFETY: detected. To the nearest, and no exception is raised.
+        unsafe { _mm512_roundscale_ps::<0x08>(from) }
+    }
+
+    #[inline(always)]
+    fn to_bytes(self, from: __m512) -> [u8; 16] {
+        let mut to = [0; 16];
+        // SAFETY: detected; 16 bytes are writable.
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(from));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), bytes);
+        }
+        to
+    }
+
+    #[inline(always)]
     fn sum(self, lanes: __m512) -> f32 {
         // SAFETY: detected.
         unsafe {
@@ -122,6 +145,12 @@ impl Isa for Avx512 {
             let all = _mm_add_ps(all, _mm_movehl_ps(all, all));
             _mm_cvtss_f32(_mm_add_ss(all, _mm_movehdup_ps(all)))
         }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: detected.
+        unsafe { _mm512_max_ps(a, b) }
     }
 
     #[inline(always)]
@@ -179,5 +208,10 @@ impl Isa for Avx512 {
     fn prefetch(self, from: &[u8], ahead: usize) {
         // SAFETY: a hint reads nothing and never faults, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(ahead).cast()) }
+    }
+    #[inline(always)]
+    fn prefetch_late(self, from: &[u8], ahead: usize) {
+        // SAFETY: a hint reads nothing and never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().wrapping_add(ahead).cast()) }
     }
 }

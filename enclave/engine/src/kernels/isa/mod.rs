@@ -50,6 +50,8 @@ pub(crate) trait Isa: Copy {
     fn dot(self, sum: Self::I, codes: Self::B, x: i32) -> Self::I;
     /// As [`Isa::dot`], for codes that went through [`Isa::signed`].
     fn dot_signed(self, sum: Self::I, codes: Self::B, x: i32) -> Self::I;
+    /// Adds to each lane its four signed codes times the four bytes of `x`, none of which is negative.
+    fn dot_weights(self, sum: Self::I, codes: Self::B, x: i32) -> Self::I;
     /// To the nearest `f32`.
     fn to_float(self, from: Self::I) -> Self::F;
 
@@ -59,8 +61,14 @@ pub(crate) trait Isa: Copy {
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once where the processor can.
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// To the nearest whole numbers, ties to even, as a number.
+    fn whole(self, from: Self::F) -> Self::F;
+    /// Whole numbers from 0 to 127, as bytes.
+    fn to_bytes(self, from: Self::F) -> [u8; 16];
     /// The sum of the lanes, in the order of `math::sum`.
     fn sum(self, lanes: Self::F) -> f32;
+    /// The larger in each lane, of numbers; the second if one is none.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
     /// The largest of lanes that are numbers.
     fn most(self, lanes: Self::F) -> f32;
     /// Unsigned bytes.
@@ -77,6 +85,8 @@ pub(crate) trait Isa: Copy {
     fn store(self, from: Self::F, to: &mut [f32; 16]);
     /// A hint that the line `ahead` bytes after the start of `from` is read soon. It may lie outside.
     fn prefetch(self, from: &[u8], ahead: usize);
+    /// As [`Isa::prefetch`], for what is read so late that it would be in the way in the fastest cache.
+    fn prefetch_late(self, from: &[u8], ahead: usize);
 }
 
 /// The instructions this process computes with, chosen once.

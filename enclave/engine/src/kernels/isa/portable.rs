@@ -67,6 +67,11 @@ impl Isa for Portable {
     }
 
     #[inline(always)]
+    fn dot_weights(self, sum: [i32; 16], codes: [u8; 64], x: i32) -> [i32; 16] {
+        self.dot_signed(sum, codes, x)
+    }
+
+    #[inline(always)]
     #[allow(clippy::cast_precision_loss)] // sums of a block are below 2^24
     fn to_float(self, from: [i32; 16]) -> [f32; 16] {
         from.map(|v| v as f32)
@@ -88,8 +93,24 @@ impl Isa for Portable {
     }
 
     #[inline(always)]
+    fn whole(self, from: [f32; 16]) -> [f32; 16] {
+        from.map(f32::round_ties_even)
+    }
+
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 127
+    fn to_bytes(self, from: [f32; 16]) -> [u8; 16] {
+        from.map(|x| x as u8)
+    }
+
+    #[inline(always)]
     fn sum(self, lanes: [f32; 16]) -> f32 {
         math::sum(&lanes)
+    }
+
+    #[inline(always)]
+    fn max(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        core::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
     }
 
     #[inline(always)]
@@ -131,4 +152,6 @@ impl Isa for Portable {
 
     #[inline(always)]
     fn prefetch(self, _: &[u8], _: usize) {}
+    #[inline(always)]
+    fn prefetch_late(self, _: &[u8], _: usize) {}
 }

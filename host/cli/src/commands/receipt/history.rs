@@ -35,7 +35,7 @@ pub(crate) struct History {
 
 pub(super) fn run(arguments: &History, context: &Context) -> Result<(), Failure> {
     let (view, side) = open(&arguments.ledger)?;
-    let channel = one_of(view.channels()?, arguments.channel)?;
+    let channel = one_of(view.each_channel()?, arguments.channel)?;
     let claims = thinned(view.claims(channel.id)?);
     let receipts = match (&arguments.receipts, side) {
         (Some(directory), _) => receipts(directory, &view, &channel, side)?,
@@ -90,12 +90,22 @@ fn open(path: &Path) -> Result<(LedgerView, Side), Failure> {
 }
 
 /// The channel that was named, or the only one.
-pub(crate) fn one_of(channels: Vec<Channel>, wanted: Option<Digest>) -> Result<Channel, Failure> {
+pub(crate) fn one_of(
+    channels: Vec<Result<Channel, LedgerError>>,
+    wanted: Option<Digest>,
+) -> Result<Channel, Failure> {
     let all = channels.len();
-    let mut fitting =
-        channels.into_iter().filter(|channel| wanted.is_none_or(|id| channel.id.account == id));
+    let mut fitting = channels.into_iter().filter(|channel| {
+        let account = match channel {
+            Ok(channel) => Some(channel.id.account),
+            // Who names another channel is not told of this one.
+            Err(LedgerError::DamagedChannel { channel, .. }) => Some(channel.account),
+            Err(_) => None,
+        };
+        wanted.is_none_or(|id| account == Some(id))
+    });
     match (fitting.next(), fitting.next()) {
-        (Some(channel), None) => Ok(channel),
+        (Some(channel), None) => Ok(channel?),
         (None, _) => {
             let message = format!("there is no such channel among the {all} of this ledger");
             Err(Failure::new(Class::Usage, "E-CHANNEL-NONE", message)

@@ -35,6 +35,13 @@ fn no_hostile_payer_makes_an_honest_payee_lose_more_than_a_window() {
 }
 
 #[test]
+fn no_hostile_payer_spends_a_channel_at_two_workers_of_its_payee() {
+    for bounds in [ONE_AT_ONCE, TWO_AT_ONCE] {
+        safe(Hostile::PayerOfTwo, bounds);
+    }
+}
+
+#[test]
 fn no_hostile_host_is_paid_above_a_cap_or_twice_or_keeps_the_rest() {
     for bounds in [ONE_AT_ONCE, TWO_AT_ONCE, Bounds { deposit: 3, restarts: 2, window: 1 }] {
         safe(Hostile::Host, bounds);
@@ -114,6 +121,13 @@ fn without_its_own_key_in_the_cap_a_meter_works_for_nothing() {
     assert_eq!(find(Hostile::Payer, ONE_AT_ONCE, Rules { own_key: false, ..ALL }), Attack::Lost);
 }
 
+/// Each counts for itself, and the contract pays the larger sum.
+#[test]
+fn without_its_workers_number_in_it_a_channel_is_spent_at_two_and_paid_once() {
+    let rules = Rules { one_worker: false, ..ALL };
+    assert_eq!(find(Hostile::PayerOfTwo, ONE_AT_ONCE, rules), Attack::Lost);
+}
+
 #[test]
 fn without_keeping_the_highest_cap_a_meter_is_talked_out_of_its_pay() {
     assert_eq!(
@@ -138,6 +152,14 @@ fn without_a_look_at_the_deposit_a_meter_works_for_a_promise() {
 fn without_an_end_of_what_was_seen_a_meter_works_for_a_deposit_that_went_back() {
     let rules = Rules { notes_end: false, ..ALL };
     assert_eq!(find(Hostile::Payer, TWO_AT_ONCE, rules), Attack::Lost);
+}
+
+/// What it paid for is in a claim that nobody hands in.
+#[test]
+fn without_knowing_what_was_paid_a_new_meter_works_for_coins_that_are_gone() {
+    let rules = Rules { paid_seen: false, ..ALL };
+    let bounds = Bounds { deposit: 6, ..ONE_AT_ONCE };
+    assert_eq!(find(Hostile::Payer, bounds, rules), Attack::Lost);
 }
 
 #[test]

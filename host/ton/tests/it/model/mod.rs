@@ -2,8 +2,8 @@
 //! and the chain, with crashes, restarts under new keys, disks that were rolled back, and messages that
 //! are withheld, reordered and replayed by whichever side is hostile.
 //!
-//! Whether a meter takes a cap and has room under it is decided by the real [`SignedCap::verify`] and
-//! [`VerifiedCap::room`]; the contract is one that a TVM agrees with action by action ([`contract`]).
+//! Whether a meter takes a cap and has room under it is decided by the real [`SignedCap::verify`],
+//! [`Offer::verify`] and [`VerifiedCap::room`]; the contract is one that a TVM agrees with action by action ([`contract`]).
 //! Each rule can be taken away, and the explorer must then find the attack that it is there for.
 //!
 //! Amounts are units of the smallest settlement; every request costs one.
@@ -15,8 +15,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::LazyLock;
 
 use chrysalis_receipt::{
-    ChannelId, MeterKey, MeterPublicKey, PayerKey, PayerPublicKey, SignedCap, VerifiedCap,
+    ChannelId, ChannelTerms, MeterKey, MeterPublicKey, Offer, Payee, PayerKey, PayerPublicKey,
+    SignedCap, TermsParts, VerifiedCap, channel_salt,
 };
+use chrysalis_ton::{DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE};
 use chrysalis_wire::{Digest, NetworkId};
 use zeroize::Zeroizing;
 
@@ -27,6 +29,8 @@ use contract::{CONTRACT, Contract, ContractRules, Pair, Phase, Signed};
 enum Hostile {
     /// The payer signs any cap at any time and closes when it likes.
     Payer,
+    /// Such a payer of a payee who runs two workers at once.
+    PayerOfTwo,
     /// The host of the meter: delivers, withholds and replays; restarts the enclave as it likes.
     Host,
     /// Such a host that runs two meters of one payee at once, and routes to either.
@@ -35,12 +39,21 @@ enum Hostile {
     HostWithMeterKey,
 }
 
+impl Hostile {
+    /// Whether the payee and her hosts are honest.
+    const fn pays(self) -> bool {
+        matches!(self, Self::Payer | Self::PayerOfTwo)
+    }
+}
+
 /// Rules of the parties, each of which can be taken away.
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     contract: ContractRules,
     /// A meter takes only caps that name its key.
     own_key: bool,
+    /// A channel pays for the one worker of its payee that its salt names.
+    one_worker: bool,
     /// A lower cap never replaces a higher one.
     highest_cap: bool,
     /// Open requests count as owed.
@@ -50,6 +63,8 @@ struct Rules {
     covered: bool,
     /// What she saw counts for less time than closing takes.
     notes_end: bool,
+    /// Nothing is served while the owner sees more paid than the meter knows claims of.
+    paid_seen: bool,
     /// After a restart the sum goes on from the last pair.
     base: bool,
     /// Of that pair both signatures are verified.
@@ -63,10 +78,12 @@ struct Rules {
 const ALL: Rules = Rules {
     contract: CONTRACT,
     own_key: true,
+    one_worker: true,
     highest_cap: true,
     reservations: true,
     covered: true,
     notes_end: true,
+    paid_seen: true,
     base: true,
     base_signed: true,
     once: true,
@@ -123,6 +140,8 @@ struct Meter {
     cap: Option<Signed>,
     /// What the owner has vouched for.
     note: u8,
+    /// What she saw paid.
+    paid: u8,
     /// Owed, by what it knows.
     earned: u8,
     /// Of that what it counted itself, what it was handed, and the most that it signed or was handed.
@@ -139,6 +158,7 @@ impl Meter {
             epoch,
             cap: None,
             note: 0,
+            paid: 0,
             earned: base,
             own: 0,
             base,
@@ -203,9 +223,11 @@ enum Action {
 /// What the real code says about every cap there can be: taken by which meter, and its content.
 struct Real {
     taken: HashMap<(Signed, u8), VerifiedCap>,
+    /// Whether the payee's worker of this number serves the channel.
+    serves: [bool; 2],
 }
 
-const CHANNEL: ChannelId = ChannelId { network: NetworkId::MAINNET, account: Digest([0xc1; 32]) };
+const PAYEE: Digest = Digest([7; 32]);
 /// Most units that anything says.
 const MOST: u8 = 9;
 
@@ -216,16 +238,35 @@ static REAL: LazyLock<Real> = LazyLock::new(|| {
         let key = MeterKey::from_seed(&Zeroizing::new([seed; 32])).public();
         MeterPublicKey::parse(&key).unwrap()
     });
+    let salt = channel_salt(0, 1);
+    let (payee, close_delay, min_settle) = (PAYEE, DEFAULT_CLOSE_DELAY, DEFAULT_MIN_SETTLE);
+    let payer_account = Digest([8; 32]);
+    let parts =
+        TermsParts { payer_key, payer: payer_account, payee, close_delay, min_settle, salt };
+    let terms = ChannelTerms::new(parts).unwrap();
+    let channel: ChannelId = terms.id(NetworkId::MAINNET).unwrap();
     let mut taken = HashMap::new();
     for (named, units) in (0..3u8).flat_map(|epoch| (0..=MOST).map(move |units| (epoch, units))) {
-        let cap: SignedCap = payer.sign(CHANNEL, meters[usize::from(named)], units.into()).unwrap();
+        let cap: SignedCap = payer.sign(channel, meters[usize::from(named)], units.into()).unwrap();
         for by in 0..3u8 {
-            if let Ok(verified) = cap.verify(&payer_key, CHANNEL, &meters[usize::from(by)]) {
+            if let Ok(verified) = cap.verify(&payer_key, channel, &meters[usize::from(by)]) {
                 taken.insert((Signed::new(named, units), by), verified);
             }
         }
     }
-    Real { taken }
+    let request = Digest([0xee; 32]);
+    let serves = [0, 1].map(|worker| {
+        let payee = Payee {
+            network: channel.network,
+            account: PAYEE,
+            worker,
+            meter_key: meters[usize::from(worker == 1)],
+        };
+        let cap = payer.sign(channel, payee.meter_key, 1).unwrap();
+        let offer = Offer::sign(&payer, terms.clone(), cap, &request).unwrap();
+        offer.verify(&request, &payee).is_ok()
+    });
+    Real { taken, serves }
 });
 
 struct Model {
@@ -255,6 +296,11 @@ impl Model {
 
     /// The cap as the meter reads it, if it takes it.
     fn takes(&self, meter: &Meter, cap: Signed) -> Option<&'static VerifiedCap> {
+        // A restart keeps a worker's number; a second one that lives beside the first has another.
+        let worker = usize::from(self.hostile == Hostile::PayerOfTwo && meter.epoch > 0);
+        if self.rules.one_worker && !REAL.serves[worker] {
+            return None;
+        }
         let by = if self.rules.own_key { meter.epoch } else { cap.epoch };
         REAL.taken.get(&(cap, by))
     }
@@ -265,9 +311,9 @@ impl Model {
         let reserved: u128 = if self.rules.reservations { meter.open.into() } else { 0 };
         let in_flight = meter.open + if self.rules.stored_first { meter.unstored } else { 0 };
         // A host that is hostile vouches for whatever it likes.
-        let vouched = self.hostile != Hostile::Payer
-            || !self.rules.covered
-            || u128::from(meter.earned) + reserved < meter.note.into();
+        let vouched = !self.hostile.pays()
+            || ((!self.rules.covered || u128::from(meter.earned) + reserved < meter.note.into())
+                && (!self.rules.paid_seen || meter.paid <= meter.signed));
         in_flight < self.bounds.window
             && vouched
             && cap.room(meter.earned.into(), reserved).is_ok_and(|room| room >= 1)
@@ -282,7 +328,7 @@ impl Model {
         if s.meter.open > 0 {
             actions.push(Action::End);
         }
-        if self.hostile == Hostile::Payer {
+        if self.hostile.pays() {
             self.of_a_hostile_payer(s, &mut actions);
         } else {
             self.of_a_hostile_host(s, &mut actions);
@@ -301,9 +347,21 @@ impl Model {
         if s.meter.unstored > 0 {
             actions.push(Action::Store);
         }
-        if s.meter.epoch < self.bounds.restarts {
-            let base = s.stored.map_or(0, |pair| pair.receipt.units).max(s.contract.counted);
+        if self.hostile == Hostile::PayerOfTwo {
+            // To the other worker, which has a ledger of its own, and this payer hands nothing over.
+            let base = 0;
+            actions.push(if s.aside.is_some() {
+                Action::Switch { base }
+            } else {
+                Action::Another { base }
+            });
+        } else if s.meter.epoch < self.bounds.restarts {
+            let base = s.stored.map_or(0, |pair| pair.receipt.units);
             actions.push(Action::Restart { base: if self.rules.base { base } else { 0 } });
+            // Her disk is lost, with nothing on it that was not paid.
+            if base == s.contract.counted {
+                actions.push(Action::Restart { base: 0 });
+            }
         }
         actions.extend(s.stored.map(|pair| Action::Settle { pair }));
         // The payer has had every receipt, and can sign whatever cap goes with it.
@@ -375,6 +433,7 @@ impl Model {
             Action::Vouch => {
                 let worth = s.contract.counted + s.contract.balance;
                 meter.note = if s.contract.phase == Phase::Open { worth } else { 0 };
+                meter.paid = s.contract.counted;
             }
             Action::Begin => meter.open += 1,
             Action::End => {
@@ -384,7 +443,7 @@ impl Model {
                 meter.signed = meter.earned;
                 meter.unstored += 1;
                 next.served += 1;
-                if self.hostile != Hostile::Payer {
+                if !self.hostile.pays() {
                     meter.unstored = 0;
                 }
                 next.receipts[usize::from(meter.epoch)] |= 1 << meter.earned;
@@ -392,7 +451,10 @@ impl Model {
             Action::Store => {
                 let cap = meter.cap?;
                 let receipt = Signed::new(meter.epoch, meter.earned);
-                next.stored = Some(Pair { cap, receipt });
+                // Of two disks the lower pair is paid nothing.
+                if s.stored.is_none_or(|pair| pair.receipt.units <= receipt.units) {
+                    next.stored = Some(Pair { cap, receipt });
+                }
                 meter.unstored = 0;
             }
             Action::Restart { base } => {
@@ -424,6 +486,7 @@ impl Model {
                 next.contract.phase = Phase::Over;
                 if rules.notes_end {
                     meter.note = 0;
+                    next.aside.iter_mut().for_each(|meter| meter.note = 0);
                 }
             }
             Action::FinishClose => next.back += next.contract.finish_close().ok()?,
@@ -442,15 +505,16 @@ impl Model {
 
     fn wrong(&self, s: &State) -> Option<Attack> {
         let allowed = signed(&s.caps).map(|cap| cap.units).max().unwrap_or(0);
-        if self.hostile != Hostile::Payer && s.paid > allowed {
+        if !self.hostile.pays() && s.paid > allowed {
             return Some(Attack::AboveCap);
         }
         if self.hostile != Hostile::HostWithMeterKey && s.paid > s.served {
             return Some(Attack::Unearned);
         }
-        let crashes = s.meter.epoch;
+        // Of a worker that lives beside the other nothing is lost by a crash.
+        let crashes = if s.aside.is_some() { 0 } else { s.meter.epoch };
         let given_back = s.contract.phase == Phase::Over && s.back > 0;
-        if self.hostile == Hostile::Payer
+        if self.hostile.pays()
             && (given_back || (s.contract.phase == Phase::Over && s.contract.balance == 0))
             && s.served.saturating_sub(s.paid) > self.bounds.window * (crashes + 1)
         {
