@@ -403,7 +403,7 @@ impl TextSide {
         let template = self.template.as_ref().ok_or(TemplateError::Missing)?;
         template.check(conversation)?;
         let defuse = |text: &str| Value::from(self.tokenizer.defuse(text).as_str());
-        let rendered = template.render_told(&Told::new(conversation, &defuse)?)?;
+        let rendered = template.render_told(&Told::new(conversation, self.style(), &defuse)?)?;
         let prefix = self.style().call_prefix();
         if !conversation.must_call || prefix.is_empty() {
             return Ok(rendered);

@@ -1,6 +1,7 @@
 //! A conversation as values of a chat template. Everything in it is the requester's: texts are defused
 //! before a template sees them (`defuse.rs`), names and descriptions of tools as much as messages.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,8 +9,9 @@ use minijinja::value::{Enumerator, Kwargs, Object, ValueKind};
 use minijinja::{Error, ErrorKind, Value, context};
 
 use crate::error::EngineError;
-use crate::request::{ChatMessage, Conversation, Role};
+use crate::request::{ChatMessage, Conversation, Role, ToolCall};
 use crate::template::role_name;
+use crate::tool_style::ToolStyle;
 
 /// Messages and tools as templates of `transformers` get them.
 pub(crate) struct Told {
@@ -21,18 +23,21 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// The values of `conversation`; `defuse` makes a text safe.
+    /// The values of `conversation` for a template of this `style`; `defuse` makes a text safe.
     ///
     /// # Errors
     /// [`EngineError::NotUtf8`] with the index of the message, [`EngineError::ToolNotJson`] with that of the
     /// tool.
     pub(crate) fn new(
         conversation: &Conversation,
+        style: ToolStyle,
         defuse: &dyn Fn(&str) -> Value,
     ) -> Result<Self, EngineError> {
-        let messages = conversation.messages.iter().enumerate();
-        let messages =
-            messages.map(|(index, m)| message(index, m, defuse)).collect::<Result<_, _>>()?;
+        let parts = match style {
+            ToolStyle::Bare => one_call_each(&conversation.messages),
+            _ => conversation.messages.iter().enumerate().map(Part::whole).collect(),
+        };
+        let messages = parts.iter().map(|part| part.tell(defuse)).collect::<Result<_, _>>()?;
         let mut tools = Vec::with_capacity(conversation.tools.len());
         for (index, tool) in conversation.tools.iter().enumerate() {
             let function: serde_json::Value = serde_json::from_slice(tool.expose())
@@ -44,30 +49,70 @@ impl Told {
     }
 }
 
-fn message(
+/// What one message of a template is told: a message of the conversation, or one of its calls.
+struct Part<'a> {
+    /// Which message it is of.
     index: usize,
-    message: &ChatMessage,
-    defuse: &dyn Fn(&str) -> Value,
-) -> Result<Value, EngineError> {
-    let utf8 = |bytes| core::str::from_utf8(bytes).map_err(|_| EngineError::NotUtf8 { index });
-    let content = defuse(utf8(message.content.expose())?);
-    let role = role_name(message.role);
-    if message.role == Role::Tool {
-        return Ok(context! { role, content, tool_call_id => id(message.answers) });
+    message: &'a ChatMessage,
+    /// What was said is told once, with the first of the calls.
+    content: &'a [u8],
+    calls: &'a [ToolCall],
+}
+
+impl<'a> Part<'a> {
+    fn whole((index, message): (usize, &'a ChatMessage)) -> Self {
+        Self { index, message, content: message.content.expose(), calls: &message.calls }
     }
-    if message.calls.is_empty() {
-        return Ok(context! { role, content });
+
+    fn tell(&self, defuse: &dyn Fn(&str) -> Value) -> Result<Value, EngineError> {
+        let Self { index, message, content, calls } = *self;
+        let utf8 = |bytes| core::str::from_utf8(bytes).map_err(|_| EngineError::NotUtf8 { index });
+        let (role, content) = (role_name(message.role), defuse(utf8(content)?));
+        if message.role == Role::Tool {
+            return Ok(context! { role, content, tool_call_id => id(message.answers) });
+        }
+        if calls.is_empty() {
+            return Ok(context! { role, content });
+        }
+        let mut told = Vec::with_capacity(calls.len());
+        for call in calls {
+            let text = utf8(call.arguments.expose())?;
+            // What is no JSON the model did not write; templates take texts too.
+            let arguments = serde_json::from_str(text).map(|value| json(&value, defuse));
+            let arguments = arguments.unwrap_or_else(|_| defuse(text));
+            let function = context! { name => defuse(utf8(call.name.expose())?), arguments };
+            told.push(context! { id => id(call.number), type => "function", function });
+        }
+        Ok(context! { role, content, tool_calls => told })
     }
-    let mut calls = Vec::with_capacity(message.calls.len());
-    for call in &message.calls {
-        let text = utf8(call.arguments.expose())?;
-        // What is no JSON the model did not write; templates take texts too.
-        let arguments = serde_json::from_str(text).map(|value| json(&value, defuse));
-        let arguments = arguments.unwrap_or_else(|_| defuse(text));
-        let function = context! { name => defuse(utf8(call.name.expose())?), arguments };
-        calls.push(context! { id => id(call.number), type => "function", function });
+}
+
+/// The same messages with one call each, the results of each behind it: Llama's templates raise an exception
+/// at a message of several, although its models make them.
+fn one_call_each(messages: &[ChatMessage]) -> Vec<Part<'_>> {
+    let mut parts = Vec::with_capacity(messages.len());
+    let mut all = messages.iter().enumerate().peekable();
+    while let Some((index, message)) = all.next() {
+        if message.calls.len() < 2 {
+            parts.push(Part::whole((index, message)));
+            continue;
+        }
+        let mut results = Vec::new();
+        while let Some(result) = all.next_if(|(_, next)| next.role == Role::Tool) {
+            results.push(result);
+        }
+        let mut content = message.content.expose();
+        for call in &message.calls {
+            let calls = core::slice::from_ref(call);
+            parts.push(Part { index, message, content: core::mem::take(&mut content), calls });
+            let (its, others): (Vec<_>, Vec<_>) =
+                results.into_iter().partition(|(_, result)| result.answers == call.number);
+            parts.extend(its.into_iter().map(Part::whole));
+            results = others;
+        }
+        parts.extend(results.into_iter().map(Part::whole));
     }
-    Ok(context! { role, content, tool_calls => calls })
+    parts
 }
 
 /// The id of a call: nine letters and digits, which is what the templates of Mistral insist on.
@@ -91,28 +136,39 @@ fn json(value: &serde_json::Value, defuse: &dyn Fn(&str) -> Value) -> Value {
         }
         serde_json::Value::Object(all) => {
             let pairs = all.iter().map(|(key, value)| (defuse(key), json(value, defuse)));
-            Value::from_object(Pairs(pairs.collect()))
+            Value::from_object(Pairs::new(pairs.collect()))
         }
     }
 }
 
 /// An object in the order in which it was written.
-struct Pairs(Vec<(Value, Value)>);
+struct Pairs {
+    all: Vec<(Value, Value)>,
+    /// Where each name stands: who tells an object asks for every one of them.
+    places: HashMap<Value, usize>,
+}
+
+impl Pairs {
+    fn new(all: Vec<(Value, Value)>) -> Self {
+        let places = all.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
+        Self { all, places }
+    }
+}
 
 /// It may be a secret.
 impl fmt::Debug for Pairs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<redacted {} pairs>", self.0.len())
+        write!(f, "<redacted {} pairs>", self.all.len())
     }
 }
 
 impl Object for Pairs {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
+        self.all.get(*self.places.get(key)?).map(|(_, value)| value.clone())
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.0.iter().map(|(key, _)| key.clone()).collect())
+        Enumerator::Values(self.all.iter().map(|(key, _)| key.clone()).collect())
     }
 }
 

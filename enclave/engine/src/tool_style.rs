@@ -29,7 +29,9 @@ impl ToolStyle {
             };
         }
         if source.contains(TAG) {
-            return Self::Tagged;
+            // Qwen3-Coder and GLM 4.5 put no JSON between these tags.
+            let other = ["<function=", "<arg_key>"].iter().any(|tag| source.contains(tag));
+            return if other { Self::Told } else { Self::Tagged };
         }
         let bare = source.contains("ipython") || source.contains(BARE_TOKEN);
         if bare && source.contains("parameters") { Self::Bare } else { Self::Told }

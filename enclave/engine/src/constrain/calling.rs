@@ -78,7 +78,7 @@ impl Calls<'_> {
             let schema: Value =
                 serde_json::from_str(schema).map_err(|_| ConstraintError::NotJson)?;
             let begin = rules.text(format!("{begin}{name}{between}").as_bytes())?;
-            let arguments = Schemas::new(&schema, rules).instance()?;
+            let arguments = Schemas::new(&schema, rules).arguments()?;
             let end = rules.text(end.as_bytes())?;
             calls.push(rules.seq(vec![begin, arguments, end])?);
         }

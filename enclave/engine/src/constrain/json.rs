@@ -76,6 +76,28 @@ impl<'a> Schemas<'a> {
         self.schema(self.root, 0)
     }
 
+    /// Instances of the root that are the arguments of a call: objects. A root that does not say what it is
+    /// about is about them.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Malformed`] if an instance could be anything else, which would be no call.
+    pub(crate) fn arguments(&mut self) -> Result<Expr, ConstraintError> {
+        let says = |schema: &Map<String, Value>| {
+            schema.contains_key("type") || COMBINED.iter().any(|(key, _)| schema.contains_key(*key))
+        };
+        let arguments = match self.root {
+            Value::Object(schema) if !says(schema) => {
+                refuse_what_would_not_be_kept(schema)?;
+                self.of_type(Type::Object, schema, 1)?
+            }
+            _ => self.instance()?,
+        };
+        if self.rules.begins(&arguments, b'{') {
+            return Ok(arguments);
+        }
+        Err(malformed("the arguments of a call have to be an object"))
+    }
+
     fn schema(&mut self, schema: &'a Value, depth: usize) -> Result<Expr, ConstraintError> {
         self.count = self.count.saturating_add(1);
         if self.count > MAX_SCHEMAS || depth > MAX_SCHEMA_DEPTH {

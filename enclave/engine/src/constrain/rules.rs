@@ -2,7 +2,7 @@
 //! for millions; so every part is counted when it is made, and what would take more than
 //! [`MAX_PARTS`] is refused before the memory is taken.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::constrain::ConstraintError;
 use crate::constrain::program::{Expr, MAX_OPS, Program};
@@ -121,6 +121,25 @@ impl Rules {
     /// What a rule is.
     pub(crate) fn body(&self, rule: usize) -> Option<&Expr> {
         self.rules.get(rule)
+    }
+
+    /// Whether every text of `expr` begins with `byte`. What can be told only by what may be left out counts
+    /// as something else.
+    pub(crate) fn begins(&self, expr: &Expr, byte: u8) -> bool {
+        let (mut seen, mut left) = (HashSet::new(), vec![expr]);
+        while let Some(expr) = left.pop() {
+            match expr {
+                Expr::Never => {}
+                Expr::Byte(from, to) if (*from, *to) == (byte, byte) => {}
+                Expr::Text(text) if text.first() == Some(&byte) => {}
+                Expr::Any(parts) => left.extend(parts),
+                Expr::Rule(rule) if !seen.insert(*rule) => {}
+                Expr::Seq(parts) if !parts.is_empty() => left.extend(parts.first()),
+                Expr::Rule(rule) => left.extend(self.rules.get(*rule)),
+                _ => return false,
+            }
+        }
+        true
     }
 
     pub(crate) fn separator(&mut self) -> Result<Expr, ConstraintError> {

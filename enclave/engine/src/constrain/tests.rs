@@ -230,6 +230,50 @@ fn a_choice_is_one_of_the_texts() {
 }
 
 #[test]
+fn the_arguments_of_a_call_are_an_object_whatever_their_schema_leaves_open() {
+    let call = |schema: Value| {
+        let tool = (secret("f"), secret(&schema.to_string()));
+        Constraint::ToolCall(ToolStyle::Bare, vec![tool])
+    };
+    let of = |arguments: &str| format!("{{\"name\": \"f\", \"parameters\": {arguments}}}");
+    for open in [json!({}), json!({"description": "d", "$defs": {}}), json!({"type": "object"})] {
+        let call = call(open);
+        assert!(takes(&call, &of("{}")) && takes(&call, &of(r#"{"caf\u00e9":[1]}"#)));
+        assert!(["null", "5", "[]", "\"{}\""].iter().all(|other| !takes(&call, &of(other))));
+    }
+    let object = json!({"properties": {"n": {"type": "null"}}, "required": ["n"]});
+    for same in [
+        object.clone(),
+        json!({"$ref": "#/$defs/o", "$defs": {"o": object}}),
+        json!({"anyOf": [object, {"enum": [{"n": null}]}]}),
+        json!({"enum": [{"n": null}, 5], "type": "object"}),
+    ] {
+        assert!(takes(&call(same.clone()), &of(r#"{"n":null}"#)), "{same}");
+    }
+    let what = "the arguments of a call have to be an object";
+    for other in [
+        json!(true),
+        json!({"type": ["object", "null"]}),
+        json!({"anyOf": [object, {}]}),
+        json!({"enum": [{}, null]}),
+        json!({"const": []}),
+        json!({"minimum": 3, "type": "integer"}),
+        json!({"anyOf": [{"$ref": "#/$defs/l"}, object], "$defs": {"l": {"items": {"$ref": "#"}}}}),
+    ] {
+        assert_eq!(refused(&call(other.clone())), ConstraintError::Malformed { what }, "{other}");
+    }
+    assert_eq!(refused(&call(json!({"$ref": "#"}))), ConstraintError::Unmeetable);
+    // Many ways to the same object are looked at once each.
+    let level = |n: u32| {
+        (format!("d{n}"), json!({"anyOf": vec![json!({"$ref": format!("#/$defs/d{}", n + 1)}); 2]}))
+    };
+    let levels = (0..10).map(level).chain([("d10".to_owned(), object)]);
+    let defs: serde_json::Map<String, Value> = levels.collect();
+    let many = json!({"$ref": "#/$defs/d0", "$defs": defs});
+    assert!(takes(&call(many), &of(r#"{"n":null}"#)));
+}
+
+#[test]
 fn the_mask_holds_exactly_the_tokens_that_go_on() {
     let tokens = ["tr", "true", "t", "truex", "f", "false", "e", "true", "e"];
     let of = |id: u32| tokens[id as usize].as_bytes();

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use chrysalis_api::limits::MAX_FIELDS;
 use chrysalis_channel::{Frame, FrameKind, Header, PathId};
-use chrysalis_engine::testing::TinyModel;
+use chrysalis_engine::testing::{CHATML, TinyModel};
 use chrysalis_receipt::Finish;
 use chrysalis_worker::limits::Bounds;
 use http_body_util::BodyExt;
@@ -131,13 +132,12 @@ async fn a_required_tool_is_called_whole_and_in_a_stream() {
     assert_eq!(receipt(&frames).receipt().usage.finish, Finish::Stop);
     let streamed = text(&rig.ask(2, &with(true)).await);
     assert!(streamed.contains(r#""tool_calls":[{"index":0,"#), "{streamed}");
-    assert!(
     assert!(!streamed.contains("obfuscation"), "{streamed}");
+    assert!(
         streamed.contains(r#""finish_reason":"tool_calls""#) && !streamed.contains("tool_call>")
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_length_of_a_call_is_hidden_in_a_stream_that_asks_for_it() {
     let rig = rig().await;
@@ -151,6 +151,7 @@ async fn the_length_of_a_call_is_hidden_in_a_stream_that_asks_for_it() {
     assert!(all.len() == 1 && all[0].contains(r#""obfuscation":""#), "{all:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
 async fn a_response_is_told_as_events_and_whole() {
     let rig = Rig::saying(&["Hello", " there"]).await;
     let mut texts = Vec::new();
@@ -203,6 +204,25 @@ async fn reasoning_is_told_apart_where_the_template_knows_it_and_nowhere_else() 
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_call_leaves_no_room_for_reasoning_even_where_the_prompt_begins_it() {
+    let template = "{% for m in messages %}{{ m['content'] }}{% endfor %}\
+        {% if enable_thinking is defined and not enable_thinking %}{{ '<think></think>' }}\
+        {% else %}{{ '<think>\n' }}{% endif %}";
+    let model = TinyModel::random(7).template(template).context(4096);
+    let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"enum": [{}]}}});
+    for (id, thinking) in (1..).zip([json!({}), json!({"enable_thinking": true})]) {
+        let asked =
+            json!({"tools": [tool], "tool_choice": "required", "chat_template_kwargs": thinking});
+        let answer = body(&rig.ask(id, &chat(&asked)).await);
+        let choice = &answer["choices"][0];
+        assert_eq!(choice["finish_reason"], "tool_calls", "{choice}");
+        assert_eq!(choice["message"]["tool_calls"][0]["function"]["arguments"], "{}");
+        assert!(choice["message"].get("reasoning_content").is_none(), "{choice}");
+    }
+}
+
 /// Templates that tell tools as the families do, and what a model of each says.
 const BARE: &str = "{% if tools %}{{ tools | tojson(indent=4) }} ipython parameters{% endif %}\
     {% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}";
@@ -243,6 +263,43 @@ async fn calls_are_found_in_the_words_of_each_family_whole_and_in_a_stream() {
         assert!(streamed.contains(r#""tool_calls":[{"index":1,"#), "{streamed}");
         assert!(!streamed.contains("TOOL_CALLS") && !streamed.contains(r#""content":"{"#));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_call_that_was_not_cut_is_a_call_whatever_its_arguments_are() {
+    let named = |names: Vec<String>| json!({"type": "object", "required": names, "additionalProperties": {"enum": [1]}});
+    let schemas = [
+        (json!({}), 4),
+        (json!({"additionalProperties": {"enum": [1]}}), 4),
+        (named(vec!["a\"\\\u{e9}\n".to_owned()]), 1),
+        (json!({"properties": {"a": {"enum": ["</tool_call>"]}}, "required": ["a"]}), 1),
+        // One more than a request may have, and an answer is none.
+        (named((0..=MAX_FIELDS).map(|n| format!("{n}")).collect()), 1),
+    ];
+    let mut complete = 0;
+    for template in [CHATML, BARE, LIST] {
+        let model = TinyModel::random(5).template(template).context(4096);
+        let rig = Rig::start(Bounds::default(), Some(engine(&model))).await;
+        for (id, (parameters, choices)) in (1..).zip(&schemas) {
+            let function = json!({"name": "f", "parameters": parameters});
+            let tools = [json!({"type": "function", "function": function})];
+            let asked = json!({"tools": tools, "tool_choice": "required", "n": choices, "max_tokens": 1000});
+            let answer = body(&rig.ask(id, &chat(&asked)).await);
+            for choice in answer["choices"].as_array().unwrap() {
+                if choice["finish_reason"] == "length" {
+                    assert_eq!(*choices, 4, "{parameters} has an end");
+                    continue;
+                }
+                complete += 1;
+                assert_eq!(choice["finish_reason"], "tool_calls", "{choice}");
+                let call = &choice["message"]["tool_calls"][0]["function"];
+                let arguments: Value =
+                    serde_json::from_str(call["arguments"].as_str().unwrap()).unwrap();
+                assert!(call["name"] == "f" && arguments.is_object(), "{choice}");
+            }
+        }
+    }
+    assert!(complete > 3 * 3, "those without an end were all cut: {complete}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,18 +4,20 @@
 use std::time::Duration;
 
 use chrysalis_api::EmbeddingRequest;
+use chrysalis_api::limits::MAX_EMBEDDING_INPUTS;
 use chrysalis_channel::{Frame, FrameKind, Header, PathId};
 use chrysalis_engine::testing::{TinyBert, embed, embed_options, embedder};
 use chrysalis_engine::{EmbedOptions, Embedder};
 use chrysalis_receipt::Finish;
-use chrysalis_wire::Digest;
+use chrysalis_wire::{Digest, RequestId};
 use chrysalis_worker::limits::Bounds;
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::rig::{MODEL, Rig, chat, receipt};
+use crate::payment;
+use crate::rig::{MODEL, Rig, chat, eventually, receipt, text};
 
 /// Tokens of a request in these tests.
 const REQUEST_TOKENS: u32 = 40;
@@ -153,11 +155,12 @@ async fn what_does_not_fit_is_refused_by_the_name_of_its_field_and_nothing_is_cu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn vectors_in_the_making_say_so() {
-    let bounds = Bounds { keep_alive: Duration::from_micros(10), ..Bounds::default() };
-    let options = embed_options(1);
-    let embedder = embedder(&TinyBert::default().files(), options).unwrap();
+    // About a second of work.
+    let model = TinyBert { hidden: 64, layers: 8, ..TinyBert::default() };
+    let embedder = embedder(&model.files(), embed_options(1)).unwrap();
+    let bounds = Bounds { keep_alive: Duration::from_millis(2), ..Bounds::default() };
     let rig = Rig::embedding_within(bounds, embedder, "").await;
-    let texts = vec!["the cat sat."; 100];
+    let texts = vec!["the cat sat."; MAX_EMBEDDING_INPUTS];
     let frames = ask(&rig, 1, &json!({"model": MODEL, "input": texts}).to_string()).await;
     assert!(frames.iter().any(|frame| frame.kind == FrameKind::KeepAlive));
     assert_eq!(body(&frames)["data"].as_array().unwrap().len(), texts.len());
@@ -176,6 +179,59 @@ async fn vectors_that_no_client_could_read_are_refused_before_they_are_computed(
     let (status, refused) = error(&ask(&rig, 2, &request(&["a", "b", "c"])).await);
     let parts = (status, &refused["code"], &refused["param"]);
     assert_eq!(parts, (400, &json!("array_above_max_length"), &json!("input")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedder_that_fails_says_so_and_costs_nothing() {
+    let mut files = TinyBert::default().files();
+    let weights = &mut files.iter_mut().find(|(path, _)| path == "model.safetensors").unwrap().1;
+    // The last table is that of token types, which every text adds.
+    let at = weights.len() - 2 * TinyBert::default().hidden * size_of::<f32>();
+    weights[at..at + size_of::<f32>()].copy_from_slice(&f32::NAN.to_le_bytes());
+    let rig = Rig::embedding(embedder(&files, embed_options(1)).unwrap(), "").await;
+    let frames = ask(&rig, 1, &json!({"model": MODEL, "input": "the cat"}).to_string()).await;
+    let kinds: Vec<_> = frames.iter().map(|frame| frame.kind).collect();
+    assert_eq!(kinds, [FrameKind::Error, FrameKind::Receipt]);
+    assert!(text(&frames[..1]).contains("internal_error") && !text(&frames).contains("the cat"));
+    let receipt = receipt(&frames);
+    let usage = &receipt.receipt().usage;
+    assert_eq!((usage.finish, usage.prompt, receipt.receipt().amount), (Finish::Failed, 4, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_requester_that_goes_away_pays_for_its_texts_and_its_place_is_free() {
+    let rig =
+        Rig::embedding(embedder(&TinyBert::default().files(), embed_options(1)).unwrap(), "").await;
+    let input = vec!["a"; MAX_EMBEDDING_INPUTS];
+    let header = Header { path: PathId::Embeddings, max_tokens: 0, ..rig.header(1) };
+    let (sealed, _) = rig.seal_with(&header, &json!({"model": MODEL, "input": input}).to_string());
+    drop(rig.send(Method::POST, "/v1/sealed", sealed).await);
+    eventually("the place is free", || rig.worker.requests.available_permits() == 1).await;
+    let stored =
+        rig.worker.receipts.get(&header.request_id).expect("what was taken on is provable");
+    let stored: Value = serde_json::from_slice(&stored).unwrap();
+    // One token each and two around it, at 20 nanogram.
+    let amount = (3 * 20 * MAX_EMBEDDING_INPUTS).to_string();
+    assert_eq!(stored["head"]["amount"], json!(amount));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_are_paid_for_by_their_texts_and_nothing_more_stays_set_aside() {
+    let rig = Rig::embedding(tiny(), &payment::section()).await;
+    let header = Header { path: PathId::Embeddings, max_tokens: 0, ..rig.header(1) };
+    let json = json!({"model": MODEL, "input": "the cat sat."}).to_string();
+    let (sealed, opener) = rig.seal_with(&header, &json);
+    let offer = payment::offer(&rig, &sealed, payment::PLENTY);
+    let response = payment::post(&rig, Some(offer), sealed).await;
+    assert_eq!(payment::amount(response, opener).await, 6 * 20);
+    let payments = rig.worker.payments.as_ref().unwrap();
+    assert_eq!(payments.standing(&payment::channel(&rig)), (6 * 20, 0));
+    // What is refused inside the channel gives everything back.
+    let header = Header { request_id: RequestId([2; 16]), ..header };
+    let (sealed, _) = rig.seal_with(&header, &json.replace("the cat sat.", &"a ".repeat(99)));
+    let offer = payment::offer(&rig, &sealed, payment::PLENTY);
+    drop(payment::post(&rig, Some(offer), sealed).await.into_body().collect().await.unwrap());
+    assert_eq!(payments.standing(&payment::channel(&rig)), (6 * 20, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

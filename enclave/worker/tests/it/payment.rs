@@ -26,7 +26,7 @@ use crate::rig::{NOW, Rig, chat, code, engine, json, receipt};
 const PAYEE: Digest = Digest([0x77; 32]);
 const NONE: Digest = Digest([0; 32]);
 /// More than any request of the rig costs: its context at its dearest prices.
-const PLENTY: u128 = 1_000_000_000;
+pub(crate) const PLENTY: u128 = 1_000_000_000;
 
 fn payer() -> PayerKey {
     PayerKey::from_seed(&Zeroizing::new([0x22; 32]))
@@ -44,7 +44,7 @@ fn terms() -> ChannelTerms {
     .unwrap()
 }
 
-fn section() -> String {
+pub(crate) fn section() -> String {
     let code = ChannelCode::METERED_V1.hash();
     format!("[payment]\npayee = \"{PAYEE}\"\nchannel_code = \"{code}\"\n")
 }
@@ -83,17 +83,17 @@ fn meter(rig: &Rig) -> MeterPublicKey {
     MeterPublicKey::parse(&rig.worker.session.meter.public()).unwrap()
 }
 
-fn channel(rig: &Rig) -> ChannelId {
+pub(crate) fn channel(rig: &Rig) -> ChannelId {
     terms().id(rig.worker.manifest.network).unwrap()
 }
 
-fn offer(rig: &Rig, sealed: &[u8], max_cum: u128) -> String {
+pub(crate) fn offer(rig: &Rig, sealed: &[u8], max_cum: u128) -> String {
     let cap = payer().sign(channel(rig), meter(rig), max_cum).unwrap();
     let request = Digest(Sha256::digest(sealed).into());
     hex::encode(Offer::sign(&payer(), terms(), cap, &request).unwrap().encode())
 }
 
-async fn post(rig: &Rig, offer: Option<String>, sealed: Vec<u8>) -> Response<Incoming> {
+pub(crate) async fn post(rig: &Rig, offer: Option<String>, sealed: Vec<u8>) -> Response<Incoming> {
     let mut request = Request::builder().method(Method::POST).uri("/v1/sealed");
     if let Some(offer) = offer {
         request = request.header(PAYMENT_HEADER, offer);
@@ -110,7 +110,7 @@ async fn ask(rig: &Rig, id: u8, max_cum: u128) -> u128 {
     amount(response, opener).await
 }
 
-async fn amount(response: Response<Incoming>, mut opener: ResponseOpener) -> u128 {
+pub(crate) async fn amount(response: Response<Incoming>, mut opener: ResponseOpener) -> u128 {
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     let frames = opener.push(&bytes).unwrap();
     receipt(&frames).receipt().amount
