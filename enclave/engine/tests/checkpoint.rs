@@ -38,11 +38,10 @@ fn packed(files: &Hub, key: Option<&ModelKey>) -> (Vec<u8>, Digest) {
     (out.into_inner(), report.unwrap().model_root)
 }
 
-fn open(
-    bundle: &[u8],
-    root: &Digest,
-    key: Option<&ModelKey>,
-) -> Result<CandleEngine, Box<(EngineError, Result<(), VaultError>)>> {
+/// An engine, or why there is none and whether all of the bundle was what its root says.
+type Opened = Result<CandleEngine, Box<(EngineError, Result<(), VaultError>)>>;
+
+fn open(bundle: &[u8], root: &Digest, key: Option<&ModelKey>) -> Opened {
     let opened = Bundle::open(Cursor::new(bundle)).unwrap();
     let mut files = opened.files(root, key, &|_, _| {}).unwrap();
     let engine = CandleEngine::open(&mut files, EngineOptions::new(|| 5));

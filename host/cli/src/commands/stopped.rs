@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &Stopped, context: &Context) -> Result<(), Failure>
     let view =
         writer.as_ref().map_or_else(|| LedgerView::open(path, Side::Payer), |l| Ok(l.view()));
     let view = view?;
-    let id = one_of(view.channels()?, arguments.channel)?.id;
+    let id = one_of(view.each_channel()?, arguments.channel)?.id;
     let proof = view.memory(id)?.and_then(|memory| memory.overcharge);
     let Some(Overcharge { claim, accounted }) = proof else {
         let message = "nothing stops the payments through this channel";

@@ -187,7 +187,7 @@ fn the_first_token_can_be_drawn_whatever_its_mask_took() {
         let tokens: Vec<Vec<u8>> = (1..=longest).map(|n| vec![b'a'; n]).collect();
         let of = |id: u32| tokens[id as usize].as_slice();
         let vocabulary = Arc::new(Vocabulary::new(tokens.len(), of, Vec::new()));
-        Matcher::new(&regex("[ab]{0,8000}"), vocabulary)
+        super::made(&regex("[ab]{0,8000}"), vocabulary)
     };
     let (mut taken, mut refused) = (8, 1000);
     assert!(matches!(begin(refused), Err(ConstraintError::TooComplex)));
