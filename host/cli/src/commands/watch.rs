@@ -102,7 +102,7 @@ pub(crate) fn tell_each<E: Into<Failure>>(
     let mut code = None;
     for failure in errors.into_iter().map(Into::into) {
         context.report.failure(&failure);
-        code = code.or(Some(failure.class.into()));
+        code = code.or_else(|| Some(failure.class.into()));
     }
     code.unwrap_or(ExitCode::SUCCESS)
 }
