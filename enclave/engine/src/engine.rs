@@ -252,20 +252,25 @@ pub(crate) fn assemble(
     pool: Pool,
     weights: impl FnOnce(&Gguf, &Pool) -> Result<Weights, ModelError>,
 ) -> Result<(Model, TextSide), EngineError> {
-    let tokenizer = Tokenizer::read(&gguf)?;
-    let written = gguf.string_opt("tokenizer.chat_template")?;
-    let reasons = written.is_some_and(|template| template.contains(THINK));
-    let template = written
-        .map(|text| ChatTemplate::compile(text, tokenizer.bos_text(), tokenizer.eos_text()))
-        .transpose()?;
-    gguf.forget_arrays();
-    let model = Model::load(&gguf, pool, |pool| weights(&gguf, pool))?;
-    if usize::try_from(model.info().vocab).unwrap_or(usize::MAX) < tokenizer.len() {
+    // The tables of the tokenizer are one thread's work, done while this one reads the weights.
+    let text = gguf.take_text();
+    let (text, model) = std::thread::scope(|scope| {
+        let name = "chrysalis-tokenizer".to_owned();
+        let text = std::thread::Builder::new()
+            .name(name)
+            .spawn_scoped(scope, move || TextSide::read(&text))
+            .map_err(|_| ModelError::Thread)?;
+        let model = Model::load(&gguf, pool, |pool| weights(&gguf, pool));
+        let text = text.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok::<_, EngineError>((text, model))
+    })?;
+    let (mut text, model) = (text?, model?);
+    if usize::try_from(model.info().vocab).unwrap_or(usize::MAX) < text.tokenizer.len() {
         let what = "it has more tokens than the embedding has rows";
         return Err(ModelError::TokenizerInvalid { what }.into());
     }
-    let context = model.info().context_tokens;
-    Ok((model, TextSide { tokenizer: Arc::new(tokenizer), template, reasons, context }))
+    text.context = model.info().context_tokens;
+    Ok((model, text))
 }
 
 impl Engine for CandleEngine {
@@ -340,6 +345,17 @@ impl Drop for CandleEngine {
 }
 
 impl TextSide {
+    /// What `gguf` says of text; the context is still to be set.
+    fn read(gguf: &Gguf) -> Result<Self, EngineError> {
+        let tokenizer = Tokenizer::read(gguf)?;
+        let written = gguf.string_opt("tokenizer.chat_template")?;
+        let reasons = written.is_some_and(|template| template.contains(THINK));
+        let template = written
+            .map(|text| ChatTemplate::compile(text, tokenizer.bos_text(), tokenizer.eos_text()))
+            .transpose()?;
+        Ok(Self { tokenizer: Arc::new(tokenizer), template, reasons, context: 0 })
+    }
+
     /// Token ids of a checked input, at least one, leaving room for at least one more.
     pub(crate) fn prompt(&self, input: &Input) -> Result<Zeroizing<Vec<u32>>, EngineError> {
         let ids = match input {

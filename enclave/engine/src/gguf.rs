@@ -134,9 +134,17 @@ impl Gguf {
         self.content.tensor_infos.iter().map(stored).collect()
     }
 
-    /// Frees vocabulary and merges, which take more memory than all else, once they were read.
-    pub(crate) fn forget_arrays(&mut self) {
-        self.arrays.clear();
+    /// What it says besides tensors, with vocabulary and merges. These take more memory than all else,
+    /// and are gone from this one.
+    pub(crate) fn take_text(&mut self) -> Self {
+        let Content { metadata, tensor_data_offset, .. } = &self.content;
+        let content = Content {
+            magic: VersionedMagic::GgufV3,
+            metadata: metadata.clone(),
+            tensor_infos: HashMap::new(),
+            tensor_data_offset: *tensor_data_offset,
+        };
+        Self { content, len: self.len, arrays: core::mem::take(&mut self.arrays) }
     }
 
     fn get(&self, key: &str) -> Result<&Value, ModelError> {
