@@ -43,6 +43,7 @@
     )
 )]
 
+mod ahead;
 mod buffer;
 mod bundle;
 mod chunks;

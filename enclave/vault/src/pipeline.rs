@@ -1,6 +1,5 @@
 //! Work on a stream of chunks in bounded memory: while the cores work on one bank of chunks, the
-//! calling thread reads the next. Used where no buffer holds the whole content: verify, pack, and files
-//! that are made into something else as they come.
+//! calling thread reads the next. Used where no buffer holds the whole content: verify and pack.
 
 use zeroize::Zeroizing;
 
@@ -20,8 +19,14 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    fn new() -> Self {
+    /// Room for a chunk.
+    pub(crate) fn new() -> Self {
         Self { buffer: Zeroizing::new(vec![0; CHUNK_BYTES]), len: 0, index: 0, tag: [0; TAG_BYTES] }
+    }
+
+    /// Makes it the place of chunk `index`, of `len` bytes.
+    pub(crate) const fn begin(&mut self, index: u64, len: usize) {
+        (self.index, self.len) = (index, len);
     }
 
     /// The chunk's bytes.
@@ -57,7 +62,7 @@ pub(crate) fn run<T: Send>(
 }
 
 /// Two banks of chunks: the one that was worked on, and the one that was read meanwhile.
-pub(crate) struct Banks {
+struct Banks {
     front: Bank,
     back: Bank,
     /// Most chunks in each.
@@ -70,7 +75,7 @@ pub(crate) struct Banks {
 
 impl Banks {
     /// Two banks of at most `size` chunks, before the first one.
-    pub(crate) fn new(size: usize) -> Self {
+    fn new(size: usize) -> Self {
         let (front, back) = (Bank::default(), Bank::default());
         Self { front, back, size, next: 0, refused: None }
     }
@@ -80,7 +85,7 @@ impl Banks {
     ///
     /// # Errors
     /// The refusal of `read`, once every chunk before it was worked on.
-    pub(crate) fn turn<T: Send>(
+    fn turn<T: Send>(
         &mut self,
         layout: &Layout,
         mut read: impl FnMut(&mut Slot) -> Result<(), VaultError>,
@@ -111,7 +116,7 @@ impl Banks {
     }
 
     /// The chunks that were worked on by the last [`Banks::turn`], in order.
-    pub(crate) fn slots(&self) -> &[Slot] {
+    fn slots(&self) -> &[Slot] {
         self.front.slots()
     }
 
@@ -128,7 +133,7 @@ impl Banks {
                 bank.slots.push(Slot::new());
             }
             let Some(slot) = bank.slots.get_mut(bank.used) else { break };
-            (slot.index, slot.len) = (self.next, layout.chunk_len(self.next));
+            slot.begin(self.next, layout.chunk_len(self.next));
             match read(slot) {
                 Ok(()) => {
                     bank.used = bank.used.saturating_add(1);

@@ -8,19 +8,19 @@
 
 use std::io::{self, BufRead, Read};
 
+use crate::ahead::Ahead;
 use crate::chunks::{ChunkChecker, ChunkReader};
 use crate::error::VaultError;
 use crate::limits::CHUNK_BYTES;
 use crate::manifest::Manifest;
-use crate::pipeline::{BANK_CHUNKS, Banks};
+use crate::pipeline::BANK_CHUNKS;
 
 /// The content of a bundle, from front to back. Holds two banks of chunks, a few MiB.
 pub struct VerifiedFiles<'p, R> {
     reader: ChunkReader<R>,
-    checker: ChunkChecker,
     manifest: Manifest,
     progress: &'p dyn Fn(u64, u64),
-    banks: Banks,
+    ahead: Ahead,
     /// Verified so far, in bytes of content.
     verified: u64,
     /// The next byte of the content.
@@ -39,8 +39,8 @@ impl<'p, R: Read> VerifiedFiles<'p, R> {
     ) -> Self {
         // One for each core: more would only be more memory.
         let size = rayon::current_num_threads().clamp(2, BANK_CHUNKS);
-        let (banks, verified, at, next, refused) = (Banks::new(size), 0, 0, 0, None);
-        Self { reader, checker, manifest, progress, banks, verified, at, next, refused }
+        let (ahead, verified, at, next, refused) = (Ahead::new(checker, size), 0, 0, 0, None);
+        Self { reader, manifest, progress, ahead, verified, at, next, refused }
     }
 
     /// The verified manifest.
@@ -52,7 +52,7 @@ impl<'p, R: Read> VerifiedFiles<'p, R> {
     /// The next file, in order of path; `None` after the last. What was not read of the one before is
     /// skipped here, and verified all the same.
     pub fn next_file(&mut self) -> Option<VerifiedFile<'_, 'p, R>> {
-        let span = self.checker.layout().spans().get(self.next)?.clone();
+        let span = self.ahead.layout().spans().get(self.next)?.clone();
         self.next = self.next.saturating_add(1);
         self.at = span.range.start;
         Some(VerifiedFile { files: self, path: span.path, range: span.range })
@@ -64,7 +64,7 @@ impl<'p, R: Read> VerifiedFiles<'p, R> {
     /// As [`Bundle::load`](crate::Bundle::load), and the refusal that ended the reading of a file: a
     /// reader of a file sees it as an [`io::Error`] only.
     pub fn finish(mut self) -> Result<(), VaultError> {
-        let total = self.checker.layout().total();
+        let total = self.ahead.layout().total();
         while self.verified < total {
             self.turn()?;
         }
@@ -81,11 +81,11 @@ impl<'p, R: Read> VerifiedFiles<'p, R> {
         }
         self.refused.clone().map_or(Ok(()), Err)?;
         let (chunk, from) = split(self.at);
-        let slot = self.banks.slots().iter().find(|slot| slot.index == chunk);
+        let slot = self.ahead.ready().iter().find(|slot| slot.index == chunk);
         Ok(slot.and_then(|slot| slot.bytes().get(from..)).unwrap_or_default())
     }
 
-    /// Verifies the next bank. After a refusal there is nothing but that refusal.
+    /// Takes the next bank, verified. After a refusal there is nothing but that refusal.
     fn turn(&mut self) -> Result<(), VaultError> {
         self.refused.clone().map_or(Ok(()), Err)?;
         let turned = self.judge();
@@ -94,22 +94,13 @@ impl<'p, R: Read> VerifiedFiles<'p, R> {
     }
 
     fn judge(&mut self) -> Result<(), VaultError> {
-        let Self { reader, checker, banks, .. } = self;
-        let verdicts = banks.turn(
-            checker.layout(),
-            |slot| {
-                slot.tag = reader.read(slot.index, slot.bytes_mut())?;
-                Ok(())
-            },
-            |slot| {
-                let (index, tag) = (slot.index, slot.tag);
-                checker.check(index, slot.bytes_mut(), &tag)
-            },
-        )?;
-        // The first wrong chunk in order of the content, whichever was found first.
-        verdicts.into_iter().collect::<Result<(), _>>()?;
-        let last = self.banks.slots().last().map(|slot| slot.index);
-        let layout = self.checker.layout();
+        let Self { reader, ahead, .. } = self;
+        ahead.turn(|slot| {
+            slot.tag = reader.read(slot.index, slot.bytes_mut())?;
+            Ok(())
+        })?;
+        let last = self.ahead.ready().last().map(|slot| slot.index);
+        let layout = self.ahead.layout();
         let total = layout.total();
         self.verified = last.map_or(total, |index| layout.chunk(index).end);
         if self.verified < total {
