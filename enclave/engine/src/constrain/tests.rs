@@ -58,12 +58,20 @@ fn takes(constraint: &Constraint, text: &str) -> bool {
     matcher.accepts()
 }
 
-/// Draws bytes among those that are allowed, for as long as it goes on; `None` if that is too long.
+/// Draws bytes among those that are allowed, for as long as it goes on; `None` if that is too long, or
+/// more work than one answer gets, as ambiguous recursion comes to.
 fn draw(constraint: &Constraint, mut random: impl FnMut(usize) -> usize) -> Option<Vec<u8>> {
     let mut matcher = matcher(constraint);
     let mut text = Vec::new();
+    let too_complex = |error, text: &[u8]| {
+        assert_eq!(error, ConstraintError::TooComplex, "behind {text:?}");
+        None
+    };
     loop {
-        let mask = matcher.allowed().unwrap();
+        let mask = match matcher.allowed() {
+            Ok(mask) => mask,
+            Err(error) => return too_complex(error, &text),
+        };
         let mut logits = vec![0.0; 256];
         mask.apply(&mut logits);
         let allowed: Vec<u8> =
@@ -76,7 +84,9 @@ fn draw(constraint: &Constraint, mut random: impl FnMut(usize) -> usize) -> Opti
             return None;
         }
         let byte = allowed[random(allowed.len())];
-        matcher.advance(&[byte]).unwrap();
+        if let Err(error) = matcher.advance(&[byte]) {
+            return too_complex(error, &text);
+        }
         text.push(byte);
     }
 }
