@@ -28,6 +28,7 @@ pub(crate) enum Store {
 
 /// What a store has room for from the start. A step that needs more may find no memory for it.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the processor's store grows"))]
 pub(crate) struct Room {
     pub(crate) pages: usize,
     /// Tokens of a step, those of them after which something is wanted, and sequences.
