@@ -5,8 +5,11 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrysalis_ledger::{Entry, Ledger, Side};
 use chrysalis_receipt::{
@@ -15,7 +18,7 @@ use chrysalis_receipt::{
 use chrysalis_ton::ChannelConfig;
 use chrysalis_wire::{Digest, NetworkId, UnixTime};
 use common::World;
-use serde_json::Value;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 /// A payer's public key, and a payee.
@@ -284,11 +287,17 @@ fn less_than_the_smallest_settlement_is_brought_by_a_wallet_once_its_payer_close
     let settle = format!("channel settle --ledger @earnings.redb {signing}");
     world.run(&settle).exits(10).says("E-SETTLE-LITTLE");
     world.run(&format!("channel close {channel} {signing}")).success();
-    // What closes is told of at every look, also by servers of which one is away.
-    let watch = format!(
-        "watch --once --ledger @earnings.redb --chain {url} --also {url} \
-         --also http://127.0.0.1:9/api/v2"
-    );
+    // What closes is told of at every look, also by servers of which one is away. There is one chain here:
+    // a second name stands for a second server, which no name given twice does.
+    let second = url.replace("127.0.0.1", "localhost");
+    let watch = |second: &str| {
+        format!(
+            "watch --once --ledger @earnings.redb --chain {url} --also {second} \
+             --also http://127.0.0.1:9/api/v2"
+        )
+    };
+    world.run(&watch(&url)).exits(64).says("E-CHAIN-TWICE");
+    let watch = watch(&second);
     let told = world.run(&format!("{watch} --format json")).success().stdout();
     let told: Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
     assert_eq!((&told["shown_by"], &told["asked"]), (&2.into(), &3.into()), "{told}");
@@ -306,6 +315,96 @@ fn less_than_the_smallest_settlement_is_brought_by_a_wallet_once_its_payer_close
     world.run(&watch).success();
     let earned = json(&world, "earnings --ledger @earnings.redb");
     assert_eq!(earned["total"]["settled_nano"], "12500000");
+}
+
+/// A chain server that says whatever is asked for was paid and closed long ago, and takes every message
+/// without sending it on. Says how many messages it kept.
+fn liar() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/api/v2", listener.local_addr().unwrap());
+    let kept = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&kept);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut line, mut length) = (String::new(), 0);
+            while reader.read_line(&mut line).unwrap() > 2 {
+                let head = line.to_ascii_lowercase();
+                if let Some(text) = head.strip_prefix("content-length:") {
+                    length = text.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let asked: Value = serde_json::from_slice(&body).unwrap();
+            let paid = json!([["num", format!("{:#x}", 2 * NANO)], ["num", "0x0"], ["num", "0x0"]]);
+            let result = if asked["method"] == "runGetMethod" {
+                json!({ "gas_used": 1, "exit_code": 0, "stack": paid })
+            } else {
+                counter.fetch_add(1, Ordering::Relaxed);
+                json!({ "@type": "ok" })
+            };
+            let said =
+                json!({ "ok": true, "result": result, "id": "1", "jsonrpc": "2.0" }).to_string();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            drop(write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{said}", said.len()));
+        }
+    });
+    (url, kept)
+}
+
+/// The watcher as it runs for months: a server that lies, one that takes connections and says nothing, and
+/// an honest one. The payer has asked to close, and keeps quiet about what is owed.
+#[test]
+fn one_honest_server_is_enough_to_be_paid_beside_one_that_lies_and_one_that_is_silent() {
+    let world = World::new();
+    let chain = Chain::start(&world);
+    let url = chain.url().to_owned();
+    let wallet = json(&world, "devchain wallet --out @wallet.key");
+    let (address, account) =
+        (wallet["address"].as_str().unwrap(), wallet["account"].as_str().unwrap());
+    world.run(&format!("devchain faucet {address} 10 --chain {url}")).success();
+    let payer_key = Digest(PayerKey::from_seed(&Zeroizing::new([0x22; 32])).public());
+    let signing = format!("--dev-wallet @wallet.key --chain {url}");
+    let deploy =
+        format!("channel deploy --payee {PAYEE} --payer-key {payer_key} --deposit 2 {signing}");
+    let channel = json(&world, &deploy)["address"].as_str().unwrap().to_owned();
+    let claim = claim(account.parse().unwrap(), Digest([7; 32]), NANO);
+    let ledger = Ledger::open(&world.path("earnings.redb"), Side::Payee).unwrap();
+    ledger.record(&Entry::Claim(&claim), UnixTime(1_795_000_000)).unwrap();
+    drop(ledger);
+    world.run(&format!("channel close {channel} {signing}")).success();
+
+    let (lying, kept) = liar();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silence = format!("http://{}/api/v2", silent.local_addr().unwrap());
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_chrysalis"))
+        .args(["watch", "--format", "json", "--settle-at", "100", "--ledger"])
+        .arg(world.path("earnings.redb"))
+        .args(["--chain", &lying, "--also", &silence, "--also", &url])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let told: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let paid =
+        || json(&world, &format!("channel show {channel} --chain {url}"))["paid_nano"].to_string();
+    assert_eq!(paid(), "\"1250000000\"", "{told}");
+    assert_eq!(told["channel"], channel);
+    assert!(told["what"].as_str().unwrap().contains("sent"), "{told}");
+    assert_eq!((&told["asked"], told["unanswered"].as_array().unwrap().len()), (&3.into(), 1));
+    assert!(kept.load(Ordering::Relaxed) > 0, "the claim went to every server that answers");
+
+    // It goes on, ends when it is asked to, and whoever looks again brings nothing twice.
+    assert!(watch.try_wait().unwrap().is_none(), "it ended");
+    let asked = Command::new("kill").arg(watch.id().to_string()).status().unwrap();
+    assert!(asked.success());
+    assert!(watch.wait().unwrap().success());
+    let again = format!("watch --once --ledger @earnings.redb --chain {lying} --also {url}");
+    world.run(&again).success();
+    assert_eq!(paid(), "\"1250000000\"");
 }
 
 #[test]

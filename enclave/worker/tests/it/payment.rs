@@ -10,8 +10,8 @@ use chrysalis_engine::{
 };
 use chrysalis_receipt::{
     ChannelCode, ChannelId, ChannelTerms, Claim, FundingKey, FundingNote, MeterKey, MeterPublicKey,
-    MeterState, Offer, PayerKey, PayerPublicKey, PaymentRequired, Settlement, Shortfall,
-    StateRequest, TermsParts,
+    MeterState, NOTE_BYTES, Offer, PayerKey, PayerPublicKey, PaymentRequired, Settlement,
+    Shortfall, StateRequest, TermsParts,
 };
 use chrysalis_wire::{Digest, UnixTime};
 use chrysalis_worker::payment::PAYMENT_HEADER;
@@ -319,7 +319,7 @@ async fn a_note_that_is_old_or_over_or_asked_of_a_worker_without_an_owners_key_i
     assert_eq!(vouch(&paid().await, PLENTY, 1).await, (402, "E-FUNDING-KEY".to_owned()));
     let free = Rig::saying(&["Hello"]).await;
     assert_eq!(vouch(&free, PLENTY, 1).await.0, 404);
-    let long = rig.send(Method::POST, "/v1/payment/funding", vec![0; 169]).await;
+    let long = rig.send(Method::POST, "/v1/payment/funding", vec![0; NOTE_BYTES + 1]).await;
     assert_eq!(long.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
@@ -346,23 +346,26 @@ async fn a_batch_of_requests_is_due_to_be_told_and_a_window_of_them_stops_the_ne
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refuses_a_channel_that_keeps_more_than_the_usual_smallest_settlement() {
+async fn refuses_a_channel_that_keeps_more_or_closes_sooner_than_its_owner_can_help() {
     let rig = paid().await;
-    let keeping = ChannelTerms::new(TermsParts {
-        payer_key: *terms().payer_key(),
-        payer: Digest([8; 32]),
-        payee: PAYEE,
-        close_delay: 86_400,
-        min_settle: 50_000_001,
-        salt: 1,
-    });
-    let keeping = keeping.unwrap();
-    let (sealed, _) = rig.seal(1, &chat("hi"));
-    let id = keeping.id(rig.worker.manifest.network).unwrap();
-    let cap = payer().sign(id, meter(&rig), PLENTY).unwrap();
-    let request = Digest(Sha256::digest(&sealed).into());
-    let offer = hex::encode(Offer::sign(&payer(), keeping, cap, &request).unwrap().encode());
-    required(post(&rig, Some(offer), sealed).await, "E-CHANNEL-TERMS").await;
+    for (close_delay, min_settle) in [(86_400, 50_000_001), (86_399, 50_000_000)] {
+        let (payer_key, payee) = (*terms().payer_key(), PAYEE);
+        let parts = TermsParts {
+            payer_key,
+            payer: Digest([8; 32]),
+            payee,
+            close_delay,
+            min_settle,
+            salt: 1,
+        };
+        let terms = ChannelTerms::new(parts).unwrap();
+        let (sealed, _) = rig.seal(1, &chat("hi"));
+        let id = terms.id(rig.worker.manifest.network).unwrap();
+        let cap = payer().sign(id, meter(&rig), PLENTY).unwrap();
+        let request = Digest(Sha256::digest(&sealed).into());
+        let offer = hex::encode(Offer::sign(&payer(), terms, cap, &request).unwrap().encode());
+        required(post(&rig, Some(offer), sealed).await, "E-CHANNEL-TERMS").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
