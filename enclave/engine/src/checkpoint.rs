@@ -131,6 +131,10 @@ impl Checkpoint {
         if !tied && !self.tensors.contains_key(OUTPUT) {
             return Err(ModelError::TensorMissing { name: "lm_head.weight".to_owned() });
         }
+        // Without an embedding no model is made.
+        let embedding =
+            self.tensors.get(EMBEDDING).and_then(|(.., info)| info.shape.dims().first());
+        let rows = embedding.copied().unwrap_or(usize::MAX);
         let computed = self.tensors.into_iter().filter(|(name, _)| !tied || name != OUTPUT);
         let mut tensor_infos: HashMap<String, TensorInfo> =
             computed.map(|(name, (.., info))| (name, info)).collect();
@@ -146,7 +150,7 @@ impl Checkpoint {
             tensor_data_offset: 0,
         };
         let mut gguf = Gguf::described(content);
-        tokenizer.describe(&self.settings, self.template, &mut gguf)?;
+        tokenizer.describe(&self.settings, self.template, rows, &mut gguf)?;
         Ok((gguf, weights))
     }
 }

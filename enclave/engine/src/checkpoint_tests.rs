@@ -157,6 +157,28 @@ fn pieces_joined_by_a_list_are_those_that_their_scores_give() {
 }
 
 #[test]
+fn an_added_token_that_has_no_row_is_text_and_one_of_the_vocabulary_is_refused() {
+    let recipe = Recipe::gemma3().with_pieces();
+    let theirs = Probe::load(&recipe.build()).unwrap();
+    let (file, rows) = ("tokenizer.json", recipe.vocab.unwrap());
+    let mut tokens: serde_json::Value = serde_json::from_slice(&recipe.checkpoint()[file]).unwrap();
+    let image = json!({"id": rows, "content": "<image_soft_token>", "special": true});
+    tokens["added_tokens"].as_array_mut().unwrap().push(image);
+    let ours = read(&edited(&recipe, file, "/added_tokens", tokens["added_tokens"].clone()));
+    let ours = ours.unwrap();
+    let input = chat(&[(Role::User, "hello <image_soft_token> world")]);
+    let ids = theirs.ids(&input).unwrap();
+    assert_eq!(ours.ids(&input).unwrap(), ids);
+    let logits = |probe: &Probe| probe.session().feed_each(&ids).unwrap();
+    assert_eq!(logits(&ours), logits(&theirs));
+
+    let vocab = tokens["model"]["vocab"].as_object_mut().unwrap();
+    vocab.insert("<image_soft_token>".to_owned(), json!(rows));
+    let refused = refusal(&edited(&recipe, file, "/model/vocab", tokens["model"]["vocab"].clone()));
+    assert!(matches!(refused, ModelError::TokenizerInvalid { .. }), "{refused:?}");
+}
+
+#[test]
 fn merges_may_be_pairs_and_the_template_a_file() {
     let mut files = with("tokenizer.json", "/model/merges", json!([["h", "e"], ["l", "l"]]));
     assert!(read(&files).is_ok());

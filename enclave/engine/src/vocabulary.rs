@@ -181,7 +181,9 @@ enum Way {
 }
 
 impl File {
-    /// Adds what the file and the settings say.
+    /// Adds what the file and the settings say, for a model whose embedding has `rows`. Added tokens behind
+    /// them are left out: the files of Gemma 3 name one for its images, which only the models that see have
+    /// a row for. Text that spells it is text.
     ///
     /// # Errors
     /// [`ModelError::TokenizerUnsupported`], [`ModelError::TokenizerInvalid`], [`ModelError::Limit`].
@@ -189,11 +191,13 @@ impl File {
         self,
         settings: &Settings,
         template: Option<String>,
+        rows: usize,
         gguf: &mut Gguf,
     ) -> Result<(), ModelError> {
         let way = self.way()?;
         let adds_bos = self.adds_bos(settings)?;
-        let added = self.added_tokens.within("added tokens")?;
+        let mut added = self.added_tokens.within("added tokens")?;
+        added.retain(|token| usize::try_from(token.id).is_ok_and(|id| id < rows));
         let vocab = self.model.vocab.0.within("vocabulary")?;
         let list = self.model.merges.within("merges")?;
         let most = added.len().saturating_add(vocab.len());

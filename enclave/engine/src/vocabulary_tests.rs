@@ -27,7 +27,8 @@ fn described(file: &Json, settings: &Json) -> Result<Gguf, ModelError> {
         tensor_infos: HashMap::new(),
         tensor_data_offset: 0,
     });
-    read.describe(&serde_json::from_value(settings.clone()).unwrap(), None, &mut gguf)?;
+    let settings = serde_json::from_value(settings.clone()).unwrap();
+    read.describe(&settings, None, usize::MAX, &mut gguf)?;
     Ok(gguf)
 }
 
