@@ -321,7 +321,7 @@ const USER_DEFINED: u32 = 4;
 const BYTE: u32 = 6;
 
 /// Control tokens that end a turn even where the metadata names only one of them.
-const END_TOKENS: [&str; 7] = [
+pub(crate) const END_TOKENS: [&str; 7] = [
     "<|im_end|>",
     "<|endoftext|>",
     "<|eot_id|>",
