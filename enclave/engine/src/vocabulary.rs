@@ -394,7 +394,11 @@ impl File {
                 _ => return Err(unsupported("other tokens around each text")),
             };
         }
-        Ok(settings.add_bos_token.unwrap_or(adds))
+        let adds = settings.add_bos_token.unwrap_or(adds);
+        if adds && settings.bos_token.is_none() {
+            return Err(unsupported("a token before each text that the settings do not name"));
+        }
+        Ok(adds)
     }
 }
 

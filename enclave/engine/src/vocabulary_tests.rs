@@ -150,6 +150,7 @@ fn texts_begin_with_the_token_that_the_file_puts_before_them() {
         (template(vec![special("<|im_start|>"), text.clone(), special("<|im_end|>")]), bos.clone()),
         (json!({"type": "RobertaProcessing"}), bos.clone()),
         (json!(null), json!({"add_eos_token": true})),
+        (json!(null), json!({"add_bos_token": true})),
     ] {
         let refused = begins(&post, &settings);
         assert!(matches!(refused, Err(ModelError::TokenizerUnsupported { .. })), "{post}");
