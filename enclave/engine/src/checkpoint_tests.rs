@@ -179,6 +179,48 @@ fn an_added_token_that_has_no_row_is_text_and_one_of_the_vocabulary_is_refused()
 }
 
 #[test]
+fn turns_end_with_every_token_that_a_file_names_for_it() {
+    let ends = |files: &Files| read(files).unwrap().parts().1.ends();
+    let generation = |ids: serde_json::Value| {
+        let mut files = with("config.json", "/eos_token_id", json!([2, 7]));
+        let file = json!({"eos_token_id": ids, "temperature": 0.6, "do_sample": true});
+        files.insert("generation_config.json".into(), serde_json::to_vec(&file).unwrap());
+        files
+    };
+    // The first and the third are known by their names.
+    assert_eq!(ends(&model().checkpoint()), [0, 2]);
+    assert_eq!(ends(&with("config.json", "/eos_token_id", json!(7))), [0, 2, 7]);
+    assert_eq!(ends(&generation(json!([2, 9]))), [0, 2, 7, 9]);
+    assert_eq!(ends(&generation(json!(8))), [0, 2, 7, 8]);
+    assert_eq!(ends(&generation(json!(null))), [0, 2, 7]);
+    let malformed = refusal(&generation(json!([-1])));
+    assert!(matches!(malformed, ModelError::Malformed { .. }), "{malformed:?}");
+    let outside = refusal(&generation(json!(1_000_000)));
+    assert!(matches!(outside, ModelError::TokenizerInvalid { .. }), "{outside:?}");
+}
+
+#[test]
+fn a_token_that_ends_turns_is_no_text_of_a_message() {
+    let id = 3;
+    let files = with("config.json", "/eos_token_id", json!([2, id]));
+    let probe = read(&files).unwrap();
+    let said = chat(&[(Role::User, "a <think> b")]);
+    assert!(!probe.ids(&said).unwrap().contains(&id), "a message ends its own turn");
+    assert!(read(&model().checkpoint()).unwrap().ids(&said).unwrap().contains(&id));
+}
+
+#[test]
+fn refuses_a_checkpoint_that_says_of_no_token_that_it_ends_a_turn() {
+    let mut files = with("config.json", "/eos_token_id", json!(null));
+    files.remove("tokenizer_config.json");
+    let named = |files: &Files| String::from_utf8(files["tokenizer.json"].clone()).unwrap();
+    let other = named(&files).replace("<|im_end|>", "<|return|>").replace("<|endoftext|>", "<|a|>");
+    files.insert("tokenizer.json".to_owned(), other.into_bytes());
+    let what = "no token ends a turn";
+    assert_eq!(refusal(&files), ModelError::TokenizerInvalid { what });
+}
+
+#[test]
 fn merges_may_be_pairs_and_the_template_a_file() {
     let mut files = with("tokenizer.json", "/model/merges", json!([["h", "e"], ["l", "l"]]));
     assert!(read(&files).is_ok());

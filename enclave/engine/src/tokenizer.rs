@@ -124,6 +124,13 @@ impl Tokenizer {
             ends.extend(gguf.u32_opt(key)?);
         }
         ends.extend(eos);
+        if gguf.has(END_IDS) {
+            ends.extend(gguf.u32s(END_IDS)?);
+        }
+        // An answer would go on until its limit, and be paid for.
+        if ends.is_empty() {
+            return Err(inconsistent("no token ends a turn"));
+        }
         let known = |id: u32| usize::try_from(id).is_ok_and(|id| id < tokens.len());
         if !bos.into_iter().chain(ends.iter().copied()).all(known) {
             return Err(inconsistent("a special token id is outside the vocabulary"));
@@ -312,6 +319,9 @@ const fn inconsistent(what: &'static str) -> ModelError {
 /// `tokenizer.ggml.model` of pieces that are joined by a list of merges, as `tokenizer.json` has them. A
 /// name of our own: GGUF files have scores instead.
 pub(crate) const MERGED_PIECES: &str = "spm-merges";
+
+/// The ids of further tokens that end a turn. A name of our own: GGUF files have one each of a few kinds.
+pub(crate) const END_IDS: &str = "tokenizer.ggml.end_token_ids";
 
 // `enum llama_token_type`.
 const NORMAL: u32 = 1;

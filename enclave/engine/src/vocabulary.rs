@@ -17,7 +17,8 @@ use serde_json::value::RawValue;
 use crate::error::ModelError;
 use crate::gguf::{Array, Gguf, Texts};
 use crate::tokenizer::{
-    END_TOKENS, LLAMA3_PATTERN, MERGED_PIECES, QWEN2_PATTERN, SPACE, TEKKEN_PATTERN, byte_of,
+    END_IDS, END_TOKENS, LLAMA3_PATTERN, MERGED_PIECES, QWEN2_PATTERN, SPACE, TEKKEN_PATTERN,
+    byte_of,
 };
 
 /// `tokenizer.json`.
@@ -199,7 +200,7 @@ enum Way {
 impl File {
     /// Adds what the file and the settings say, for a model whose embedding has `rows`. Added tokens behind
     /// them are left out: the files of Gemma 3 name one for its images, which only the models that see have
-    /// a row for. Text that spells it is text.
+    /// a row for. Text that spells it is text. Turns end with `ends` too.
     ///
     /// # Errors
     /// [`ModelError::TokenizerUnsupported`], [`ModelError::TokenizerInvalid`], [`ModelError::Limit`].
@@ -208,6 +209,7 @@ impl File {
         settings: &Settings,
         template: Option<String>,
         rows: usize,
+        ends: Vec<u32>,
         gguf: &mut Gguf,
     ) -> Result<(), ModelError> {
         let way = self.way()?;
@@ -220,7 +222,8 @@ impl File {
         let mut tokens: Vec<Option<(String, u32)>> = vec![None; most];
         let mut ids = HashMap::new();
         let added = added.into_iter().map(|token| -> Result<_, ModelError> {
-            let control = token.special || settings.marks(&token.content);
+            let control =
+                token.special || ends.contains(&token.id) || settings.marks(&token.content);
             Ok((kind_of(&token, control, way)?, token.content, token.id))
         });
         let normal = vocab.into_iter().map(|(text, id)| {
@@ -262,6 +265,7 @@ impl File {
         gguf.put_array("tokenizer.ggml.tokens", Array::Texts(texts));
         gguf.put_array("tokenizer.ggml.token_type", Array::Integers(kinds));
         gguf.put_array("tokenizer.ggml.merges", Array::Texts(merges));
+        gguf.put_array(END_IDS, Array::Integers(ends));
         let mut put = |key: &str, value| {
             gguf.content.metadata.insert(format!("tokenizer.{key}"), value);
         };

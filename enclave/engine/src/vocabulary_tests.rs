@@ -28,7 +28,7 @@ fn described(file: &Json, settings: &Json) -> Result<Gguf, ModelError> {
         tensor_data_offset: 0,
     });
     let settings = serde_json::from_value(settings.clone()).unwrap();
-    read.describe(&settings, None, usize::MAX, &mut gguf)?;
+    read.describe(&settings, None, usize::MAX, Vec::new(), &mut gguf)?;
     Ok(gguf)
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Config {
     /// Under the keys of GGUF files.
     pub(super) metadata: HashMap<String, Value>,
     pub(super) head_dim: usize,
+    /// Tokens that end a turn, beside those that the tokenizer's files name.
+    pub(super) ends: Vec<u32>,
     /// Rows of the embedding, if the file says so.
     pub(super) vocab: Option<u32>,
     /// Whether the embedding is the output matrix too.
@@ -71,10 +73,18 @@ impl Config {
             .try_for_each(|key| keys.off(key))?;
         let tied = keys.truth("tie_word_embeddings")?.unwrap_or(family.tied);
         let vocab = keys.number("vocab_size")?;
+        let ends = keys.numbers(ENDS)?;
         keys.finish(&HARMLESS)?;
         let head_dim = usize::try_from(head_dim).unwrap_or(usize::MAX);
-        Ok(Self { family, metadata: out.values, head_dim, vocab, tied, factors })
+        Ok(Self { family, metadata: out.values, head_dim, ends, vocab, tied, factors })
     }
+}
+
+/// The tokens that end a turn of `generation_config.json`. What else it says are wishes for sampling, which
+/// a request has of its own.
+pub(super) fn ends(len: u64, source: &mut impl BufRead) -> Result<Vec<u32>, ModelError> {
+    let ends = json::<Keys>(GENERATION, len, source)?.numbers(ENDS);
+    ends.map_err(|_| malformed(GENERATION, "eos_token_id is neither an id nor a list of them"))
 }
 
 /// Metadata of one architecture.
@@ -285,13 +295,12 @@ impl Ramp {
 }
 
 /// What is known and changes no number, or none that is computed here.
-const HARMLESS: [&str; 16] = [
+const HARMLESS: [&str; 15] = [
     "_name_or_path",
     "attention_dropout",
     "bos_token_id",
     "cache_implementation",
     "dtype",
-    "eos_token_id",
     "initializer_range",
     "is_llama_config",
     "model_type",
@@ -304,6 +313,10 @@ const HARMLESS: [&str; 16] = [
     "unk_token_id",
     "use_cache",
 ];
+/// A number or a list of them, in either file.
+const ENDS: &str = "eos_token_id";
+/// The file with settings for sampling, which also names the tokens that end a turn.
+pub(super) const GENERATION: &str = "generation_config.json";
 /// `sliding_window_pattern` of a Gemma 3 that does not say.
 const GEMMA3_PATTERN: u32 = 6;
 /// `rope_theta` of the other families where a file does not say.
