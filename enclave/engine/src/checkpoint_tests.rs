@@ -324,6 +324,52 @@ fn refuses_settings_and_tensors_that_would_be_computed_wrongly() {
 }
 
 #[test]
+fn refuses_two_keys_for_the_same_that_contradict_each_other_and_takes_those_that_agree() {
+    let windows = |base: f32| {
+        json!({
+            "full_attention": {"rope_theta": 1_000_000.0},
+            "sliding_attention": {"rope_theta": base},
+        })
+    };
+    let kinds = |new: &str, old: &str| json!({"rope_type": new, "type": old, "factor": 8.0});
+    for (recipe, key, same, other, named) in [
+        (
+            model(),
+            "rope_parameters",
+            json!({"rope_theta": 500_000.0}),
+            json!({"rope_theta": 10_000.0}),
+            "rope_theta beside rope_parameters",
+        ),
+        (
+            Recipe::gemma3(),
+            "rope_parameters",
+            windows(10_000.0),
+            windows(20_000.0),
+            "rope_local_base_freq beside rope_parameters",
+        ),
+        (
+            Recipe::gemma3(),
+            "_sliding_window_pattern",
+            json!(6),
+            json!(5),
+            "sliding_window_pattern beside _sliding_window_pattern",
+        ),
+        (
+            model(),
+            "rope_scaling",
+            kinds("linear", "linear"),
+            kinds("linear", "default"),
+            "rope_type beside type",
+        ),
+    ] {
+        let with = |value| edited(&recipe, "config.json", &format!("/{key}"), value);
+        assert!(read(&with(same)).is_ok(), "{named}");
+        let feature = format!("{named} (config.json)");
+        assert_eq!(refusal(&with(other)), ModelError::UnsupportedFeature { feature });
+    }
+}
+
+#[test]
 fn refuses_a_tokenizer_that_we_would_apply_otherwise() {
     for (pointer, value) in [
         ("/normalizer", json!({"type": "NFC"})),

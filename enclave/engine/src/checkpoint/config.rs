@@ -129,6 +129,19 @@ fn activation(keys: &mut Keys, family: &Family) -> Result<(), ModelError> {
     Ok(())
 }
 
+/// What two keys for the same say. Who wrote two values meant one of them, and nobody knows which: what
+/// reads such files elsewhere goes by the one or by the other.
+fn agreed<T: PartialEq>(
+    one: Option<T>,
+    other: Option<T>,
+    what: &str,
+) -> Result<Option<T>, ModelError> {
+    match (one, other) {
+        (Some(one), Some(other)) if one != other => Err(unsupported(what)),
+        (one, other) => Ok(one.or(other)),
+    }
+}
+
 /// What each token sees, and how much it is scaled.
 fn seen(
     keys: &mut Keys,
@@ -154,7 +167,8 @@ fn seen(
             out.number("attention.sliding_window", keys.count("sliding_window")?);
             let given = keys.number("sliding_window_pattern")?;
             let also = keys.number("_sliding_window_pattern")?;
-            pattern = given.or(also).unwrap_or(GEMMA3_PATTERN);
+            let what = "sliding_window_pattern beside _sliding_window_pattern";
+            pattern = agreed(given, also, what)?.unwrap_or(GEMMA3_PATTERN);
             out.number("attention.sliding_window_pattern", pattern);
             #[allow(clippy::cast_precision_loss)] // the size of a head, or near it
             let scalar = keys.count("query_pre_attn_scalar")? as f32;
@@ -196,7 +210,8 @@ fn turning(
                     if local.scaling != Scaling::None {
                         return Err(unsupported("scaled positions of a window"));
                     }
-                    local_base = local.base.or(local_base);
+                    let what = "rope_local_base_freq beside rope_parameters";
+                    local_base = agreed(local_base, local.base, what)?;
                 }
                 kinds.finish(&[])?;
                 Some(whole)
@@ -206,7 +221,8 @@ fn turning(
         whole => whole,
     };
     let whole = whole.map(Rope::read).transpose()?.unwrap_or_default();
-    let base = match keys.float("rope_theta")?.or(whole.base) {
+    let given = keys.float("rope_theta")?;
+    let base = match agreed(given, whole.base, "rope_theta beside rope_parameters")? {
         None if gemma => return Err(missing("rope_theta")),
         base => base.unwrap_or(DEFAULT_BASE),
     };
@@ -248,7 +264,7 @@ impl Rope {
     fn read(mut keys: Keys) -> Result<Self, ModelError> {
         let base = keys.float("rope_theta")?;
         let (new, old) = (keys.text("rope_type")?, keys.text("type")?);
-        let kind = new.or(old);
+        let kind = agreed(new, old, "rope_type beside type")?;
         let mut float = |key: &str| keys.float(key)?.ok_or_else(|| missing(key));
         let scaling = match kind.as_deref() {
             None | Some("default") => Scaling::None,
