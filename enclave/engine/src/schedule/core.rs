@@ -484,11 +484,11 @@ impl Core {
 
     /// Adds drafts to a step in which sequences of one payer answer and nothing else: as many as there is
     /// room for, `left` tokens at most, the same for each sequence. Beside another's they would make its
-    /// step longer when this one's text repeats itself.
+    /// step longer when this one's text repeats itself, and another's that waits would begin sooner.
     fn draft(&mut self, left: usize, step: &mut Step) {
-        let payer = |work: &Work| self.sequences.get(&work.ticket).map(|sequence| sequence.payer);
-        let first = step.work.first().and_then(payer);
-        if !step.work.iter().all(|work| payer(work) == first) {
+        let mut payers = self.sequences.values().map(|sequence| sequence.payer);
+        let first = payers.next();
+        if !payers.all(|payer| Some(payer) == first) {
             return;
         }
         let answers = step.work.len();

@@ -27,8 +27,8 @@
 //! from its turn: virtual time passes it. Priorities order the requests of one caller among themselves
 //! and take nothing from others.
 //!
-//! **Drafts.** While few sequences of one caller answer and nothing else is computed, a step also computes tokens that may
-//! come next: see [`draft`]. They count as tokens of the step and of the account, take no page that another
+//! **Drafts.** While few sequences of one caller answer, nothing else is computed and nobody else waits, a step also
+//! computes tokens that may come next: see [`draft`]. They count as tokens of the step and of the account, take no page that another
 //! could need soon, and are gone before the next step, unless they were drawn.
 
 mod core;

@@ -460,6 +460,27 @@ fn a_text_that_repeats_itself_makes_nobody_elses_step_longer() {
 }
 
 #[test]
+fn a_text_that_repeats_itself_makes_nobody_wait_longer_or_less() {
+    // The steps that are computed before the first one of who waits for the only place.
+    let before = |draft_rows, tenant| {
+        let mut sim = Simulated::new(Limits { draft_rows, ..limits(1, 60) });
+        sim.submit(&Asked { tenant, ..chatty(150) }).unwrap();
+        let watcher = sim.submit(&Asked { tenant: Some(2), ..chatty(20) }).unwrap();
+        let begun = |sim: &mut Simulated| {
+            let step = sim.step();
+            step.work.iter().any(|work| work.ticket == watcher)
+        };
+        ((0..).take_while(|_| !begun(&mut sim)).count(), sim.drafts)
+    };
+    for tenant in [None, Some(1)] {
+        assert_eq!(before(MAX_DRAFT_TOKENS + 1, tenant), before(0, tenant));
+    }
+    // Its own requests may wait less.
+    let (with, without) = (before(MAX_DRAFT_TOKENS + 1, Some(2)), before(0, Some(2)));
+    assert!(with.0 < without.0, "{} of {} steps", with.0, without.0);
+}
+
+#[test]
 fn one_row_of_drafts_is_none() {
     let mut sim = Simulated::new(Limits { draft_rows: 1, ..limits(1, 40) });
     sim.submit(&chatty(150)).unwrap();
