@@ -18,8 +18,10 @@
 //! needs them. Where one layer sees everything, a page holds that too: nothing is given back.
 //!
 //! **Memory.** Pages get memory when they are first handed out. If the system has none, the pool ends
-//! before them: the sequences that got them wait as those that lost their pages, the others of the step
-//! go on, and only what no longer fits when it is alone is ended. Once nothing is left to do, the pool is as large as it was.
+//! before them: who got them has pages instead that are kept for prefixes, or waits as those that lost their
+//! pages; the others of the step go on, and only what no longer fits when it is alone is ended: a prompt, or
+//! what is to be computed again, needs pages for all its tokens, also where a window sees a part of them. Once
+//! nothing is left to do, the pool is as large as it was.
 //!
 //! **Fairness.** Each caller has an account of the tokens computed for it. Whose account is lowest goes
 //! first; accounts start at the virtual time, which advances by the tokens computed, divided by the
