@@ -212,6 +212,8 @@ impl Serving {
         let drawn: Vec<_> = draws.into_iter().map(|draw| (draw.ticket, draw.drawn)).collect();
         for (ticket, drawn) in drawn {
             self.begin_others(ticket);
+            let work = self.sequences.get_mut(&ticket).map_or(0, Sequence::take_work);
+            self.core.charge_work(ticket, work);
             for drawn in drawn {
                 let Some(sequence) = self.sequences.get_mut(&ticket) else { break };
                 let Some(token) = sequence.take(drawn, &self.tokenizer) else {

@@ -329,6 +329,13 @@ impl Core {
         push(&mut sequence.tokens, token);
     }
 
+    /// Puts work for a sequence on the account of its caller that is as much as computing `count` tokens.
+    pub(crate) fn charge_work(&mut self, ticket: Ticket, count: usize) {
+        if let Some(payer) = self.sequences.get(&ticket).map(|sequence| sequence.payer) {
+            self.charge(payer, count);
+        }
+    }
+
     /// Ends a sequence, whatever it is doing. Its pages are free at once and wiped by the next step.
     pub(crate) fn end(&mut self, ticket: Ticket) {
         if let Some(sequence) = self.sequences.remove(&ticket) {

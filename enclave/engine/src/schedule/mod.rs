@@ -23,7 +23,8 @@
 //! what is to be computed again, needs pages for all its tokens, also where a window sees a part of them. Once
 //! nothing is left to do, the pool is as large as it was.
 //!
-//! **Fairness.** Each caller has an account of the tokens computed for it. Whose account is lowest goes
+//! **Fairness.** Each caller has an account of the tokens computed for it, and of the work that constraints on
+//! its answers took, for which everybody's step waits (see `constrain/machine.rs`). Whose account is lowest goes
 //! first; accounts start at the virtual time, which advances by the tokens computed, divided by the
 //! callers there are. A caller that was away has saved nothing, and new callers cannot keep an old one
 //! from its turn: virtual time passes it. Priorities order the requests of one caller among themselves

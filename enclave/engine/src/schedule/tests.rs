@@ -562,6 +562,22 @@ fn one_tenants_flood_delays_another_by_no_more_than_its_share() {
 }
 
 #[test]
+fn who_made_others_wait_without_tokens_comes_after_them() {
+    let first = |work| {
+        let mut sim = Simulated::new(limits(4, 40));
+        let [ours, theirs] = [(1, 0), (2, 1)].map(|(tenant, kind)| {
+            sim.submit(&Asked::new(Some(tenant), prompt(kind, 400), 1)).unwrap()
+        });
+        sim.core.charge_work(ours, work);
+        assert_eq!((sim.core.charged(ours), sim.core.charged(theirs)), (work as u64, 0));
+        let steps = (0..10).map(|_| sim.step().work[0].ticket == theirs);
+        steps.filter(|theirs| *theirs).count()
+    };
+    // A step is sixteen tokens.
+    assert_eq!((first(0), first(5 * 16), first(1000)), (5, 7, 10));
+}
+
+#[test]
 fn new_callers_without_end_do_not_keep_an_old_one_from_its_turn() {
     // Each is a caller of its own, and together they want twice what there is, and four times.
     for (waiting, each) in [(4, 1), (20, 1), (20, 2), (60, 2)] {
