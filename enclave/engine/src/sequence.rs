@@ -275,6 +275,11 @@ fn text_of<'a>(token: u32, spelled: &[(u32, &'static str)], tokenizer: &'a Token
 }
 
 impl Job {
+    /// Tells the receiver that there will be no answer.
+    pub(crate) fn fail(mut self, error: EngineError) {
+        self.end(Event::Failed(error));
+    }
+
     fn end(&mut self, last: Event) {
         self.slot = None;
         self.send(last);
