@@ -31,6 +31,8 @@ use config::Config;
 #[derive(Default)]
 pub(crate) struct Checkpoint {
     config: Option<Config>,
+    /// Tokens that end a turn, of `generation_config.json`.
+    ends: Vec<u32>,
     tokenizer: Option<vocabulary::File>,
     settings: vocabulary::Settings,
     template: Option<String>,
@@ -54,6 +56,7 @@ impl Checkpoint {
     ) -> Result<(), ModelError> {
         match path {
             "config.json" => self.config = Some(Config::read(len, source)?),
+            config::GENERATION => self.ends = config::ends(len, source)?,
             "tokenizer.json" => self.tokenizer = Some(json(path, len, source)?),
             "tokenizer_config.json" => self.settings = json(path, len, source)?,
             "model.safetensors.index.json" => self.index = Some(json(path, len, source)?),
@@ -131,6 +134,10 @@ impl Checkpoint {
         if !tied && !self.tensors.contains_key(OUTPUT) {
             return Err(ModelError::TensorMissing { name: "lm_head.weight".to_owned() });
         }
+        // Without an embedding no model is made.
+        let embedding =
+            self.tensors.get(EMBEDDING).and_then(|(.., info)| info.shape.dims().first());
+        let rows = embedding.copied().unwrap_or(usize::MAX);
         let computed = self.tensors.into_iter().filter(|(name, _)| !tied || name != OUTPUT);
         let mut tensor_infos: HashMap<String, TensorInfo> =
             computed.map(|(name, (.., info))| (name, info)).collect();
@@ -146,7 +153,8 @@ impl Checkpoint {
             tensor_data_offset: 0,
         };
         let mut gguf = Gguf::described(content);
-        tokenizer.describe(&self.settings, self.template, &mut gguf)?;
+        let ends = [config.ends, self.ends].concat();
+        tokenizer.describe(&self.settings, self.template, rows, ends, &mut gguf)?;
         Ok((gguf, weights))
     }
 }

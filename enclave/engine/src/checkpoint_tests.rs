@@ -157,6 +157,70 @@ fn pieces_joined_by_a_list_are_those_that_their_scores_give() {
 }
 
 #[test]
+fn an_added_token_that_has_no_row_is_text_and_one_of_the_vocabulary_is_refused() {
+    let recipe = Recipe::gemma3().with_pieces();
+    let theirs = Probe::load(&recipe.build()).unwrap();
+    let (file, rows) = ("tokenizer.json", recipe.vocab.unwrap());
+    let mut tokens: serde_json::Value = serde_json::from_slice(&recipe.checkpoint()[file]).unwrap();
+    let image = json!({"id": rows, "content": "<image_soft_token>", "special": true});
+    tokens["added_tokens"].as_array_mut().unwrap().push(image);
+    let ours = read(&edited(&recipe, file, "/added_tokens", tokens["added_tokens"].clone()));
+    let ours = ours.unwrap();
+    let input = chat(&[(Role::User, "hello <image_soft_token> world")]);
+    let ids = theirs.ids(&input).unwrap();
+    assert_eq!(ours.ids(&input).unwrap(), ids);
+    let logits = |probe: &Probe| probe.session().feed_each(&ids).unwrap();
+    assert_eq!(logits(&ours), logits(&theirs));
+
+    let vocab = tokens["model"]["vocab"].as_object_mut().unwrap();
+    vocab.insert("<image_soft_token>".to_owned(), json!(rows));
+    let refused = refusal(&edited(&recipe, file, "/model/vocab", tokens["model"]["vocab"].clone()));
+    assert!(matches!(refused, ModelError::TokenizerInvalid { .. }), "{refused:?}");
+}
+
+#[test]
+fn turns_end_with_every_token_that_a_file_names_for_it() {
+    let ends = |files: &Files| read(files).unwrap().parts().1.ends();
+    let generation = |ids: serde_json::Value| {
+        let mut files = with("config.json", "/eos_token_id", json!([2, 7]));
+        let file = json!({"eos_token_id": ids, "temperature": 0.6, "do_sample": true});
+        files.insert("generation_config.json".into(), serde_json::to_vec(&file).unwrap());
+        files
+    };
+    // The first and the third are known by their names.
+    assert_eq!(ends(&model().checkpoint()), [0, 2]);
+    assert_eq!(ends(&with("config.json", "/eos_token_id", json!(7))), [0, 2, 7]);
+    assert_eq!(ends(&generation(json!([2, 9]))), [0, 2, 7, 9]);
+    assert_eq!(ends(&generation(json!(8))), [0, 2, 7, 8]);
+    assert_eq!(ends(&generation(json!(null))), [0, 2, 7]);
+    let malformed = refusal(&generation(json!([-1])));
+    assert!(matches!(malformed, ModelError::Malformed { .. }), "{malformed:?}");
+    let outside = refusal(&generation(json!(1_000_000)));
+    assert!(matches!(outside, ModelError::TokenizerInvalid { .. }), "{outside:?}");
+}
+
+#[test]
+fn a_token_that_ends_turns_is_no_text_of_a_message() {
+    let id = 3;
+    let files = with("config.json", "/eos_token_id", json!([2, id]));
+    let probe = read(&files).unwrap();
+    let said = chat(&[(Role::User, "a <think> b")]);
+    assert!(!probe.ids(&said).unwrap().contains(&id), "a message ends its own turn");
+    assert!(read(&model().checkpoint()).unwrap().ids(&said).unwrap().contains(&id));
+}
+
+#[test]
+fn refuses_a_checkpoint_that_says_of_no_token_that_it_ends_a_turn() {
+    let mut files = with("config.json", "/eos_token_id", json!(null));
+    files.remove("tokenizer_config.json");
+    let named = |files: &Files| String::from_utf8(files["tokenizer.json"].clone()).unwrap();
+    let other = named(&files).replace("<|im_end|>", "<|return|>").replace("<|endoftext|>", "<|a|>");
+    files.insert("tokenizer.json".to_owned(), other.into_bytes());
+    let what = "no token ends a turn";
+    assert_eq!(refusal(&files), ModelError::TokenizerInvalid { what });
+}
+
+#[test]
 fn merges_may_be_pairs_and_the_template_a_file() {
     let mut files = with("tokenizer.json", "/model/merges", json!([["h", "e"], ["l", "l"]]));
     assert!(read(&files).is_ok());
@@ -256,6 +320,52 @@ fn refuses_settings_and_tensors_that_would_be_computed_wrongly() {
         files.insert("model-extra.safetensors".to_owned(), more);
         let feature = format!("tensor {name}");
         assert_eq!(refusal(&files), ModelError::UnsupportedFeature { feature });
+    }
+}
+
+#[test]
+fn refuses_two_keys_for_the_same_that_contradict_each_other_and_takes_those_that_agree() {
+    let windows = |base: f32| {
+        json!({
+            "full_attention": {"rope_theta": 1_000_000.0},
+            "sliding_attention": {"rope_theta": base},
+        })
+    };
+    let kinds = |new: &str, old: &str| json!({"rope_type": new, "type": old, "factor": 8.0});
+    for (recipe, key, same, other, named) in [
+        (
+            model(),
+            "rope_parameters",
+            json!({"rope_theta": 500_000.0}),
+            json!({"rope_theta": 10_000.0}),
+            "rope_theta beside rope_parameters",
+        ),
+        (
+            Recipe::gemma3(),
+            "rope_parameters",
+            windows(10_000.0),
+            windows(20_000.0),
+            "rope_local_base_freq beside rope_parameters",
+        ),
+        (
+            Recipe::gemma3(),
+            "_sliding_window_pattern",
+            json!(6),
+            json!(5),
+            "sliding_window_pattern beside _sliding_window_pattern",
+        ),
+        (
+            model(),
+            "rope_scaling",
+            kinds("linear", "linear"),
+            kinds("linear", "default"),
+            "rope_type beside type",
+        ),
+    ] {
+        let with = |value| edited(&recipe, "config.json", &format!("/{key}"), value);
+        assert!(read(&with(same)).is_ok(), "{named}");
+        let feature = format!("{named} (config.json)");
+        assert_eq!(refusal(&with(other)), ModelError::UnsupportedFeature { feature });
     }
 }
 

@@ -65,8 +65,9 @@ pub struct EngineOptions {
     pub entropy: fn() -> u64,
     /// The time that deadlines of requests are compared with.
     pub clock: fn() -> Instant,
-    /// Called on the engine's thread when what computes is gone for good, after the requests in progress were
-    /// told so ([`EngineError::Lost`]). If it returns, every later request is refused as
+    /// Called on the engine's thread when what computes is gone for good, after all requests there are were
+    /// told so ([`EngineError::Lost`]) and what they had was wiped: their channels are closed, and what is in
+    /// these can still be read. If it returns, every later request is refused as
     /// [`EngineError::Stopped`].
     pub lost: fn(&EngineError),
 }

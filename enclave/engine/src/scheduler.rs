@@ -58,9 +58,7 @@ impl Scheduler {
             serving.drop_abandoned();
             idle = serving.step();
             if let Some(error) = serving.lost.take() {
-                serving.fail(&error);
-                // Who asks from now on is refused at once.
-                drop(jobs);
+                serving.lose(jobs, &error);
                 return gone(&error);
             }
         }
@@ -142,6 +140,13 @@ impl Serving {
         self.sequences.values_mut().for_each(|sequence| sequence.fail(error.clone()));
     }
 
+    /// Fails every request there is, those that were not taken yet among them, and lets go of what they had,
+    /// which wipes it. Who asks from now on is refused at once.
+    fn lose(mut self, jobs: Receiver<Job>, error: &EngineError) {
+        self.fail(error);
+        jobs.try_iter().for_each(|job| job.fail(error.clone()));
+    }
+
     /// One step; whether nothing is left.
     fn step(&mut self) -> bool {
         let mut step = self.core.plan(millis((self.clock)(), self.started));
@@ -212,6 +217,8 @@ impl Serving {
         let drawn: Vec<_> = draws.into_iter().map(|draw| (draw.ticket, draw.drawn)).collect();
         for (ticket, drawn) in drawn {
             self.begin_others(ticket);
+            let work = self.sequences.get_mut(&ticket).map_or(0, Sequence::take_work);
+            self.core.charge_work(ticket, work);
             for drawn in drawn {
                 let Some(sequence) = self.sequences.get_mut(&ticket) else { break };
                 let Some(token) = sequence.take(drawn, &self.tokenizer) else {
@@ -275,6 +282,6 @@ impl Drop for Slot {
 /// long a prompt delays the answers of others, and the buffers; results do not depend on it.
 pub const PREFILL_CHUNK_TOKENS: usize = 64;
 
-#[cfg(all(test, feature = "cuda"))]
+#[cfg(test)]
 #[path = "scheduler_tests.rs"]
 mod tests;

@@ -1,8 +1,10 @@
-//! The driver, over a store that has less memory than the schedule was told: a stand-in for a GPU, whose
-//! store says at the start how many pages it has.
+//! The driver: what becomes of requests whose memory or whose device is not there, and what a step says. A
+//! stand-in for a GPU has a store that says at the start how many pages it has: less than the schedule was
+//! told.
 
 use std::collections::BTreeMap;
 
+#[cfg(feature = "cuda")]
 use chrysalis_cuda::testing::device;
 use chrysalis_wire::manifest::KvCacheType;
 use tokio::sync::mpsc;
@@ -12,7 +14,9 @@ use crate::decoder::Room;
 use crate::request::{Control, Generation, Reasoning, Sampling, Scheduling};
 use crate::sampler::Sampler;
 use crate::stop::StopMatcher;
-use crate::testing::{Collected, Probe, TinyModel, collect, text};
+#[cfg(feature = "cuda")]
+use crate::testing::Collected;
+use crate::testing::{Probe, TinyModel, collect, text};
 
 const LIMITS: Limits =
     Limits { running: 3, waiting: 3, step_tokens: 64, pages: 8, draft_rows: 0, window: None };
@@ -44,24 +48,30 @@ fn job_of(prompt: &[u32], max_tokens: u32) -> (Job, Generation) {
     (job, Generation { prompt_tokens, reasoning, events: receiver, control })
 }
 
+/// The driver with nothing to do, over a store of `pages`.
+fn serving(probe: Probe, limits: Limits, pages: usize) -> Serving {
+    let (model, tokenizer) = probe.parts();
+    let store = model.decoder().store(KvCacheType::F16, &Room::of_pages(pages)).unwrap();
+    Serving {
+        model,
+        tokenizer,
+        limits,
+        clock: Instant::now,
+        started: Instant::now(),
+        core: Core::new(limits),
+        store,
+        sequences: BTreeMap::new(),
+        lost: None,
+    }
+}
+
 /// What becomes of requests with prompts of so many tokens, over a store of `pages`.
+#[cfg(feature = "cuda")]
 fn serve(pages: usize, prompts: &[usize]) -> Option<Vec<Collected>> {
     let device = device().unwrap()?;
     let probe = Probe::load(&TinyModel::random(7).build()).unwrap().on(&device).unwrap();
     let ids = probe.ids(&text(&"hello, wide world. ".repeat(8))).unwrap();
-    let (model, tokenizer) = probe.parts();
-    let store = model.decoder().store(KvCacheType::F16, &Room::of_pages(pages)).unwrap();
-    let mut serving = Serving {
-        model,
-        tokenizer,
-        limits: LIMITS,
-        clock: Instant::now,
-        started: Instant::now(),
-        core: Core::new(LIMITS),
-        store,
-        sequences: BTreeMap::new(),
-        lost: None,
-    };
+    let mut serving = serving(probe, LIMITS, pages);
     let (jobs, answers): (Vec<_>, Vec<_>) = prompts.iter().map(|len| job(&ids[..*len])).unzip();
     jobs.into_iter().for_each(|job| serving.accept(job));
     let steps = (0..200).take_while(|_| !serving.step()).count();
@@ -69,6 +79,7 @@ fn serve(pages: usize, prompts: &[usize]) -> Option<Vec<Collected>> {
     Some(answers.into_iter().map(collect).collect())
 }
 
+#[cfg(feature = "cuda")]
 #[test]
 fn memory_that_is_not_there_ends_one_request_and_the_others_answer_as_ever() {
     // Two pages, two pages, four pages.
@@ -86,24 +97,32 @@ fn memory_that_is_not_there_ends_one_request_and_the_others_answer_as_ever() {
 }
 
 #[test]
+fn when_nothing_computes_any_more_everybody_is_told_even_who_was_not_taken_yet() {
+    let probe = Probe::load(&TinyModel::random(7).build()).unwrap();
+    let ids = probe.ids(&text(&"hello, wide world. ".repeat(4))).unwrap();
+    let mut serving = serving(probe, LIMITS, LIMITS.pages);
+    let (sender, jobs) = std::sync::mpsc::channel();
+    let [(runs, first), (waits, second), (queued, third)] = [20, 30, 40].map(|n| job(&ids[..n]));
+    serving.accept(runs);
+    assert!(!serving.step());
+    serving.accept(waits);
+    sender.send(queued).ok().unwrap();
+    let error = EngineError::Lost { call: "cuLaunchKernel", code: 719 };
+    serving.lose(jobs, &error);
+    for told in [first, second, third] {
+        // With what was said before, and nothing behind it: the channel is closed.
+        assert_eq!(collect(told).end, Some(Err(error.clone())));
+    }
+    assert!(sender.send(job(&ids[..5]).0).is_err(), "somebody still waits for requests");
+}
+
+#[test]
 fn a_step_says_one_piece_of_text_however_many_tokens_it_has_drawn() {
     let most = |model: &TinyModel, draft_rows| {
         let probe = Probe::load(&model.build()).unwrap();
         let ids = probe.ids(&text("hello")).unwrap();
-        let (model, tokenizer) = probe.parts();
         let limits = Limits { draft_rows, ..LIMITS };
-        let store = model.decoder().store(KvCacheType::F16, &Room::of_pages(limits.pages)).unwrap();
-        let mut serving = Serving {
-            model,
-            tokenizer,
-            limits,
-            clock: Instant::now,
-            started: Instant::now(),
-            core: Core::new(limits),
-            store,
-            sequences: BTreeMap::new(),
-            lost: None,
-        };
+        let mut serving = serving(probe, limits, limits.pages);
         let (job, mut answer) = job_of(&ids, 120);
         serving.accept(job);
         let (mut most, mut steps) = (0, 0);

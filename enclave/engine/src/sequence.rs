@@ -158,6 +158,11 @@ impl Sequence {
         Ok(Drawn { token, scores, over })
     }
 
+    /// What drawing took beside its tokens since the last call, in tokens that it could have computed.
+    pub(crate) fn take_work(&mut self) -> usize {
+        self.job.matcher.as_mut().map_or(0, Matcher::take_work)
+    }
+
     /// Counts the token that was drawn and takes its text, to be told with [`Sequence::tell`] or the end of
     /// the answer; the token, if the answer goes on with it.
     pub(crate) fn take(
@@ -270,6 +275,11 @@ fn text_of<'a>(token: u32, spelled: &[(u32, &'static str)], tokenizer: &'a Token
 }
 
 impl Job {
+    /// Tells the receiver that there will be no answer.
+    pub(crate) fn fail(mut self, error: EngineError) {
+        self.end(Event::Failed(error));
+    }
+
     fn end(&mut self, last: Event) {
         self.slot = None;
         self.send(last);

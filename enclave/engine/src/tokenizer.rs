@@ -124,6 +124,13 @@ impl Tokenizer {
             ends.extend(gguf.u32_opt(key)?);
         }
         ends.extend(eos);
+        if gguf.has(END_IDS) {
+            ends.extend(gguf.u32s(END_IDS)?);
+        }
+        // An answer would go on until its limit, and be paid for.
+        if ends.is_empty() {
+            return Err(inconsistent("no token ends a turn"));
+        }
         let known = |id: u32| usize::try_from(id).is_ok_and(|id| id < tokens.len());
         if !bos.into_iter().chain(ends.iter().copied()).all(known) {
             return Err(inconsistent("a special token id is outside the vocabulary"));
@@ -313,6 +320,9 @@ const fn inconsistent(what: &'static str) -> ModelError {
 /// name of our own: GGUF files have scores instead.
 pub(crate) const MERGED_PIECES: &str = "spm-merges";
 
+/// The ids of further tokens that end a turn. A name of our own: GGUF files have one each of a few kinds.
+pub(crate) const END_IDS: &str = "tokenizer.ggml.end_token_ids";
+
 // `enum llama_token_type`.
 const NORMAL: u32 = 1;
 const UNKNOWN: u32 = 2;
@@ -321,7 +331,7 @@ const USER_DEFINED: u32 = 4;
 const BYTE: u32 = 6;
 
 /// Control tokens that end a turn even where the metadata names only one of them.
-const END_TOKENS: [&str; 7] = [
+pub(crate) const END_TOKENS: [&str; 7] = [
     "<|im_end|>",
     "<|endoftext|>",
     "<|eot_id|>",

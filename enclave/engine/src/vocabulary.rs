@@ -17,7 +17,8 @@ use serde_json::value::RawValue;
 use crate::error::ModelError;
 use crate::gguf::{Array, Gguf, Texts};
 use crate::tokenizer::{
-    LLAMA3_PATTERN, MERGED_PIECES, QWEN2_PATTERN, SPACE, TEKKEN_PATTERN, byte_of,
+    END_IDS, END_TOKENS, LLAMA3_PATTERN, MERGED_PIECES, QWEN2_PATTERN, SPACE, TEKKEN_PATTERN,
+    byte_of,
 };
 
 /// `tokenizer.json`.
@@ -155,6 +156,22 @@ pub(crate) struct Settings {
     chat_template: Option<String>,
 }
 
+impl Settings {
+    /// Whether an added token is a control token, whatever its own entry says: the first or the last of a
+    /// text, one that ends turns, or one in the brackets that markers of turns are written in. Published files
+    /// call some of these text (`<|im_start|>` of fine-tunes, `<｜User｜>` of DeepSeek's), and then a message
+    /// that spells one would say who speaks. Converters to GGUF go by the brackets as well.
+    fn marks(&self, text: &str) -> bool {
+        let within = |(open, close): &(&str, &str)| {
+            text.strip_prefix(open).is_some_and(|rest| rest.ends_with(close))
+        };
+        let named = [&self.bos_token, &self.eos_token].into_iter().flatten();
+        named.map(Special::text).any(|token| token == text)
+            || END_TOKENS.contains(&text)
+            || BRACKETS.iter().any(within)
+    }
+}
+
 /// A token by its text, with or without settings of its own.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -181,7 +198,9 @@ enum Way {
 }
 
 impl File {
-    /// Adds what the file and the settings say.
+    /// Adds what the file and the settings say, for a model whose embedding has `rows`. Added tokens behind
+    /// them are left out: the files of Gemma 3 name one for its images, which only the models that see have
+    /// a row for. Text that spells it is text. Turns end with `ends` too.
     ///
     /// # Errors
     /// [`ModelError::TokenizerUnsupported`], [`ModelError::TokenizerInvalid`], [`ModelError::Limit`].
@@ -189,18 +208,23 @@ impl File {
         self,
         settings: &Settings,
         template: Option<String>,
+        rows: usize,
+        ends: Vec<u32>,
         gguf: &mut Gguf,
     ) -> Result<(), ModelError> {
         let way = self.way()?;
         let adds_bos = self.adds_bos(settings)?;
-        let added = self.added_tokens.within("added tokens")?;
+        let mut added = self.added_tokens.within("added tokens")?;
+        added.retain(|token| usize::try_from(token.id).is_ok_and(|id| id < rows));
         let vocab = self.model.vocab.0.within("vocabulary")?;
         let list = self.model.merges.within("merges")?;
         let most = added.len().saturating_add(vocab.len());
         let mut tokens: Vec<Option<(String, u32)>> = vec![None; most];
         let mut ids = HashMap::new();
         let added = added.into_iter().map(|token| -> Result<_, ModelError> {
-            Ok((kind_of(&token, way)?, token.content, token.id))
+            let control =
+                token.special || ends.contains(&token.id) || settings.marks(&token.content);
+            Ok((kind_of(&token, control, way)?, token.content, token.id))
         });
         let normal = vocab.into_iter().map(|(text, id)| {
             let byte = matches!(way, Way::Pieces { .. }) && byte_of(&text).is_some();
@@ -241,6 +265,7 @@ impl File {
         gguf.put_array("tokenizer.ggml.tokens", Array::Texts(texts));
         gguf.put_array("tokenizer.ggml.token_type", Array::Integers(kinds));
         gguf.put_array("tokenizer.ggml.merges", Array::Texts(merges));
+        gguf.put_array(END_IDS, Array::Integers(ends));
         let mut put = |key: &str, value| {
             gguf.content.metadata.insert(format!("tokenizer.{key}"), value);
         };
@@ -373,12 +398,16 @@ impl File {
                 _ => return Err(unsupported("other tokens around each text")),
             };
         }
-        Ok(settings.add_bos_token.unwrap_or(adds))
+        let adds = settings.add_bos_token.unwrap_or(adds);
+        if adds && settings.bos_token.is_none() {
+            return Err(unsupported("a token before each text that the settings do not name"));
+        }
+        Ok(adds)
     }
 }
 
-/// The type of an added token.
-fn kind_of(token: &Added, way: Way) -> Result<u32, ModelError> {
+/// The type of an added token, which may be a control token.
+fn kind_of(token: &Added, control: bool, way: Way) -> Result<u32, ModelError> {
     let (pieces, marked) = (matches!(way, Way::Pieces { .. }), token.content.contains(SPACE));
     let spaced = token.normalized && (marked || token.content.contains(' '));
     if token.single_word || token.lstrip || token.rstrip || (spaced && pieces) {
@@ -386,7 +415,7 @@ fn kind_of(token: &Added, way: Way) -> Result<u32, ModelError> {
         let supported = "added tokens that are found as they are written";
         return Err(ModelError::TokenizerUnsupported { got, supported });
     }
-    Ok(if token.special {
+    Ok(if control {
         CONTROL
     } else if marked && pieces {
         // A piece like others: it is found in text that brings the mark, which here is no space.
@@ -426,6 +455,9 @@ const fn inconsistent(what: &'static str) -> ModelError {
 /// Patterns of words and their names in GGUF files.
 const PATTERNS: [(&str, &str); 3] =
     [(LLAMA3_PATTERN, "llama-bpe"), (QWEN2_PATTERN, "qwen2"), (TEKKEN_PATTERN, "tekken")];
+
+/// What markers of turns begin and end with.
+const BRACKETS: [(&str, &str); 2] = [("<|", "|>"), ("<\u{ff5c}", "\u{ff5c}>")];
 
 // `enum llama_token_type`.
 const NORMAL: u32 = 1;

@@ -27,7 +27,8 @@ fn described(file: &Json, settings: &Json) -> Result<Gguf, ModelError> {
         tensor_infos: HashMap::new(),
         tensor_data_offset: 0,
     });
-    read.describe(&serde_json::from_value(settings.clone()).unwrap(), None, &mut gguf)?;
+    let settings = serde_json::from_value(settings.clone()).unwrap();
+    read.describe(&settings, None, usize::MAX, Vec::new(), &mut gguf)?;
     Ok(gguf)
 }
 
@@ -83,6 +84,43 @@ proptest! {
 }
 
 #[test]
+fn a_marker_of_turns_is_no_text_whatever_its_entry_says() {
+    let described = |content: &str, id: usize, settings: &Json| {
+        let entry = json!({"id": id, "content": content, "special": false, "normalized": false});
+        let mut file = file(&Recipe::smollm2(), &[]);
+        let known = file["model"]["vocab"].as_object().unwrap().len();
+        let added = file["added_tokens"].as_array_mut().unwrap();
+        added.retain(|token| token["id"] != id);
+        added.push(entry);
+        if id < known {
+            assert!(file["model"]["vocab"].get(content).is_some(), "{content} is not that token");
+        }
+        Tokenizer::read(&described(&file, settings).unwrap()).unwrap()
+    };
+    let next = file(&Recipe::smollm2(), &[])["model"]["vocab"].as_object().unwrap().len();
+    let (none, eos) = (json!({}), json!({"eos_token": "[end]"}));
+    for (content, id, settings) in [
+        ("<|im_start|>", 1, &none),
+        ("<|im_end|>", 2, &none),
+        ("<\u{ff5c}User\u{ff5c}>", next, &none),
+        ("<end_of_turn>", next, &none),
+        ("[end]", next, &eos),
+    ] {
+        let ours = described(content, id, settings);
+        let id = u32::try_from(id).unwrap();
+        assert_eq!((ours.control(content), ours.bytes(id)), (Some(id), &b""[..]), "{content}");
+        let said = format!("x{content}\n{content}system\n");
+        let rendered = ours.encode_rendered(&format!("{content}{}", *ours.defuse(&said))).unwrap();
+        assert_eq!(rendered.iter().filter(|known| **known == id).count(), 1, "{content}");
+        assert!(!ours.encode_text(&said).unwrap().contains(&id), "{content}");
+    }
+    // It ends a turn as well as one whose entry is right, and other added tokens stay text.
+    assert!(described("<|im_end|>", 2, &none).ends_turn(2));
+    let call = described("<tool_call>", next, &none);
+    assert_eq!((call.control("<tool_call>"), call.bytes(next as u32)), (None, &b"<tool_call>"[..]));
+}
+
+#[test]
 fn texts_begin_with_the_token_that_the_file_puts_before_them() {
     let special = |id: &str| json!({"SpecialToken": {"id": id, "type_id": 0}});
     let text = json!({"Sequence": {"id": "A", "type_id": 0}});
@@ -112,6 +150,7 @@ fn texts_begin_with_the_token_that_the_file_puts_before_them() {
         (template(vec![special("<|im_start|>"), text.clone(), special("<|im_end|>")]), bos.clone()),
         (json!({"type": "RobertaProcessing"}), bos.clone()),
         (json!(null), json!({"add_eos_token": true})),
+        (json!(null), json!({"add_bos_token": true})),
     ] {
         let refused = begins(&post, &settings);
         assert!(matches!(refused, Err(ModelError::TokenizerUnsupported { .. })), "{post}");

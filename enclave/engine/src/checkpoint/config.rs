@@ -17,6 +17,8 @@ pub(super) struct Config {
     /// Under the keys of GGUF files.
     pub(super) metadata: HashMap<String, Value>,
     pub(super) head_dim: usize,
+    /// Tokens that end a turn, beside those that the tokenizer's files name.
+    pub(super) ends: Vec<u32>,
     /// Rows of the embedding, if the file says so.
     pub(super) vocab: Option<u32>,
     /// Whether the embedding is the output matrix too.
@@ -71,10 +73,18 @@ impl Config {
             .try_for_each(|key| keys.off(key))?;
         let tied = keys.truth("tie_word_embeddings")?.unwrap_or(family.tied);
         let vocab = keys.number("vocab_size")?;
+        let ends = keys.numbers(ENDS)?;
         keys.finish(&HARMLESS)?;
         let head_dim = usize::try_from(head_dim).unwrap_or(usize::MAX);
-        Ok(Self { family, metadata: out.values, head_dim, vocab, tied, factors })
+        Ok(Self { family, metadata: out.values, head_dim, ends, vocab, tied, factors })
     }
+}
+
+/// The tokens that end a turn of `generation_config.json`. What else it says are wishes for sampling, which
+/// a request has of its own.
+pub(super) fn ends(len: u64, source: &mut impl BufRead) -> Result<Vec<u32>, ModelError> {
+    let ends = json::<Keys>(GENERATION, len, source)?.numbers(ENDS);
+    ends.map_err(|_| malformed(GENERATION, "eos_token_id is neither an id nor a list of them"))
 }
 
 /// Metadata of one architecture.
@@ -119,6 +129,19 @@ fn activation(keys: &mut Keys, family: &Family) -> Result<(), ModelError> {
     Ok(())
 }
 
+/// What two keys for the same say. Who wrote two values meant one of them, and nobody knows which: what
+/// reads such files elsewhere goes by the one or by the other.
+fn agreed<T: PartialEq>(
+    one: Option<T>,
+    other: Option<T>,
+    what: &str,
+) -> Result<Option<T>, ModelError> {
+    match (one, other) {
+        (Some(one), Some(other)) if one != other => Err(unsupported(what)),
+        (one, other) => Ok(one.or(other)),
+    }
+}
+
 /// What each token sees, and how much it is scaled.
 fn seen(
     keys: &mut Keys,
@@ -144,7 +167,8 @@ fn seen(
             out.number("attention.sliding_window", keys.count("sliding_window")?);
             let given = keys.number("sliding_window_pattern")?;
             let also = keys.number("_sliding_window_pattern")?;
-            pattern = given.or(also).unwrap_or(GEMMA3_PATTERN);
+            let what = "sliding_window_pattern beside _sliding_window_pattern";
+            pattern = agreed(given, also, what)?.unwrap_or(GEMMA3_PATTERN);
             out.number("attention.sliding_window_pattern", pattern);
             #[allow(clippy::cast_precision_loss)] // the size of a head, or near it
             let scalar = keys.count("query_pre_attn_scalar")? as f32;
@@ -186,7 +210,8 @@ fn turning(
                     if local.scaling != Scaling::None {
                         return Err(unsupported("scaled positions of a window"));
                     }
-                    local_base = local.base.or(local_base);
+                    let what = "rope_local_base_freq beside rope_parameters";
+                    local_base = agreed(local_base, local.base, what)?;
                 }
                 kinds.finish(&[])?;
                 Some(whole)
@@ -196,7 +221,8 @@ fn turning(
         whole => whole,
     };
     let whole = whole.map(Rope::read).transpose()?.unwrap_or_default();
-    let base = match keys.float("rope_theta")?.or(whole.base) {
+    let given = keys.float("rope_theta")?;
+    let base = match agreed(given, whole.base, "rope_theta beside rope_parameters")? {
         None if gemma => return Err(missing("rope_theta")),
         base => base.unwrap_or(DEFAULT_BASE),
     };
@@ -238,7 +264,7 @@ impl Rope {
     fn read(mut keys: Keys) -> Result<Self, ModelError> {
         let base = keys.float("rope_theta")?;
         let (new, old) = (keys.text("rope_type")?, keys.text("type")?);
-        let kind = new.or(old);
+        let kind = agreed(new, old, "rope_type beside type")?;
         let mut float = |key: &str| keys.float(key)?.ok_or_else(|| missing(key));
         let scaling = match kind.as_deref() {
             None | Some("default") => Scaling::None,
@@ -285,13 +311,12 @@ impl Ramp {
 }
 
 /// What is known and changes no number, or none that is computed here.
-const HARMLESS: [&str; 16] = [
+const HARMLESS: [&str; 15] = [
     "_name_or_path",
     "attention_dropout",
     "bos_token_id",
     "cache_implementation",
     "dtype",
-    "eos_token_id",
     "initializer_range",
     "is_llama_config",
     "model_type",
@@ -304,6 +329,10 @@ const HARMLESS: [&str; 16] = [
     "unk_token_id",
     "use_cache",
 ];
+/// A number or a list of them, in either file.
+const ENDS: &str = "eos_token_id";
+/// The file with settings for sampling, which also names the tokens that end a turn.
+pub(super) const GENERATION: &str = "generation_config.json";
 /// `sliding_window_pattern` of a Gemma 3 that does not say.
 const GEMMA3_PATTERN: u32 = 6;
 /// `rope_theta` of the other families where a file does not say.

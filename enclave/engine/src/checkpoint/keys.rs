@@ -30,6 +30,17 @@ impl Keys {
         self.read(key, "an integer from 0 to 2^32-1", number)
     }
 
+    /// A number, or a list of them; none if it is absent.
+    pub(super) fn numbers(&mut self, key: &str) -> Result<Vec<u32>, ModelError> {
+        let number = |value: &Json| u32::try_from(value.as_u64()?).ok();
+        let numbers = |value: Json| match value {
+            Json::Array(items) => items.iter().map(number).collect(),
+            one => number(&one).map(|one| vec![one]),
+        };
+        let read = self.read(key, "an integer from 0 to 2^32-1 or a list of them", numbers)?;
+        Ok(read.unwrap_or_default())
+    }
+
     /// As [`Keys::number`], of a key that must be there.
     pub(super) fn count(&mut self, key: &str) -> Result<u32, ModelError> {
         self.number(key)?.ok_or_else(|| missing(key))

@@ -56,6 +56,8 @@ pub(crate) struct Machine {
     held: usize,
     /// Work that may be done before the next [`Machine::refuel`].
     fuel: usize,
+    /// Work that was done since [`Machine::take_burned`].
+    burned: usize,
 }
 
 impl Machine {
@@ -71,6 +73,7 @@ impl Machine {
             frame_index: HashMap::new(),
             held: 0,
             fuel: MASK_WORK,
+            burned: 0,
         };
         machine.clear();
         let state = machine.close(vec![(start, BOTTOM)])?;
@@ -125,12 +128,25 @@ impl Machine {
         self.fuel = self.fuel.saturating_add(TOKEN_WORK).min(MASK_WORK);
     }
 
-    /// Allows all the work of one mask, for an answer that begins.
-    pub(crate) const fn fill(&mut self) {
-        self.fuel = MASK_WORK;
+    /// Allows all the work of one mask, for an answer that begins; what was left before.
+    pub(crate) const fn fill(&mut self) -> usize {
+        std::mem::replace(&mut self.fuel, MASK_WORK)
+    }
+
+    /// Allows no more than `work`.
+    pub(crate) fn limit(&mut self, work: usize) {
+        self.fuel = self.fuel.min(work);
+    }
+
+    /// The work that was done since the last call, in units of what a token allows. Parts of one are kept.
+    pub(crate) const fn take_burned(&mut self) -> usize {
+        let burned = self.burned / TOKEN_WORK;
+        self.burned %= TOKEN_WORK;
+        burned
     }
 
     fn burn(&mut self, work: usize) -> Result<(), ConstraintError> {
+        self.burned = self.burned.saturating_add(work);
         self.fuel = self.fuel.checked_sub(work).ok_or(ConstraintError::TooComplex)?;
         Ok(())
     }
@@ -256,9 +272,9 @@ fn index(number: u32) -> usize {
 pub(crate) const MAX_PLACES: usize = 8192;
 /// Most work for one mask, in places looked at: a tenth of a second, and with it the first token. A place
 /// makes one way back at most.
-const MASK_WORK: usize = 1 << 20;
+pub(crate) const MASK_WORK: usize = 1 << 20;
 /// Work that each token allows: a few milliseconds, so that no answer slows those computed with it for long.
-const TOKEN_WORK: usize = 1 << 15;
+pub(crate) const TOKEN_WORK: usize = 1 << 15;
 /// Work for a state, which is a kilobyte once it is left.
 const STATE_WORK: usize = 16;
 /// Places that are passed over in the time that it takes to look at one.

@@ -149,6 +149,8 @@ pub(crate) struct Matcher {
     spelled: Vec<(u32, &'static str)>,
     /// What was allowed at states met before.
     masks: HashMap<StateId, Arc<Mask>>,
+    /// Before the first token: the work that its mask left for later ones.
+    left: Option<usize>,
 }
 
 impl Matcher {
@@ -161,14 +163,17 @@ impl Matcher {
         let program = program(constraint, setting.reasoning)?;
         let (machine, state) = Machine::new(Arc::new(program))?;
         let (spelled, masks) = (setting.spelled, HashMap::new());
-        let mut matcher = Self { machine, state, vocabulary, spelled, masks };
+        let mut matcher = Self { machine, state, vocabulary, spelled, masks, left: None };
         // What takes too long, or cannot be spelled at all, is refused before anything is computed.
         let mask = matcher.allowed()?;
         // Each choice of a request has a copy of its own, which begins with little.
         matcher.forget();
         matcher.masks.insert(matcher.state, mask);
-        // What is forgotten has to be computed again for the first token, whatever the mask took.
-        matcher.machine.fill();
+        // What is forgotten has to be computed again for the first token, whatever the mask took: for that
+        // one token, in each choice.
+        matcher.left = Some(matcher.machine.fill());
+        // So far only who asks has waited.
+        matcher.machine.take_burned();
         Ok(matcher)
     }
 
@@ -230,7 +235,15 @@ impl Matcher {
         for byte in bytes {
             self.state = self.machine.step(self.state, *byte)?;
         }
+        if let Some(left) = self.left.take() {
+            self.machine.limit(left);
+        }
         Ok(())
+    }
+
+    /// The work that was done since the last call, in tokens: others have waited for it.
+    pub(crate) const fn take_work(&mut self) -> usize {
+        self.machine.take_burned()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The decisions: which sequences run, and what each step computes of them.
 
+use core::iter;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -258,12 +259,23 @@ impl Core {
         step
     }
 
-    /// Ends the pool behind its first `room` pages: there is memory for no more, and never was. What
-    /// `step` was to compute with those is not computed; its sequences wait, as those that were preempted.
+    /// Ends the pool behind its first `room` pages: there is memory for no more, and never was. Who was given
+    /// others gets pages that nobody uses for them, the oldest sequence first. Where these do not do, what
+    /// `step` was to compute is not computed, nor paid for; the sequence waits, as those that were preempted.
     pub(crate) fn shrink(&mut self, room: usize, step: &mut Step) {
-        let lacks = |s: &Sequence| s.pages.iter().any(|page| page.0 >= room);
-        let lacking = self.sequences.iter().filter(|(_, s)| lacks(s)).map(|(ticket, _)| *ticket);
-        let lacking: BTreeSet<Ticket> = lacking.collect();
+        self.pool.resize(room);
+        let mut lacking = BTreeSet::new();
+        for (ticket, sequence) in &mut self.sequences {
+            let beyond: Vec<&mut PageId> =
+                sequence.pages.iter_mut().filter(|page| page.0 >= room).collect();
+            if beyond.len() > self.pool.available() {
+                lacking.insert(*ticket);
+                continue;
+            }
+            for (page, other) in beyond.into_iter().zip(iter::from_fn(|| self.pool.take())) {
+                *page = other;
+            }
+        }
         for ticket in &lacking {
             self.preempt(*ticket);
             if let Some(sequence) = self.sequences.get_mut(ticket) {
@@ -275,9 +287,12 @@ impl Core {
                 sequence.started &= !step.started.iter().any(|(started, _)| started == ticket);
             }
         }
-        step.work.retain(|work| !lacking.contains(&work.ticket));
+        for work in step.work.extract_if(.., |work| lacking.contains(&work.ticket)) {
+            self.refund(work.ticket, work.tokens.len());
+        }
         step.started.retain(|(ticket, _)| !lacking.contains(ticket));
-        self.pool.resize(room);
+        // What was kept for a prefix is somebody else's now.
+        step.wipe.extend(self.pool.freed());
     }
 
     /// Notes that the work of `step` was done.
@@ -312,6 +327,13 @@ impl Core {
             sequence.tokens.truncate(certain);
         }
         push(&mut sequence.tokens, token);
+    }
+
+    /// Puts work for a sequence on the account of its caller that is as much as computing `count` tokens.
+    pub(crate) fn charge_work(&mut self, ticket: Ticket, count: usize) {
+        if let Some(payer) = self.sequences.get(&ticket).map(|sequence| sequence.payer) {
+            self.charge(payer, count);
+        }
     }
 
     /// Ends a sequence, whatever it is doing. Its pages are free at once and wiped by the next step.
@@ -484,11 +506,11 @@ impl Core {
 
     /// Adds drafts to a step in which sequences of one payer answer and nothing else: as many as there is
     /// room for, `left` tokens at most, the same for each sequence. Beside another's they would make its
-    /// step longer when this one's text repeats itself.
+    /// step longer when this one's text repeats itself, and another's that waits would begin sooner.
     fn draft(&mut self, left: usize, step: &mut Step) {
-        let payer = |work: &Work| self.sequences.get(&work.ticket).map(|sequence| sequence.payer);
-        let first = step.work.first().and_then(payer);
-        if !step.work.iter().all(|work| payer(work) == first) {
+        let mut payers = self.sequences.values().map(|sequence| sequence.payer);
+        let first = payers.next();
+        if !payers.all(|payer| Some(payer) == first) {
             return;
         }
         let answers = step.work.len();
@@ -528,13 +550,35 @@ impl Core {
 
     /// Puts `count` computed tokens on an account.
     fn charge(&mut self, payer: Payer, count: usize) {
-        let units = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(UNIT);
-        let callers = self.accounts.values().filter(|account| account.live > 0).count();
+        let [units, share] = self.units(count);
         if let Some(account) = self.accounts.get_mut(&payer) {
             account.served = account.served.saturating_add(units);
         }
-        let share = units.checked_div(u64::try_from(callers).unwrap_or(u64::MAX)).unwrap_or(0);
         self.virtual_time = self.virtual_time.saturating_add(share);
+    }
+
+    /// Takes `count` tokens back that were charged in this step and are not computed.
+    fn refund(&mut self, ticket: Ticket, count: usize) {
+        let [units, share] = self.units(count);
+        let payer = self.sequences.get(&ticket).map(|sequence| sequence.payer);
+        if let Some(account) = payer.and_then(|payer| self.accounts.get_mut(&payer)) {
+            account.served = account.served.saturating_sub(units);
+        }
+        self.virtual_time = self.virtual_time.saturating_sub(share);
+    }
+
+    /// What `count` tokens put on an account, and by how much virtual time advances.
+    fn units(&self, count: usize) -> [u64; 2] {
+        let units = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(UNIT);
+        let callers = self.accounts.values().filter(|account| account.live > 0).count();
+        let share = units.checked_div(u64::try_from(callers).unwrap_or(u64::MAX)).unwrap_or(0);
+        [units, share]
+    }
+
+    /// Tokens on the account of a sequence.
+    #[cfg(test)]
+    pub(super) fn charged(&self, ticket: Ticket) -> u64 {
+        self.sequences.get(&ticket).map_or(0, |sequence| self.served(sequence) / UNIT)
     }
 
     /// What must hold between two steps.

@@ -4,8 +4,8 @@
 //! never the answer.
 //!
 //! A guess is what followed the last time that the sequence ended as it does now. It is made from the
-//! tokens of that one sequence, never from another's, and only in steps that compute for one caller alone:
-//! nobody's time depends on what others said. Its own does: what comes of one step is told as one piece of
+//! tokens of that one sequence, never from another's, and only while there is one caller alone, nobody
+//! waiting beside it: nobody's time depends on what others said. Its own does: what comes of one step is told as one piece of
 //! text, but pieces come sooner one after the other for a longer text, so who watches the stream for long
 //! enough sees when a text repeats itself. An engine guesses nothing unless it is told to:
 //! [`crate::EngineOptions::drafts`].

@@ -18,17 +18,20 @@
 //! needs them. Where one layer sees everything, a page holds that too: nothing is given back.
 //!
 //! **Memory.** Pages get memory when they are first handed out. If the system has none, the pool ends
-//! before them: the sequences that got them wait as those that lost their pages, the others of the step
-//! go on, and only what no longer fits when it is alone is ended. Once nothing is left to do, the pool is as large as it was.
+//! before them: who got them has pages instead that are kept for prefixes, or waits as those that lost their
+//! pages; the others of the step go on, and only what no longer fits when it is alone is ended: a prompt, or
+//! what is to be computed again, needs pages for all its tokens, also where a window sees a part of them. Once
+//! nothing is left to do, the pool is as large as it was.
 //!
-//! **Fairness.** Each caller has an account of the tokens computed for it. Whose account is lowest goes
+//! **Fairness.** Each caller has an account of the tokens computed for it, and of the work that constraints on
+//! its answers took, for which everybody's step waits (see `constrain/machine.rs`). Whose account is lowest goes
 //! first; accounts start at the virtual time, which advances by the tokens computed, divided by the
 //! callers there are. A caller that was away has saved nothing, and new callers cannot keep an old one
 //! from its turn: virtual time passes it. Priorities order the requests of one caller among themselves
 //! and take nothing from others.
 //!
-//! **Drafts.** While few sequences of one caller answer and nothing else is computed, a step also computes tokens that may
-//! come next: see [`draft`]. They count as tokens of the step and of the account, take no page that another
+//! **Drafts.** While few sequences of one caller answer, nothing else is computed and nobody else waits, a step also
+//! computes tokens that may come next: see [`draft`]. They count as tokens of the step and of the account, take no page that another
 //! could need soon, and are gone before the next step, unless they were drawn.
 
 mod core;

@@ -81,7 +81,8 @@ impl PagePool {
         self.pages.len()
     }
 
-    /// Makes it `count` pages. Nobody uses a page behind them, and nothing was ever stored there.
+    /// Makes it `count` pages. Nothing was ever stored in a page behind them; who was given one is not its
+    /// user any more.
     pub(crate) fn resize(&mut self, count: usize) {
         self.count = count;
         self.pages.truncate(count);

@@ -460,6 +460,27 @@ fn a_text_that_repeats_itself_makes_nobody_elses_step_longer() {
 }
 
 #[test]
+fn a_text_that_repeats_itself_makes_nobody_wait_longer_or_less() {
+    // The steps that are computed before the first one of who waits for the only place.
+    let before = |draft_rows, tenant| {
+        let mut sim = Simulated::new(Limits { draft_rows, ..limits(1, 60) });
+        sim.submit(&Asked { tenant, ..chatty(150) }).unwrap();
+        let watcher = sim.submit(&Asked { tenant: Some(2), ..chatty(20) }).unwrap();
+        let begun = |sim: &mut Simulated| {
+            let step = sim.step();
+            step.work.iter().any(|work| work.ticket == watcher)
+        };
+        ((0..).take_while(|_| !begun(&mut sim)).count(), sim.drafts)
+    };
+    for tenant in [None, Some(1)] {
+        assert_eq!(before(MAX_DRAFT_TOKENS + 1, tenant), before(0, tenant));
+    }
+    // Its own requests may wait less.
+    let (with, without) = (before(MAX_DRAFT_TOKENS + 1, Some(2)), before(0, Some(2)));
+    assert!(with.0 < without.0, "{} of {} steps", with.0, without.0);
+}
+
+#[test]
 fn one_row_of_drafts_is_none() {
     let mut sim = Simulated::new(Limits { draft_rows: 1, ..limits(1, 40) });
     sim.submit(&chatty(150)).unwrap();
@@ -538,6 +559,22 @@ fn one_tenants_flood_delays_another_by_no_more_than_its_share() {
     assert!(flooded <= 100 / 8 + 10 + 4 * 8, "{flooded} steps");
     let same = steps_among(&patient(Some(1)), 1000, flood);
     assert!(same > 2 * flooded, "among its own it waits its turn: {same} steps");
+}
+
+#[test]
+fn who_made_others_wait_without_tokens_comes_after_them() {
+    let first = |work| {
+        let mut sim = Simulated::new(limits(4, 40));
+        let [ours, theirs] = [(1, 0), (2, 1)].map(|(tenant, kind)| {
+            sim.submit(&Asked::new(Some(tenant), prompt(kind, 400), 1)).unwrap()
+        });
+        sim.core.charge_work(ours, work);
+        assert_eq!((sim.core.charged(ours), sim.core.charged(theirs)), (work as u64, 0));
+        let steps = (0..10).map(|_| sim.step().work[0].ticket == theirs);
+        steps.filter(|theirs| *theirs).count()
+    };
+    // A step is sixteen tokens.
+    assert_eq!((first(0), first(5 * 16), first(1000)), (5, 7, 10));
 }
 
 #[test]

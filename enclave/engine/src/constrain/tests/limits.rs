@@ -195,9 +195,40 @@ fn the_first_token_can_be_drawn_whatever_its_mask_took() {
         let middle = usize::midpoint(taken, refused);
         if begin(middle).is_ok() { taken = middle } else { refused = middle }
     }
-    let mut matcher = begin(taken).unwrap();
-    assert!(!matcher.allowed().unwrap().is_empty());
-    matcher.advance(&[b'a'; 64]).unwrap();
+    let matcher = begin(taken).unwrap();
+    // Each choice has the same: enough for its first token, and for the second what the mask left.
+    for mut choice in [matcher.clone(), matcher] {
+        assert!(!choice.allowed().unwrap().is_empty());
+        choice.advance(&[b'a'; 64]).unwrap();
+        assert_eq!(choice.allowed().err(), Some(ConstraintError::TooComplex));
+        // Of what it took meanwhile its caller's account is told.
+        let most = (machine::MASK_WORK + machine::TOKEN_WORK) / machine::TOKEN_WORK;
+        let work = choice.take_work();
+        assert!((2..=most).contains(&work), "{work}");
+        assert_eq!(choice.take_work(), 0, "once");
+    }
+}
+
+#[test]
+fn work_that_was_done_before_a_request_is_served_is_on_no_account_and_later_work_adds_up() {
+    let mut matcher = matcher(&regex("((a1?|b2?|c3?|d4?|e5?|f6?)?){450}"));
+    assert_eq!(matcher.take_work(), 0);
+    let mut work = 0;
+    for _ in 0..8 {
+        let masks = matcher.allowed().and_then(|_| matcher.advance(b"a"));
+        work += matcher.take_work();
+        if masks.is_err() {
+            break;
+        }
+    }
+    assert!(work > 0);
+    // What takes little never adds up to a token here.
+    let mut matcher = super::matcher(&regex("[0-9]*"));
+    for _ in 0..50 {
+        assert!(!matcher.allowed().unwrap().is_empty());
+        matcher.advance(b"7").unwrap();
+    }
+    assert_eq!(matcher.take_work(), 0);
 }
 
 #[test]

@@ -31,6 +31,47 @@ fn a_page_without_memory_delays_who_got_it_and_nobody_else() {
 }
 
 #[test]
+fn what_is_not_computed_for_want_of_memory_is_on_nobodys_account() {
+    let mut sim = Simulated::with_memory(Limits { step_tokens: 200, ..limits(3, 20) }, 5);
+    let asked = [(0, 60), (1, 90), (2, 30)];
+    let tickets = asked.map(|(k, n)| sim.submit(&Asked::new(Some(k), prompt(k.into(), n), 20)));
+    let tickets = tickets.map(Result::unwrap);
+    assert_eq!(sim.step().work.len(), 2);
+    assert_eq!(tickets.map(|ticket| sim.core.charged(ticket)), [60, 90, 0]);
+    // Nor has time gone on for it: of 150 tokens a third for each caller.
+    let next = sim.submit(&Asked::new(Some(3), prompt(3, 5), 1)).unwrap();
+    assert_eq!(sim.core.charged(next), 50);
+}
+
+#[test]
+fn a_page_without_memory_is_one_that_was_kept_for_a_prefix_before_anybody_waits() {
+    let mut sim = Simulated::with_memory(Limits { step_tokens: 200, ..limits(1, 20) }, 5);
+    // Four full pages stay, the fifth is free.
+    shape(&mut sim, &Asked::new(Some(1), prompt(0, 4 * PAGE_TOKENS + 2), 1));
+    let asked = Asked::new(Some(2), prompt(1, 90), 20);
+    let ticket = sim.submit(&asked).unwrap();
+    let step = sim.step();
+    assert!(step.pages > 5, "the test is too small: there was memory");
+    assert_eq!(step.work.first().map(|work| (work.ticket, work.draws)), Some((ticket, 1)));
+    sim.finish(100);
+    assert_eq!(sim.done[&ticket], asked.answer());
+}
+
+#[test]
+fn an_answer_alone_goes_on_in_what_it_left_where_there_is_memory_for_its_window() {
+    // Those of the window, the one it moves out of, and the one that is admitted for the next token.
+    let (window, memory) = (3 * PAGE_TOKENS, 5);
+    for tenant in [None, Some(1)] {
+        let asked = Asked { tenant, ..chatty(400) };
+        let limits = Limits { window: Some(window), ..limits(1, 40) };
+        let mut sim = Simulated::with_memory(limits, memory);
+        let ticket = sim.submit(&asked).unwrap();
+        sim.finish(500);
+        assert_eq!(sim.done.get(&ticket), Some(&asked.answer()), "{tenant:?}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_alone_is_ended_and_takes_nobodys_turn() {
     let mut sim = Simulated::with_memory(Limits { step_tokens: 200, ..limits(1, 20) }, 3);
     let large = sim.submit(&Asked::new(None, prompt(0, 100), 5)).unwrap();
