@@ -11,8 +11,8 @@ use crate::earnings::{Fact, Happened, Standing};
 use crate::error::WatchError;
 
 impl Book for Ledger {
-    /// Every channel, also one that is said to be closed while it owes something: that is servers' word
-    /// too. One whose record cannot be read is refused, and watched by the last claim that was kept beside it: that proves
+    /// Every channel but those that are closed and paid, of which several servers gave their word; also one
+    /// that is said to be closed while it owes something. One whose record cannot be read is refused, and watched by the last claim that was kept beside it: that proves
     /// itself, and what was paid the chain says as well.
     fn channels(&self) -> Result<Vec<Result<Watched, WatchError>>, BookError> {
         let view = self.view();
