@@ -65,6 +65,8 @@ pub enum Entry<'a> {
         late: &'a [RequestId],
         /// Requests of which nothing will come any more.
         ended: &'a [RequestId],
+        /// What claims said so far that only the late ones explain, nanogram.
+        explained: u128,
     },
     /// A claim for more than its payer can account for. It is no sum of the channel: it is a proof.
     Overcharge {

@@ -21,6 +21,8 @@ pub struct Memory {
     pub open: Vec<OpenRequest>,
     /// Those of which a claim ought to have said what they cost, and no receipt did.
     pub late: Vec<OpenRequest>,
+    /// What claims said that only the late ones explain, nanogram; which of them is not known.
+    pub explained: u128,
     /// Receipts of requests whose answers were given up, as JSON of [`chrysalis_receipt::PublicReceipt`].
     pub found: Vec<Vec<u8>>,
     /// The claim that ended the payments.
@@ -65,10 +67,19 @@ pub(crate) fn note(
             let request = receipt.request_id();
             let mut found = tx.open_table(FOUND).map_err(storage)?;
             found.insert(row(id, request).as_slice(), json.as_bytes()).map_err(storage)?;
-            end(tx, id, request)?
+            let ended = end(tx, id, request)?;
+            if ended.as_ref().is_some_and(|begun| begun.late) {
+                // Claims may have said it already: then the others explain so much less of them.
+                update(tx, id, |record| {
+                    record.explained = Nano(record.explained.0.saturating_sub(receipt.amount()));
+                })?;
+            }
+            ended.is_some()
         }
-        Entry::Request { request, .. } | Entry::Refused { request, .. } => end(tx, id, *request)?,
-        Entry::Accepted { included, late, ended, .. } => {
+        Entry::Request { request, .. } | Entry::Refused { request, .. } => {
+            end(tx, id, *request)?.is_some()
+        }
+        Entry::Accepted { included, late, ended, explained, .. } => {
             for request in *ended {
                 end(tx, id, *request)?;
             }
@@ -82,7 +93,9 @@ pub(crate) fn note(
                     begin(tx, id, *request, &Begun { late: true, ..begun })?;
                 }
             }
-            update(tx, id, |record| record.included = Nano(*included))?;
+            update(tx, id, |record| {
+                (record.included, record.explained) = (Nano(*included), Nano(*explained));
+            })?;
             true
         }
         Entry::Overcharge { claim, accounted } => {
@@ -109,9 +122,11 @@ pub(crate) fn read(tx: &ReadTransaction, id: ChannelId) -> Result<Option<Memory>
         Err(error) => return Err(storage(error)),
     };
     let Some(bytes) = records.get(key(id).as_slice()).map_err(storage)? else { return Ok(None) };
-    let Record { included, overcharge } = serde_json::from_slice(bytes.value()).map_err(damaged)?;
+    let Record { included, overcharge, explained } =
+        serde_json::from_slice(bytes.value()).map_err(damaged)?;
     let overcharge = overcharge.map(Proof::read).transpose()?;
-    let mut memory = Memory { included: included.0, overcharge, ..Memory::default() };
+    let (included, explained) = (included.0, explained.0);
+    let mut memory = Memory { included, overcharge, explained, ..Memory::default() };
     let (first, last) = (row(id, RequestId([0; 16])), row(id, RequestId([0xff; 16])));
     match tx.open_table(FOUND) {
         Ok(found) => {
@@ -150,11 +165,15 @@ fn begin(
     Ok(())
 }
 
-/// Forgets an open request; false if there was none.
-fn end(tx: &WriteTransaction, id: ChannelId, request: RequestId) -> Result<bool, LedgerError> {
+/// Forgets an open request, and returns it if there was one.
+fn end(
+    tx: &WriteTransaction,
+    id: ChannelId,
+    request: RequestId,
+) -> Result<Option<Begun>, LedgerError> {
     let mut begun = tx.open_table(BEGUN).map_err(storage)?;
     let removed = begun.remove(row(id, request).as_slice()).map_err(storage)?;
-    Ok(removed.is_some())
+    removed.map(|bytes| serde_json::from_slice(bytes.value()).map_err(damaged)).transpose()
 }
 
 fn update(
@@ -192,6 +211,8 @@ impl Proof {
 struct Record {
     included: Nano,
     overcharge: Option<Proof>,
+    #[serde(default, skip_serializing_if = "Nano::is_zero")]
+    explained: Nano,
 }
 
 #[derive(Serialize, Deserialize)]

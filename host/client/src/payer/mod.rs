@@ -107,6 +107,7 @@ impl Payer {
         if let Some(memory) = view.memory(channel)? {
             known.included = memory.included;
             (known.lost, known.late) = (memory.open, memory.late);
+            known.explained = memory.explained;
             let overcharged =
                 |proof: Overcharge| ClientError::Overcharged { accounted: proof.accounted };
             stopped = memory.overcharge.map(overcharged);
@@ -386,8 +387,9 @@ impl Inner {
         }
         match state.standing.accept(asked, claim.cum_amount()) {
             Ok(Some(Ended { late, ended })) => {
-                let included = state.standing.included();
-                let entry = Entry::Accepted { claim: &claim, included, late: &late, ended: &ended };
+                let (included, explained) = (state.standing.included(), state.standing.explained());
+                let (late, ended) = (&late, &ended);
+                let entry = Entry::Accepted { claim: &claim, included, late, ended, explained };
                 self.ledger.record(&entry, self.clock.now().seconds())?;
                 // What is acknowledged next is what the ledger has, so that its claims go back to each
                 // other: it keeps the first of a sum.

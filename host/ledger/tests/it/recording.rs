@@ -194,9 +194,12 @@ fn a_payer_remembers_what_was_begun_until_it_ends() {
     assert!(k.is_new(&Entry::Refused { channel: channel(), request: RequestId([2; 16]) }));
     let (claim, ended, late) = (claim(7, 1), [RequestId([3; 16])], [RequestId([4; 16])]);
     assert!(k.is_new(&begun(5, 30)));
-    assert!(k.is_new(&Entry::Accepted { claim: &claim, included: 7, late: &late, ended: &ended }));
+    let (late, ended) = (&late, &ended);
+    let explained = 3;
+    assert!(k.is_new(&Entry::Accepted { claim: &claim, included: 7, late, ended, explained }));
     let left = |id| vec![OpenRequest { request: RequestId([id; 16]), worst: 30, begun: NOW }];
-    let expected = Memory { included: 7, open: left(5), late: left(4), ..Memory::default() };
+    let (open, late) = (left(5), left(4));
+    let expected = Memory { included: 7, open, late, explained, ..Memory::default() };
     assert_eq!(memory(), Some(expected.clone()));
     // Another process reads the same.
     drop(k.ledger);
