@@ -325,7 +325,15 @@ impl Channel {
         serde_json::to_vec(&record).map_err(damaged)
     }
 
+    /// Reads a record, or says [`LedgerError::DamagedChannel`].
     pub(crate) fn read(id: ChannelId, bytes: &[u8]) -> Result<Self, LedgerError> {
+        Self::parse(id, bytes).map_err(|error| match error {
+            LedgerError::Damaged { reason } => LedgerError::DamagedChannel { channel: id, reason },
+            other => other,
+        })
+    }
+
+    fn parse(id: ChannelId, bytes: &[u8]) -> Result<Self, LedgerError> {
         let r: Record = serde_json::from_slice(bytes).map_err(damaged)?;
         let terms = ChannelTerms::decode(&hex::decode(&r.terms).map_err(damaged)?);
         let claim = r

@@ -113,9 +113,16 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Refused`] for a cap or claim that does not verify,
     /// [`LedgerError::UnknownChannel`], [`LedgerError::Overflow`], [`LedgerError::Storage`]. After
-    /// any of them the ledger is as it was.
+    /// any of them the ledger is as it was. [`LedgerError::DamagedChannel`] too, but for a claim that
+    /// verifies: [`LedgerView::latest_claim`] has it from then on, and nothing else does.
     pub fn record(&self, entry: &Entry<'_>, at: UnixTime) -> Result<Recorded, LedgerError> {
-        self.record_all(std::slice::from_ref(entry), at)
+        let recorded = self.record_all(std::slice::from_ref(entry), at);
+        if let (Err(LedgerError::DamagedChannel { .. }), Entry::Claim(claim)) = (&recorded, entry) {
+            // It proves itself, and what was earned is worth more than what else the record knew.
+            (*claim).clone().verify()?;
+            self.write(|tx| keep_first(tx, claim))?;
+        }
+        recorded
     }
 
     /// Records `entries` in order, all of them or none; what is returned is of the last new one.
@@ -297,7 +304,8 @@ fn counted(
     let (first, last) = (claim_key(claim.channel(), 0), claim_key(claim.channel(), u128::MAX));
     for entry in claims.range(first.as_slice()..=last.as_slice()).map_err(storage)?.rev() {
         let (_, bytes) = entry.map_err(storage)?;
-        let earlier = Claim::decode(bytes.value()).map_err(damaged)?;
+        // One that cannot be read keeps no other out of the ledger: it is only counts that it would say.
+        let Ok(earlier) = Claim::decode(bytes.value()) else { continue };
         if same(&earlier) {
             return Ok((&earlier).into());
         }
@@ -312,6 +320,16 @@ fn keep(tx: &WriteTransaction, id: ChannelId, claim: &Claim) -> Result<(), Ledge
     let key = claim_key(id, claim.cum_amount());
     claims.insert(key.as_slice(), claim.encode().as_slice()).map_err(storage)?;
     Ok(())
+}
+
+/// Keeps a claim, unless there is one for its sum.
+fn keep_first(tx: &WriteTransaction, claim: &Claim) -> Result<Recorded, LedgerError> {
+    let (id, claims) = (claim.channel(), tx.open_table(CLAIMS).map_err(storage)?);
+    if claims.get(claim_key(id, claim.cum_amount()).as_slice()).map_err(storage)?.is_some() {
+        return Ok(Recorded::Known);
+    }
+    drop(claims);
+    keep(tx, id, claim).map(|()| Recorded::New { seq: 0 })
 }
 
 /// Network, account and sum.

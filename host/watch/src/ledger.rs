@@ -23,7 +23,7 @@ impl Book for Ledger {
                 Ok(channel) => channels.push(watched(&channel)),
                 Err(error) => {
                     if let LedgerError::DamagedChannel { channel, .. } = &error
-                        && let Some(claim) = view.claims(*channel).ok().and_then(|mut c| c.pop())
+                        && let Some(claim) = view.latest_claim(*channel).ok().flatten()
                     {
                         channels.push(proven(&claim, 0));
                     }

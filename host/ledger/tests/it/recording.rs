@@ -268,6 +268,49 @@ fn a_payer_that_pays_on_after_all_owes_what_was_claimed_and_keeps_the_event() {
     assert_eq!(kinds.last(), Some(&EventKind::Lifted {}));
 }
 
+/// The record says `{}`, or `bytes` stand for the claim of one sum.
+fn damage(path: &std::path::Path, table: &'static str, key: &[u8], bytes: &[u8]) {
+    let database = redb::Builder::new()
+        .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
+        .create(path)
+        .unwrap();
+    let tx = database.begin_write().unwrap();
+    let table = redb::TableDefinition::<&[u8], &[u8]>::new(table);
+    tx.open_table(table).unwrap().insert(key, bytes).unwrap();
+    tx.commit().unwrap();
+}
+
+#[test]
+fn a_claim_of_a_channel_whose_record_is_damaged_is_kept_and_the_damage_is_told() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("l");
+    let ledger = || Ledger::open(&path, Side::Payee).unwrap();
+    ledger().record(&Entry::Claim(&claim(70, 2)), NOW).unwrap();
+    let id = channel();
+    let key = [&id.network.0.to_be_bytes()[..], &id.account.0].concat();
+    damage(&path, "channels", &key, b"{}");
+    let damaged =
+        |told| matches!(told, Err(LedgerError::DamagedChannel { channel, .. }) if channel == id);
+    for (cum, twice) in [(90, false), (90, true), (80, false)] {
+        assert!(damaged(ledger().record(&Entry::Claim(&claim(cum, 3)), NOW)), "{cum} {twice}");
+    }
+    let sums = || -> Vec<u128> {
+        ledger().view().claims(id).unwrap().iter().map(Claim::cum_amount).collect()
+    };
+    assert_eq!(sums(), [70, 80, 90]);
+    // What does not verify is not kept, and nothing else of the channel is.
+    let mut forged = claim(95, 3).encode();
+    *forged.last_mut().unwrap() ^= 1;
+    let forged = Claim::decode(&forged).unwrap();
+    assert!(matches!(ledger().record(&Entry::Claim(&forged), NOW), Err(LedgerError::Refused(_))));
+    assert!(damaged(ledger().record(&paid(70, 1), NOW)));
+    assert_eq!(sums(), [70, 80, 90]);
+    // A later claim that cannot be read either does not hide those before it.
+    damage(&path, "claims", &[key.as_slice(), &91_u128.to_be_bytes()].concat(), b"x");
+    assert!(ledger().view().claims(id).is_err());
+    assert_eq!(ledger().view().latest_claim(id).unwrap(), Some(claim(90, 3)));
+}
+
 #[test]
 fn a_record_that_cannot_be_read_costs_its_own_channel_and_no_other() {
     let dir = TempDir::new().unwrap();
@@ -275,16 +318,7 @@ fn a_record_that_cannot_be_read_costs_its_own_channel_and_no_other() {
     let ledger = Ledger::open(&path, Side::Payee).unwrap();
     ledger.record(&Entry::Claim(&claim(70, 2)), NOW).unwrap();
     drop(ledger);
-    {
-        let database = redb::Builder::new()
-            .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
-            .create(&path)
-            .unwrap();
-        let tx = database.begin_write().unwrap();
-        let channels = redb::TableDefinition::<&[u8], &[u8]>::new("channels");
-        tx.open_table(channels).unwrap().insert([0u8; 36].as_slice(), b"{}".as_slice()).unwrap();
-        tx.commit().unwrap();
-    }
+    damage(&path, "channels", &[0; 36], b"{}");
     let view = LedgerView::open(&path, Side::Payee).unwrap();
     assert!(view.channels().is_err());
     let [bad, good] = &view.each_channel().unwrap()[..] else { panic!() };
