@@ -106,3 +106,10 @@ pub enum EventKind {
     /// The rest went back to the payer.
     Closed {},
 }
+
+impl EventKind {
+    /// Whether a build that writes the first schema may not know it.
+    pub(crate) const fn is_of_second_schema(&self) -> bool {
+        matches!(self, Self::Overcharged { .. } | Self::Lifted {} | Self::NotSettled { .. })
+    }
+}

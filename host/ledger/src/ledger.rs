@@ -73,8 +73,8 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Open`], [`LedgerError::InUse`], [`LedgerError::Damaged`],
     /// [`LedgerError::NotALedger`], [`LedgerError::Newer`], [`LedgerError::Older`],
-    /// [`LedgerError::OtherSide`]. A ledger of an older build that this one reads is this build's from
-    /// then on.
+    /// [`LedgerError::OtherSide`]. A ledger of an older build stays one that such a build reads until something
+    /// is recorded that it cannot.
     pub fn open(path: &Path, side: Side) -> Result<Self, LedgerError> {
         let opened =
             |e: std::io::Error| LedgerError::Open { path: path.to_owned(), kind: e.kind() };
@@ -153,19 +153,14 @@ impl Ledger {
             let foreign = tx.list_tables().map_err(storage)?.next().is_some();
             let mut meta = tx.open_table(META).map_err(|_| LedgerError::NotALedger)?;
             let found = meta.get(FORMAT).map_err(storage)?.map(|bytes| bytes.value().to_vec());
-            let format = Format { schema: SCHEMA_VERSION, side };
-            let own = serde_json::to_vec(&format).map_err(damaged)?;
             match found {
-                // Tables that an older build did not have are made when something is written to them.
-                // The mark is set first, so that it does not take what this one writes for damage.
-                Some(bytes) if Format::check(&bytes, side)? < SCHEMA_VERSION => {
-                    meta.insert(FORMAT, own.as_slice()).map_err(storage)?;
-                    Ok(Recorded::New { seq: 0 })
-                }
-                Some(_) => Ok(Recorded::Known),
+                // As it is: an older build may be running, and would record nothing more.
+                Some(bytes) => Format::check(&bytes, side).map(|_| Recorded::Known),
                 None if foreign => Err(LedgerError::NotALedger),
                 None => {
-                    meta.insert(FORMAT, own.as_slice()).map_err(storage)?;
+                    let format = Format { schema: OLDEST_SCHEMA, side };
+                    let format = serde_json::to_vec(&format).map_err(damaged)?;
+                    meta.insert(FORMAT, format.as_slice()).map_err(storage)?;
                     drop(meta);
                     for table in [CHANNELS, CLAIMS, REQUESTS] {
                         tx.open_table(table).map_err(storage)?;
@@ -202,6 +197,10 @@ fn record_one(
 ) -> Result<Recorded, LedgerError> {
     let id = entry.channel()?;
     let noted = memory::note(tx, id, entry, at)?;
+    if noted != Recorded::Known {
+        // Older builds do not know all that is remembered of a request.
+        mark_newest(tx)?;
+    }
     let paid_for = match entry {
         Entry::Request { request, .. } => Some(*request),
         Entry::Found { receipt, .. } => Some(receipt.request_id()),
@@ -235,9 +234,27 @@ fn record_one(
     }
     let mut seq = 0;
     for kind in kinds {
+        if kind.is_of_second_schema() {
+            mark_newest(tx)?;
+        }
         seq = append(tx, id, at, kind)?;
     }
     Ok(Recorded::New { seq })
+}
+
+/// Marks a ledger as one that only this build's schema reads, in the transaction that makes it so: an older
+/// build says then that it is too old, and does not take what it finds for damage.
+fn mark_newest(tx: &WriteTransaction) -> Result<(), LedgerError> {
+    let mut meta = tx.open_table(META).map_err(storage)?;
+    let bytes = meta.get(FORMAT).map_err(storage)?.map(|bytes| bytes.value().to_vec());
+    let bytes = bytes.ok_or(LedgerError::NotALedger)?;
+    let format: Format = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if format.schema < SCHEMA_VERSION {
+        let format = Format { schema: SCHEMA_VERSION, ..format };
+        let bytes = serde_json::to_vec(&format).map_err(damaged)?;
+        meta.insert(FORMAT, bytes.as_slice()).map_err(storage)?;
+    }
+    Ok(())
 }
 
 /// What the file says about itself.
@@ -378,10 +395,10 @@ pub(crate) fn refused(path: &Path, error: DatabaseError) -> LedgerError {
     }
 }
 
-/// Version of the file this build writes. The second has what a payer remembers besides sums, and events
+/// Newest version of the file that this build writes. The second has what a payer remembers besides sums, and events
 /// of claims that were too much and of payments that were none.
 pub const SCHEMA_VERSION: u32 = 2;
-/// Oldest version that this build reads, and makes its own when it writes.
+/// Oldest version that this build reads, and writes while nothing of the second is in a ledger.
 pub const OLDEST_SCHEMA: u32 = 1;
 
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
