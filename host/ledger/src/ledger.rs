@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::{Channel, Counted, Entry};
 use crate::error::{LedgerError, damaged, storage};
 use crate::event::{Event, EventKind};
-use crate::memory;
+use crate::memory::{self, Overcharge};
 use crate::view::LedgerView;
 
 /// Whose ledger it is.
@@ -139,6 +139,29 @@ impl Ledger {
             }
             Ok(recorded)
         })
+    }
+
+    /// Has a payer owe what a claim says that was too much, and pay on: returns that claim, `None` if there is
+    /// none. Nothing that may be in it counts on top of it: neither receipts, nor requests without one, which
+    /// may still come late.
+    ///
+    /// # Errors
+    /// As [`Ledger::record`].
+    pub fn lift(
+        &self,
+        channel: ChannelId,
+        at: UnixTime,
+    ) -> Result<Option<Overcharge>, LedgerError> {
+        let view = self.view();
+        let Some(memory) = view.memory(channel)? else { return Ok(None) };
+        let Some(proof) = memory.overcharge else { return Ok(None) };
+        let known = view.channel(channel)?.ok_or(LedgerError::UnknownChannel { channel })?;
+        let late: Vec<RequestId> = memory.open.iter().map(|open| open.request).collect();
+        let (claim, included, explained) = (&proof.claim, known.receipted, memory.explained);
+        let (late, ended) = (late.as_slice(), [].as_slice());
+        let accepted = Entry::Accepted { claim, included, late, ended, explained };
+        self.record_all(&[accepted, Entry::Lifted { channel }], at)?;
+        Ok(Some(proof))
     }
 
     /// Reads what was recorded.

@@ -5,7 +5,7 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use chrysalis_ledger::{Entry, Ledger, LedgerError, LedgerView, Overcharge, Side};
+use chrysalis_ledger::{Ledger, LedgerError, LedgerView, Overcharge, Side};
 use chrysalis_wire::{Digest, NetworkId};
 use clap::Args;
 use serde::Serialize;
@@ -43,16 +43,15 @@ pub(crate) fn run(arguments: &Stopped, context: &Context) -> Result<(), Failure>
         writer.as_ref().map_or_else(|| LedgerView::open(path, Side::Payer), |l| Ok(l.view()));
     let view = view?;
     let id = one_of(view.each_channel()?, arguments.channel)?.id;
-    let proof = view.memory(id)?.and_then(|memory| memory.overcharge);
+    let proof = match &writer {
+        Some(ledger) => ledger.lift(id, context.now())?,
+        None => view.memory(id)?.and_then(|memory| memory.overcharge),
+    };
     let Some(Overcharge { claim, accounted }) = proof else {
         let message = "nothing stops the payments through this channel";
         return Err(Failure::new(Class::Refused, "E-NOT-STOPPED", message)
             .next("see `chrysalis receipt history` for what it paid"));
     };
-    if let Some(ledger) = &writer {
-        let entries = [Entry::Claim(&claim), Entry::Lifted { channel: id }];
-        ledger.record_all(&entries, context.now())?;
-    }
     let shown = Shown {
         network: id.network,
         account: id.account,

@@ -357,6 +357,27 @@ fn payments_that_ended_stay_ended_and_the_proof_is_kept() {
     assert_eq!(channel.earned, 0, "it is no sum to be settled by");
 }
 
+/// What the refused claim includes was in no claim that was accepted.
+#[test]
+fn a_claim_that_is_paid_after_all_can_be_made_for_its_receipts_once_only() {
+    let dir = TempDir::new().unwrap();
+    let mut worker = Worker::new(0x11);
+    let payer = open(dir.path(), Budget { limit: 1_000, step: 500 });
+    worker.serve(&payer, 50, 50).unwrap();
+    payer.inner.offer(worker.book.payee().meter_key, &Digest([9; 32]), begun(9, 20)).unwrap();
+    payer.inner.state().standing.lose(begun(9, 20));
+    let accept = |payer: &Payer, cum| {
+        let asked = payer.inner.state().standing.ask(NOW, 3_600);
+        payer.inner.accept(asked, signed(&worker.key, payer, cum)).map(|claim| claim.cum_amount())
+    };
+    assert_eq!(accept(&payer, 80), Err(ClientError::Overcharged { accounted: 70 }));
+    payer.inner.ledger.lift(payer.channel(), NOW).unwrap().unwrap();
+    drop(payer);
+    let payer = open(dir.path(), Budget { limit: 1_000, step: 500 });
+    assert_eq!(payer.standing().may_owe, 80);
+    assert_eq!(accept(&payer, 130), Err(ClientError::Overcharged { accounted: 100 }));
+}
+
 #[test]
 fn a_request_that_did_not_end_may_cost_its_most_in_the_next_process_too() {
     let dir = TempDir::new().unwrap();

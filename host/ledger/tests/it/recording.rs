@@ -257,14 +257,20 @@ fn a_payer_that_pays_on_after_all_owes_what_was_claimed_and_keeps_the_event() {
     let claim = claim(70, 2);
     let lifted = Entry::Lifted { channel: channel() };
     assert_eq!(k.record(&lifted), Ok(Recorded::Known), "nothing is stopped");
+    assert_eq!(k.ledger.lift(channel(), NOW), Ok(None));
+    assert!(k.is_new(&request(1, 50)) && k.is_new(&begun(2, 30)));
     assert!(k.is_new(&Entry::Overcharge { claim: &claim, accounted: 60 }));
-    k.ledger.record_all(&[Entry::Claim(&claim), lifted.clone()], NOW).unwrap();
-    assert_eq!(k.ledger.view().memory(channel()).unwrap().unwrap().overcharge, None);
+    let proof = k.ledger.lift(channel(), NOW).unwrap().unwrap();
+    assert_eq!((&proof.claim, proof.accounted), (&claim, 60));
+    let memory = k.ledger.view().memory(channel()).unwrap().unwrap();
+    assert_eq!(memory.overcharge, None);
     assert_eq!(k.channel().earned, 70);
+    // What may be in the claim does not count a second time.
+    assert_eq!((memory.included, memory.open, memory.late.len()), (50, vec![], 1));
     assert_eq!(k.record(&lifted), Ok(Recorded::Known));
     let events = k.ledger.view().events(0, 10).unwrap();
     let kinds: Vec<_> = events.into_iter().map(|event| event.kind).collect();
-    assert!(matches!(kinds[1], EventKind::Overcharged { .. }), "{kinds:?}");
+    assert!(matches!(kinds[2], EventKind::Overcharged { .. }), "{kinds:?}");
     assert_eq!(kinds.last(), Some(&EventKind::Lifted {}));
 }
 
