@@ -122,6 +122,8 @@ struct Vouched {
     covers: Option<u128>,
     /// Looks in a row at which it covered nothing, or which failed.
     empty: u32,
+    /// Code of the worker's last refusal of its note, which the log has then.
+    refused: Option<String>,
 }
 
 impl Vouched {
@@ -162,8 +164,8 @@ enum Saw {
     Covers(u128),
     /// Nothing: the servers did not say.
     Nothing,
-    /// A note that the worker has no use for.
-    Refused,
+    /// A note that the worker does not take: its code, and why.
+    Refused(String, String),
 }
 
 /// Answers what the worker asks, until it is dropped.
@@ -220,19 +222,24 @@ impl Voucher {
                         while let Ok(wanted) = asked.try_recv() {
                             listed &= ask(&mut channels, wanted, now);
                         }
-                        if !listed && full.is_none_or(|told| now.duration_since(told) >= TOLD_INTERVAL) {
+                        let silent = full.is_none_or(|told| now - told >= TOLD_INTERVAL);
+                        if !listed && silent {
                             full = Some(now);
                             voucher.report.note(&format!(
-                                "{MAX_VOUCHED} channels with coins are in use: nobody vouches for another \
-                                 one, and its payer is not served"
+                                "{MAX_VOUCHED} channels with coins are in use: nobody vouches for \
+                                 another one, and its payer is not served"
                             ));
                         }
                     }
                     None => return,
                 },
                 Some(done) = looks.join_next() => {
-                    if let Ok((wanted, looked)) = done {
-                        note_look(&mut channels, &wanted, &looked, Instant::now());
+                    if let Ok((wanted, looked)) = done
+                        && let Some(why) = note_look(&mut channels, &wanted, &looked, Instant::now())
+                    {
+                        let account = wanted.terms.id(voucher.network).map(|id| id.account);
+                        let account = account.map_or_else(|_| String::new(), |id| format!(" for 0:{id}"));
+                        voucher.report.note(&format!("the worker takes no note{account}: {why}"));
                     }
                 }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
@@ -261,10 +268,11 @@ impl Voucher {
             // can make up channels.
             Ok(()) if covers == 0 => None,
             Ok(()) => Some(LOOK_INTERVAL),
-            // Of an earlier life of the worker; whoever wants it served asks again.
-            Err(ClientError::PaymentRequired { .. } | ClientError::WorkerRefused { .. }) => {
-                return looked(Saw::Refused, None);
-            }
+            // Of an earlier life of the worker, or for good; whoever wants it served asks again.
+            Err(
+                ClientError::PaymentRequired { code, message, .. }
+                | ClientError::WorkerRefused { code, message, .. },
+            ) => return looked(Saw::Refused(code, message), None),
             Err(_) => Some(AGAIN),
         };
         looked(Saw::Covers(covers), again)
@@ -319,14 +327,18 @@ fn next(
     Some((channel.wanted.clone(), channel.seen_at, channel.has_coins()))
 }
 
-/// Takes down what a look saw.
-fn note_look(channels: &mut [Vouched], wanted: &FundingWanted, looked: &Looked, now: Instant) {
-    let Some(channel) = channels.iter_mut().find(|channel| channel.wanted == *wanted) else {
-        return;
-    };
+/// Takes down what a look saw. What the worker said against a note is returned once, to be told.
+fn note_look(
+    channels: &mut [Vouched],
+    wanted: &FundingWanted,
+    looked: &Looked,
+    now: Instant,
+) -> Option<String> {
+    let channel = channels.iter_mut().find(|channel| channel.wanted == *wanted)?;
     channel.seen_at = looked.seen_at;
-    let again = match looked.saw {
-        Saw::Covers(covers) => {
+    let mut tell = None;
+    let again = match &looked.saw {
+        &Saw::Covers(covers) => {
             channel.covers = Some(covers);
             channel.empty = if covers == 0 { channel.empty.saturating_add(1) } else { 0 };
             looked.again
@@ -337,8 +349,12 @@ fn note_look(channels: &mut [Vouched], wanted: &FundingWanted, looked: &Looked, 
             // Whoever waits for one that nobody has seen yet asks again.
             looked.again.filter(|_| channel.has_coins()).map(|again| again.max(channel.pause()))
         }
-        Saw::Refused => {
+        Saw::Refused(code, message) => {
             (channel.covers, channel.empty) = (None, 0);
+            if channel.refused.as_ref() != Some(code) {
+                channel.refused = Some(code.clone());
+                tell = Some(format!("{code}: {message}"));
+            }
             looked.again
         }
     };
@@ -347,6 +363,7 @@ fn note_look(channels: &mut [Vouched], wanted: &FundingWanted, looked: &Looked, 
     let again = again.map(|again| now + if idle { again.max(IDLE_INTERVAL) } else { again });
     // Somebody may have asked meanwhile.
     channel.due = channel.due.into_iter().chain(again).min();
+    tell
 }
 
 /// Notes that a channel is wanted: it is looked at now, or a pause after the last time. False if there is no
@@ -375,6 +392,7 @@ fn ask(channels: &mut Vec<Vouched>, wanted: FundingWanted, now: Instant) -> bool
         seen_at: UnixTime(0),
         covers: None,
         empty: 0,
+        refused: None,
     });
     true
 }
@@ -534,6 +552,22 @@ mod tests {
         let made_up = look(&mut channels, later).unwrap();
         saw(&mut channels, made_up.terms.salt(), 0, later);
         assert!(ask(&mut channels, wanted(400), later) && has(&channels, 0));
+    }
+
+    #[test]
+    fn a_refusal_of_the_worker_is_told_once_for_each_channel_and_code() {
+        let (mut channels, now) = (vec![], Instant::now());
+        for salt in 1..=2 {
+            ask(&mut channels, wanted(salt), now);
+        }
+        let mut told = |salt, code: &str| {
+            let saw = Saw::Refused(code.to_owned(), "by its clock".to_owned());
+            let looked = Looked { seen_at: UnixTime(1), saw, again: None };
+            note_look(&mut channels, &wanted(salt), &looked, now)
+        };
+        assert_eq!(told(1, "E-FUNDING-TIME").as_deref(), Some("E-FUNDING-TIME: by its clock"));
+        assert_eq!(told(1, "E-FUNDING-TIME"), None);
+        assert!(told(1, "E-FUNDING-OLD").is_some() && told(2, "E-FUNDING-TIME").is_some());
     }
 
     #[test]
