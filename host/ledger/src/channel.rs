@@ -75,6 +75,14 @@ pub enum Entry<'a> {
         /// The most that could be owed, nanogram.
         accounted: u128,
     },
+    /// Two claims of one meter that cannot both be of one log. The later one is no sum of the channel: together
+    /// they are a proof.
+    Forked {
+        /// The one that was accepted.
+        before: &'a Claim,
+        /// The other.
+        claim: &'a Claim,
+    },
     /// The payer pays on after all: nothing is left of the proof but its event.
     Lifted {
         /// Channel that it is about.
@@ -222,6 +230,14 @@ impl Channel {
                 Ok(Some(EventKind::Overcharged {
                     cum: Nano(claim.cum_amount()),
                     accounted: Nano(*accounted),
+                    claim: hex::encode(claim.encode()),
+                }))
+            }
+            Entry::Forked { before, claim } => {
+                (*before).clone().verify()?;
+                (*claim).clone().verify()?;
+                Ok(Some(EventKind::Forked {
+                    before: hex::encode(before.encode()),
                     claim: hex::encode(claim.encode()),
                 }))
             }
@@ -377,9 +393,10 @@ impl Entry<'_> {
     const fn terms(&self) -> Option<&ChannelTerms> {
         match self {
             Self::Opened { terms, .. } => Some(terms),
-            Self::Claim(claim) | Self::Accepted { claim, .. } | Self::Overcharge { claim, .. } => {
-                Some(claim.terms())
-            }
+            Self::Claim(claim)
+            | Self::Accepted { claim, .. }
+            | Self::Overcharge { claim, .. }
+            | Self::Forked { claim, .. } => Some(claim.terms()),
             _ => None,
         }
     }
@@ -391,9 +408,10 @@ impl Entry<'_> {
                 terms.id(*network).map_err(chrysalis_receipt::ReceiptError::from)?
             }
             Self::Cap(cap) => cap.cap().channel,
-            Self::Claim(claim) | Self::Accepted { claim, .. } | Self::Overcharge { claim, .. } => {
-                claim.channel()
-            }
+            Self::Claim(claim)
+            | Self::Accepted { claim, .. }
+            | Self::Overcharge { claim, .. }
+            | Self::Forked { claim, .. } => claim.channel(),
             Self::Request { channel, .. }
             | Self::Begun { channel, .. }
             | Self::Refused { channel, .. }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::{Channel, Counted, Entry};
 use crate::error::{LedgerError, damaged, storage};
 use crate::event::{Event, EventKind};
-use crate::memory::{self, Overcharge};
+use crate::memory::{self, Stopped};
 use crate::view::LedgerView;
 
 /// Whose ledger it is.
@@ -141,27 +141,30 @@ impl Ledger {
         })
     }
 
-    /// Has a payer owe what a claim says that was too much, and pay on: returns that claim, `None` if there is
-    /// none. Nothing that may be in it counts on top of it: neither receipts, nor requests without one, which
-    /// may still come late.
+    /// Has a payer pay on after what stopped it, and returns that; `None` if nothing did.
+    ///
+    /// What a claim says that was too much is owed then, and nothing that may be in it counts on top of it:
+    /// neither receipts, nor requests without one, which may still come late. A meter that has shown two logs
+    /// may do so from then on; nothing is owed by that.
     ///
     /// # Errors
     /// As [`Ledger::record`].
-    pub fn lift(
-        &self,
-        channel: ChannelId,
-        at: UnixTime,
-    ) -> Result<Option<Overcharge>, LedgerError> {
+    pub fn lift(&self, channel: ChannelId, at: UnixTime) -> Result<Option<Stopped>, LedgerError> {
         let view = self.view();
         let Some(memory) = view.memory(channel)? else { return Ok(None) };
-        let Some(proof) = memory.overcharge else { return Ok(None) };
         let known = view.channel(channel)?.ok_or(LedgerError::UnknownChannel { channel })?;
         let late: Vec<RequestId> = memory.open.iter().map(|open| open.request).collect();
-        let (claim, included, explained) = (&proof.claim, known.receipted, memory.explained);
-        let (late, ended) = (late.as_slice(), [].as_slice());
-        let accepted = Entry::Accepted { claim, included, late, ended, explained };
-        self.record_all(&[accepted, Entry::Lifted { channel }], at)?;
-        Ok(Some(proof))
+        let Some(stopped) = memory.stopped() else { return Ok(None) };
+        let mut entries = Vec::new();
+        if let Stopped::Overcharge(proof) = &stopped {
+            let claim = &proof.claim;
+            let (included, explained) = (known.receipted, memory.explained);
+            let (late, ended) = (late.as_slice(), [].as_slice());
+            entries.push(Entry::Accepted { claim, included, late, ended, explained });
+        }
+        entries.push(Entry::Lifted { channel });
+        self.record_all(&entries, at)?;
+        Ok(Some(stopped))
     }
 
     /// Reads what was recorded.

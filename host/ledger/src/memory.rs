@@ -3,7 +3,7 @@
 //! would have to take all that was ever allowed for owed.
 
 use chrysalis_receipt::{ChannelId, Claim};
-use chrysalis_wire::{RequestId, UnixTime};
+use chrysalis_wire::{Digest, RequestId, UnixTime};
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition, TableError, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,19 @@ pub struct Memory {
     pub found: Vec<Vec<u8>>,
     /// The claim that ended the payments.
     pub overcharge: Option<Overcharge>,
+    /// The two logs that ended the payments.
+    pub fork: Option<Fork>,
+    /// Meter that is paid though it has shown two logs.
+    pub forgiven: Option<Digest>,
+}
+
+impl Memory {
+    /// What ended the payments, if anything did.
+    #[must_use]
+    pub fn stopped(&self) -> Option<Stopped> {
+        let overcharge = self.overcharge.clone().map(Box::new).map(Stopped::Overcharge);
+        overcharge.or_else(|| self.fork.clone().map(Box::new).map(Stopped::Fork))
+    }
 }
 
 /// A request whose cost is not known.
@@ -47,6 +60,24 @@ pub struct Overcharge {
     pub claim: Claim,
     /// The most that could be owed, nanogram.
     pub accounted: u128,
+}
+
+/// Two claims of one meter that cannot both be of one log: with both signatures in each, they prove that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// The one that was accepted.
+    pub before: Claim,
+    /// The other.
+    pub claim: Claim,
+}
+
+/// Why a payer signs nothing more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// A claim was too much.
+    Overcharge(Box<Overcharge>),
+    /// Its meter has shown two logs.
+    Fork(Box<Fork>),
 }
 
 /// Takes note of what `entry` says for the memory of its channel.
@@ -103,9 +134,22 @@ pub(crate) fn note(
             update(tx, id, |record| record.overcharge = Some(proof))?;
             true
         }
+        Entry::Forked { before, claim } => {
+            let (before, claim) = (hex::encode(before.encode()), hex::encode(claim.encode()));
+            update(tx, id, |record| record.fork = Some(TwoLogs { before, claim }))?;
+            true
+        }
         Entry::Lifted { .. } => {
             let mut lifted = false;
-            update(tx, id, |record| lifted = record.overcharge.take().is_some())?;
+            let mut fork = None;
+            update(tx, id, |record| {
+                fork = record.fork.take();
+                lifted = record.overcharge.take().is_some() || fork.is_some();
+            })?;
+            if let Some(fork) = fork.map(TwoLogs::read).transpose()? {
+                let meter = Digest(fork.claim.cap().cap().meter_key.to_bytes());
+                update(tx, id, |record| record.forgiven = Some(meter))?;
+            }
             lifted
         }
         _ => false,
@@ -122,11 +166,13 @@ pub(crate) fn read(tx: &ReadTransaction, id: ChannelId) -> Result<Option<Memory>
         Err(error) => return Err(storage(error)),
     };
     let Some(bytes) = records.get(key(id).as_slice()).map_err(storage)? else { return Ok(None) };
-    let Record { included, overcharge, explained } =
+    let Record { included, overcharge, explained, fork, forgiven } =
         serde_json::from_slice(bytes.value()).map_err(damaged)?;
     let overcharge = overcharge.map(Proof::read).transpose()?;
+    let fork = fork.map(TwoLogs::read).transpose()?;
     let (included, explained) = (included.0, explained.0);
-    let mut memory = Memory { included, overcharge, explained, ..Memory::default() };
+    let mut memory =
+        Memory { included, overcharge, explained, fork, forgiven, ..Memory::default() };
     let (first, last) = (row(id, RequestId([0; 16])), row(id, RequestId([0xff; 16])));
     match tx.open_table(FOUND) {
         Ok(found) => {
@@ -200,9 +246,18 @@ fn row(id: ChannelId, request: RequestId) -> Vec<u8> {
 
 impl Proof {
     fn read(self) -> Result<Overcharge, LedgerError> {
-        let claim = Claim::decode(&hex::decode(self.claim).map_err(damaged)?).map_err(damaged)?;
-        Ok(Overcharge { claim, accounted: self.accounted.0 })
+        Ok(Overcharge { claim: claim(&self.claim)?, accounted: self.accounted.0 })
     }
+}
+
+impl TwoLogs {
+    fn read(self) -> Result<Fork, LedgerError> {
+        Ok(Fork { before: claim(&self.before)?, claim: claim(&self.claim)? })
+    }
+}
+
+fn claim(digits: &str) -> Result<Claim, LedgerError> {
+    Claim::decode(&hex::decode(digits).map_err(damaged)?).map_err(damaged)
 }
 
 /// A memory as it stands in the file, less its open requests.
@@ -213,6 +268,17 @@ struct Record {
     overcharge: Option<Proof>,
     #[serde(default, skip_serializing_if = "Nano::is_zero")]
     explained: Nano,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fork: Option<TwoLogs>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forgiven: Option<Digest>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TwoLogs {
+    before: String,
+    claim: String,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -421,6 +421,25 @@ fn a_meter_that_shows_two_logs_is_paid_no_more() {
     let refused = Err(ClientError::LogForked { before: 1, count: 1 });
     assert_eq!(forked.claim(&payer), refused, "another request, as the first one");
     assert_eq!(worker.serve(&payer, 1, 1).map(|()| 0), refused);
+    // Nor in the next process, to which the meter shows the first log again.
+    drop(payer);
+    let payer = open(dir.path(), BUDGET);
+    assert_eq!(worker.serve(&payer, 1, 1).map(|()| 0), refused);
+    let Some(Stopped::Fork(proof)) = payer.inner.ledger.lift(payer.channel(), NOW).unwrap() else {
+        panic!("no proof was kept")
+    };
+    for claim in [&proof.before, &proof.claim] {
+        assert_eq!(meter_of(claim), worker.book.payee().meter_key.to_bytes());
+        assert!(claim.clone().verify().is_ok());
+    }
+    drop(payer);
+    let payer = open(dir.path(), BUDGET);
+    worker.serve(&payer, 1, 1).unwrap();
+    assert_eq!(
+        worker.claim(&payer),
+        Ok(11),
+        "forgiven, and what it says is still held against receipts"
+    );
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What entries add up to.
 
 use chrysalis_ledger::{
-    Entry, EventKind, Ledger, LedgerError, LedgerView, Memory, Nano, OpenRequest, Phase, Recorded,
-    Side,
+    Entry, EventKind, Fork, Ledger, LedgerError, LedgerView, Memory, Nano, OpenRequest, Overcharge,
+    Phase, Recorded, Side, Stopped,
 };
 use chrysalis_receipt::{Claim, ReceiptError, SignedCap};
 use chrysalis_wire::{Digest, RequestId, UnixTime};
@@ -260,8 +260,8 @@ fn a_payer_that_pays_on_after_all_owes_what_was_claimed_and_keeps_the_event() {
     assert_eq!(k.ledger.lift(channel(), NOW), Ok(None));
     assert!(k.is_new(&request(1, 50)) && k.is_new(&begun(2, 30)));
     assert!(k.is_new(&Entry::Overcharge { claim: &claim, accounted: 60 }));
-    let proof = k.ledger.lift(channel(), NOW).unwrap().unwrap();
-    assert_eq!((&proof.claim, proof.accounted), (&claim, 60));
+    let proof = Box::new(Overcharge { claim: claim.clone(), accounted: 60 });
+    assert_eq!(k.ledger.lift(channel(), NOW), Ok(Some(Stopped::Overcharge(proof))));
     let memory = k.ledger.view().memory(channel()).unwrap().unwrap();
     assert_eq!(memory.overcharge, None);
     assert_eq!(k.channel().earned, 70);
@@ -272,6 +272,27 @@ fn a_payer_that_pays_on_after_all_owes_what_was_claimed_and_keeps_the_event() {
     let kinds: Vec<_> = events.into_iter().map(|event| event.kind).collect();
     assert!(matches!(kinds[2], EventKind::Overcharged { .. }), "{kinds:?}");
     assert_eq!(kinds.last(), Some(&EventKind::Lifted {}));
+}
+
+#[test]
+fn two_logs_are_kept_until_they_are_forgiven() {
+    let k = kept(Side::Payer);
+    open_channel(&k.ledger);
+    let (before, other) = (claim(70, 2), claim(60, 3));
+    assert!(k.is_new(&Entry::Claim(&before)));
+    assert!(k.is_new(&Entry::Forked { before: &before, claim: &other }));
+    let fork = Fork { before: before.clone(), claim: other };
+    let memory = || k.ledger.view().memory(channel()).unwrap().unwrap();
+    assert_eq!((memory().fork.as_ref(), memory().forgiven), (Some(&fork), None));
+    assert_eq!(k.channel().claim, Some(before), "the other is no sum");
+    assert_eq!(k.ledger.lift(channel(), NOW), Ok(Some(Stopped::Fork(Box::new(fork)))));
+    let named = before_meter(&k);
+    assert_eq!((memory().fork, memory().forgiven), (None, Some(named)));
+    assert_eq!((k.channel().earned, k.ledger.lift(channel(), NOW)), (70, Ok(None)));
+}
+
+fn before_meter(k: &Kept) -> Digest {
+    Digest(k.channel().claim.unwrap().cap().cap().meter_key.to_bytes())
 }
 
 /// The record says `{}`, or `bytes` stand for the claim of one sum.
