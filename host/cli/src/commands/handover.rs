@@ -32,6 +32,7 @@ async fn hand_over(state: StateDir, address: SocketAddr, report: Report) {
         }
         tokio::time::sleep(INTERVAL).await;
     };
+    let mut told = None;
     while !claims.is_empty() {
         let HandedIn { refused, left } = hand_in_claims(&address.to_string(), claims).await;
         for (channel, error) in refused {
@@ -41,6 +42,15 @@ async fn hand_over(state: StateDir, address: SocketAddr, report: Report) {
         claims = match left {
             // Without a `[payment]` there is no such route, and there will be none in this life.
             None | Some((_, ClientError::WorkerRefused { status: 404, .. })) => return,
+            Some((left, ClientError::PaymentRequired { code, message, .. })) => {
+                let count = left.len();
+                if told.replace(count) != Some(count) {
+                    report.note(&format!("{count} claims are left for later: {code}: {message}"));
+                }
+                // There is room for a claim as soon as its channel is served.
+                tokio::time::sleep(NO_ROOM_INTERVAL).await;
+                left
+            }
             Some((left, _)) => left,
         };
         tokio::time::sleep(INTERVAL).await;
@@ -86,6 +96,8 @@ fn order(channel: &Channel) -> impl Ord + use<> {
     (channel.phase == Phase::Closed, Reverse(channel.settled), channel.first)
 }
 
+/// Besides, where the worker has no room.
+const NO_ROOM_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two tries.
 const INTERVAL: Duration = Duration::from_millis(500);
 
