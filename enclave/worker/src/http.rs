@@ -214,10 +214,19 @@ async fn grant(
     Ok(json(StatusCode::OK, &Accepted { accepted: true }))
 }
 
+/// By the request's id, or by that and the account of the channel that paid for it.
 fn receipt(worker: &Worker, path: &str) -> Result<Response<ReplyBody>, Refused> {
-    let id = path.strip_prefix("/v1/receipts/").ok_or(Refused::NotFound)?;
+    let named = path.strip_prefix("/v1/receipts/").ok_or(Refused::NotFound)?;
+    let (id, channel) = named.split_once('/').map_or((named, None), |(id, c)| (id, Some(c)));
     let id = id.parse().map_err(|_| Refused::BadReceiptId)?;
-    let found = worker.receipts.get(&id).ok_or(Refused::NoSuchReceipt)?;
+    let found = match channel {
+        None => worker.receipts.get(&id),
+        Some(account) => {
+            let account = account.parse().map_err(|_| Refused::BadReceiptId)?;
+            worker.receipts.paid_by(&id, account)
+        }
+    };
+    let found = found.ok_or(Refused::NoSuchReceipt)?;
     Ok(with_type(StatusCode::OK, "application/json", ReplyBody::whole(found)))
 }
 
@@ -294,7 +303,7 @@ impl Refused {
             Self::BadReceiptId => (
                 StatusCode::BAD_REQUEST,
                 "E-RECEIPT-ID",
-                "a receipt id is 32 lower-case hexadecimal digits".into(),
+                "a receipt id is 32 lower-case hexadecimal digits, and a channel's account after it 64".into(),
                 "use the request id of the sealed header",
             ),
             Self::NoSuchReceipt => (

@@ -280,11 +280,12 @@ pub(crate) async fn settle(
     let receipt = facts.sign(worker, commit.finish(), outcome, ended).map_err(|_| Gone)?;
     // Before the receipt leaves: whoever has it finds it in the next cumulative one. What cannot be
     // charged is the owner's loss and no reason to withhold the receipt.
+    let channel = held.as_ref().and_then(Held::account);
     if let Some(held) = held {
         drop(held.charge(&receipt));
     }
     if let Ok(public) = PublicReceipt::from(&receipt).to_json() {
-        worker.receipts.put(id, Bytes::from(public));
+        worker.receipts.put(id, channel, Bytes::from(public));
     }
     let json = receipt.to_json().map_err(|_| Gone)?;
     sent.and(answer.send(FrameKind::Receipt, json.as_bytes(), true).await)

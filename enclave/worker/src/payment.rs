@@ -227,6 +227,11 @@ pub struct Held {
 }
 
 impl Held {
+    /// Account of the channel that pays.
+    pub fn account(&self) -> Option<Digest> {
+        self.reservation.as_ref().map(Reservation::account)
+    }
+
     /// Gives back what the prompt's length rules out.
     pub fn narrow(&mut self, manifest: &WorkerManifest, prompt: u32, completion: u32) {
         if let Some(reservation) = &mut self.reservation {

@@ -284,8 +284,17 @@ async fn a_requester_that_goes_away_pays_for_what_was_produced_and_no_more() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         standing = payments.standing(&channel(&rig));
     }
-    let stored = rig.send(Method::GET, &format!("/v1/receipts/{}", "01".repeat(16)), vec![]).await;
-    let (_, stored) = json(stored).await;
+    let path = format!("/v1/receipts/{}", "01".repeat(16));
+    let (_, by_id) = json(rig.send(Method::GET, &path, vec![]).await).await;
+    let own = format!("{path}/{}", channel(&rig).account);
+    let (_, stored) = json(rig.send(Method::GET, &own, vec![]).await).await;
+    assert_eq!(stored, by_id);
+    let other = rig.send(Method::GET, &format!("{path}/{NONE}"), vec![]).await;
+    assert_eq!(
+        code(other).await,
+        (404, "E-NO-RECEIPT".to_owned()),
+        "another channel paid for none"
+    );
     assert_eq!(standing, (stored["head"]["amount"].as_str().unwrap().parse().unwrap(), 0));
 }
 
