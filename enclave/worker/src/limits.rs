@@ -130,9 +130,6 @@ pub const MAX_BATCHED_WITH_DEVICES: usize = 4;
 /// takes a second through the stock TDX driver. Clients wait longer than this.
 pub const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a 429 or 503 asks the client to wait, in seconds.
-pub const RETRY_AFTER_SECONDS: &str = "1";
-
 /// Receipts kept for `/v1/receipts/{id}`; the oldest goes first.
 pub const MAX_RECEIPTS: usize = 4096;
 
