@@ -116,7 +116,8 @@ pub struct LimitsSection {
     pub context_tokens: u32,
     /// Most completion tokens of one request.
     pub completion_tokens: u32,
-    /// Most requests in progress at once; one more is answered 429.
+    /// Most requests computed at once. Some more may wait for their turn, as many as the worker's build has
+    /// places for; one more than that is answered 429.
     pub concurrent_requests: u32,
 }
 

@@ -31,7 +31,7 @@ use crate::writer::Writer;
 /// any more: `over` then turns true.
 ///
 /// # Errors
-/// [`Refused::Busy`] if the manifest's number of requests is in progress, [`Refused::Channel`] if
+/// [`Refused::Busy`] if all places are taken ([`crate::limits::Bounds::places`]), [`Refused::Channel`] if
 /// the request does not open.
 pub fn answer(
     worker: Arc<Worker>,
