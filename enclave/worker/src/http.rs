@@ -14,6 +14,7 @@ use chrysalis_evidence::exchange::{
 };
 use chrysalis_evidence::{MAX_COLLATERAL_BYTES, Role};
 use chrysalis_receipt::{CLAIM_BYTES, NOTE_BYTES, PaymentRequired, STATE_REQUEST_BYTES};
+use chrysalis_wire::limits::RETRY_AFTER_SECONDS;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::body::ReplyBody;
 use crate::intake::read_body;
-use crate::limits::{MAX_GRANT_BYTES, RETRY_AFTER_SECONDS};
+use crate::limits::MAX_GRANT_BYTES;
 use crate::payment::PAYMENT_HEADER;
 use crate::peer::{Client, PeerGate};
 use crate::worker::Worker;
@@ -378,9 +379,7 @@ impl Refused {
             other => matches!(other, Self::Busy | Self::NotReady),
         };
         if soon {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
         }
         if matches!(self, Self::Challenge { .. } | Self::Peer { .. }) {
             // An exchange that ends in an error ends its connection.

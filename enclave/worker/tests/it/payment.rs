@@ -336,13 +336,12 @@ async fn a_note_that_is_old_or_over_or_asked_of_a_worker_without_an_owners_key_i
 async fn a_batch_of_requests_is_due_to_be_told_and_a_window_of_them_stops_the_next() {
     let rig = paid().await;
     let payments = rig.worker.payments.as_ref().unwrap();
-    let concurrent = rig.worker.manifest.limits.concurrent_requests;
-    let batch = concurrent.max(8);
+    let (batch, places) = (8, rig.places());
     for id in 0..batch {
         ask(&rig, id as u8, PLENTY).await;
     }
     tokio::time::timeout(std::time::Duration::from_secs(1), payments.due()).await.unwrap();
-    for id in batch..batch + concurrent {
+    for id in batch..batch + places {
         ask(&rig, id as u8, PLENTY).await;
     }
     // Nobody has told the owner: this rig has no console.

@@ -265,18 +265,17 @@ impl Asked {
 
 /// From when a request was signed for, the longest until what it cost is in the worker's next claim,
 /// seconds. A host that keeps the connection of a requester who left lets the worker finish a whole
-/// answer: this is one token in a second, for a slow machine, and ten of the prompt.
+/// answer, for which the worker has a limit.
 pub(crate) fn longest(limits: &LimitsSection) -> u64 {
-    let (completion, prompt) = (limits.completion_tokens.into(), limits.context_tokens / 10);
-    SHORTEST_SECONDS.saturating_add(completion).saturating_add(prompt.into())
+    limits.longest_seconds().saturating_add(DELIVERY_SECONDS)
 }
 
 fn worst(open: &[OpenRequest]) -> u128 {
     open.iter().map(|open| open.worst).fold(0, u128::saturating_add)
 }
 
-/// For the waiting, and everything before the first token.
-const SHORTEST_SECONDS: u64 = 3_600;
+/// For everything before the worker takes a request on, and from the end of its answer to the claim.
+const DELIVERY_SECONDS: u64 = 1_800;
 /// After this, seconds, nothing comes any more of a request without a receipt: a week.
 pub(crate) const LATE_SECONDS: u64 = 7 * 86_400;
 /// From this part of the budget on its owner is warned.
