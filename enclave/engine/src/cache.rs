@@ -72,6 +72,12 @@ impl Cache {
         Self { shape, block: shape.block(), blocks: Vec::new() }
     }
 
+    /// Bytes of a page.
+    pub(crate) fn page_bytes(&self) -> u64 {
+        let bytes = self.shape.page().saturating_mul(size_of::<Piece>());
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
     /// How entries are kept.
     pub(crate) const fn kind(&self) -> KvCacheType {
         self.shape.kind

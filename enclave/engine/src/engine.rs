@@ -22,6 +22,7 @@ use crate::defuse;
 use crate::error::{EngineError, ModelError, TemplateError};
 use crate::gguf::Gguf;
 use crate::kernels::{PAGE_TOKENS, Pool};
+use crate::memory;
 use crate::model::Model;
 use crate::request::{Control, Conversation, GenerateRequest, Generation, Input, Reasoning};
 use crate::sampler::Sampler;
@@ -49,6 +50,10 @@ pub struct EngineOptions {
     /// none says less. With fewer, the youngest requests may have to wait for others midway. A context
     /// is cut to it.
     pub cache_tokens: Option<NonZeroUsize>,
+    /// Says how many bytes of memory are available. It is asked once, when the weights are there: keys and
+    /// values get no more than that, less a quarter or a gibibyte for everything else, with the same
+    /// consequences as `cache_tokens`. `None` bounds nothing. Of a GPU what it has is known.
+    pub memory: fn() -> Option<u64>,
     /// How their keys and values are kept. A GPU keeps `f16` only.
     pub kv_cache_type: KvCacheType,
     /// Whether tokens that may come next are guessed from what the request itself says, and computed with
@@ -82,6 +87,7 @@ impl EngineOptions {
             max_waiting: 16,
             context_tokens: u32::MAX,
             cache_tokens: None,
+            memory: memory::available,
             kv_cache_type: KvCacheType::F16,
             drafts: true,
             #[cfg(feature = "cuda")]
@@ -173,7 +179,15 @@ impl CandleEngine {
         };
         let mut info = model.info().clone();
         info.context_tokens = info.context_tokens.min(options.context_tokens);
-        let limits = limits(options, info.context_tokens, model.decoder().window());
+        let mut limits = limits(options, info.context_tokens, model.decoder().window());
+        if let Some(page) = model.decoder().growing(options.kv_cache_type)
+            && let Some(available) = (options.memory)()
+        {
+            limits.pages = memory::affordable(available, page, limits.pages);
+            if limits.pages == 0 {
+                return Err(ModelError::CacheMemory { available, page }.into());
+            }
+        }
         let held = limits.pages.saturating_mul(PAGE_TOKENS);
         info.context_tokens = info.context_tokens.min(u32::try_from(held).unwrap_or(u32::MAX));
         text.context = info.context_tokens;
@@ -465,7 +479,10 @@ const MAX_STEP_TOKENS: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
+    use crate::testing::TinyModel;
 
     #[test]
     fn a_step_holds_no_more_tokens_than_its_limit_however_many_requests_there_are() {
@@ -476,5 +493,27 @@ mod tests {
         assert_eq!(of(MAX_STEP_TOKENS / 2).step_tokens, MAX_STEP_TOKENS);
         assert_eq!(of(MAX_STEP_TOKENS / 2 + 1).step_tokens, MAX_STEP_TOKENS);
         assert_eq!(of(3).pages, 3 * 4, "a hundred tokens are four pages");
+    }
+
+    #[test]
+    fn a_context_is_no_longer_than_there_is_memory_for_and_without_any_there_is_no_engine() {
+        static AVAILABLE: AtomicU64 = AtomicU64::new(0);
+        let file = TinyModel::random(7).build();
+        let (model, _) = load(&mut &file[..], file.len() as u64, None).unwrap();
+        let page = model.decoder().growing(KvCacheType::F16).unwrap();
+        let engine = |bytes| {
+            AVAILABLE.store(bytes, Ordering::Relaxed);
+            let memory = || Some(AVAILABLE.load(Ordering::Relaxed));
+            CandleEngine::load(&file, EngineOptions { memory, ..EngineOptions::new(|| 0) })
+        };
+        let context = |bytes| engine(bytes).unwrap().info().context_tokens;
+        // A quarter is for other things; a model of 512 tokens takes sixteen pages.
+        let quarter = page.div_ceil(3) + 1;
+        assert_eq!(context(4 * (page + quarter)), 4 * 32);
+        assert_eq!(context(4 * (page + quarter) - page - quarter), 3 * 32);
+        assert_eq!(context(1 << 30), 512);
+        let refused = engine(page).err();
+        let none = ModelError::CacheMemory { available: page, page };
+        assert_eq!(refused, Some(EngineError::Model(none)));
     }
 }

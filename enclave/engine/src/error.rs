@@ -151,6 +151,17 @@ pub enum ModelError {
         /// Bytes asked for.
         bytes: u64,
     },
+    /// There is not enough memory for keys and values.
+    #[error(
+        "{available} bytes of memory are left beside the weights, too few for keys and values ({page} a \
+         page); choose a larger machine or a smaller model"
+    )]
+    CacheMemory {
+        /// Bytes available.
+        available: u64,
+        /// Bytes of a page of tokens.
+        page: u64,
+    },
     /// The model does not get onto the GPU.
     #[error("{detail}; the model is not on the GPU")]
     Device {
@@ -443,6 +454,7 @@ impl ModelError {
             Self::Read { .. } => "E-MODEL-READ",
             Self::FileMissing { .. } => "E-MODEL-FILE",
             Self::OutOfMemory { .. } => "E-MODEL-MEMORY",
+            Self::CacheMemory { .. } => "E-MODEL-CACHE-MEMORY",
             Self::Device { code, .. } => code,
             Self::DeviceCache => "E-ENGINE-DEVICE-CACHE",
             Self::Thread => "E-ENGINE-THREAD",

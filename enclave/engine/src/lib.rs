@@ -55,6 +55,7 @@ mod family;
 mod gguf;
 mod kernels;
 mod logprobs;
+mod memory;
 mod model;
 #[cfg(any(test, feature = "testing"))]
 mod probe;

@@ -90,6 +90,16 @@ impl Backend {
         }
     }
 
+    /// Bytes of a page of a `kind` in a store that grows; `None` if all of it is taken at the start, or
+    /// refused.
+    pub(crate) fn growing(&self, kind: KvCacheType) -> Option<u64> {
+        match self {
+            Self::Processor(decoder) => Some(decoder.cache(kind).page_bytes()),
+            #[cfg(feature = "cuda")]
+            Self::Device(_) => None,
+        }
+    }
+
     /// As [`Decoder::step`]. `known` are the token ids there are: rows of an embedding behind them are
     /// no tokens.
     pub(crate) fn step(
