@@ -487,13 +487,24 @@ const scenarios = {
   },
 
   async two_requests_at_once_are_both_answered() {
-    // Retries cover a worker that serves one request at a time.
-    const patient = client.withOptions({ maxRetries: 5 });
-    const name = await model();
-    const ask = (text) =>
-      patient.chat.completions.create({ model: name, messages: user(text), max_tokens: 8, temperature: 0 });
+    const ask = (text) => chat(user(text), { max_tokens: 8 });
     const answers = await Promise.all([ask("Say hello."), ask("Say goodbye.")]);
     check(answers.every((a) => content(a)), "an answer is empty");
+  },
+
+  async a_busy_worker_is_a_RateLimitError_with_the_time_to_wait() {
+    // Each choice takes a place of the engine: of four that are computed and sixteen that wait, by default.
+    const long = { stream: true, n: 8, max_tokens: 200, temperature: 1 };
+    const busy = [await chat(user(LONG), long), await chat(user(LONG), long)];
+    let error;
+    try {
+      error = await refused(OpenAI.RateLimitError, () => chat(user("hi"), { n: 8 }));
+    } finally {
+      busy.forEach((stream) => stream.controller.abort());
+    }
+    check(error.code === "rate_limit_exceeded", `code ${error.code}`);
+    const wait = error.headers.get("retry-after");
+    check(wait === "1", `retry-after ${wait}`);
   },
 };
 

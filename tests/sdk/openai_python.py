@@ -697,6 +697,15 @@ def prompts_of_one_cache_key_are_cached_and_of_another_not():
 
 
 @scenario
+def priority_is_among_the_requests_of_one_cache_key():
+    key = os.urandom(32).hex()
+    ask = lambda **more: content(chat(user("Say hello."), extra_body={"priority": -1}, **more))
+    check(ask(prompt_cache_key=key) == content(chat(user("Say hello."))), "priority changed the answer")
+    error = refused(openai.BadRequestError, ask)
+    check(error.param == "priority", f"param {error.param!r}")
+
+
+@scenario
 def temperature_out_of_range_is_refused():
     error = refused(openai.BadRequestError, lambda: chat(user("hi"), temperature=5))
     check(error.param == "temperature", f"param {error.param!r}")
@@ -751,9 +760,9 @@ def embeddings_of_a_model_that_chats_are_refused():
 @scenario
 def two_requests_at_once_are_both_answered():
     async def both():
-        # One instance for each loop; retries cover a worker that serves one request at a time.
+        # One instance for each loop. A worker that computes one request at a time lets the other wait.
         async with AsyncOpenAI(
-            base_url=BASE_URL, api_key="not-a-key", max_retries=5, timeout=TIMEOUT_S
+            base_url=BASE_URL, api_key="not-a-key", max_retries=0, timeout=TIMEOUT_S
         ) as both_client:
             ask = lambda text: both_client.chat.completions.create(
                 model=model(), messages=user(text), max_tokens=8, temperature=0
@@ -761,6 +770,23 @@ def two_requests_at_once_are_both_answered():
             return await asyncio.gather(ask("Say hello."), ask("Say goodbye."))
 
     check(all(content(answer) for answer in asyncio.run(both())), "an answer is empty")
+
+
+@scenario
+def a_busy_worker_is_a_RateLimitError_with_the_time_to_wait():
+    # Each choice takes a place of the engine: of four that are computed and sixteen that wait, by default.
+    busy = [chat(user(LONG), stream=True, n=8, max_tokens=200, temperature=1) for _ in range(2)]
+    try:
+        error = refused(openai.RateLimitError, lambda: chat(user("hi"), n=8))
+    finally:
+        for stream in busy:
+            stream.close()
+    check(error.code == "rate_limit_exceeded", f"code {error.code!r}")
+    wait = error.response.headers.get("retry-after")
+    check(wait == "1", f"retry-after {wait!r}")
+    patient = client.with_options(max_retries=20)
+    answer = patient.chat.completions.create(model=model(), messages=user("hi"), max_tokens=4, n=8)
+    check(len(answer.choices) == 8, "no answer once there is room")
 
 
 def a_stream_whose_worker_is_killed_is_an_error():

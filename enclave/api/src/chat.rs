@@ -82,6 +82,7 @@ impl From<ChatRequest> for InferenceRequest {
             include_usage: options.include_usage,
             include_obfuscation: options.include_obfuscation,
             cache_key: options.cache_key,
+            priority: options.priority,
         }
     }
 }
@@ -183,6 +184,7 @@ const FIELDS: Fields = Fields {
         "n",
         "user",
         "prompt_cache_key",
+        "priority",
         "logprobs",
         "top_logprobs",
         "tools",

@@ -60,6 +60,7 @@ impl From<CompletionRequest> for InferenceRequest {
             include_usage: options.include_usage,
             include_obfuscation: options.include_obfuscation,
             cache_key: options.cache_key,
+            priority: options.priority,
         }
     }
 }
@@ -81,6 +82,7 @@ const FIELDS: Fields = Fields {
         "echo",
         "user",
         "prompt_cache_key",
+        "priority",
         "logprobs",
         "frequency_penalty",
         "presence_penalty",

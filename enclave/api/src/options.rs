@@ -26,6 +26,7 @@ pub(crate) struct Options {
     pub(crate) include_usage: bool,
     pub(crate) include_obfuscation: bool,
     pub(crate) cache_key: Option<Prompt>,
+    pub(crate) priority: i8,
 }
 
 impl Options {
@@ -34,6 +35,7 @@ impl Options {
         let choices = choices(object)?;
         let stream = object.optional("stream").map_or(Ok(false), |v| v.boolean())?;
         let (include_usage, include_obfuscation) = stream_options(object, stream)?;
+        let cache_key = object.optional("prompt_cache_key").map(|v| cache_key(&v)).transpose()?;
         Ok(Self {
             model: model(object)?,
             sampling: sampling(object)?,
@@ -45,7 +47,8 @@ impl Options {
             stream,
             include_usage,
             include_obfuscation,
-            cache_key: object.optional("prompt_cache_key").map(|v| cache_key(&v)).transpose()?,
+            priority: priority(object, cache_key.is_some())?,
+            cache_key,
         })
     }
 }
@@ -110,6 +113,18 @@ fn cache_key(value: &Value<'_>) -> Result<Prompt, RequestError> {
         return Err(RequestError::UnsupportedValue { param: value.path(), allowed });
     }
     Ok(key)
+}
+
+/// vLLM's `priority`. Among the requests of one key only: what overtakes the requests of others would be
+/// anybody's to take.
+fn priority(object: &Object<'_>, keyed: bool) -> Result<i8, RequestError> {
+    let Some(value) = object.optional("priority") else { return Ok(0) };
+    let number = value.integer(i8::MIN.into(), i8::MAX.into())?;
+    if number != 0 && !keyed {
+        let rule = "unless 'prompt_cache_key' says among whose requests";
+        return Err(RequestError::Conflict { param: value.path(), rule });
+    }
+    Ok(i8::try_from(number).unwrap_or_default())
 }
 
 pub(crate) fn model(object: &Object<'_>) -> Result<String, RequestError> {

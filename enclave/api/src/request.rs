@@ -58,6 +58,9 @@ pub struct InferenceRequest {
     /// `prompt_cache_key`: requests with the same secret share what was computed of equal beginnings
     /// of their prompts, and nobody else does. It changes no answer.
     pub cache_key: Option<Prompt>,
+    /// Whose turn is first among the requests of one `cache_key`: the lower one's, as vLLM has it. It changes no
+    /// answer, and nothing for anybody else.
+    pub priority: i8,
 }
 
 /// What the model is to answer or continue.

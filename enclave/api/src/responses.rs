@@ -92,6 +92,7 @@ impl From<ResponsesRequest> for InferenceRequest {
             include_usage: options.include_usage,
             include_obfuscation: options.include_obfuscation,
             cache_key: options.cache_key,
+            priority: options.priority,
         }
     }
 }
@@ -171,6 +172,7 @@ const FIELDS: Fields = Fields {
         "parallel_tool_calls",
         "user",
         "prompt_cache_key",
+        "priority",
         "guided_json",
         "guided_regex",
         "guided_choice",

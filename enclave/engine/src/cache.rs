@@ -115,7 +115,39 @@ impl Cache {
         }
     }
 
+    /// The blocks of some pages, in order and each once.
+    pub(crate) fn blocks_of(&self, pages: impl Iterator<Item = PageId>) -> Vec<usize> {
+        let mut blocks: Vec<_> = pages.filter_map(|page| page.0.checked_div(self.block)).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        blocks
+    }
+
+    /// The memory of each head of a layer in some `blocks`, which are in order: threads may store in
+    /// different ones at the same time.
+    pub(crate) fn shelves(&mut self, layer: usize, blocks: &[usize]) -> Vec<Shelf<'_>> {
+        let (shape, pages) = (self.shape, self.block);
+        let run = shape.head().saturating_mul(pages);
+        let start = layer.saturating_mul(shape.kv_heads).saturating_mul(run);
+        let memory = self.blocks.iter_mut().enumerate();
+        memory
+            .filter(|(block, _)| blocks.binary_search(block).is_ok())
+            .flat_map(|(block, memory)| {
+                let all = memory.as_mut_slice().as_chunks_mut().0;
+                let heads = all.get_mut(start..).unwrap_or_default().chunks_exact_mut(run.max(1));
+                heads.take(shape.kv_heads).enumerate().map(move |(head, memory)| Shelf {
+                    shape,
+                    pages,
+                    block,
+                    head,
+                    memory,
+                })
+            })
+            .collect()
+    }
+
     /// Stores key and value of the token in `slot` of `page`, for which there is memory.
+    #[cfg(test)]
     pub(crate) fn put(
         &mut self,
         (page, slot): (PageId, usize),
@@ -123,10 +155,8 @@ impl Cache {
         head: usize,
         kv: [&[f32]; 2],
     ) {
-        let (place, kind) = (self.place(page, layer, head), self.shape.kind);
-        if let Some([keys, values]) = self.parts_mut(&place) {
-            put(kind, keys, values, slot, kv);
-        }
+        let blocks = self.blocks_of([page].into_iter());
+        self.shelves(layer, &blocks)[head].put((page, slot), kv);
     }
 
     /// One head of one layer in each of `pages`.
@@ -163,6 +193,37 @@ impl Cache {
             block: page.0.checked_div(pages).unwrap_or(0),
             keys: keys_at..keys_at.saturating_add(keys),
             values: values_at..values_at.saturating_add(values),
+        }
+    }
+}
+
+/// One head of one layer in the pages of a block.
+pub(crate) struct Shelf<'c> {
+    shape: CacheShape,
+    /// How many.
+    pages: usize,
+    block: usize,
+    /// Which head.
+    pub(crate) head: usize,
+    /// Their keys, then their values.
+    memory: &'c mut [Piece],
+}
+
+impl Shelf<'_> {
+    /// Whether `page` is one of them.
+    pub(crate) fn holds(&self, page: PageId) -> bool {
+        page.0.checked_div(self.pages) == Some(self.block)
+    }
+
+    /// Stores key and value of the token in `slot` of `page`, which is one of them.
+    pub(crate) fn put(&mut self, (page, slot): (PageId, usize), kv: [&[f32]; 2]) {
+        let within = page.0.checked_rem(self.pages).unwrap_or(0);
+        let keys = self.pages.saturating_mul(self.shape.keys());
+        let Some((keys, values)) = self.memory.split_at_mut_checked(keys) else { return };
+        let keys = keys.chunks_exact_mut(self.shape.keys().max(1)).nth(within);
+        let values = values.chunks_exact_mut(self.shape.values().max(1)).nth(within);
+        if let (Some(keys), Some(values)) = (keys, values) {
+            put(self.shape.kind, keys, values, slot, kv);
         }
     }
 }

@@ -15,7 +15,7 @@ use core::ops::Range;
 use chrysalis_wire::manifest::KvCacheType;
 use zeroize::Zeroizing;
 
-use crate::cache::{Cache, CacheShape, PageId};
+use crate::cache::{Cache, CacheShape, PageId, Shelf};
 use crate::error::{EngineError, ModelError};
 use crate::experts::{Expert, Experts};
 use crate::family::{Plan, ROPE_FREQS, Turning};
@@ -133,7 +133,9 @@ impl Decoder {
         batch: &[Segment<'_>],
         known: usize,
     ) -> Result<Vec<Row>, EngineError> {
-        let mut tokens = Vec::new();
+        let count = batch.iter().map(|segment| segment.tokens.len()).sum();
+        // Whole from the start: what a vector grows out of is not wiped.
+        let mut tokens = Zeroizing::new(Vec::with_capacity(count));
         let (mut spans, mut wanted) = (Vec::new(), Vec::new());
         for segment in batch {
             let count = segment.tokens.len();
@@ -144,7 +146,6 @@ impl Decoder {
             wanted.extend(tokens.len().saturating_sub(segment.wanted)..tokens.len());
             segment.pages.iter().try_for_each(|page| cache.provide(*page))?;
         }
-        let tokens = Zeroizing::new(tokens);
         if tokens.is_empty() {
             return Ok(Vec::new());
         }
@@ -190,6 +191,7 @@ impl Decoder {
                 positions.filter_map(|position| segment.slot(position))
             })
             .collect();
+        let blocks = cache.blocks_of(slots.iter().map(|(page, _)| *page));
 
         for (index, (layer, way)) in self.layers.iter().zip(&plan.layers).enumerate() {
             let Layer { query, key, value, .. } = layer;
@@ -201,7 +203,8 @@ impl Decoder {
             let Some(rotation) = rotations.get(way.turning) else { continue };
             queries.fill(pool, (&qkv, 0), of_queries, rotation, plan.attention_scale);
             keys.fill(pool, (&qkv, key_at), of_keys, rotation, 1.0);
-            remember(cache, index, &keys, (&qkv, value_at), plan, &slots);
+            let mut shelves = cache.shelves(index, &blocks);
+            remember(pool, &mut shelves, &keys, (&qkv, value_at), head_dim, &slots);
             let pages = |span: usize, head: usize, some: Range<usize>| {
                 let all = batch.get(span).map_or(&[][..], |segment| segment.pages);
                 let end = some.end.min(all.len());
@@ -250,7 +253,7 @@ impl Decoder {
         inputs.fill(pool, &x.pick(rows), Some(&self.norm), &[output]);
         if let Some(known) = known {
             let found = likeliest(pool, output, &inputs, known.min(vocab));
-            return found.into_iter().map(Row::Likeliest).collect();
+            return found.iter().copied().map(Row::Likeliest).collect();
         }
         let mut logits = Tiled::new(rows.len(), vocab);
         product(pool, &[output], &inputs, &mut logits);
@@ -305,23 +308,29 @@ fn check(vocab: usize, segment: &Segment<'_>) -> Result<(), EngineError> {
     Err(EngineError::Compute { stage })
 }
 
-/// Stores the keys and the values of the new tokens.
+/// Stores the keys and the values of the new tokens in `shelves`, which are where they lie.
 fn remember(
-    cache: &mut Cache,
-    layer: usize,
+    pool: &Pool,
+    shelves: &mut [Shelf<'_>],
     keys: &Heads,
     (qkv, value_at): (&Tiled, usize),
-    plan: &Plan,
+    dim: usize,
     slots: &[(PageId, usize)],
 ) {
-    let mut value = Zeroizing::new(vec![0.0f32; plan.head_dim]);
-    for (token, slot) in slots.iter().enumerate() {
-        for head in 0..plan.kv_heads {
-            let at = value_at.saturating_add(head.saturating_mul(plan.head_dim));
-            qkv.read(token, at, &mut value);
-            cache.put(*slot, layer, head, [keys.get(token, head), &value]);
+    let store = |_, shelves: &mut [Shelf<'_>]| {
+        let mut value = Zeroizing::new(vec![0.0f32; dim]);
+        for shelf in shelves {
+            let at = value_at.saturating_add(shelf.head.saturating_mul(dim));
+            for (token, slot) in slots.iter().enumerate() {
+                if shelf.holds(slot.0) {
+                    qkv.read(token, at, &mut value);
+                    shelf.put(*slot, [keys.get(token, shelf.head), &value]);
+                }
+            }
         }
-    }
+    };
+    // Of few tokens it is less than a thread takes to be told.
+    if slots.len() < SHARED_SLOTS { store(0, shelves) } else { pool.chunks(shelves, 1, store) }
 }
 
 impl Layer {
@@ -420,3 +429,6 @@ impl Loader<'_> {
         Ok(turns)
     }
 }
+
+/// Tokens of a step from which on threads store keys and values together.
+const SHARED_SLOTS: usize = 4;

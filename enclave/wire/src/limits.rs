@@ -36,6 +36,11 @@ pub const MAX_FRAME_BYTES: usize = 64 * 1024;
 /// waits several times as long before taking it for dead.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
+/// What a refusal for lack of a place asks its requester to wait, in seconds; outside the channel in
+/// `Retry-After`, inside it by its status alone. When a place will be free follows from what others asked
+/// for, so it is not told.
+pub const RETRY_AFTER_SECONDS: u32 = 1;
+
 /// Most runtime events (RTMR3 extensions) an attestation document may list.
 pub const MAX_RUNTIME_EVENTS: usize = 64;
 

@@ -116,8 +116,20 @@ pub struct LimitsSection {
     pub context_tokens: u32,
     /// Most completion tokens of one request.
     pub completion_tokens: u32,
-    /// Most requests in progress at once; one more is answered 429.
+    /// Most requests computed at once. Some more may wait for their turn, as many as the worker's build has
+    /// places for; one more than that is answered 429.
     pub concurrent_requests: u32,
+}
+
+impl LimitsSection {
+    /// Longest a request may be in progress, its waiting included, in seconds: a second for each token of its
+    /// completion and for ten of its prompt, which is a slow machine, and half an hour. The worker then gives it
+    /// up, so that nobody waits for ever behind what others asked for, and its payer may count on that.
+    #[must_use]
+    pub fn longest_seconds(&self) -> u64 {
+        let (completion, prompt) = (self.completion_tokens.into(), self.context_tokens / 10);
+        WAITING_SECONDS.saturating_add(completion).saturating_add(prompt.into())
+    }
 }
 
 /// Prices in nanogram per 10^6 tokens.
@@ -294,6 +306,9 @@ pub const MAX_MODEL_NAME_BYTES: u64 = 128;
 pub const MIN_REATTEST_SECONDS: u64 = 10;
 /// Longest interval at which clients prove themselves, the one of attest/1 itself.
 pub const MAX_REATTEST_SECONDS: u64 = 300;
+
+/// Part of [`LimitsSection::longest_seconds`] that does not depend on a request: for its turn.
+const WAITING_SECONDS: u64 = 1_800;
 
 /// Version of the manifest this build reads.
 pub const MANIFEST_VERSION: u32 = 1;

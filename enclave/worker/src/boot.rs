@@ -226,11 +226,12 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
     stages.set(BootStage::Manifest, StageState::Done);
 
     stages.set(BootStage::Keys, StageState::Started);
+    let bounds = Bounds::default();
+    let places = bounds.places(&manifest.limits);
     let session = Session::generate(manifest.network, (setting.clock)().seconds())?;
-    let payments = Payments::new(&manifest, &session.meter)?;
+    let payments = Payments::new(&manifest, places, &session.meter)?;
     stages.set(BootStage::Keys, StageState::Done);
 
-    let bounds = Bounds::default();
     Ok(Worker {
         platform: Arc::clone(&setting.platform),
         clock: Arc::clone(&setting.clock),
@@ -242,7 +243,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         replay_window: Mutex::new(ReplayCache::new(DEFAULT_REPLAY_CAPACITY)),
         stages: Arc::clone(stages),
         engine: OnceLock::new(),
-        requests: Arc::new(Semaphore::new(manifest.limits.concurrent_requests as usize)),
+        requests: Arc::new(Semaphore::new(places as usize)),
         bodies: Semaphore::new(bounds.body_bytes),
         bounds,
         devices,
@@ -317,13 +318,14 @@ fn load_model(
     let progress = |done, total| worker.stages.progress(BootStage::Model, done, total);
     let mut files = bundle.files(&worker.manifest.model.root, key, &progress)?;
     let limits = &worker.manifest.limits;
-    let (max_requests, tokens) = (limits.concurrent_requests as usize, limits.context_tokens);
+    let tokens = limits.context_tokens;
     let engine = match worker.manifest.model.task {
         ModelTask::Text => {
             let options = EngineOptions {
                 #[cfg(feature = "cuda")]
                 device: gpu(&worker.manifest)?,
-                max_concurrent: max_requests,
+                max_concurrent: limits.concurrent_requests as usize,
+                max_waiting: worker.bounds.waiting as usize,
                 context_tokens: tokens,
                 kv_cache_type: worker.manifest.engine.kv_cache_type,
                 drafts: worker.manifest.engine.drafts,
@@ -333,6 +335,7 @@ fn load_model(
             CandleEngine::open(&mut files, options).map(|engine| Loaded::Text(Arc::new(engine)))
         }
         ModelTask::Embedding => {
+            let max_requests = worker.bounds.places(limits) as usize;
             let options = EmbedOptions { max_requests, request_tokens: tokens, threads: None };
             Embedder::open(&mut files, options).map(|model| Loaded::Embedding(Arc::new(model)))
         }

@@ -1,5 +1,7 @@
 //! Between the API's types, the engine's types and the manifest's limits.
 
+use std::time::Instant;
+
 use chrysalis_api::{
     ApiError, CallFormat, Constraint, Endpoint, ErrorKind, InferenceRequest, Input, Limits,
     LoggedToken, Message, PastCall, Prompt, Role, TokenLogprob, Tools, limits, served_at,
@@ -76,7 +78,7 @@ pub fn sampling_hash(request: &InferenceRequest) -> Digest {
     Digest(Sha256::digest(request.canonical_sampling_bytes().expose()).into())
 }
 
-/// Makes the engine's request; the texts move out of `request`.
+/// Makes the engine's request, to be given up at `deadline`; the texts move out of `request`.
 ///
 /// # Errors
 /// 400 if the request wants more tokens than its authenticated header pays for.
@@ -85,6 +87,7 @@ pub fn job(
     paid_tokens: u32,
     manifest: &WorkerManifest,
     style: ToolStyle,
+    deadline: Option<Instant>,
 ) -> Result<engine::GenerateRequest, ApiError> {
     let allowed = paid_tokens.min(manifest.limits.completion_tokens);
     let each = allowed.checked_div(request.choices).unwrap_or_default();
@@ -140,7 +143,8 @@ pub fn job(
         max_tokens,
         scheduling: engine::Scheduling {
             tenant: request.cache_key.as_ref().map(tenant),
-            ..engine::Scheduling::default()
+            priority: turn(request.priority),
+            deadline,
         },
     })
 }
@@ -175,6 +179,11 @@ fn paired(pairs: Vec<Prompt>) -> Vec<(SecretBytes, SecretBytes)> {
 fn tenant(key: &Prompt) -> engine::Tenant {
     let hash = Sha256::new_with_prefix(TENANT_DOMAIN).chain_update(key.expose());
     engine::Tenant(hash.finalize().into())
+}
+
+/// The API counts as vLLM does, where the lower number goes first; the engine the other way.
+fn turn(priority: i8) -> u8 {
+    u8::try_from(i16::from(i8::MAX).saturating_sub(priority.into())).unwrap_or_default()
 }
 
 const TENANT_DOMAIN: &[u8] = b"chrysalis tenant/1\0";
@@ -266,3 +275,15 @@ const _: () =
     assert!(limits::MAX_GUIDED_CHOICES * limits::MAX_USER_BYTES <= engine::MAX_CONSTRAINT_BYTES);
 const _: () = assert!(limits::MAX_STOPS <= engine::MAX_STOPS);
 const _: () = assert!(limits::MAX_STOP_BYTES <= engine::MAX_STOP_BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_priority_of_the_api_is_the_highest_of_the_engine() {
+        let turns = [i8::MIN, -1, 0, 1, i8::MAX].map(turn);
+        assert_eq!(turns, [255, 128, 127, 126, 0]);
+        assert!(turns.is_sorted_by(|before, after| before > after));
+    }
+}

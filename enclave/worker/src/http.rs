@@ -14,6 +14,7 @@ use chrysalis_evidence::exchange::{
 };
 use chrysalis_evidence::{MAX_COLLATERAL_BYTES, Role};
 use chrysalis_receipt::{CLAIM_BYTES, NOTE_BYTES, PaymentRequired, STATE_REQUEST_BYTES};
+use chrysalis_wire::limits::RETRY_AFTER_SECONDS;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::body::ReplyBody;
 use crate::intake::read_body;
-use crate::limits::{MAX_GRANT_BYTES, RETRY_AFTER_SECONDS};
+use crate::limits::MAX_GRANT_BYTES;
 use crate::payment::PAYMENT_HEADER;
 use crate::peer::{Client, PeerGate};
 use crate::worker::Worker;
@@ -214,10 +215,19 @@ async fn grant(
     Ok(json(StatusCode::OK, &Accepted { accepted: true }))
 }
 
+/// By the request's id, or by that and the account of the channel that paid for it.
 fn receipt(worker: &Worker, path: &str) -> Result<Response<ReplyBody>, Refused> {
-    let id = path.strip_prefix("/v1/receipts/").ok_or(Refused::NotFound)?;
+    let named = path.strip_prefix("/v1/receipts/").ok_or(Refused::NotFound)?;
+    let (id, channel) = named.split_once('/').map_or((named, None), |(id, c)| (id, Some(c)));
     let id = id.parse().map_err(|_| Refused::BadReceiptId)?;
-    let found = worker.receipts.get(&id).ok_or(Refused::NoSuchReceipt)?;
+    let found = match channel {
+        None => worker.receipts.get(&id),
+        Some(account) => {
+            let account = account.parse().map_err(|_| Refused::BadReceiptId)?;
+            worker.receipts.paid_by(&id, account)
+        }
+    };
+    let found = found.ok_or(Refused::NoSuchReceipt)?;
     Ok(with_type(StatusCode::OK, "application/json", ReplyBody::whole(found)))
 }
 
@@ -294,7 +304,7 @@ impl Refused {
             Self::BadReceiptId => (
                 StatusCode::BAD_REQUEST,
                 "E-RECEIPT-ID",
-                "a receipt id is 32 lower-case hexadecimal digits".into(),
+                "a receipt id is 32 lower-case hexadecimal digits, and a channel's account after it 64".into(),
                 "use the request id of the sealed header",
             ),
             Self::NoSuchReceipt => (
@@ -369,9 +379,7 @@ impl Refused {
             other => matches!(other, Self::Busy | Self::NotReady),
         };
         if soon {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
         }
         if matches!(self, Self::Challenge { .. } | Self::Peer { .. }) {
             // An exchange that ends in an error ends its connection.

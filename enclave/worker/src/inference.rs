@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrysalis_api::{ApiError, Endpoint, InferenceRequest};
@@ -31,7 +32,7 @@ use crate::writer::Writer;
 /// any more: `over` then turns true.
 ///
 /// # Errors
-/// [`Refused::Busy`] if the manifest's number of requests is in progress, [`Refused::Channel`] if
+/// [`Refused::Busy`] if all places are taken ([`crate::limits::Bounds::places`]), [`Refused::Channel`] if
 /// the request does not open.
 pub fn answer(
     worker: Arc<Worker>,
@@ -158,7 +159,9 @@ fn prepare(
     let mut parsed = convert::parse(endpoint, inner.json, &worker.manifest)?;
     let sampling = convert::sampling_hash(&parsed);
     let style = engine.tool_style();
-    let job = convert::job(&mut parsed, header.max_tokens, &worker.manifest, style)?;
+    let longest = Duration::from_secs(worker.manifest.limits.longest_seconds());
+    let deadline = Instant::now().checked_add(longest);
+    let job = convert::job(&mut parsed, header.max_tokens, &worker.manifest, style, deadline)?;
     let constraint = parsed.constraint.as_ref().map(|(_, field)| *field);
     let refused = |error| convert::engine_error(&error, constraint);
     let generation = engine.generate(job).map_err(refused)?;
@@ -280,11 +283,12 @@ pub(crate) async fn settle(
     let receipt = facts.sign(worker, commit.finish(), outcome, ended).map_err(|_| Gone)?;
     // Before the receipt leaves: whoever has it finds it in the next cumulative one. What cannot be
     // charged is the owner's loss and no reason to withhold the receipt.
+    let channel = held.as_ref().and_then(Held::account);
     if let Some(held) = held {
         drop(held.charge(&receipt));
     }
     if let Ok(public) = PublicReceipt::from(&receipt).to_json() {
-        worker.receipts.put(id, Bytes::from(public));
+        worker.receipts.put(id, channel, Bytes::from(public));
     }
     let json = receipt.to_json().map_err(|_| Gone)?;
     sent.and(answer.send(FrameKind::Receipt, json.as_bytes(), true).await)

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use chrysalis_api::limits::MAX_ANSWER_BYTES;
 use chrysalis_wire::limits::{KEEP_ALIVE_INTERVAL, MAX_SEALED_REQUEST_BYTES};
+use chrysalis_wire::manifest::LimitsSection;
 
 /// What one worker grants to its peers together. Every worker has the default; tests of the
 /// limits shorten them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
+    /// [`WAITING_REQUESTS`].
+    pub waiting: u32,
     /// [`MAX_CONNECTIONS`].
     pub connections: usize,
     /// [`MAX_BODY_BYTES_IN_FLIGHT`].
@@ -44,6 +47,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
+            waiting: WAITING_REQUESTS,
             connections: MAX_CONNECTIONS,
             body_bytes: MAX_BODY_BYTES_IN_FLIGHT,
             answer_bytes: MAX_ANSWER_BYTES,
@@ -62,6 +66,20 @@ impl Default for Bounds {
         }
     }
 }
+
+impl Bounds {
+    /// Most requests in progress at once: those that are computed, which the manifest counts, and those that
+    /// wait for their turn.
+    #[must_use]
+    pub const fn places(&self, limits: &LimitsSection) -> u32 {
+        limits.concurrent_requests.saturating_add(self.waiting)
+    }
+}
+
+/// Requests that may wait behind those that are computed, and are told that they do
+/// ([`KEEP_ALIVE_INTERVAL`]); one more is answered 429. Whose turn is next is the engine's to say, and fair
+/// between callers: were it whoever asks again at the right moment, who asks most often would have the most.
+pub const WAITING_REQUESTS: u32 = 16;
 
 /// Most TCP connections open at once; one more waits in the kernel's backlog.
 pub const MAX_CONNECTIONS: usize = 256;
@@ -129,9 +147,6 @@ pub const MAX_BATCHED_WITH_DEVICES: usize = 4;
 /// Longest a challenge waits: for the quote that is being made when it comes, and for its own. Each
 /// takes a second through the stock TDX driver. Clients wait longer than this.
 pub const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// What a 429 or 503 asks the client to wait, in seconds.
-pub const RETRY_AFTER_SECONDS: &str = "1";
 
 /// Receipts kept for `/v1/receipts/{id}`; the oldest goes first.
 pub const MAX_RECEIPTS: usize = 4096;

@@ -34,13 +34,14 @@ pub struct Payments {
 }
 
 impl Payments {
-    /// The meter that the manifest asks for, if it does.
+    /// The meter that the manifest asks for, if it does, of a worker with so many `places` for requests.
     ///
     /// # Errors
     /// [`WorkerError::Payment`] for a contract this build does not know, or a meter or funding key that
     /// is weak.
     pub fn new(
         manifest: &WorkerManifest,
+        places: u32,
         meter: &MeterKey,
     ) -> Result<Option<Arc<Self>>, WorkerError> {
         let Some(payment) = &manifest.payment else { return Ok(None) };
@@ -52,10 +53,10 @@ impl Payments {
             worker: payment.worker,
             meter_key,
         };
-        // What a payee can lose to a meter that ends: the requests that run, and a batch before them.
-        let concurrent = manifest.limits.concurrent_requests;
-        let batch = concurrent.max(CLAIM_BATCH);
-        let mut book = MeterBook::new(payee).telling_within(concurrent.saturating_add(batch));
+        // What a payee can lose to a meter that ends: the requests in progress, and a batch before them. One
+        // payer may have all places, so those that wait count as well.
+        let batch = manifest.limits.concurrent_requests.max(CLAIM_BATCH);
+        let mut book = MeterBook::new(payee).telling_within(places.saturating_add(batch));
         if let Some(key) = &payment.funding_key {
             let key = FundingPublicKey::parse(&key.0).map_err(WorkerError::Payment)?;
             book = book.funded_by(key);
@@ -227,6 +228,11 @@ pub struct Held {
 }
 
 impl Held {
+    /// Account of the channel that pays.
+    pub fn account(&self) -> Option<Digest> {
+        self.reservation.as_ref().map(Reservation::account)
+    }
+
     /// Gives back what the prompt's length rules out.
     pub fn narrow(&mut self, manifest: &WorkerManifest, prompt: u32, completion: u32) {
         if let Some(reservation) = &mut self.reservation {

@@ -75,7 +75,9 @@ impl Endpoint {
         if text.contains(['?', '#']) {
             return Err(form("it has a query or a fragment"));
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        // As it is compared: one name, however it is spelled.
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         if host.is_empty() {
             return Err(form("it names no host"));
         }
@@ -171,6 +173,22 @@ mod tests {
                 (endpoint.to_string(), endpoint.target("/x")),
                 (shown.into(), target.into())
             );
+        }
+    }
+
+    #[test]
+    fn one_host_is_one_endpoint_however_it_is_spelled() {
+        let one = Endpoint::parse("https://ton.example/api/v2").unwrap();
+        for other in [
+            "https://TON.Example/api/v2/",
+            "https://ton.example./api/v2",
+            "https://ton.example:443/api/v2",
+            "HTTPS://Ton.example.:443/api/v2",
+        ] {
+            assert_eq!(Endpoint::parse(other), Ok(one.clone()), "{other}");
+        }
+        for other in ["https://ton.example/API/v2", "https://ton.example:8443/api/v2"] {
+            assert_ne!(Endpoint::parse(other), Ok(one.clone()), "{other}");
         }
     }
 

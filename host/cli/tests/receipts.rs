@@ -16,6 +16,11 @@ use zeroize::Zeroizing;
 
 /// Two requests of 0.4 GRAM each, settled once for `cum_amount` nanogram.
 fn history(cum_amount: u128) -> Vec<u8> {
+    history_of(cum_amount, 2, true)
+}
+
+/// The first `settled` of the two, and their receipts if `shown`.
+fn history_of(cum_amount: u128, settled: usize, shown: bool) -> Vec<u8> {
     let channel = ChannelId { network: NetworkId::TESTNET, account: Digest([0xc1; 32]) };
     let payer = PayerKey::from_seed(&Zeroizing::new([0x22; 32]));
     let meter = MeterKey::from_seed(&Zeroizing::new([0x11; 32]));
@@ -52,7 +57,8 @@ fn history(cum_amount: u128) -> Vec<u8> {
             meter.sign(&receipt, Blinds::derive(&[9; 32], receipt.request_id)).unwrap()
         })
         .collect();
-    let head = head_of(&[receipts[0].hash(), receipts[1].hash()]);
+    let hashes: Vec<_> = receipts.iter().take(settled).map(|receipt| receipt.hash()).collect();
+    let head = head_of(&hashes);
     let state = MeterState {
         blind: [0xb1; 16],
         count: head.size,
@@ -67,7 +73,7 @@ fn history(cum_amount: u128) -> Vec<u8> {
             meter.sign_settlement(Settlement { channel, cum_amount, state }).unwrap(),
         ],
         receipts: (0..)
-            .zip(&receipts)
+            .zip(receipts.iter().filter(|_| shown))
             .map(|(index, r)| Counted { index, receipt: PublicReceipt::from(r), inclusion: None })
             .collect(),
         growth: Vec::new(),
@@ -118,4 +124,20 @@ fn a_file_that_is_no_history_is_malformed_and_receipts_need_pins() {
     let judge = "--pins @pins.toml --collateral @collateral.json --insecure-sim";
     let run = world.run(&format!("receipt chain @h.json @r.json {judge}"));
     run.exits(30).says("E-STORED-RECEIPT");
+}
+
+#[test]
+fn two_histories_are_compared_and_it_is_no_success_where_nothing_could_be() {
+    let world = World::new();
+    world.file("ours.json", history(800_000_000));
+    world.file("theirs.json", history_of(800_000_000, 2, false));
+    let run = world.run("receipt chain @ours.json --with @theirs.json").success();
+    assert!(run.stdout().contains("agree"), "{}", run.stdout());
+    // One has signed sums of one receipt, the other of two, and neither shows receipts.
+    world.file("less.json", history_of(400_000_000, 1, false));
+    for (one, other) in [("theirs", "less"), ("less", "theirs")] {
+        let run = world.run(&format!("receipt chain @{one}.json --with @{other}.json"));
+        run.exits(10).says("E-HISTORY-NOT-COMPARED");
+    }
+    world.run("receipt chain @ours.json --with @less.json").success();
 }

@@ -417,7 +417,8 @@ impl ClientError {
                  pays from another state directory too, see `chrysalis channel stopped`"
             }
             Self::LogForked { .. } => {
-                "use another worker, and hold the payee's history against yours: `chrysalis receipt chain --with`"
+                "use another worker; `chrysalis channel stopped` shows both logs, and `chrysalis receipt chain \
+                 --with` which of them the payee's history has"
             }
             Self::Payment(_) => "check the channel's terms against the worker's manifest",
             Self::Ledger(_) => "nothing was signed or sent; see to the ledger and try again",

@@ -1,7 +1,7 @@
 //! Gives a worker of one's own the claims it has to go on from and what its owner saw of deposits,
 //! whatever it is: neither is a secret to it, and both prove themselves. One that is refused keeps no other from being handed in.
 
-use chrysalis_receipt::{ChannelId, Claim, SignedNote};
+use chrysalis_receipt::{ChannelId, Claim, ReceiptError, SignedNote};
 use hyper::Response;
 use hyper::body::Incoming;
 
@@ -27,17 +27,25 @@ pub async fn hand_in_claims(address: &str, claims: Vec<Claim>) -> HandedIn {
     let mut done = HandedIn::default();
     let mut connection = None;
     let mut claims = claims.into_iter();
+    let mut no_room: Option<(Vec<Claim>, ClientError)> = None;
     while let Some(claim) = claims.next() {
         match hand_in(&mut connection, address, &claim, &bounds).await {
             Ok(()) => {}
+            // Anybody fills that place, and a channel that is served needs none in it: the others go on.
+            Err(error) if is_no_room(&error) => match &mut no_room {
+                Some((left, _)) => left.push(claim),
+                None => no_room = Some((vec![claim], error)),
+            },
             Err(error) if is_final(&error) => done.refused.push((claim.channel(), error)),
             Err(error) => {
-                let left = std::iter::once(claim).chain(claims).collect();
-                done.left = Some((left, error));
-                break;
+                let left = std::iter::once(claim).chain(claims);
+                let later = no_room.take().into_iter().flat_map(|(left, _)| left);
+                done.left = Some((left.chain(later).collect(), error));
+                return done;
             }
         }
     }
+    done.left = no_room;
     done
 }
 
@@ -85,6 +93,17 @@ async fn answered(
     // The body of a refusal was read as well.
     *kept = Some(connection);
     read_whole(body?, "answer to the claim", MAX_PLAIN_ERROR_BYTES, bounds.idle).await.map(drop)
+}
+
+/// Whether the worker holds as many claims of channels that it does not serve as it takes.
+fn is_no_room(error: &ClientError) -> bool {
+    let full = ReceiptError::ClaimsFull.code();
+    match error {
+        ClientError::PaymentRequired { code, .. } | ClientError::WorkerRefused { code, .. } => {
+            code == full
+        }
+        _ => false,
+    }
 }
 
 /// Whether the worker has judged the claim. What was not sent, or came while the worker had no room

@@ -74,8 +74,11 @@ pub const GATEWAY_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most connections to the gateway at once; one more is closed. Each holds one request at most.
 pub const MAX_GATEWAY_CONNECTIONS: usize = 128;
 
-/// Largest transcript kept or read, in bytes of its words: the largest request and 2^16 tokens.
-pub const MAX_TRANSCRIPT_BYTES: usize = MAX_GATEWAY_REQUEST_BYTES + 32 * 1024 * 1024;
+/// Largest transcript kept or read, in bytes of its words: the largest request, and the largest answer
+/// that is not streamed. What was paid for can be kept.
+pub const MAX_TRANSCRIPT_BYTES: usize = MAX_GATEWAY_REQUEST_BYTES + MAX_BODY_BYTES;
+/// And of a stream 2^16 tokens.
+const _: () = assert!(MAX_BODY_BYTES >= 32 * 1024 * 1024);
 
 /// Largest stored receipt, in bytes: the attestation document and less than 16 KiB.
 pub const MAX_STORED_RECEIPT_BYTES: usize =

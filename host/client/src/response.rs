@@ -76,7 +76,7 @@ pub struct ResponseStream {
     phase: Phase,
     /// Status of the error that ended the answer.
     failed: Option<u16>,
-    /// The first event, read before the stream was handed out.
+    /// The first event, if it was read before the stream was handed out.
     first: Option<ClientEvent>,
     /// Why the answer has to end, until it has: the worker was refused meanwhile.
     over: Option<watch::Receiver<Option<ClientError>>>,
@@ -88,6 +88,20 @@ pub struct ResponseStream {
 struct Wire {
     connection: Connection,
     incoming: Incoming,
+}
+
+/// What a step of reading an answer ends with.
+enum Told {
+    /// An event, or that there are no more.
+    Event(Option<ClientEvent>),
+    /// The worker computes.
+    Alive,
+}
+
+impl From<ClientEvent> for Told {
+    fn from(event: ClientEvent) -> Self {
+        Self::Event(Some(event))
+    }
 }
 
 /// What may come next.
@@ -167,9 +181,24 @@ impl ResponseStream {
     /// that is refused meanwhile ends its answer with the refusal: [`ClientError::Appraisal`],
     /// [`ClientError::Reattestation`], [`ClientError::Exchange`].
     pub async fn next(&mut self) -> Result<Option<ClientEvent>, ClientError> {
-        if let Some(first) = self.first.take() {
+        if let Some(first) = self.take_first() {
             return Ok(Some(first));
         }
+        loop {
+            if let Told::Event(event) = self.step().await? {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// The first event, if it came before the worker said that it is at work. Of an answer that is not
+    /// streamed it always did.
+    pub(crate) const fn take_first(&mut self) -> Option<ClientEvent> {
+        self.first.take()
+    }
+
+    /// Up to the next event or sign of life.
+    async fn step(&mut self) -> Result<Told, ClientError> {
         let outcome = self.advance().await;
         if outcome.is_err() {
             self.phase = Phase::End;
@@ -184,12 +213,9 @@ impl ResponseStream {
 
     /// Settles the ticket by what the answer ended with. An answer whose cost cannot be written down
     /// is no complete one.
-    async fn pay(
-        &mut self,
-        outcome: &Result<Option<ClientEvent>, ClientError>,
-    ) -> Result<(), ClientError> {
+    async fn pay(&mut self, outcome: &Result<Told, ClientError>) -> Result<(), ClientError> {
         match outcome {
-            Ok(Some(ClientEvent::Done(completed))) => match self.ticket.take() {
+            Ok(Told::Event(Some(ClientEvent::Done(completed)))) => match self.ticket.take() {
                 Some(ticket) => {
                     let amount = completed.stored.receipt().receipt().amount;
                     ticket.receipted(amount).await
@@ -197,7 +223,7 @@ impl ResponseStream {
                 None => Ok(()),
             },
             // An error that ends the answer has no receipt, because nothing was produced.
-            Ok(Some(ClientEvent::Error { .. })) if self.phase == Phase::End => {
+            Ok(Told::Event(Some(ClientEvent::Error { .. }))) if self.phase == Phase::End => {
                 match self.ticket.take() {
                     Some(ticket) => ticket.refused().await,
                     None => Ok(()),
@@ -207,13 +233,22 @@ impl ResponseStream {
         }
     }
 
-    /// Waits for the first event and keeps it.
+    /// Waits for the first event and keeps it. Of a stream a sign of life is enough: by then the worker
+    /// knows the evidence it was shown, and whoever waits for the answer can be told that it lives.
     ///
     /// # Errors
     /// As [`ResponseStream::next`].
     pub(crate) async fn prefetch(&mut self) -> Result<(), ClientError> {
-        self.first = self.next().await?;
-        Ok(())
+        loop {
+            match self.step().await? {
+                Told::Event(first) => {
+                    self.first = first;
+                    return Ok(());
+                }
+                Told::Alive if self.streamed => return Ok(()),
+                Told::Alive => {}
+            }
+        }
     }
 
     /// Whether the answer is that the worker does not know the evidence it was shown.
@@ -223,18 +258,16 @@ impl ResponseStream {
             .is_ok_and(|e| e.error.code.as_deref() == Some(EVIDENCE_UNKNOWN))
     }
 
-    async fn advance(&mut self) -> Result<Option<ClientEvent>, ClientError> {
+    async fn advance(&mut self) -> Result<Told, ClientError> {
         loop {
             // Frames that came before a refusal are not told after it, the end of the answer least.
             if let Some(refused) = self.over.as_ref().and_then(|over| over.borrow().clone()) {
                 return Err(refused);
             }
             if let Some(frame) = self.frames.pop_front() {
-                if let Some(event) = self.accept(frame)? {
-                    return Ok(Some(event));
-                }
+                return self.accept(frame);
             } else if self.phase == Phase::End {
-                return Ok(None);
+                return Ok(Told::Event(None));
             } else {
                 self.receive().await?;
             }
@@ -265,25 +298,25 @@ impl ResponseStream {
     }
 
     /// Checks one frame against what may come and turns it into an event.
-    fn accept(&mut self, frame: Frame) -> Result<Option<ClientEvent>, ClientError> {
+    fn accept(&mut self, frame: Frame) -> Result<Told, ClientError> {
         let Frame { kind, payload, last } = frame;
         match kind {
             FrameKind::KeepAlive if last => Err(ClientError::ReceiptMissing),
-            FrameKind::KeepAlive => Ok(None),
+            FrameKind::KeepAlive => Ok(Told::Alive),
             FrameKind::Chunk => {
                 self.enter(Phase::Chunks, last)?;
                 self.observed.note(payload.expose())?;
                 self.commit_to(&payload)?;
-                Ok(Some(ClientEvent::Chunk(payload)))
+                Ok(ClientEvent::Chunk(payload).into())
             }
             FrameKind::Body => {
                 self.enter(Phase::Body, last)?;
                 self.keep(&payload)?;
                 self.commit_to(&payload)?;
-                Ok(Some(ClientEvent::Body(payload)))
+                Ok(ClientEvent::Body(payload).into())
             }
-            FrameKind::Error => self.error(&payload, last).map(Some),
-            FrameKind::Receipt if last => self.receipt(&payload).map(Some),
+            FrameKind::Error => self.error(&payload, last).map(Told::from),
+            FrameKind::Receipt if last => self.receipt(&payload).map(Told::from),
             FrameKind::Receipt => Err(ClientError::FrameOrder("the receipt is not the last frame")),
         }
     }

@@ -327,8 +327,10 @@ impl AttestedWorker {
     /// than a claim, which does not say of which request.
     async fn find_receipts(&self, payer: &Payer, appraised: &Appraised) -> Result<(), ClientError> {
         let wait = self.shared.worker.bounds.idle;
+        // Ids are no secret: who carried the request may have had another one answered under its id.
+        let account = payer.channel().account;
         for id in payer.missing() {
-            let request = get(&format!("{RECEIPTS}{id}"))?;
+            let request = get(&format!("{RECEIPTS}{id}/{account}"))?;
             let (connection, response) =
                 self.shared.exchange(appraised, request, true, false).await?;
             let body = expect_ok(response, "application/json", wait).await;
@@ -339,8 +341,9 @@ impl AttestedWorker {
             self.shared.put_idle(connection);
             match json {
                 Ok(json) => payer.find(&appraised.verified, id, &json).await?,
-                // It is still being made, was never begun, or is of another boot.
-                Err(ClientError::WorkerRefused { status: 404, .. }) => {}
+                // It is still being made, was never begun, or is of another boot; or the worker is an older
+                // one, which knows receipts by their ids alone.
+                Err(ClientError::WorkerRefused { status: 400 | 404, .. }) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -65,6 +65,8 @@ pub enum Entry<'a> {
         late: &'a [RequestId],
         /// Requests of which nothing will come any more.
         ended: &'a [RequestId],
+        /// What claims said so far that only the late ones explain, nanogram.
+        explained: u128,
     },
     /// A claim for more than its payer can account for. It is no sum of the channel: it is a proof.
     Overcharge {
@@ -72,6 +74,14 @@ pub enum Entry<'a> {
         claim: &'a Claim,
         /// The most that could be owed, nanogram.
         accounted: u128,
+    },
+    /// Two claims of one meter that cannot both be of one log. The later one is no sum of the channel: together
+    /// they are a proof.
+    Forked {
+        /// The one that was accepted.
+        before: &'a Claim,
+        /// The other.
+        claim: &'a Claim,
     },
     /// The payer pays on after all: nothing is left of the proof but its event.
     Lifted {
@@ -223,6 +233,14 @@ impl Channel {
                     claim: hex::encode(claim.encode()),
                 }))
             }
+            Entry::Forked { before, claim } => {
+                (*before).clone().verify()?;
+                (*claim).clone().verify()?;
+                Ok(Some(EventKind::Forked {
+                    before: hex::encode(before.encode()),
+                    claim: hex::encode(claim.encode()),
+                }))
+            }
             Entry::Lifted { .. } => Ok(Some(EventKind::Lifted {})),
             Entry::Paid { cum_paid, fee, transaction, .. } => {
                 // What is paid only grows, so whatever is not more was seen before.
@@ -323,7 +341,15 @@ impl Channel {
         serde_json::to_vec(&record).map_err(damaged)
     }
 
+    /// Reads a record, or says [`LedgerError::DamagedChannel`].
     pub(crate) fn read(id: ChannelId, bytes: &[u8]) -> Result<Self, LedgerError> {
+        Self::parse(id, bytes).map_err(|error| match error {
+            LedgerError::Damaged { reason } => LedgerError::DamagedChannel { channel: id, reason },
+            other => other,
+        })
+    }
+
+    fn parse(id: ChannelId, bytes: &[u8]) -> Result<Self, LedgerError> {
         let r: Record = serde_json::from_slice(bytes).map_err(damaged)?;
         let terms = ChannelTerms::decode(&hex::decode(&r.terms).map_err(damaged)?);
         let claim = r
@@ -367,9 +393,10 @@ impl Entry<'_> {
     const fn terms(&self) -> Option<&ChannelTerms> {
         match self {
             Self::Opened { terms, .. } => Some(terms),
-            Self::Claim(claim) | Self::Accepted { claim, .. } | Self::Overcharge { claim, .. } => {
-                Some(claim.terms())
-            }
+            Self::Claim(claim)
+            | Self::Accepted { claim, .. }
+            | Self::Overcharge { claim, .. }
+            | Self::Forked { claim, .. } => Some(claim.terms()),
             _ => None,
         }
     }
@@ -381,9 +408,10 @@ impl Entry<'_> {
                 terms.id(*network).map_err(chrysalis_receipt::ReceiptError::from)?
             }
             Self::Cap(cap) => cap.cap().channel,
-            Self::Claim(claim) | Self::Accepted { claim, .. } | Self::Overcharge { claim, .. } => {
-                claim.channel()
-            }
+            Self::Claim(claim)
+            | Self::Accepted { claim, .. }
+            | Self::Overcharge { claim, .. }
+            | Self::Forked { claim, .. } => claim.channel(),
             Self::Request { channel, .. }
             | Self::Begun { channel, .. }
             | Self::Refused { channel, .. }

@@ -78,6 +78,13 @@ pub enum EventKind {
         /// The claim itself, hexadecimal; both its signatures hold.
         claim: String,
     },
+    /// The payer was shown two logs of one meter, and pays no more.
+    Forked {
+        /// The claim that was accepted, hexadecimal; all signatures hold.
+        before: String,
+        /// The one that is of another log.
+        claim: String,
+    },
     /// The payer pays on after all.
     Lifted {},
     /// The chain paid.
@@ -105,4 +112,17 @@ pub enum EventKind {
     },
     /// The rest went back to the payer.
     Closed {},
+}
+
+impl EventKind {
+    /// Whether a build that writes the first schema may not know it.
+    pub(crate) const fn is_of_second_schema(&self) -> bool {
+        matches!(
+            self,
+            Self::Overcharged { .. }
+                | Self::Forked { .. }
+                | Self::Lifted {}
+                | Self::NotSettled { .. }
+        )
+    }
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::{Channel, Counted, Entry};
 use crate::error::{LedgerError, damaged, storage};
 use crate::event::{Event, EventKind};
-use crate::memory;
+use crate::memory::{self, Stopped};
 use crate::view::LedgerView;
 
 /// Whose ledger it is.
@@ -73,8 +73,8 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Open`], [`LedgerError::InUse`], [`LedgerError::Damaged`],
     /// [`LedgerError::NotALedger`], [`LedgerError::Newer`], [`LedgerError::Older`],
-    /// [`LedgerError::OtherSide`]. A ledger of an older build that this one reads is this build's from
-    /// then on.
+    /// [`LedgerError::OtherSide`]. A ledger of an older build stays one that such a build reads until something
+    /// is recorded that it cannot.
     pub fn open(path: &Path, side: Side) -> Result<Self, LedgerError> {
         let opened =
             |e: std::io::Error| LedgerError::Open { path: path.to_owned(), kind: e.kind() };
@@ -113,9 +113,16 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Refused`] for a cap or claim that does not verify,
     /// [`LedgerError::UnknownChannel`], [`LedgerError::Overflow`], [`LedgerError::Storage`]. After
-    /// any of them the ledger is as it was.
+    /// any of them the ledger is as it was. [`LedgerError::DamagedChannel`] too, but for a claim that
+    /// verifies: [`LedgerView::latest_claim`] has it from then on, and nothing else does.
     pub fn record(&self, entry: &Entry<'_>, at: UnixTime) -> Result<Recorded, LedgerError> {
-        self.record_all(std::slice::from_ref(entry), at)
+        let recorded = self.record_all(std::slice::from_ref(entry), at);
+        if let (Err(LedgerError::DamagedChannel { .. }), Entry::Claim(claim)) = (&recorded, entry) {
+            // It proves itself, and what was earned is worth more than what else the record knew.
+            (*claim).clone().verify()?;
+            self.write(|tx| keep_first(tx, claim))?;
+        }
+        recorded
     }
 
     /// Records `entries` in order, all of them or none; what is returned is of the last new one.
@@ -134,6 +141,32 @@ impl Ledger {
         })
     }
 
+    /// Has a payer pay on after what stopped it, and returns that; `None` if nothing did.
+    ///
+    /// What a claim says that was too much is owed then, and nothing that may be in it counts on top of it:
+    /// neither receipts, nor requests without one, which may still come late. A meter that has shown two logs
+    /// may do so from then on; nothing is owed by that.
+    ///
+    /// # Errors
+    /// As [`Ledger::record`].
+    pub fn lift(&self, channel: ChannelId, at: UnixTime) -> Result<Option<Stopped>, LedgerError> {
+        let view = self.view();
+        let Some(memory) = view.memory(channel)? else { return Ok(None) };
+        let known = view.channel(channel)?.ok_or(LedgerError::UnknownChannel { channel })?;
+        let late: Vec<RequestId> = memory.open.iter().map(|open| open.request).collect();
+        let Some(stopped) = memory.stopped() else { return Ok(None) };
+        let mut entries = Vec::new();
+        if let Stopped::Overcharge(proof) = &stopped {
+            let claim = &proof.claim;
+            let (included, explained) = (known.receipted, memory.explained);
+            let (late, ended) = (late.as_slice(), [].as_slice());
+            entries.push(Entry::Accepted { claim, included, late, ended, explained });
+        }
+        entries.push(Entry::Lifted { channel });
+        self.record_all(&entries, at)?;
+        Ok(Some(stopped))
+    }
+
     /// Reads what was recorded.
     #[must_use]
     pub fn view(&self) -> LedgerView {
@@ -146,19 +179,14 @@ impl Ledger {
             let foreign = tx.list_tables().map_err(storage)?.next().is_some();
             let mut meta = tx.open_table(META).map_err(|_| LedgerError::NotALedger)?;
             let found = meta.get(FORMAT).map_err(storage)?.map(|bytes| bytes.value().to_vec());
-            let format = Format { schema: SCHEMA_VERSION, side };
-            let own = serde_json::to_vec(&format).map_err(damaged)?;
             match found {
-                // Tables that an older build did not have are made when something is written to them.
-                // The mark is set first, so that it does not take what this one writes for damage.
-                Some(bytes) if Format::check(&bytes, side)? < SCHEMA_VERSION => {
-                    meta.insert(FORMAT, own.as_slice()).map_err(storage)?;
-                    Ok(Recorded::New { seq: 0 })
-                }
-                Some(_) => Ok(Recorded::Known),
+                // As it is: an older build may be running, and would record nothing more.
+                Some(bytes) => Format::check(&bytes, side).map(|_| Recorded::Known),
                 None if foreign => Err(LedgerError::NotALedger),
                 None => {
-                    meta.insert(FORMAT, own.as_slice()).map_err(storage)?;
+                    let format = Format { schema: OLDEST_SCHEMA, side };
+                    let format = serde_json::to_vec(&format).map_err(damaged)?;
+                    meta.insert(FORMAT, format.as_slice()).map_err(storage)?;
                     drop(meta);
                     for table in [CHANNELS, CLAIMS, REQUESTS] {
                         tx.open_table(table).map_err(storage)?;
@@ -195,6 +223,10 @@ fn record_one(
 ) -> Result<Recorded, LedgerError> {
     let id = entry.channel()?;
     let noted = memory::note(tx, id, entry, at)?;
+    if noted != Recorded::Known {
+        // Older builds do not know all that is remembered of a request.
+        mark_newest(tx)?;
+    }
     let paid_for = match entry {
         Entry::Request { request, .. } => Some(*request),
         Entry::Found { receipt, .. } => Some(receipt.request_id()),
@@ -228,9 +260,27 @@ fn record_one(
     }
     let mut seq = 0;
     for kind in kinds {
+        if kind.is_of_second_schema() {
+            mark_newest(tx)?;
+        }
         seq = append(tx, id, at, kind)?;
     }
     Ok(Recorded::New { seq })
+}
+
+/// Marks a ledger as one that only this build's schema reads, in the transaction that makes it so: an older
+/// build says then that it is too old, and does not take what it finds for damage.
+fn mark_newest(tx: &WriteTransaction) -> Result<(), LedgerError> {
+    let mut meta = tx.open_table(META).map_err(storage)?;
+    let bytes = meta.get(FORMAT).map_err(storage)?.map(|bytes| bytes.value().to_vec());
+    let bytes = bytes.ok_or(LedgerError::NotALedger)?;
+    let format: Format = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if format.schema < SCHEMA_VERSION {
+        let format = Format { schema: SCHEMA_VERSION, ..format };
+        let bytes = serde_json::to_vec(&format).map_err(damaged)?;
+        meta.insert(FORMAT, bytes.as_slice()).map_err(storage)?;
+    }
+    Ok(())
 }
 
 /// What the file says about itself.
@@ -297,7 +347,8 @@ fn counted(
     let (first, last) = (claim_key(claim.channel(), 0), claim_key(claim.channel(), u128::MAX));
     for entry in claims.range(first.as_slice()..=last.as_slice()).map_err(storage)?.rev() {
         let (_, bytes) = entry.map_err(storage)?;
-        let earlier = Claim::decode(bytes.value()).map_err(damaged)?;
+        // One that cannot be read keeps no other out of the ledger: it is only counts that it would say.
+        let Ok(earlier) = Claim::decode(bytes.value()) else { continue };
         if same(&earlier) {
             return Ok((&earlier).into());
         }
@@ -312,6 +363,16 @@ fn keep(tx: &WriteTransaction, id: ChannelId, claim: &Claim) -> Result<(), Ledge
     let key = claim_key(id, claim.cum_amount());
     claims.insert(key.as_slice(), claim.encode().as_slice()).map_err(storage)?;
     Ok(())
+}
+
+/// Keeps a claim, unless there is one for its sum.
+fn keep_first(tx: &WriteTransaction, claim: &Claim) -> Result<Recorded, LedgerError> {
+    let (id, claims) = (claim.channel(), tx.open_table(CLAIMS).map_err(storage)?);
+    if claims.get(claim_key(id, claim.cum_amount()).as_slice()).map_err(storage)?.is_some() {
+        return Ok(Recorded::Known);
+    }
+    drop(claims);
+    keep(tx, id, claim).map(|()| Recorded::New { seq: 0 })
 }
 
 /// Network, account and sum.
@@ -360,10 +421,10 @@ pub(crate) fn refused(path: &Path, error: DatabaseError) -> LedgerError {
     }
 }
 
-/// Version of the file this build writes. The second has what a payer remembers besides sums, and events
+/// Newest version of the file that this build writes. The second has what a payer remembers besides sums, and events
 /// of claims that were too much and of payments that were none.
 pub const SCHEMA_VERSION: u32 = 2;
-/// Oldest version that this build reads, and makes its own when it writes.
+/// Oldest version that this build reads, and writes while nothing of the second is in a ledger.
 pub const OLDEST_SCHEMA: u32 = 1;
 
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");

@@ -3,7 +3,7 @@
 //! would have to take all that was ever allowed for owed.
 
 use chrysalis_receipt::{ChannelId, Claim};
-use chrysalis_wire::{RequestId, UnixTime};
+use chrysalis_wire::{Digest, RequestId, UnixTime};
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition, TableError, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -21,10 +21,25 @@ pub struct Memory {
     pub open: Vec<OpenRequest>,
     /// Those of which a claim ought to have said what they cost, and no receipt did.
     pub late: Vec<OpenRequest>,
+    /// What claims said that only the late ones explain, nanogram; which of them is not known.
+    pub explained: u128,
     /// Receipts of requests whose answers were given up, as JSON of [`chrysalis_receipt::PublicReceipt`].
     pub found: Vec<Vec<u8>>,
     /// The claim that ended the payments.
     pub overcharge: Option<Overcharge>,
+    /// The two logs that ended the payments.
+    pub fork: Option<Fork>,
+    /// Meter that is paid though it has shown two logs.
+    pub forgiven: Option<Digest>,
+}
+
+impl Memory {
+    /// What ended the payments, if anything did.
+    #[must_use]
+    pub fn stopped(&self) -> Option<Stopped> {
+        let overcharge = self.overcharge.clone().map(Box::new).map(Stopped::Overcharge);
+        overcharge.or_else(|| self.fork.clone().map(Box::new).map(Stopped::Fork))
+    }
 }
 
 /// A request whose cost is not known.
@@ -47,6 +62,24 @@ pub struct Overcharge {
     pub accounted: u128,
 }
 
+/// Two claims of one meter that cannot both be of one log: with both signatures in each, they prove that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// The one that was accepted.
+    pub before: Claim,
+    /// The other.
+    pub claim: Claim,
+}
+
+/// Why a payer signs nothing more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// A claim was too much.
+    Overcharge(Box<Overcharge>),
+    /// Its meter has shown two logs.
+    Fork(Box<Fork>),
+}
+
 /// Takes note of what `entry` says for the memory of its channel.
 pub(crate) fn note(
     tx: &WriteTransaction,
@@ -65,10 +98,19 @@ pub(crate) fn note(
             let request = receipt.request_id();
             let mut found = tx.open_table(FOUND).map_err(storage)?;
             found.insert(row(id, request).as_slice(), json.as_bytes()).map_err(storage)?;
-            end(tx, id, request)?
+            let ended = end(tx, id, request)?;
+            if ended.as_ref().is_some_and(|begun| begun.late) {
+                // Claims may have said it already: then the others explain so much less of them.
+                update(tx, id, |record| {
+                    record.explained = Nano(record.explained.0.saturating_sub(receipt.amount()));
+                })?;
+            }
+            ended.is_some()
         }
-        Entry::Request { request, .. } | Entry::Refused { request, .. } => end(tx, id, *request)?,
-        Entry::Accepted { included, late, ended, .. } => {
+        Entry::Request { request, .. } | Entry::Refused { request, .. } => {
+            end(tx, id, *request)?.is_some()
+        }
+        Entry::Accepted { included, late, ended, explained, .. } => {
             for request in *ended {
                 end(tx, id, *request)?;
             }
@@ -82,7 +124,9 @@ pub(crate) fn note(
                     begin(tx, id, *request, &Begun { late: true, ..begun })?;
                 }
             }
-            update(tx, id, |record| record.included = Nano(*included))?;
+            update(tx, id, |record| {
+                (record.included, record.explained) = (Nano(*included), Nano(*explained));
+            })?;
             true
         }
         Entry::Overcharge { claim, accounted } => {
@@ -90,9 +134,22 @@ pub(crate) fn note(
             update(tx, id, |record| record.overcharge = Some(proof))?;
             true
         }
+        Entry::Forked { before, claim } => {
+            let (before, claim) = (hex::encode(before.encode()), hex::encode(claim.encode()));
+            update(tx, id, |record| record.fork = Some(TwoLogs { before, claim }))?;
+            true
+        }
         Entry::Lifted { .. } => {
             let mut lifted = false;
-            update(tx, id, |record| lifted = record.overcharge.take().is_some())?;
+            let mut fork = None;
+            update(tx, id, |record| {
+                fork = record.fork.take();
+                lifted = record.overcharge.take().is_some() || fork.is_some();
+            })?;
+            if let Some(fork) = fork.map(TwoLogs::read).transpose()? {
+                let meter = Digest(fork.claim.cap().cap().meter_key.to_bytes());
+                update(tx, id, |record| record.forgiven = Some(meter))?;
+            }
             lifted
         }
         _ => false,
@@ -109,9 +166,13 @@ pub(crate) fn read(tx: &ReadTransaction, id: ChannelId) -> Result<Option<Memory>
         Err(error) => return Err(storage(error)),
     };
     let Some(bytes) = records.get(key(id).as_slice()).map_err(storage)? else { return Ok(None) };
-    let Record { included, overcharge } = serde_json::from_slice(bytes.value()).map_err(damaged)?;
+    let Record { included, overcharge, explained, fork, forgiven } =
+        serde_json::from_slice(bytes.value()).map_err(damaged)?;
     let overcharge = overcharge.map(Proof::read).transpose()?;
-    let mut memory = Memory { included: included.0, overcharge, ..Memory::default() };
+    let fork = fork.map(TwoLogs::read).transpose()?;
+    let (included, explained) = (included.0, explained.0);
+    let mut memory =
+        Memory { included, overcharge, explained, fork, forgiven, ..Memory::default() };
     let (first, last) = (row(id, RequestId([0; 16])), row(id, RequestId([0xff; 16])));
     match tx.open_table(FOUND) {
         Ok(found) => {
@@ -150,11 +211,15 @@ fn begin(
     Ok(())
 }
 
-/// Forgets an open request; false if there was none.
-fn end(tx: &WriteTransaction, id: ChannelId, request: RequestId) -> Result<bool, LedgerError> {
+/// Forgets an open request, and returns it if there was one.
+fn end(
+    tx: &WriteTransaction,
+    id: ChannelId,
+    request: RequestId,
+) -> Result<Option<Begun>, LedgerError> {
     let mut begun = tx.open_table(BEGUN).map_err(storage)?;
     let removed = begun.remove(row(id, request).as_slice()).map_err(storage)?;
-    Ok(removed.is_some())
+    removed.map(|bytes| serde_json::from_slice(bytes.value()).map_err(damaged)).transpose()
 }
 
 fn update(
@@ -181,9 +246,18 @@ fn row(id: ChannelId, request: RequestId) -> Vec<u8> {
 
 impl Proof {
     fn read(self) -> Result<Overcharge, LedgerError> {
-        let claim = Claim::decode(&hex::decode(self.claim).map_err(damaged)?).map_err(damaged)?;
-        Ok(Overcharge { claim, accounted: self.accounted.0 })
+        Ok(Overcharge { claim: claim(&self.claim)?, accounted: self.accounted.0 })
     }
+}
+
+impl TwoLogs {
+    fn read(self) -> Result<Fork, LedgerError> {
+        Ok(Fork { before: claim(&self.before)?, claim: claim(&self.claim)? })
+    }
+}
+
+fn claim(digits: &str) -> Result<Claim, LedgerError> {
+    Claim::decode(&hex::decode(digits).map_err(damaged)?).map_err(damaged)
 }
 
 /// A memory as it stands in the file, less its open requests.
@@ -192,6 +266,19 @@ impl Proof {
 struct Record {
     included: Nano,
     overcharge: Option<Proof>,
+    #[serde(default, skip_serializing_if = "Nano::is_zero")]
+    explained: Nano,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fork: Option<TwoLogs>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forgiven: Option<Digest>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TwoLogs {
+    before: String,
+    claim: String,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -68,14 +68,8 @@ impl LedgerView {
         let mut channels = Vec::new();
         for entry in table.iter().map_err(storage)? {
             let (key, record) = entry.map_err(storage)?;
-            channels.push(id(key.value()).and_then(|channel| {
-                Channel::read(channel, record.value()).map_err(|error| match error {
-                    LedgerError::Damaged { reason } => {
-                        LedgerError::DamagedChannel { channel, reason }
-                    }
-                    other => other,
-                })
-            }));
+            let channel = id(key.value());
+            channels.push(channel.and_then(|channel| Channel::read(channel, record.value())));
         }
         Ok(channels)
     }
@@ -83,7 +77,7 @@ impl LedgerView {
     /// One channel.
     ///
     /// # Errors
-    /// [`LedgerError::Damaged`], [`LedgerError::Storage`].
+    /// [`LedgerError::DamagedChannel`], [`LedgerError::Storage`].
     pub fn channel(&self, id: ChannelId) -> Result<Option<Channel>, LedgerError> {
         let table = self.begin()?.open_table(CHANNELS).map_err(storage)?;
         let record = table.get(key(id).as_slice()).map_err(storage)?;
@@ -122,6 +116,29 @@ impl LedgerView {
             claims.extend(latest()?);
         }
         Ok(claims)
+    }
+
+    /// The claim of a channel with the largest sum that can be read, also where its record or another claim
+    /// of it cannot. A ledger of an earlier build has it in that record only.
+    ///
+    /// # Errors
+    /// [`LedgerError::DamagedChannel`] if all there is to read it from is that record,
+    /// [`LedgerError::Storage`].
+    pub fn latest_claim(&self, id: ChannelId) -> Result<Option<Claim>, LedgerError> {
+        match self.begin()?.open_table(CLAIMS) {
+            Ok(table) => {
+                let (first, last) = (claim_key(id, 0), claim_key(id, u128::MAX));
+                let range = first.as_slice()..=last.as_slice();
+                for entry in table.range(range).map_err(storage)?.rev() {
+                    if let Ok(claim) = Claim::decode(entry.map_err(storage)?.1.value()) {
+                        return Ok(Some(claim));
+                    }
+                }
+            }
+            Err(TableError::TableDoesNotExist(_)) => {}
+            Err(error) => return Err(storage(error)),
+        }
+        Ok(self.channel(id)?.and_then(|channel| channel.claim))
     }
 
     /// Up to `most` events after number `after`, in order; 0 begins at the first.

@@ -56,8 +56,9 @@ impl Earnings {
         let recorded = self.write(&claim, now);
         let key = (claim.channel().network, claim.channel().account);
         match &recorded {
-            // What does not verify will not later.
-            Ok(()) | Err(LedgerError::Refused(_)) => {}
+            // What does not verify will not later; and where the channel's record is damaged the claim was
+            // kept beside it, which is all that a try later would do.
+            Ok(()) | Err(LedgerError::Refused(_) | LedgerError::DamagedChannel { .. }) => {}
             Err(_) => {
                 let room = self.unrecorded.len() < MAX_UNRECORDED;
                 let before = self.unrecorded.get(&key).map(Claim::cum_amount);
@@ -155,6 +156,31 @@ mod tests {
         forged.replace_range(forged.len() - 2.., "ff");
         assert!(matches!(earnings.record(&forged, NOW), Err(LedgerError::Refused(_))));
         assert!(!earnings.is_behind());
+    }
+
+    /// It is on the disk, and with the supervisor it does not end.
+    #[test]
+    fn a_claim_of_a_channel_whose_record_is_damaged_is_told_and_kept_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(EARNINGS_FILE);
+        Earnings::at(path.clone()).record(&digits(1, 10), NOW).unwrap();
+        let id = Claim::decode(&hex::decode(digits(1, 10)).unwrap()).unwrap().channel();
+        {
+            let mode = redb::ConcurrencyMode::MultiWriter;
+            let database = redb::Builder::new().set_concurrency_mode(mode).create(&path).unwrap();
+            let tx = database.begin_write().unwrap();
+            let key = [&id.network.0.to_be_bytes()[..], &id.account.0].concat();
+            let channels = redb::TableDefinition::<&[u8], &[u8]>::new("channels");
+            tx.open_table(channels).unwrap().insert(key.as_slice(), b"{}".as_slice()).unwrap();
+            tx.commit().unwrap();
+        }
+        let mut earnings = Earnings::at(path.clone());
+        let told = earnings.record(&digits(1, 40), NOW);
+        assert!(matches!(told, Err(LedgerError::DamagedChannel { .. })), "{told:?}");
+        assert!(!earnings.is_behind(), "a try later would do no more");
+        drop(earnings);
+        let latest = LedgerView::open(&path, Side::Payee).unwrap().latest_claim(id).unwrap();
+        assert_eq!(latest.map(|claim| claim.cum_amount()), Some(40));
     }
 
     /// What a worker earned in two lives, as its console said it.

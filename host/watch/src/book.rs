@@ -51,7 +51,7 @@ pub enum Note {
         /// From when on the rest can be taken back.
         refund_from: UnixTime,
     },
-    /// The rest went back to her.
+    /// The rest went back to her: several servers say so.
     Closed,
 }
 

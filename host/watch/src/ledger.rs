@@ -11,8 +11,8 @@ use crate::earnings::{Fact, Happened, Standing};
 use crate::error::WatchError;
 
 impl Book for Ledger {
-    /// Every channel, also one that is said to be closed while it owes something: that is servers' word
-    /// too. One whose record cannot be read is refused, and watched by the last claim that was kept beside it: that proves
+    /// Every channel but those that are closed and paid, of which several servers gave their word; also one
+    /// that is said to be closed while it owes something. One whose record cannot be read is refused, and watched by the last claim that was kept beside it: that proves
     /// itself, and what was paid the chain says as well.
     fn channels(&self) -> Result<Vec<Result<Watched, WatchError>>, BookError> {
         let view = self.view();
@@ -23,7 +23,7 @@ impl Book for Ledger {
                 Ok(channel) => channels.push(watched(&channel)),
                 Err(error) => {
                     if let LedgerError::DamagedChannel { channel, .. } = &error
-                        && let Some(claim) = view.claims(*channel).ok().and_then(|mut c| c.pop())
+                        && let Some(claim) = view.latest_claim(*channel).ok().flatten()
                     {
                         channels.push(proven(&claim, 0));
                     }

@@ -6,7 +6,7 @@ use chrysalis_api::limits::{
 };
 use chrysalis_api::{ApiError, Endpoint, InferenceRequest};
 
-use crate::{LIMITS, chat, chat_of, chat_with, completion, completion_with};
+use crate::{LIMITS, chat, chat_of, chat_with, completion, completion_with, parse};
 
 /// Code and field of a refusal; the status must be 400.
 fn refusal(result: Result<InferenceRequest, ApiError>) -> (&'static str, String) {
@@ -260,6 +260,24 @@ fn refuses_a_user_value_one_byte_too_long() {
     let of = |n| chat_with(&format!(r#","user":"{}""#, "u".repeat(n)));
     assert!(of(MAX_USER_BYTES).is_ok());
     refused(of(MAX_USER_BYTES + 1), "string_above_max_length", "user");
+}
+
+#[test]
+fn refuses_a_priority_that_is_out_of_range_or_among_nobodys_requests() {
+    let key = format!(r#","prompt_cache_key":"{}""#, "k".repeat(MIN_CACHE_KEY_BYTES));
+    let of = |number: i32, key: &str| chat_with(&format!(r#","priority":{number}{key}"#));
+    for number in [-128, -1, 0, 127] {
+        assert_eq!(i32::from(of(number, &key).unwrap().priority), number);
+    }
+    for number in [-129, 128] {
+        refused(of(number, &key), "invalid_value", "priority");
+    }
+    // What asks for nothing is accepted from everybody.
+    assert_eq!(of(0, "").unwrap().priority, 0);
+    refused(of(-1, ""), "invalid_parameter_combination", "priority");
+    assert_eq!(completion_with(&format!(r#","priority":3{key}"#)).unwrap().priority, 3);
+    let response = format!(r#"{{"model":"m","input":"x","priority":-3{key}}}"#);
+    assert_eq!(parse(Endpoint::Responses, &response).unwrap().priority, -3);
 }
 
 #[test]

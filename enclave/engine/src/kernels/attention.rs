@@ -159,16 +159,19 @@ impl Attention {
         }
         let queries = Queries { heads: queries, coded: &coded };
         let lanes = State::lanes(self.head_dim);
-        pool.chunks(&mut out, lanes, |first, out| {
+        pool.parts(&mut out, lanes, PARTS, |first, out| {
             // There are as many as threads, so one is free.
             let free = self.scratch.iter().find_map(|scratch| scratch.try_lock().ok());
             let mut scratch = free
                 .unwrap_or_else(|| self.scratch[0].lock().unwrap_or_else(PoisonError::into_inner));
             let of = |place: &Place| pages(place.index, place.head, place.pages(self, window));
-            let places = &self.places[first..][..out.len() / lanes];
+            let count = out.len() / lanes;
+            let places = &self.places[first..][..count];
+            // Threads take parts in turn, so that this is what the same thread most likely takes next.
+            let later = self.places.get(first + count * pool.threads());
             let mut coming = places.first().map(of).unwrap_or_default();
             for (n, (place, out)) in places.iter().zip(out.chunks_exact_mut(lanes)).enumerate() {
-                let next = places.get(n + 1).map(of).unwrap_or_default();
+                let next = places.get(n + 1).or(later).map(of).unwrap_or_default();
                 let pages = core::mem::replace(&mut coming, next);
                 let first_page = place.pages(self, window).start;
                 let (pages, ahead) = (&pages[..], &coming[..]);
@@ -193,15 +196,20 @@ struct Gather<'a> {
 
 impl Kernel for Gather<'_> {
     #[inline(always)]
-    fn run<S: Isa>(self, _: S) {
+    fn run<S: Isa>(self, isa: S) {
         let Self { all, out, window, to } = self;
         let (dim, width) = (all.head_dim, all.row_lanes());
-        let states = out.chunks_exact_mut(State::lanes(dim));
+        let lanes = State::lanes(dim);
+        let states = out.chunks_exact_mut(lanes);
         let mut places = all.places.iter().zip(states).peekable();
         while let Some((place, first)) = places.next() {
             let rows = place.rows(all);
             let mut state = State(first);
             while let Some((next, part)) = places.next_if(|(next, _)| next.continues(*place)) {
+                // Half of them lie in the cache of another processor.
+                for line in (0..rows * width).chain([lanes - 1]) {
+                    isa.prefetch(part, (2 * lanes + line) * size_of::<Lanes>());
+                }
                 let mut sees = [false; PANEL_ROWS];
                 for (row, sees) in sees.iter_mut().enumerate().take(rows) {
                     *sees = !next.part(next.seen(all, window, row)).is_empty();
@@ -491,4 +499,6 @@ fn weigh<S: Isa>(
 /// Tokens of a range. Its scores fit into the fastest cache, and two threads share a sequence from this
 /// length on.
 const RANGE_TOKENS: usize = 256;
+/// Parts for each thread: of a range or two, so that nobody waits long for the last one.
+const PARTS: usize = 9;
 const RANGE_PAGES: usize = RANGE_TOKENS / PAGE_TOKENS;

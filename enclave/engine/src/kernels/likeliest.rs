@@ -19,7 +19,7 @@ pub(crate) fn likeliest(
     weights: &Matrix,
     inputs: &Inputs,
     known: usize,
-) -> Vec<Option<u32>> {
+) -> Zeroizing<Vec<Option<u32>>> {
     let (rows, tiles) = (inputs.rows(), weights.tiles().min(known.div_ceil(16)));
     let mut parts = Zeroizing::new(vec![Best::default(); tiles.div_ceil(PART_TILES) * rows]);
     pool.chunks(&mut parts, rows, |first, parts| {
@@ -36,7 +36,7 @@ pub(crate) fn likeliest(
         }
     });
     let of_row = |row| parts.iter().skip(row).step_by(rows).fold(Best::default(), Best::or);
-    (0..rows).map(|row| of_row(row).id()).collect()
+    Zeroizing::new((0..rows).map(|row| of_row(row).id()).collect())
 }
 
 /// The best so far.
@@ -140,7 +140,7 @@ mod tests {
             scales.iter().enumerate().for_each(|(row, scale)| x.set_row(row, &[*scale, 0.0]));
             let mut inputs = Inputs::new(scales.len(), 2);
             inputs.fill(&pool, &x, None, &[&matrix]);
-            likeliest(&pool, &matrix, &inputs, known)
+            likeliest(&pool, &matrix, &inputs, known).to_vec()
         };
         Path::all().into_iter().map(run).collect()
     }

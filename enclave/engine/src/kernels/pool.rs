@@ -73,22 +73,33 @@ impl Pool {
         chunk: usize,
         work: impl Fn(usize, &mut [T]) + Sync,
     ) {
+        self.parts(data, chunk, PARTS, work);
+    }
+
+    /// As [`Pool::chunks`], in up to `parts` parts for each thread.
+    pub(crate) fn parts<T: Send>(
+        &self,
+        data: &mut [T],
+        chunk: usize,
+        parts: usize,
+        work: impl Fn(usize, &mut [T]) + Sync,
+    ) {
         let chunks = data.len().div_ceil(chunk);
         if self.workers.is_empty() || chunks < 2 {
             return work(0, data);
         }
-        // Several parts for each thread, so that a thread that is interrupted holds up little.
-        let grain = chunks.div_ceil(self.threads().saturating_mul(PARTS)).max(1);
-        let (size, len, base) =
-            (grain.saturating_mul(chunk), data.len(), Shareable(data.as_mut_ptr()));
-        self.run(chunks.div_ceil(grain), &|part| {
+        // Several parts for each thread, so that a thread that is interrupted holds up little; of almost the
+        // same size, so that threads which take them in turn end together.
+        let parts = chunks.min(self.threads().saturating_mul(parts));
+        let start = |part: usize| part.saturating_mul(chunks) / parts;
+        let (len, base) = (data.len(), Shareable(data.as_mut_ptr()));
+        self.run(parts, &|part| {
             let base = &base;
-            let from = part.saturating_mul(size).min(len);
-            let count = size.min(len.saturating_sub(from));
-            // SAFETY: `from + count <= len`, so this lies in `data`, which is borrowed for the whole
-            // call. `run` calls this once for each `part`, and parts do not overlap.
-            let items = unsafe { core::slice::from_raw_parts_mut(base.0.add(from), count) };
-            work(part.saturating_mul(grain), items);
+            let [from, to] = [start(part), start(part + 1)].map(|at| (at * chunk).min(len));
+            // SAFETY: `from <= to <= len`, so this lies in `data`, which is borrowed for the whole call.
+            // `run` calls this once for each `part`, and a part ends where the next one starts.
+            let items = unsafe { core::slice::from_raw_parts_mut(base.0.add(from), to - from) };
+            work(start(part), items);
         });
     }
 

@@ -180,7 +180,7 @@ fn the_extremes_of_codes_and_inputs_do_not_saturate() {
 #[test]
 fn a_row_does_not_depend_on_its_neighbours_or_on_the_number_of_threads() {
     for (dtype, block) in KINDS {
-        // A pair of panels, one that is not full, and a rest.
+        // Whole panels and one that is not full.
         let (rows, outputs, columns) = (31, 50, block.max(32) * 2);
         let mut random = Random(3);
         let stored = stored(&mut random, dtype, outputs, columns);

@@ -22,10 +22,10 @@ use tokio::time::{sleep, timeout};
 use crate::rig::{NOW, REQUEST_BYTES, Rig, chat, code, engine, eventually, trusting};
 
 const SHORT: Duration = Duration::from_millis(300);
-const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 /// Answers of about 2 MB: more than the sockets between two processes hold.
-fn talkative() -> TinyModel {
+pub(crate) fn talkative() -> TinyModel {
     let (a, b) = ("a".repeat(500), "b".repeat(500));
     TinyModel::endless(&[a, b]).context(4096)
 }
@@ -45,7 +45,7 @@ async fn a_reader_that_stops_reading_frees_its_place_and_its_connection() {
     let mut first = [0; 12];
     tls.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 200");
-    eventually("the place is free", || rig.worker.requests.available_permits() == 1).await;
+    eventually("the place is free", || rig.free() == rig.places()).await;
     // The one connection is free too, while the peer still holds its end open.
     let livez = timeout(LONG, rig.send(Method::GET, "/livez", Vec::new())).await.unwrap();
     assert_eq!(livez.status(), 200);
@@ -257,22 +257,6 @@ async fn stops_in_time_while_every_connection_is_taken_and_none_is_read() {
     tls.read_exact(&mut first).await.unwrap();
     rig.stop.send_replace(true);
     timeout(LONG, rig.serving).await.expect("the listener stops").unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_sealed_request_more_than_the_manifest_allows_is_told_to_wait() {
-    let rig = Rig::start(Bounds::default(), Some(engine(&talkative()))).await;
-    let (first, _) = rig.seal(1, &chat("talk"));
-    let held = rig.send(Method::POST, "/v1/sealed", first).await;
-    assert_eq!(held.status(), 200);
-    let (second, _) = rig.seal(2, &chat("talk"));
-    let refused = rig.send(Method::POST, "/v1/sealed", second.clone()).await;
-    assert_eq!(code(refused).await, (429, "E-BUSY".to_owned()));
-    // The first requester goes away.
-    drop(held);
-    eventually("the place is free", || rig.worker.requests.available_permits() == 1).await;
-    let served = rig.send(Method::POST, "/v1/sealed", second).await;
-    assert_eq!(served.status(), 200, "a request that found no place may be sent again as it is");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -206,7 +206,7 @@ async fn a_requester_that_goes_away_pays_for_its_texts_and_its_place_is_free() {
     let header = Header { path: PathId::Embeddings, max_tokens: 0, ..rig.header(1) };
     let (sealed, _) = rig.seal_with(&header, &json!({"model": MODEL, "input": input}).to_string());
     drop(rig.send(Method::POST, "/v1/sealed", sealed).await);
-    eventually("the place is free", || rig.worker.requests.available_permits() == 1).await;
+    eventually("the place is free", || rig.free() == rig.places()).await;
     let stored =
         rig.worker.receipts.get(&header.request_id).expect("what was taken on is provable");
     let stored: Value = serde_json::from_slice(&stored).unwrap();

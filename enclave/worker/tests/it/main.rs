@@ -19,6 +19,7 @@ mod judge;
 mod own;
 mod payment;
 mod peer;
+mod queue;
 mod rig;
 mod routes;
 mod sealed;

@@ -284,8 +284,17 @@ async fn a_requester_that_goes_away_pays_for_what_was_produced_and_no_more() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         standing = payments.standing(&channel(&rig));
     }
-    let stored = rig.send(Method::GET, &format!("/v1/receipts/{}", "01".repeat(16)), vec![]).await;
-    let (_, stored) = json(stored).await;
+    let path = format!("/v1/receipts/{}", "01".repeat(16));
+    let (_, by_id) = json(rig.send(Method::GET, &path, vec![]).await).await;
+    let own = format!("{path}/{}", channel(&rig).account);
+    let (_, stored) = json(rig.send(Method::GET, &own, vec![]).await).await;
+    assert_eq!(stored, by_id);
+    let other = rig.send(Method::GET, &format!("{path}/{NONE}"), vec![]).await;
+    assert_eq!(
+        code(other).await,
+        (404, "E-NO-RECEIPT".to_owned()),
+        "another channel paid for none"
+    );
     assert_eq!(standing, (stored["head"]["amount"].as_str().unwrap().parse().unwrap(), 0));
 }
 
@@ -327,13 +336,12 @@ async fn a_note_that_is_old_or_over_or_asked_of_a_worker_without_an_owners_key_i
 async fn a_batch_of_requests_is_due_to_be_told_and_a_window_of_them_stops_the_next() {
     let rig = paid().await;
     let payments = rig.worker.payments.as_ref().unwrap();
-    let concurrent = rig.worker.manifest.limits.concurrent_requests;
-    let batch = concurrent.max(8);
+    let (batch, places) = (8, rig.places());
     for id in 0..batch {
         ask(&rig, id as u8, PLENTY).await;
     }
     tokio::time::timeout(std::time::Duration::from_secs(1), payments.due()).await.unwrap();
-    for id in batch..batch + concurrent {
+    for id in batch..batch + places {
         ask(&rig, id as u8, PLENTY).await;
     }
     // Nobody has told the owner: this rig has no console.

@@ -112,7 +112,12 @@ impl Platform for NoPlatform {
 
 /// An engine on a tiny model.
 pub(crate) fn engine(model: &TinyModel) -> Arc<dyn Engine> {
-    Arc::new(CandleEngine::load(&model.build(), EngineOptions::new(|| 1)).unwrap())
+    engine_with(model, EngineOptions::new(|| 1))
+}
+
+/// The same, with other options.
+pub(crate) fn engine_with(model: &TinyModel, options: EngineOptions) -> Arc<dyn Engine> {
+    Arc::new(CandleEngine::load(&model.build(), options).unwrap())
 }
 
 impl Rig {
@@ -213,7 +218,8 @@ impl Rig {
         let manifest = WorkerManifest::parse(&manifest_bytes).unwrap();
         let session = Session::generate(manifest.network, BOOTED).unwrap();
         session.remember_evidence(EVIDENCE);
-        let payments = Payments::new(&manifest, &session.meter).unwrap();
+        let places = bounds.places(&manifest.limits);
+        let payments = Payments::new(&manifest, places, &session.meter).unwrap();
         let policy_digest = Digest(Sha256::digest(&manifest_bytes).into());
         let events = boot_events(&policy_digest, &manifest.model.root).to_vec();
         for event in &events {
@@ -242,7 +248,7 @@ impl Rig {
             replay_window: Mutex::new(ReplayCache::new(DEFAULT_REPLAY_CAPACITY)),
             stages: Arc::new(stages),
             engine: slot,
-            requests: Arc::new(Semaphore::new(manifest.limits.concurrent_requests as usize)),
+            requests: Arc::new(Semaphore::new(places as usize)),
             bodies: Semaphore::new(bounds.body_bytes),
             bounds,
             devices,
@@ -265,6 +271,16 @@ impl Rig {
     /// A worker with the default bounds that says `pieces`.
     pub(crate) async fn saying(pieces: &[&str]) -> Self {
         Self::start(Bounds::default(), Some(engine(&TinyModel::scripted(pieces)))).await
+    }
+
+    /// Places for requests that are free.
+    pub(crate) fn free(&self) -> usize {
+        self.worker.requests.available_permits()
+    }
+
+    /// All places for requests.
+    pub(crate) fn places(&self) -> usize {
+        self.worker.bounds.places(&self.worker.manifest.limits) as usize
     }
 
     /// Everything printed on the console.

@@ -16,6 +16,7 @@ async fn refuses_what_no_route_answers_and_says_what_to_do() {
         (Method::PUT, "/v1/sealed", (404, "E-NOT-FOUND")),
         (Method::GET, "/v1/receipts/xyz", (400, "E-RECEIPT-ID")),
         (Method::GET, "/v1/receipts/00000000000000000000000000000000", (404, "E-NO-RECEIPT")),
+        (Method::GET, "/v1/receipts/00000000000000000000000000000000/xyz", (400, "E-RECEIPT-ID")),
         (Method::POST, "/v1/grant", (409, "E-NO-GRANT-EXPECTED")),
     ] {
         let (status, found) = code(rig.send(method.clone(), path, Vec::new()).await).await;

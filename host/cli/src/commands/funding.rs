@@ -118,10 +118,12 @@ struct Vouched {
     due: Option<Instant>,
     /// Time of the last note, which the next one has to be after.
     seen_at: UnixTime,
-    /// What it was last seen to cover.
+    /// What it was last seen to cover; a look that fails takes nothing back.
     covers: Option<u128>,
-    /// Looks in a row at which it covered nothing.
+    /// Looks in a row at which it covered nothing, or which failed.
     empty: u32,
+    /// Code of the worker's last refusal of its note, which the log has then.
+    refused: Option<String>,
 }
 
 impl Vouched {
@@ -135,6 +137,14 @@ impl Vouched {
         }
     }
 
+    fn has_coins(&self) -> bool {
+        self.rank() == 0
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        now.duration_since(self.asked) >= KEPT
+    }
+
     /// The time after a look before which it is not looked at again, whoever asks.
     fn pause(&self) -> Duration {
         AGAIN.saturating_mul(1 << self.empty.min(MAX_DOUBLINGS))
@@ -144,9 +154,18 @@ impl Vouched {
 /// What came of a look.
 struct Looked {
     seen_at: UnixTime,
-    covers: Option<u128>,
+    saw: Saw,
     /// When to look again, if nobody asks.
     again: Option<Duration>,
+}
+
+/// What a look saw.
+enum Saw {
+    Covers(u128),
+    /// Nothing: the servers did not say.
+    Nothing,
+    /// A note that the worker does not take: its code, and why.
+    Refused(String, String),
 }
 
 /// Answers what the worker asks, until it is dropped.
@@ -172,36 +191,55 @@ impl Voucher {
         let voucher = Arc::new(self);
         let mut channels: Vec<Vouched> = Vec::new();
         let mut looks = JoinSet::new();
+        // One copy goes with each look at a channel that had no coins yet.
+        let unproven = Arc::new(());
+        let mut full: Option<Instant> = None;
         loop {
             let now = Instant::now();
-            channels.retain(|channel| {
-                channel.covers.is_some_and(|covers| covers > 0)
-                    || now.duration_since(channel.asked) < KEPT
-            });
-            while looks.len() < LOOKS_AT_ONCE
-                && let Some((wanted, seen_at)) = next(&mut channels, now)
-            {
+            channels.retain(|channel| channel.has_coins() || !channel.is_idle(now));
+            let room = |looks: &JoinSet<_>| Room {
+                any: looks.len() < LOOKS_AT_ONCE,
+                // Less the one that stays here.
+                unproven: Arc::strong_count(&unproven) <= UNPROVEN_AT_ONCE,
+            };
+            while let Some((wanted, seen_at, proven)) = next(&mut channels, room(&looks), now) {
                 let (voucher, state) = (Arc::clone(&voucher), state.clone());
+                let place = (!proven).then(|| Arc::clone(&unproven));
                 looks.spawn(async move {
+                    let _place = place;
                     let looked = voucher.look(&wanted, seen_at, &state).await;
                     (wanted, looked)
                 });
             }
-            let due = channels.iter().filter_map(|channel| channel.due).min();
-            let due = due.filter(|_| looks.len() < LOOKS_AT_ONCE);
+            let room = room(&looks);
+            let due = channels.iter().filter(|channel| room.is_for(channel));
+            let due = due.filter_map(|channel| channel.due).min();
             tokio::select! {
                 wanted = asked.recv() => match wanted {
                     Some(wanted) => {
-                        ask(&mut channels, wanted, Instant::now());
+                        let now = Instant::now();
+                        let mut listed = ask(&mut channels, wanted, now);
                         while let Ok(wanted) = asked.try_recv() {
-                            ask(&mut channels, wanted, Instant::now());
+                            listed &= ask(&mut channels, wanted, now);
+                        }
+                        let silent = full.is_none_or(|told| now - told >= TOLD_INTERVAL);
+                        if !listed && silent {
+                            full = Some(now);
+                            voucher.report.note(&format!(
+                                "{MAX_VOUCHED} channels with coins are in use: nobody vouches for \
+                                 another one, and its payer is not served"
+                            ));
                         }
                     }
                     None => return,
                 },
                 Some(done) = looks.join_next() => {
-                    if let Ok((wanted, looked)) = done {
-                        note_look(&mut channels, &wanted, &looked, Instant::now());
+                    if let Ok((wanted, looked)) = done
+                        && let Some(why) = note_look(&mut channels, &wanted, &looked, Instant::now())
+                    {
+                        let account = wanted.terms.id(voucher.network).map(|id| id.account);
+                        let account = account.map_or_else(|_| String::new(), |id| format!(" for 0:{id}"));
+                        voucher.report.note(&format!("the worker takes no note{account}: {why}"));
                     }
                 }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
@@ -213,30 +251,31 @@ impl Voucher {
     async fn look(&self, wanted: &FundingWanted, seen_at: UnixTime, state: &StateDir) -> Looked {
         // Two looks in one second, or a clock that was set back.
         let now = (self.clock)().seconds().max(UnixTime(seen_at.0.saturating_add(1)));
-        let looked = |covers, again| Looked { seen_at: now, covers, again };
+        let looked = |saw, again| Looked { seen_at: now, saw, again };
         let (covers, note) = match self.sign(wanted, now).await {
             Ok(signed) => signed,
             Err(failure) => {
                 self.report.note(&format!("a deposit was not looked at: {failure}"));
-                return looked(None, Some(AGAIN));
+                return looked(Saw::Nothing, Some(AGAIN));
             }
         };
         let Ok(Some(address)) = state.read_run().map(|run| run.and_then(|run| run.worker_address))
         else {
-            return looked(Some(covers), Some(AGAIN));
+            return looked(Saw::Covers(covers), Some(AGAIN));
         };
         let again = match hand_in_note(&address, &note).await {
             // One that covers nothing is looked at when its payer asks again, and not before: anybody
             // can make up channels.
             Ok(()) if covers == 0 => None,
             Ok(()) => Some(LOOK_INTERVAL),
-            // Of an earlier life of the worker; whoever wants it served asks again.
-            Err(ClientError::PaymentRequired { .. } | ClientError::WorkerRefused { .. }) => {
-                return looked(None, None);
-            }
+            // Of an earlier life of the worker, or for good; whoever wants it served asks again.
+            Err(
+                ClientError::PaymentRequired { code, message, .. }
+                | ClientError::WorkerRefused { code, message, .. },
+            ) => return looked(Saw::Refused(code, message), None),
             Err(_) => Some(AGAIN),
         };
-        looked(Some(covers), again)
+        looked(Saw::Covers(covers), again)
     }
 
     async fn sign(
@@ -260,44 +299,89 @@ impl Voucher {
     }
 }
 
-/// The channel to look at now, if one is due; it is not due again before that look is over.
-fn next(channels: &mut [Vouched], now: Instant) -> Option<(FundingWanted, UnixTime)> {
-    let due = channels.iter_mut().filter(|channel| channel.due.is_some_and(|due| due <= now));
+/// Which looks have a place now.
+#[derive(Clone, Copy)]
+struct Room {
+    any: bool,
+    /// Also one at a channel that had no coins yet.
+    unproven: bool,
+}
+
+impl Room {
+    fn is_for(self, channel: &Vouched) -> bool {
+        self.any && (self.unproven || channel.has_coins())
+    }
+}
+
+/// The channel to look at now, if one is due and has room, and whether it had coins; it is not due again
+/// before that look is over.
+fn next(
+    channels: &mut [Vouched],
+    room: Room,
+    now: Instant,
+) -> Option<(FundingWanted, UnixTime, bool)> {
+    let due = channels.iter_mut().filter(|channel| room.is_for(channel));
+    let due = due.filter(|channel| channel.due.is_some_and(|due| due <= now));
     let channel = due.min_by_key(|channel| (channel.rank(), channel.due))?;
     (channel.looked, channel.due) = (Some(now), None);
-    Some((channel.wanted.clone(), channel.seen_at))
+    Some((channel.wanted.clone(), channel.seen_at, channel.has_coins()))
 }
 
-/// Takes down what a look saw.
-fn note_look(channels: &mut [Vouched], wanted: &FundingWanted, looked: &Looked, now: Instant) {
-    let Some(channel) = channels.iter_mut().find(|channel| channel.wanted == *wanted) else {
-        return;
-    };
+/// Takes down what a look saw. What the worker said against a note is returned once, to be told.
+fn note_look(
+    channels: &mut [Vouched],
+    wanted: &FundingWanted,
+    looked: &Looked,
+    now: Instant,
+) -> Option<String> {
+    let channel = channels.iter_mut().find(|channel| channel.wanted == *wanted)?;
     channel.seen_at = looked.seen_at;
-    channel.covers = looked.covers;
-    channel.empty = if looked.covers == Some(0) { channel.empty.saturating_add(1) } else { 0 };
+    let mut tell = None;
+    let again = match &looked.saw {
+        &Saw::Covers(covers) => {
+            channel.covers = Some(covers);
+            channel.empty = if covers == 0 { channel.empty.saturating_add(1) } else { 0 };
+            looked.again
+        }
+        // A stranger can use up what the servers answer in a second, and would have everybody forgotten.
+        Saw::Nothing => {
+            channel.empty = channel.empty.saturating_add(1);
+            // Whoever waits for one that nobody has seen yet asks again.
+            looked.again.filter(|_| channel.has_coins()).map(|again| again.max(channel.pause()))
+        }
+        Saw::Refused(code, message) => {
+            (channel.covers, channel.empty) = (None, 0);
+            if channel.refused.as_ref() != Some(code) {
+                channel.refused = Some(code.clone());
+                tell = Some(format!("{code}: {message}"));
+            }
+            looked.again
+        }
+    };
     // In use or not, its note does not end; but it is not worth a look twice a minute.
-    let idle = now.duration_since(channel.asked) >= KEPT;
-    let again = looked.again.map(|again| now + if idle { again.max(IDLE_INTERVAL) } else { again });
+    let idle = channel.is_idle(now);
+    let again = again.map(|again| now + if idle { again.max(IDLE_INTERVAL) } else { again });
     // Somebody may have asked meanwhile.
     channel.due = channel.due.into_iter().chain(again).min();
+    tell
 }
 
-/// Notes that a channel is wanted: it is looked at now, or a pause after the last time.
-fn ask(channels: &mut Vec<Vouched>, wanted: FundingWanted, now: Instant) {
+/// Notes that a channel is wanted: it is looked at now, or a pause after the last time. False if there is no
+/// place for it.
+fn ask(channels: &mut Vec<Vouched>, wanted: FundingWanted, now: Instant) -> bool {
     if let Some(known) = channels.iter_mut().find(|channel| channel.wanted == wanted) {
         known.asked = now;
         let soonest = known.looked.map_or(now, |looked| now.max(looked + known.pause()));
         known.due = Some(known.due.map_or(soonest, |due| due.min(soonest)));
-        return;
+        return true;
     }
     if channels.len() >= MAX_VOUCHED {
-        // Never one with coins in it. Whoever still wants its own asks again.
-        let empty = channels.iter().enumerate().filter(|(_, channel)| channel.covers == Some(0));
-        let Some(place) = empty.min_by_key(|(_, channel)| channel.asked).map(|(place, _)| place)
-        else {
-            return;
-        };
+        // One without coins, which anybody can make up, or else one that nobody asked for in a while: whoever
+        // still wants either asks again.
+        let unwanted = channels.iter().enumerate();
+        let unwanted = unwanted.filter(|(_, c)| !c.has_coins() || c.is_idle(now));
+        let first = unwanted.min_by_key(|(_, channel)| (channel.has_coins(), channel.asked));
+        let Some((place, _)) = first else { return false };
         channels.swap_remove(place);
     }
     channels.push(Vouched {
@@ -308,10 +392,12 @@ fn ask(channels: &mut Vec<Vouched>, wanted: FundingWanted, now: Instant) {
         seen_at: UnixTime(0),
         covers: None,
         empty: 0,
+        refused: None,
     });
+    true
 }
 
-/// Shortest time between two looks at one channel; it doubles while it covers nothing, so often.
+/// Shortest time between two looks at one channel; it doubles while it covers nothing or looks fail, so often.
 const AGAIN: Duration = Duration::from_secs(1);
 const MAX_DOUBLINGS: u32 = 2;
 /// How often a channel that is in use is looked at: so long a close request can go unseen here.
@@ -322,6 +408,10 @@ const KEPT: Duration = Duration::from_secs(1_800);
 const IDLE_INTERVAL: Duration = Duration::from_secs(NOTE_SECONDS / 2);
 /// Channels that are looked at at once, so that a slow answer about one does not delay the others.
 const LOOKS_AT_ONCE: usize = 16;
+/// Of them at channels that had no coins yet: those that have wait for no stranger's.
+const UNPROVEN_AT_ONCE: usize = 8;
+/// How often the log says that there is no place.
+const TOLD_INTERVAL: Duration = Duration::from_secs(60);
 /// A server that does not answer is asked again at the next look: payers wait seconds.
 const PATIENCE: Patience = Patience {
     connect: Duration::from_secs(2),
@@ -369,28 +459,115 @@ mod tests {
 
     fn saw(channels: &mut [Vouched], salt: u64, covers: u128, now: Instant) {
         let again = (covers > 0).then_some(LOOK_INTERVAL);
-        let looked = Looked { seen_at: UnixTime(1), covers: Some(covers), again };
+        let looked = Looked { seen_at: UnixTime(1), saw: Saw::Covers(covers), again };
         note_look(channels, &wanted(salt), &looked, now);
+    }
+
+    fn failed(channels: &mut [Vouched], salt: u64, now: Instant) {
+        let looked = Looked { seen_at: UnixTime(1), saw: Saw::Nothing, again: Some(AGAIN) };
+        note_look(channels, &wanted(salt), &looked, now);
+    }
+
+    /// A look with room for all.
+    fn look(channels: &mut [Vouched], now: Instant) -> Option<FundingWanted> {
+        next(channels, Room { any: true, unproven: true }, now).map(|(wanted, ..)| wanted)
+    }
+
+    fn has(channels: &[Vouched], salt: u64) -> bool {
+        channels.iter().any(|channel| channel.wanted == wanted(salt))
+    }
+
+    #[test]
+    fn a_look_that_fails_takes_no_coins_back_and_waits_longer_each_time() {
+        let (mut channels, now) = (vec![], Instant::now());
+        ask(&mut channels, wanted(1), now);
+        look(&mut channels, now).unwrap();
+        saw(&mut channels, 1, 7, now);
+        let mut at = now + LOOK_INTERVAL;
+        for wait in [2, 4, 4] {
+            look(&mut channels, at).unwrap();
+            failed(&mut channels, 1, at);
+            assert_eq!(channels[0].rank(), 0);
+            assert_eq!(channels[0].due, Some(at + Duration::from_secs(wait)));
+            at += Duration::from_secs(wait);
+        }
+        // Idle as well: its note is renewed once the servers answer again.
+        let idle = now + KEPT;
+        look(&mut channels, idle).unwrap();
+        failed(&mut channels, 1, idle);
+        assert!(channels[0].has_coins());
+        assert_eq!(channels[0].due, Some(idle + IDLE_INTERVAL));
+    }
+
+    #[test]
+    fn channels_that_nobody_saw_make_room_and_take_some_of_the_looks_only() {
+        let (mut channels, now) = (vec![], Instant::now());
+        for salt in 0..256 {
+            assert!(ask(&mut channels, wanted(salt), now + Duration::from_millis(salt)));
+        }
+        let now = now + AGAIN;
+        while let Some(looked) = look(&mut channels, now) {
+            failed(&mut channels, looked.terms.salt(), now);
+        }
+        assert!(channels.iter().all(|channel| channel.due.is_none()), "nobody asked again");
+        assert!(ask(&mut channels, wanted(400), now));
+        assert!(has(&channels, 400) && !has(&channels, 0), "the one asked for longest ago");
+        let full = Room { any: true, unproven: false };
+        assert_eq!(next(&mut channels, full, now), None, "strangers' looks are all taken");
+        look(&mut channels, now).unwrap();
+        saw(&mut channels, 400, 7, now);
+        let later = now + LOOK_INTERVAL;
+        ask(&mut channels, wanted(1), now);
+        assert_eq!(next(&mut channels, full, later), Some((wanted(400), UnixTime(1), true)));
+    }
+
+    #[test]
+    fn where_all_places_are_taken_by_coins_the_one_that_is_idle_for_longest_makes_room() {
+        let (mut channels, now) = (vec![], Instant::now());
+        for salt in 0..256 {
+            ask(&mut channels, wanted(salt), now);
+            saw(&mut channels, salt, 7, now);
+        }
+        ask(&mut channels, wanted(0), now + AGAIN);
+        let almost = now + KEPT - Duration::from_secs(1);
+        assert!(!ask(&mut channels, wanted(400), almost), "they are in use, and that is told");
+        assert!(ask(&mut channels, wanted(400), now + KEPT));
+        assert!(has(&channels, 400) && has(&channels, 0));
+        assert_eq!(channels.len(), MAX_VOUCHED);
     }
 
     #[test]
     fn channels_that_are_made_up_take_no_place_and_no_look_from_one_with_coins() {
         let (mut channels, now) = (vec![], Instant::now());
         ask(&mut channels, wanted(0), now);
-        assert_eq!(next(&mut channels, now), Some((wanted(0), UnixTime(0))));
+        assert_eq!(look(&mut channels, now), Some(wanted(0)));
         saw(&mut channels, 0, 7, now);
         let later = now + LOOK_INTERVAL;
         for salt in 1..=300 {
             ask(&mut channels, wanted(salt), now);
         }
-        assert_eq!(channels.len(), MAX_VOUCHED, "one too many asks again");
+        assert_eq!(channels.len(), MAX_VOUCHED);
         // It is looked at first, though all of them were due before it.
-        assert_eq!(next(&mut channels, later).unwrap().0, wanted(0));
-        assert_eq!(next(&mut channels, later).unwrap().0, wanted(1));
-        saw(&mut channels, 1, 0, later);
-        ask(&mut channels, wanted(400), later);
-        assert!(!channels.iter().any(|channel| channel.wanted == wanted(1)), "it was empty");
-        assert!(channels.iter().any(|channel| channel.wanted == wanted(0)));
+        assert_eq!(look(&mut channels, later), Some(wanted(0)));
+        let made_up = look(&mut channels, later).unwrap();
+        saw(&mut channels, made_up.terms.salt(), 0, later);
+        assert!(ask(&mut channels, wanted(400), later) && has(&channels, 0));
+    }
+
+    #[test]
+    fn a_refusal_of_the_worker_is_told_once_for_each_channel_and_code() {
+        let (mut channels, now) = (vec![], Instant::now());
+        for salt in 1..=2 {
+            ask(&mut channels, wanted(salt), now);
+        }
+        let mut told = |salt, code: &str| {
+            let saw = Saw::Refused(code.to_owned(), "by its clock".to_owned());
+            let looked = Looked { seen_at: UnixTime(1), saw, again: None };
+            note_look(&mut channels, &wanted(salt), &looked, now)
+        };
+        assert_eq!(told(1, "E-FUNDING-TIME").as_deref(), Some("E-FUNDING-TIME: by its clock"));
+        assert_eq!(told(1, "E-FUNDING-TIME"), None);
+        assert!(told(1, "E-FUNDING-OLD").is_some() && told(2, "E-FUNDING-TIME").is_some());
     }
 
     #[test]
@@ -402,8 +579,8 @@ mod tests {
             let due = channels[0].due.unwrap();
             waits.push((due - now).as_secs());
             now = due;
-            next(&mut channels, now).unwrap();
-            assert_eq!(next(&mut channels, now), None, "it is being looked at");
+            look(&mut channels, now).unwrap();
+            assert_eq!(look(&mut channels, now), None, "it is being looked at");
             saw(&mut channels, 1, 0, now);
             assert_eq!(channels[0].due, None);
         }

@@ -32,6 +32,7 @@ async fn hand_over(state: StateDir, address: SocketAddr, report: Report) {
         }
         tokio::time::sleep(INTERVAL).await;
     };
+    let mut told = None;
     while !claims.is_empty() {
         let HandedIn { refused, left } = hand_in_claims(&address.to_string(), claims).await;
         for (channel, error) in refused {
@@ -41,14 +42,23 @@ async fn hand_over(state: StateDir, address: SocketAddr, report: Report) {
         claims = match left {
             // Without a `[payment]` there is no such route, and there will be none in this life.
             None | Some((_, ClientError::WorkerRefused { status: 404, .. })) => return,
+            Some((left, ClientError::PaymentRequired { code, message, .. })) => {
+                let count = left.len();
+                if told.replace(count) != Some(count) {
+                    report.note(&format!("{count} claims are left for later: {code}: {message}"));
+                }
+                // There is room for a claim as soon as its channel is served.
+                tokio::time::sleep(NO_ROOM_INTERVAL).await;
+                left
+            }
             Some((left, _)) => left,
         };
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-/// What is owed by every channel of the ledger; nothing while there is none. A record that cannot be
-/// read costs its own channel and no other.
+/// What is owed by every channel of the ledger; nothing while there is none. Of one whose record cannot be
+/// read the last claim that was kept beside it: it proves itself.
 ///
 /// All of them, settled or not: the contract pays the difference to what it paid before, so a worker
 /// that begins below that works for nothing. A worker has room for a number of them only. First come
@@ -59,21 +69,35 @@ fn claims(state: &StateDir, report: &Report) -> Result<Vec<Claim>, LedgerError> 
         return Ok(Vec::new());
     }
     // For writing, because that repairs what a killed supervisor left.
-    let mut channels = Vec::new();
-    for channel in Ledger::open(&path, Side::Payee)?.view().each_channel()? {
+    let view = Ledger::open(&path, Side::Payee)?.view();
+    let (mut damaged, mut channels) = (Vec::new(), Vec::new());
+    for channel in view.each_channel()? {
         match channel {
             Ok(channel) => channels.push(channel),
-            Err(error) => report.note(&format!("a channel is left out: {}: {error}", error.code())),
+            Err(error) => {
+                let claim = match &error {
+                    LedgerError::DamagedChannel { channel, .. } => view.latest_claim(*channel),
+                    _ => Ok(None),
+                };
+                let claim = claim.ok().flatten();
+                let what =
+                    if claim.is_some() { "goes on from its last claim" } else { "is left out" };
+                report.note(&format!("a channel {what}: {}: {error}", error.code()));
+                damaged.extend(claim);
+            }
         }
     }
     channels.sort_by_key(order);
-    Ok(channels.into_iter().filter_map(|channel| channel.claim).collect())
+    // What the damaged ones settled nobody knows; no payer damages a record to be the first here.
+    Ok(damaged.into_iter().chain(channels.into_iter().filter_map(|c| c.claim)).collect())
 }
 
 fn order(channel: &Channel) -> impl Ord + use<> {
     (channel.phase == Phase::Closed, Reverse(channel.settled), channel.first)
 }
 
+/// Besides, where the worker has no room.
+const NO_ROOM_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two tries.
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -133,8 +157,22 @@ mod tests {
         ledger.record(&paid, UnixTime(200)).unwrap();
         drop(ledger);
         let report = Report::new(crate::report::Format::Text);
-        let order: Vec<u64> =
-            claims(&state, &report).unwrap().iter().map(|claim| claim.terms().salt()).collect();
-        assert_eq!(order, [3, 2, 4, 1]);
+        let order = || -> Vec<u64> {
+            claims(&state, &report).unwrap().iter().map(|claim| claim.terms().salt()).collect()
+        };
+        assert_eq!(order(), [3, 2, 4, 1]);
+        // The record of one is damaged: it goes on from the claim that is kept beside it.
+        {
+            let id = channel(4);
+            let mode = redb::ConcurrencyMode::MultiWriter;
+            let database =
+                redb::Builder::new().set_concurrency_mode(mode).create(state.earnings()).unwrap();
+            let tx = database.begin_write().unwrap();
+            let key = [&id.network.0.to_be_bytes()[..], &id.account.0].concat();
+            let channels = redb::TableDefinition::<&[u8], &[u8]>::new("channels");
+            tx.open_table(channels).unwrap().insert(key.as_slice(), b"{}".as_slice()).unwrap();
+            tx.commit().unwrap();
+        }
+        assert_eq!(order(), [4, 3, 2, 1]);
     }
 }

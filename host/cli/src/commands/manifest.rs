@@ -55,7 +55,7 @@ pub(crate) struct Init {
     /// Most completion tokens of one request.
     #[arg(long, default_value_t = 2048)]
     completion_tokens: u32,
-    /// Most requests in progress at once.
+    /// Most requests computed at once. Sixteen more wait for their turn; one more is told to ask again.
     #[arg(long, default_value_t = 4)]
     concurrent_requests: u32,
     /// How keys and values are kept: `f16`, or `q8_0` for nearly twice the tokens in the same memory.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use chrysalis_chain::{ChannelView, channel_view};
 use chrysalis_ledger::Channel;
+use chrysalis_loader::{EARNINGS_FILE, Status, status};
 use chrysalis_ton::{Gram, Outgoing, RESERVE, TonError, settle};
 use chrysalis_wire::Digest;
 use clap::Args;
@@ -105,18 +106,49 @@ pub(crate) fn expect_nothing_owed(
         );
         return Ok(());
     };
+    expect_no_worker(path)?;
     let channel = one_of(ledger(path)?.view().each_channel()?, Some(account))?;
     signing.expect(channel.id.network)?;
     let server = signing.server()?;
     let seen = context.block_on(async { Ok(channel_view(&server, account).await?) })?;
-    let owed = channel.earned.saturating_sub(seen.map_or(0, |seen| seen.cum_paid));
+    nothing_owed(&channel, seen.as_ref())
+}
+
+/// Whether all was paid, by the ledger as well as by what a server shows: she who agrees gives up the rest, and
+/// one server that says that it was paid is no ground for that.
+fn nothing_owed(channel: &Channel, seen: Option<&ChannelView>) -> Result<(), Failure> {
+    let shown = seen.map_or(0, |seen| seen.cum_paid);
+    let owed = channel.earned.saturating_sub(shown.min(channel.settled));
     if owed == 0 {
         return Ok(());
     }
     let message = format!("{} is owed on this channel and not settled", Gram::of(owed));
-    Err(Failure::new(Class::Refused, "E-CHANNEL-OWED", message).next(
+    let refused = Failure::new(Class::Refused, "E-CHANNEL-OWED", message);
+    if shown > channel.settled {
+        let (ledger, shown) = (Gram::of(channel.settled), Gram::of(shown));
+        return Err(refused.compared(format!("{ledger} paid by the ledger"), format!("{shown} by the server"))
+            .next("have it taken down first: `chrysalis watch --once`, with --also for a second server"));
+    }
+    Err(refused.next(
         "bring it with `chrysalis channel settle`; or leave --ledger out, and it is the payer's",
     ))
+}
+
+/// Refuses while a worker may be earning into the ledger: what it has counted and not told yet is in no file.
+/// A ledger somewhere else than in a state directory is a copy, and no worker's.
+fn expect_no_worker(path: &Path) -> Result<(), Failure> {
+    let Some(state) = path.parent().filter(|_| path.ends_with(EARNINGS_FILE)) else {
+        return Ok(());
+    };
+    match status(state)? {
+        Status::Down { .. } | Status::Stale { worker_alive: false, .. } => Ok(()),
+        Status::Up(_) | Status::Starting { .. } | Status::Stale { worker_alive: true, .. } => {
+            let message = "the worker of this ledger is running, and may owe more than it has told";
+            Err(Failure::new(Class::Refused, "E-CHANNEL-IN-USE", message)
+                .next("stop it first: `chrysalis down`")
+                .in_file(path))
+        }
+    }
 }
 
 fn nothing() -> Failure {
@@ -133,6 +165,7 @@ const FEE: u128 = 1_200_000;
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use chrysalis_ledger::Phase;
+    use chrysalis_loader::StateDir;
     use chrysalis_receipt::{ChannelTerms, PayerKey, PayerPublicKey, TermsParts};
     use chrysalis_wire::{NetworkId, UnixTime};
     use zeroize::Zeroizing;
@@ -171,6 +204,34 @@ mod tests {
 
     fn view(cum_paid: u128, close_at: Option<UnixTime>, balance: u128) -> ChannelView {
         ChannelView { cum_paid, close_at, balance }
+    }
+
+    #[test]
+    fn gives_nothing_up_that_a_server_alone_says_was_paid() {
+        let says = |settled, cum_paid| {
+            let channel = Channel { settled, ..channel(5 * MIN) };
+            nothing_owed(&channel, Some(&view(cum_paid, None, 0))).map_err(|failure| failure.code)
+        };
+        let owed = Err("E-CHANNEL-OWED".to_owned());
+        assert_eq!(says(5 * MIN, 5 * MIN), Ok(()));
+        assert_eq!(says(4 * MIN, 4 * MIN), owed);
+        assert_eq!(says(0, 5 * MIN), owed, "its word alone");
+        assert_eq!(says(5 * MIN, 4 * MIN), owed, "the ledger's may be from a liar before");
+        assert!(nothing_owed(&Channel { settled: 1, ..channel(1) }, None).is_err());
+        assert!(nothing_owed(&channel(0), None).is_ok(), "nothing was ever earned");
+    }
+
+    #[test]
+    fn gives_nothing_up_while_the_worker_of_the_ledger_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::create(dir.path()).unwrap();
+        let path = state.earnings();
+        assert!(expect_no_worker(&path).is_ok());
+        let lock = state.lock().unwrap();
+        assert_eq!(expect_no_worker(&path).unwrap_err().code, "E-CHANNEL-IN-USE");
+        assert!(expect_no_worker(&dir.path().join("copy.redb")).is_ok());
+        drop(lock);
+        assert!(expect_no_worker(&path).is_ok());
     }
 
     #[test]

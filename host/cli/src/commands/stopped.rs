@@ -5,7 +5,8 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use chrysalis_ledger::{Entry, Ledger, LedgerError, LedgerView, Overcharge, Side};
+use chrysalis_ledger::{Ledger, LedgerError, LedgerView, Side, Stopped as Stop};
+use chrysalis_receipt::Claim;
 use chrysalis_wire::{Digest, NetworkId};
 use clap::Args;
 use serde::Serialize;
@@ -43,39 +44,60 @@ pub(crate) fn run(arguments: &Stopped, context: &Context) -> Result<(), Failure>
         writer.as_ref().map_or_else(|| LedgerView::open(path, Side::Payer), |l| Ok(l.view()));
     let view = view?;
     let id = one_of(view.each_channel()?, arguments.channel)?.id;
-    let proof = view.memory(id)?.and_then(|memory| memory.overcharge);
-    let Some(Overcharge { claim, accounted }) = proof else {
+    let stopped = match &writer {
+        Some(ledger) => ledger.lift(id, context.now())?,
+        None => view.memory(id)?.and_then(|memory| memory.stopped()),
+    };
+    let Some(stopped) = stopped else {
         let message = "nothing stops the payments through this channel";
         return Err(Failure::new(Class::Refused, "E-NOT-STOPPED", message)
             .next("see `chrysalis receipt history` for what it paid"));
     };
-    if let Some(ledger) = &writer {
-        let entries = [Entry::Claim(&claim), Entry::Lifted { channel: id }];
-        ledger.record_all(&entries, context.now())?;
-    }
+    let (claim, before, accounted) = match &stopped {
+        Stop::Overcharge(proof) => (&proof.claim, None, Some(proof.accounted)),
+        Stop::Fork(proof) => (&proof.claim, Some(&proof.before), None),
+    };
     let shown = Shown {
         network: id.network,
         account: id.account,
         meter: Digest(claim.cap().cap().meter_key.to_bytes()),
         claimed_nano: claim.cum_amount().to_string(),
-        accounted_nano: accounted.to_string(),
+        accounted_nano: accounted.map(|accounted| accounted.to_string()),
         claim: hex::encode(claim.encode()),
+        before: before.map(|before| hex::encode(before.encode())),
         lifted: arguments.lift,
     };
     context.report.result("chrysalis/channel-stopped/v1", &shown, |out| {
         let nano = arguments.nano;
         out.field("channel", format_args!("0:{} on {}", id.account, id.network))?;
         out.field("claimed", amount(claim.cum_amount(), nano))?;
-        out.field("accounted for", amount(accounted, nano))?;
-        out.field("by the meter", shown.meter)?;
-        if arguments.lift {
-            return out.line("Lifted: what was claimed is owed, and requests are paid for again.");
+        if let Some(accounted) = accounted {
+            out.field("accounted for", amount(accounted, nano))?;
         }
-        out.line("Both signatures on the claim hold: it proves what this meter counted.")?;
-        out.line(
-            "If the key paid from another state directory, that was no fault of the meter's.",
-        )?;
-        out.line("Next: use another worker; or owe what was claimed, and pay on, with --lift.")
+        out.field("by the meter", shown.meter)?;
+        if let Some(before) = before {
+            let log = |claim: &Claim| claim.settlement().settlement().state.log_head();
+            let (one, other) = (log(before), log(claim));
+            out.field("one log", format_args!("{} receipts, root {}", one.size, one.root))?;
+            out.field("another", format_args!("{} receipts, root {}", other.size, other.root))?;
+        }
+        match (arguments.lift, before.is_some()) {
+            (true, true) => out.line("Lifted: requests are paid for again, whatever log this meter shows."),
+            (true, false) => {
+                out.line("Lifted: what was claimed is owed, and requests are paid for again.")
+            }
+            (false, true) => {
+                out.line("All signatures hold: this meter tells payer and payee different things.")?;
+                out.line("Next: use another worker; or pay on all the same, with --lift.")
+            }
+            (false, false) => {
+                out.line("Both signatures on the claim hold: it proves what this meter counted.")?;
+                out.line(
+                    "If the key paid from another state directory, that was no fault of the meter's.",
+                )?;
+                out.line("Next: use another worker; or owe what was claimed, and pay on, with --lift.")
+            }
+        }
     })
 }
 
@@ -86,8 +108,13 @@ struct Shown {
     account: Digest,
     meter: Digest,
     claimed_nano: String,
-    accounted_nano: String,
+    /// Of a claim that was too much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accounted_nano: Option<String>,
     /// Hexadecimal.
     claim: String,
+    /// The claim that is of another log of the same meter, hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
     lifted: bool,
 }

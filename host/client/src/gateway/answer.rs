@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use chrysalis_api::sse;
 use chrysalis_channel::PathId;
-use chrysalis_wire::RequestId;
+use chrysalis_wire::limits::RETRY_AFTER_SECONDS;
+use chrysalis_wire::{RequestId, SecretBytes};
 use futures_util::stream::{self, Stream};
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, sleep, timeout};
@@ -120,27 +121,27 @@ impl Pipe {
                 }
                 Some(ClientEvent::Error { status: code, json: error }) => {
                     self.after_error().await;
-                    return Ok(json(status(code), error.expose().to_vec()));
+                    return Ok(refused(code, &error));
                 }
                 Some(ClientEvent::Chunk(_)) | None => return Err(wrong_form().into()),
             }
         }
     }
 
-    /// Passes the answer on as server-sent events. What fails before the first event still has an
-    /// HTTP status of its own.
+    /// Passes the answer on as server-sent events. What fails before the first of them, or before the
+    /// worker says that it is at work on it, still has an HTTP status of its own.
     async fn events(mut self) -> Result<Response, GatewayError> {
-        let first = match self.stream.next().await? {
+        let first = match self.stream.take_first() {
             Some(ClientEvent::Error { status: code, json: error }) => {
                 self.after_error().await;
-                return Ok(json(status(code), error.expose().to_vec()));
+                return Ok(refused(code, &error));
             }
-            first => first,
+            Some(first) => Step::Ready(Box::new(self), first),
+            None => Step::Read(Box::new(self)),
         };
-        let first = Step::Ready(Box::new(self), first);
         let events = stream::unfold(first, |step| async move {
             match step {
-                Step::Ready(pipe, event) => Some(pipe.write(Ok(event)).await),
+                Step::Ready(pipe, event) => Some(pipe.write(Ok(Some(event))).await),
                 Step::Read(mut pipe) => {
                     let event = pipe.stream.next().await;
                     Some(pipe.write(event).await)
@@ -229,13 +230,23 @@ fn kept_alive<E>(
 /// stream drops the connection to the worker.
 enum Step {
     /// Write the event that was read before the headers went out.
-    Ready(Box<Pipe>, Option<ClientEvent>),
+    Ready(Box<Pipe>, ClientEvent),
     /// Read and write the next event.
     Read(Box<Pipe>),
     /// Break the body off.
     Break,
     /// End the body.
     End,
+}
+
+/// The answer to a request that the worker refused inside the channel, where there are no headers: one
+/// that found no place there asks to wait as long as one that found none outside.
+fn refused(code: u16, error: &SecretBytes) -> Response {
+    let mut response = json(status(code), error.expose().to_vec());
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    }
+    response
 }
 
 /// The worker answers a stream with a whole body, or the reverse, or with nothing.

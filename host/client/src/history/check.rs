@@ -325,7 +325,7 @@ fn adds_up(
 }
 
 /// Whether two parties were signed the same log by each meter: roots of one size, signed or recomputed from
-/// receipts, are compared.
+/// receipts that a signed one is over, are compared.
 pub(super) fn agree(one: &ChannelHistory, other: &ChannelHistory) -> Check {
     let mut tally = Tally::default();
     if one.channel != other.channel {
@@ -362,10 +362,15 @@ fn roots(meter: &MeterHistory) -> BTreeMap<u64, (Digest, bool)> {
             receipts.insert(*index, (receipt, hash));
         }
     }
-    let Whole(heads) = Whole::of(&receipts);
-    let computed = heads.iter().map(|head| (head.size, (head.root, false)));
-    let heads = meter.settlements.iter().map(|s| s.settlement().state.log_head());
-    let signed = heads.map(|head| (head.size, (head.root, true)));
+    let whole = Whole::of(&receipts);
+    let signed: Vec<_> =
+        meter.settlements.iter().map(|s| s.settlement().state.log_head()).collect();
+    // The order of receipts behind that is the file's word, and no meter's.
+    let proven = signed.iter().filter(|head| whole.head(head.size) == Some(**head));
+    let proven = proven.map(|head| head.size).max().unwrap_or(0);
+    let computed = whole.0.iter().take_while(|head| head.size <= proven);
+    let computed = computed.map(|head| (head.size, (head.root, false)));
+    let signed = signed.iter().map(|head| (head.size, (head.root, true)));
     // A size of which both are known says what was signed.
     computed.chain(signed).filter(|(size, _)| *size > 0).collect()
 }

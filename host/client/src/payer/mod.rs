@@ -16,9 +16,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use chrysalis_evidence::VerifiedWorker;
-use chrysalis_ledger::{Channel, Entry, Ledger, OpenRequest, Overcharge};
+use chrysalis_ledger::{Channel, Entry, Ledger, OpenRequest, Stopped};
 use chrysalis_receipt::{
-    ChannelId, ChannelTerms, Claim, MeterPublicKey, Offer, PayerKey, PaymentRequired,
+    ChannelId, ChannelTerms, Claim, LogHead, MeterPublicKey, Offer, PayerKey, PaymentRequired,
     PublicReceipt, ReceiptError, StateRequest, worst_case,
 };
 use chrysalis_wire::{Digest, NetworkId, RequestId};
@@ -60,6 +60,8 @@ struct State {
     claim: Option<Claim>,
     /// Why nothing more is signed.
     stopped: Option<ClientError>,
+    /// Meter whose logs are not compared any more.
+    forgiven: Option<Digest>,
     /// How often this process asked for the receipts of requests whose answers were given up.
     tries: HashMap<RequestId, u32>,
 }
@@ -103,13 +105,17 @@ impl Payer {
             }
             None => (Known::default(), None, None),
         };
-        let mut stopped = None;
+        let (mut stopped, mut forgiven) = (None, None);
         if let Some(memory) = view.memory(channel)? {
-            known.included = memory.included;
+            stopped = memory.stopped().map(|stopped| match stopped {
+                Stopped::Overcharge(proof) => {
+                    ClientError::Overcharged { accounted: proof.accounted }
+                }
+                Stopped::Fork(proof) => log_forked(&proof.before, &proof.claim),
+            });
+            (known.included, known.explained) = (memory.included, memory.explained);
             (known.lost, known.late) = (memory.open, memory.late);
-            let overcharged =
-                |proof: Overcharge| ClientError::Overcharged { accounted: proof.accounted };
-            stopped = memory.overcharge.map(overcharged);
+            forgiven = memory.forgiven;
         } else if known.covered > known.claimed {
             // An older build kept no memory: for all that is known, what was covered may be owed.
             let (request, worst) =
@@ -119,7 +125,7 @@ impl Payer {
         }
         let standing = Standing::new(budget, known);
         let tries = HashMap::new();
-        let state = Mutex::new(State { standing, meter, claim, stopped, tries });
+        let state = Mutex::new(State { standing, meter, claim, stopped, forgiven, tries });
         let (heard, told) = Default::default();
         let inner = Inner { key, terms, channel, budget, ledger, clock, state, heard, told };
         Ok(Self { inner: Arc::new(inner) })
@@ -375,9 +381,14 @@ impl Inner {
     fn accept(&self, asked: Asked, claim: Claim) -> Result<Claim, ClientError> {
         let mut state = self.state();
         let known = state.claim.as_ref().filter(|known| meter_of(known) == meter_of(&claim));
-        if let Some(forked) = known.and_then(|known| forked(known, &claim)) {
-            state.stopped = Some(forked.clone());
-            return Err(forked);
+        let compared = known.filter(|_| state.forgiven != Some(Digest(meter_of(&claim))));
+        if let Some(before) = compared.filter(|before| forked(before, &claim)).cloned() {
+            let error = log_forked(&before, &claim);
+            state.stopped = Some(error.clone());
+            // In no process: the meter would show the next one the first log again.
+            let entry = Entry::Forked { before: &before, claim: &claim };
+            self.ledger.record(&entry, self.clock.now().seconds())?;
+            return Err(error);
         }
         let max_cum = claim.cap().cap().max_cum;
         if max_cum > state.standing.covered() {
@@ -386,8 +397,9 @@ impl Inner {
         }
         match state.standing.accept(asked, claim.cum_amount()) {
             Ok(Some(Ended { late, ended })) => {
-                let included = state.standing.included();
-                let entry = Entry::Accepted { claim: &claim, included, late: &late, ended: &ended };
+                let (included, explained) = (state.standing.included(), state.standing.explained());
+                let (late, ended) = (&late, &ended);
+                let entry = Entry::Accepted { claim: &claim, included, late, ended, explained };
                 self.ledger.record(&entry, self.clock.now().seconds())?;
                 // What is acknowledged next is what the ledger has, so that its claims go back to each
                 // other: it keeps the first of a sum.
@@ -500,15 +512,21 @@ fn meter_of(claim: &Claim) -> [u8; 32] {
 
 /// Whether the meter of both claims has taken requests back or shows another log: what it cannot do without
 /// telling payer and payee different things. An answer that was overtaken is lower in all.
-fn forked(before: &Claim, now: &Claim) -> Option<ClientError> {
-    let of = |claim: &Claim| claim.settlement().settlement().state.log_head();
-    let (old, new) = (of(before), of(now));
-    let wrong = match new.size.cmp(&old.size) {
+fn forked(before: &Claim, now: &Claim) -> bool {
+    let (old, new) = (log_of(before), log_of(now));
+    match new.size.cmp(&old.size) {
         Ordering::Less => now.cum_amount() > before.cum_amount(),
         Ordering::Equal => new.root != old.root,
         Ordering::Greater => now.cum_amount() < before.cum_amount(),
-    };
-    wrong.then_some(ClientError::LogForked { before: old.size, count: new.size })
+    }
+}
+
+const fn log_of(claim: &Claim) -> LogHead {
+    claim.settlement().settlement().state.log_head()
+}
+
+const fn log_forked(before: &Claim, now: &Claim) -> ClientError {
+    ClientError::LogForked { before: log_of(before).size, count: log_of(now).size }
 }
 
 /// Most receipts that are asked for before one claim.

@@ -40,6 +40,8 @@ pub(crate) struct Known {
     pub(crate) lost: Vec<OpenRequest>,
     /// Those that a claim ought to say it of: they cost nothing, as far as is known, and may all the same.
     pub(crate) late: Vec<OpenRequest>,
+    /// What claims said that only late requests explain. Which of them it was for is not known.
+    pub(crate) explained: u128,
 }
 
 /// What was known when a claim was asked for.
@@ -67,7 +69,8 @@ pub(crate) struct TooMuch {
 }
 
 impl Standing {
-    pub(crate) const fn new(budget: Budget, known: Known) -> Self {
+    pub(crate) fn new(budget: Budget, mut known: Known) -> Self {
+        known.explained = known.explained.min(worst(&known.late));
         Self { budget, known, open: 0 }
     }
 
@@ -87,7 +90,7 @@ impl Standing {
 
     /// The most that a claim may say: a request may take longer than any ought to.
     pub(crate) fn accountable(&self) -> u128 {
-        self.owed().saturating_add(worst(&self.known.late)).min(self.known.covered)
+        self.owed().saturating_add(self.known.still_late()).min(self.known.covered)
     }
 
     /// The cap under which one more request of at most `worst` is covered: the one there is, or the
@@ -136,7 +139,12 @@ impl Standing {
     pub(crate) fn find(&mut self, request: RequestId, amount: u128) {
         let other = |open: &OpenRequest| open.request != request;
         self.known.lost.retain(other);
-        self.known.late.retain(other);
+        let late = self.known.late.extract_if(.., |open| !other(open)).count() > 0;
+        if late {
+            // Claims may have said it already: then the others explain so much less of them.
+            let explained = self.known.explained.saturating_sub(amount);
+            self.known.explained = explained.min(worst(&self.known.late));
+        }
         self.known.receipted = self.known.receipted.saturating_add(amount);
     }
 
@@ -177,10 +185,13 @@ impl Standing {
         known.claimed = cum;
         // What came while the question was on its way may be in the claim or not.
         known.included = known.included.max(asked.receipted);
-        let mut ended =
-            known.late.extract_if(.., |late| asked.since(late) >= LATE_SECONDS).collect();
-        // What no receipt and no request on its way explains came of late ones.
-        take(&mut known.late, more, &mut ended);
+        // What no receipt and no request on its way explains came of late ones. Those whose time is over
+        // may be the very ones, so that comes before they go, each with the most that it can have explained.
+        known.explained = known.explained.saturating_add(more);
+        let over = |late: &mut OpenRequest| asked.since(late) >= LATE_SECONDS;
+        let mut ended: Vec<_> = known.late.extract_if(.., over).collect();
+        known.explained = known.explained.saturating_sub(worst(&ended));
+        ended.append(&mut known.settle_late());
         // Whatever a request cost that was over when the question was asked is in the claim.
         let over = |lost: &mut OpenRequest| asked.since(lost) >= asked.longest;
         let late: Vec<_> = known.lost.extract_if(.., over).collect();
@@ -201,6 +212,11 @@ impl Standing {
         self.known.included
     }
 
+    /// What claims said that only late requests explain.
+    pub(crate) const fn explained(&self) -> u128 {
+        self.known.explained
+    }
+
     /// Largest cap.
     pub(crate) const fn covered(&self) -> u128 {
         self.known.covered
@@ -212,6 +228,35 @@ impl Standing {
     }
 }
 
+impl Known {
+    /// The most that late requests can still cost. It is not known which of them came, but that their worst
+    /// cases add up to what came, so neither are more left than the fewest that can have come leave.
+    fn still_late(&self) -> u128 {
+        let mut worsts: Vec<_> = self.late.iter().map(|late| late.worst).collect();
+        worsts.sort_unstable_by_key(|worst| std::cmp::Reverse(*worst));
+        let total = |worsts: &[u128]| worsts.iter().copied().fold(0, u128::saturating_add);
+        let (mut fewest, mut covered) = (0_usize, 0_u128);
+        for worst in &worsts {
+            if covered >= self.explained {
+                break;
+            }
+            covered = covered.saturating_add(*worst);
+            fewest = fewest.saturating_add(1);
+        }
+        let largest = worsts.get(..worsts.len().saturating_sub(fewest)).unwrap_or_default();
+        total(&worsts).saturating_sub(self.explained).min(total(largest))
+    }
+
+    /// Once nothing can come of any late request they are over, and returned.
+    fn settle_late(&mut self) -> Vec<OpenRequest> {
+        if self.still_late() > 0 {
+            return vec![];
+        }
+        self.explained = 0;
+        std::mem::take(&mut self.late)
+    }
+}
+
 impl Asked {
     const fn since(&self, open: &OpenRequest) -> u64 {
         self.at.0.saturating_sub(open.begun.0)
@@ -220,30 +265,17 @@ impl Asked {
 
 /// From when a request was signed for, the longest until what it cost is in the worker's next claim,
 /// seconds. A host that keeps the connection of a requester who left lets the worker finish a whole
-/// answer: this is one token in a second, for a slow machine, and ten of the prompt.
+/// answer, for which the worker has a limit.
 pub(crate) fn longest(limits: &LimitsSection) -> u64 {
-    let (completion, prompt) = (limits.completion_tokens.into(), limits.context_tokens / 10);
-    SHORTEST_SECONDS.saturating_add(completion).saturating_add(prompt.into())
+    limits.longest_seconds().saturating_add(DELIVERY_SECONDS)
 }
 
 fn worst(open: &[OpenRequest]) -> u128 {
     open.iter().map(|open| open.worst).fold(0, u128::saturating_add)
 }
 
-/// Moves requests that together can have cost `amount` from `late` to `ended`: one if one can, and else the
-/// smallest first, so that what is left can account for as much as the others really cost.
-fn take(late: &mut Vec<OpenRequest>, mut amount: u128, ended: &mut Vec<OpenRequest>) {
-    late.sort_by_key(|open| open.worst);
-    while amount > 0 && !late.is_empty() {
-        let place = late.iter().position(|open| open.worst >= amount).unwrap_or(0);
-        let one = late.remove(place);
-        amount = amount.saturating_sub(one.worst);
-        ended.push(one);
-    }
-}
-
-/// For the waiting, and everything before the first token.
-const SHORTEST_SECONDS: u64 = 3_600;
+/// For everything before the worker takes a request on, and from the end of its answer to the claim.
+const DELIVERY_SECONDS: u64 = 1_800;
 /// After this, seconds, nothing comes any more of a request without a receipt: a week.
 pub(crate) const LATE_SECONDS: u64 = 7 * 86_400;
 /// From this part of the budget on its owner is warned.
@@ -383,19 +415,69 @@ mod tests {
         assert_eq!(accept(&mut s, later(LATE_SECONDS), 26), Err(TooMuch { accounted: 25 }));
     }
 
-    #[test]
-    fn what_came_late_is_taken_from_the_request_that_can_have_cost_it() {
-        let open = |id, worst| OpenRequest { request: RequestId([id; 16]), worst, begun: NOW };
-        let left = |amount| {
-            let (mut late, mut ended) = (vec![open(1, 60), open(2, 20), open(3, 30)], vec![]);
-            take(&mut late, amount, &mut ended);
-            late.into_iter().map(|open| open.worst).collect::<Vec<_>>()
+    fn late(worsts: &[u128]) -> Standing {
+        let open = |(id, worst): (u8, &u128)| OpenRequest {
+            request: RequestId([id; 16]),
+            worst: *worst,
+            begun: NOW,
         };
-        assert_eq!(left(0), [20, 30, 60]);
-        assert_eq!(left(21), [20, 60]);
-        assert_eq!(left(60), [20, 30]);
-        assert_eq!(left(61), [30], "20, and 60 for the 41 that are left");
-        assert!(left(111).is_empty());
+        let late = (0..).zip(worsts).map(open).collect();
+        Standing::new(BUDGET, Known { covered: 1_000, late, ..Known::default() })
+    }
+
+    #[test]
+    fn what_came_of_late_requests_leaves_the_most_that_the_others_can_cost() {
+        let left = |amount| {
+            let mut s = late(&[30, 50, 60]);
+            assert_eq!(accept(&mut s, NOW, amount), Ok(true));
+            s.accountable() - amount
+        };
+        assert_eq!(left(0), 140);
+        assert_eq!(left(25), 110, "one at least has come, and it may be the smallest");
+        assert_eq!(left(61), 60, "two at least");
+        assert_eq!(left(100), 40, "which were the larger two, and 30 may still come");
+        assert_eq!(left(111), 0, "all three");
+    }
+
+    /// Whichever come in the first claim, and for whatever they cost: the others are no overcharge in the next
+    /// one, also over a week's end between, and after a receipt that was found.
+    #[test]
+    fn no_honest_meter_is_refused_whichever_late_requests_a_claim_has_and_whatever_they_cost() {
+        for worsts in [[30, 50, 60], [1, 2, 97], [40, 40, 40], [5, 60, 61], [10, 20, 30]] {
+            for (first, costs) in (0_u8..8).flat_map(|first| (0_u8..27).map(move |c| (first, c))) {
+                let cost = |at: usize| {
+                    // A third of its most, nearly that, and all of it.
+                    let worst: u128 = worsts[at];
+                    let which = usize::from(costs) / [1, 3, 9][at] % 3;
+                    [worst.div_ceil(3), worst - worst / 10, worst][which]
+                };
+                let sum =
+                    |set: u8| -> u128 { (0..3).filter(|at| set & (1 << at) != 0).map(cost).sum() };
+                let case = format!("{worsts:?}, first {first:03b}, costs {costs}");
+                let mut s = late(&worsts);
+                assert_eq!(accept(&mut s, NOW, sum(first)), Ok(true), "{case}");
+                assert_eq!(accept(&mut s, NOW, sum(7)), Ok(true), "{case}");
+                // With the receipt of one found between, be it in the first claim or not.
+                for found in 0..3_u8 {
+                    let mut s = late(&worsts);
+                    assert_eq!(accept(&mut s, NOW, sum(first)), Ok(true), "{case}");
+                    let id = RequestId([found; 16]);
+                    if s.worst_of(id).is_some() {
+                        s.find(id, cost(found.into()));
+                    }
+                    let with = first | (1 << found);
+                    assert_eq!(accept(&mut s, NOW, sum(with)), Ok(true), "{case}, {found} found");
+                    assert_eq!(accept(&mut s, NOW, sum(7)), Ok(true), "{case}, {found} found");
+                }
+                // One is old, and its time ends with the claim that it is in, if in any.
+                for old in (0..3).filter(|old| first & (1 << old) != 0) {
+                    let mut s = late(&worsts);
+                    s.known.late[old].begun = UnixTime(NOW.0 - LATE_SECONDS);
+                    assert_eq!(accept(&mut s, NOW, sum(first)), Ok(true), "{case}, {old} is old");
+                    assert_eq!(accept(&mut s, NOW, sum(7)), Ok(true), "{case}, {old} is old");
+                }
+            }
+        }
     }
 
     #[test]
@@ -431,7 +513,7 @@ mod tests {
             receipted: 140,
             included: 110,
             lost: vec![lost(40)],
-            late: vec![],
+            ..Known::default()
         };
         let mut s = Standing::new(BUDGET, known);
         assert_eq!(s.may_owe(), 190);

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use chrysalis_ledger::{EventKind, LedgerView, Side};
 use chrysalis_receipt::{
-    Att, Blinds, Charge, Finish, Io, MeterBook, MeterKey, Model, Payee, PayerPublicKey,
-    RequestReceipt, TermsParts, Usage,
+    Att, Blinds, Charge, Finish, Io, MeterBook, MeterKey, MeterState, Model, Payee, PayerPublicKey,
+    RequestReceipt, Settlement, TermsParts, Usage,
 };
 use chrysalis_wire::manifest::PricesSection;
 use chrysalis_wire::{UnixMillis, UnixTime};
@@ -357,6 +357,27 @@ fn payments_that_ended_stay_ended_and_the_proof_is_kept() {
     assert_eq!(channel.earned, 0, "it is no sum to be settled by");
 }
 
+/// What the refused claim includes was in no claim that was accepted.
+#[test]
+fn a_claim_that_is_paid_after_all_can_be_made_for_its_receipts_once_only() {
+    let dir = TempDir::new().unwrap();
+    let mut worker = Worker::new(0x11);
+    let payer = open(dir.path(), Budget { limit: 1_000, step: 500 });
+    worker.serve(&payer, 50, 50).unwrap();
+    payer.inner.offer(worker.book.payee().meter_key, &Digest([9; 32]), begun(9, 20)).unwrap();
+    payer.inner.state().standing.lose(begun(9, 20));
+    let accept = |payer: &Payer, cum| {
+        let asked = payer.inner.state().standing.ask(NOW, 3_600);
+        payer.inner.accept(asked, signed(&worker.key, payer, cum)).map(|claim| claim.cum_amount())
+    };
+    assert_eq!(accept(&payer, 80), Err(ClientError::Overcharged { accounted: 70 }));
+    payer.inner.ledger.lift(payer.channel(), NOW).unwrap().unwrap();
+    drop(payer);
+    let payer = open(dir.path(), Budget { limit: 1_000, step: 500 });
+    assert_eq!(payer.standing().may_owe, 80);
+    assert_eq!(accept(&payer, 130), Err(ClientError::Overcharged { accounted: 100 }));
+}
+
 #[test]
 fn a_request_that_did_not_end_may_cost_its_most_in_the_next_process_too() {
     let dir = TempDir::new().unwrap();
@@ -400,6 +421,25 @@ fn a_meter_that_shows_two_logs_is_paid_no_more() {
     let refused = Err(ClientError::LogForked { before: 1, count: 1 });
     assert_eq!(forked.claim(&payer), refused, "another request, as the first one");
     assert_eq!(worker.serve(&payer, 1, 1).map(|()| 0), refused);
+    // Nor in the next process, to which the meter shows the first log again.
+    drop(payer);
+    let payer = open(dir.path(), BUDGET);
+    assert_eq!(worker.serve(&payer, 1, 1).map(|()| 0), refused);
+    let Some(Stopped::Fork(proof)) = payer.inner.ledger.lift(payer.channel(), NOW).unwrap() else {
+        panic!("no proof was kept")
+    };
+    for claim in [&proof.before, &proof.claim] {
+        assert_eq!(meter_of(claim), worker.book.payee().meter_key.to_bytes());
+        assert!(claim.clone().verify().is_ok());
+    }
+    drop(payer);
+    let payer = open(dir.path(), BUDGET);
+    worker.serve(&payer, 1, 1).unwrap();
+    assert_eq!(
+        worker.claim(&payer),
+        Ok(11),
+        "forgiven, and what it says is still held against receipts"
+    );
 }
 
 #[test]
@@ -415,6 +455,49 @@ fn an_answer_that_was_overtaken_by_a_later_one_is_no_second_log() {
     assert!(payer.inner.accept(asked, earlier).is_ok());
     worker.serve(&payer, 50, 10).unwrap();
     assert_eq!(worker.claim(&payer), Ok(30));
+}
+
+/// Which of the late requests a claim has is not known, in the next process either.
+#[test]
+fn what_late_requests_came_to_is_remembered_over_a_start() {
+    let dir = TempDir::new().unwrap();
+    let worker = Worker::new(0x11);
+    let budget = Budget { limit: 1_000, step: 500 };
+    let (payer, meter) = (open(dir.path(), budget), worker.book.payee().meter_key);
+    for (id, worst) in [(1, 30), (2, 50), (3, 60)] {
+        payer.inner.offer(meter, &Digest([id; 32]), begun(id, worst)).unwrap();
+        payer.inner.state().standing.lose(begun(id, worst));
+    }
+    let accept = |payer: &Payer, cum| {
+        let asked = payer.inner.state().standing.ask(UnixTime(NOW.0 + 3_600), 3_600);
+        payer.inner.accept(asked, signed(&worker.key, payer, cum)).map(|claim| claim.cum_amount())
+    };
+    assert_eq!(accept(&payer, 1), Ok(1), "all three are late, and may have cost that");
+    assert_eq!(accept(&payer, 100), Ok(100));
+    drop(payer);
+    let payer = open(dir.path(), budget);
+    assert_eq!(accept(&payer, 110), Ok(110), "the larger two, for all that is known");
+    drop(payer);
+    let payer = open(dir.path(), budget);
+    assert_eq!(accept(&payer, 142), Err(ClientError::Overcharged { accounted: 141 }));
+}
+
+/// A claim for `cum` nanogram under the largest cap of `payer`, of a meter that has counted one request.
+fn signed(meter: &MeterKey, payer: &Payer, cum_amount: u128) -> Claim {
+    let (channel, digest) = (payer.channel(), Digest([0; 32]));
+    let named = MeterPublicKey::parse(&meter.public()).unwrap();
+    let cap = payer_key().sign(channel, named, payer.standing().covered).unwrap();
+    let state = MeterState {
+        blind: [0; 16],
+        count: 1,
+        cum_units: 1,
+        issued_at: NOW,
+        prev: digest,
+        log_root: digest,
+    };
+    let settlement = Settlement { channel, cum_amount, state };
+    let settlement = meter.sign_settlement(settlement).unwrap();
+    Claim::new(payer.inner.terms.clone(), cap, settlement).unwrap()
 }
 
 #[test]

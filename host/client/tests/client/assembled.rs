@@ -213,6 +213,31 @@ fn two_parties_find_out_that_a_meter_signed_them_two_logs() {
     assert_eq!(payers.agrees_with(&elsewhere).outcome, Outcome::Fail);
 }
 
+/// Where receipts lie that no settlement in the file counts is that file's word alone.
+#[test]
+fn a_party_that_swaps_receipts_behind_its_last_settlement_makes_no_meter_a_liar() {
+    let mut worker = Worker::new(0x11);
+    let mut receipts = vec![worker.serve(1, 10), worker.serve(2, 20)];
+    let first = worker.claim();
+    receipts.extend([worker.serve(3, 30), worker.serve(4, 40)]);
+    let payees = assembled(&[first, worker.claim()], &receipts);
+    let mut payers = payees.clone();
+    payers.meters[0].settlements.truncate(1);
+    let behind: Vec<_> = payers.meters[0].receipts.iter_mut().filter(|r| r.index >= 2).collect();
+    assert_eq!(behind.len(), 2);
+    for counted in behind {
+        counted.index = 5 - counted.index;
+    }
+    for (one, other) in [(&payers, &payees), (&payees, &payers)] {
+        assert!(!one.verify().failed(), "{:?}", one.verify().checks);
+        let check = one.agrees_with(other);
+        assert_eq!(check.outcome, Outcome::Pass, "{}", check.detail);
+    }
+    // A file without a settlement says nothing of any order.
+    payers.meters[0].settlements.clear();
+    assert_eq!(payers.agrees_with(&payees).outcome, Outcome::Skip);
+}
+
 #[test]
 fn refuses_a_history_under_other_terms_and_another_payers_key() {
     let (claims, receipts) = kept();

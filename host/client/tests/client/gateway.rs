@@ -322,6 +322,34 @@ async fn a_busy_worker_is_429_with_the_time_to_wait() {
 }
 
 #[tokio::test]
+async fn a_request_that_finds_no_place_inside_the_channel_is_told_to_wait_as_well() {
+    for json in [WHOLE, STREAM] {
+        let local = Local::with_answers(Answer::BusyInside).await;
+        let reply = local.chat(json).await;
+        let told = (reply.status, &*reply.error().2);
+        assert_eq!(told, (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"));
+        assert_eq!(reply.headers.get(RETRY_AFTER).unwrap(), "1");
+        assert_eq!(reply.header("x-should-retry"), None);
+    }
+    // Only what may find a place later.
+    let other = Local::with_answers(Answer::RefusedInside).await.chat(WHOLE).await;
+    assert_eq!(other.headers.get(RETRY_AFTER), None);
+}
+
+#[tokio::test]
+async fn a_stream_that_the_worker_is_at_work_on_begins_before_its_first_event() {
+    let json = r#"{"model":"fake-model","stream":true,"prompt":"canary","max_tokens":3}"#;
+    let local = Local::with_answers(Answer::AtWork).await;
+    let reply = local.post("/v1/completions", json).await;
+    assert_eq!(reply.status, StatusCode::OK, "its head left while there was no event yet");
+    assert!(!reply.whole);
+    let [event] = reply.events()[..] else { panic!("{}", reply.body) };
+    assert!(event.contains("E-TIMEOUT"), "{event}");
+    // An answer in one piece has no way to say so, and keeps a status of its own.
+    withheld(Answer::AtWork, StatusCode::GATEWAY_TIMEOUT, "E-TIMEOUT").await;
+}
+
+#[tokio::test]
 async fn a_worker_that_is_refused_is_not_retried() {
     let local = Local::start().await;
     local.bench.clock.advance(5000);

@@ -61,6 +61,20 @@ async fn a_claim_that_is_refused_keeps_no_other_from_being_handed_in() {
     assert_eq!(bench.worker.connections(), 1);
 }
 
+/// A stranger may have filled the place for claims of channels that are not served yet.
+#[tokio::test]
+async fn a_claim_that_has_no_room_is_left_for_later_and_keeps_no_other_out() {
+    let bench = Bench::start().await;
+    let done = hand_in(&bench, &[StatusCode::INSUFFICIENT_STORAGE, StatusCode::OK]).await;
+    assert_eq!(seen(&bench), [claim(1), claim(2), claim(3)]);
+    assert!(done.refused.is_empty());
+    assert_eq!(done.left.map(|(left, _)| left), Some(vec![claim(1)]));
+    // Also where another one is left for another reason.
+    let (full, busy) = (StatusCode::INSUFFICIENT_STORAGE, StatusCode::TOO_MANY_REQUESTS);
+    let done = hand_in(&bench, &[full, busy]).await;
+    assert_eq!(done.left.map(|(left, _)| left), Some(vec![claim(2), claim(3), claim(1)]));
+}
+
 #[tokio::test]
 async fn a_busy_worker_is_handed_the_rest_later() {
     let bench = Bench::start().await;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use chrysalis_ledger::{
     Entry, Ledger, LedgerError, LedgerView, OLDEST_SCHEMA, Recorded, SCHEMA_VERSION, Side,
 };
+use chrysalis_wire::{Digest, RequestId};
 use redb::{Database, ReadableDatabase as _, TableDefinition};
 use tempfile::TempDir;
 
@@ -75,26 +76,68 @@ fn refuses_a_schema_before_the_oldest() {
     assert_eq!(refused(&path), LedgerError::Older { got: OLDEST_SCHEMA - 1 });
 }
 
-/// So that an older build says that it is too old, and does not take the file for damaged.
+fn schema(path: &Path, side: Side) -> u32 {
+    let mode = match side {
+        Side::Payer => redb::ConcurrencyMode::SingleWriter,
+        Side::Payee => redb::ConcurrencyMode::MultiWriter,
+    };
+    let database = redb::Builder::new().set_concurrency_mode(mode).open_read_only(path).unwrap();
+    let tx = database.begin_read().unwrap();
+    let meta = tx.open_table(META).unwrap();
+    let format = meta.get("chrysalis-ledger").unwrap().unwrap();
+    let format: serde_json::Value = serde_json::from_slice(format.value()).unwrap();
+    format["schema"].as_u64().unwrap().try_into().unwrap()
+}
+
+/// An older build may be running: it records what is earned until there is something that it cannot read, and
+/// says then that it is too old.
 #[test]
-fn a_ledger_of_the_oldest_schema_is_read_as_it_is_and_marked_when_it_is_opened_for_writing() {
+fn a_ledger_stays_of_the_oldest_schema_until_something_is_recorded_that_needs_the_newest() {
     let dir = TempDir::new().unwrap();
     let path = ledger(&dir);
     let before = LedgerView::open(&path, Side::Payee).unwrap().channels().unwrap();
-    mark(&path, &format!("{{\"schema\":{OLDEST_SCHEMA},\"side\":\"payee\"}}"));
-    let schema = || {
-        let database = redb::ReadOnlyDatabase::open(&path).unwrap();
-        let tx = database.begin_read().unwrap();
-        let meta = tx.open_table(META).unwrap();
-        let format = meta.get("chrysalis-ledger").unwrap().unwrap();
-        serde_json::from_slice::<serde_json::Value>(format.value()).unwrap()["schema"].clone()
-    };
-    let read = LedgerView::open(&path, Side::Payee).unwrap().channels().unwrap();
-    assert_eq!((read, schema()), (before.clone(), OLDEST_SCHEMA.into()));
+    assert_eq!(schema(&path, Side::Payee), OLDEST_SCHEMA);
     let ledger = Ledger::open(&path, Side::Payee).unwrap();
     assert_eq!(ledger.view().channels().unwrap(), before);
-    drop(ledger);
-    assert_eq!(schema(), SCHEMA_VERSION);
+    let id = channel();
+    let paid = Entry::Paid { channel: id, cum_paid: 10, fee: 1, transaction: Digest([3; 32]) };
+    for entry in
+        [Entry::Claim(&claim(30, 1)), paid, Entry::Closing { channel: id, refund_from: NOW }]
+    {
+        assert!(matches!(ledger.record(&entry, NOW), Ok(Recorded::New { .. })));
+        assert_eq!(schema(&path, Side::Payee), OLDEST_SCHEMA, "{entry:?}");
+    }
+    let same = Entry::NotPaid { channel: id, cum_paid: 10 };
+    assert_eq!(ledger.record(&same, NOW), Ok(Recorded::Known));
+    assert_eq!(schema(&path, Side::Payee), OLDEST_SCHEMA);
+    ledger.record(&Entry::NotPaid { channel: id, cum_paid: 9 }, NOW).unwrap();
+    assert_eq!(schema(&path, Side::Payee), SCHEMA_VERSION);
+}
+
+#[test]
+fn what_a_payer_remembers_of_a_request_and_a_proof_need_the_newest_schema() {
+    let (request, id) = (RequestId([1; 16]), channel());
+    let claim = claim(30, 1);
+    let begun = Entry::Begun { channel: id, request, worst: 30 };
+    let proof = Entry::Overcharge { claim: &claim, accounted: 20 };
+    for entry in [begun, proof] {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("l");
+        {
+            let ledger = Ledger::open(&path, Side::Payer).unwrap();
+            crate::open_channel(&ledger);
+            ledger.record(&Entry::Cap(&crate::cap(100)), NOW).unwrap();
+            ledger
+                .record(
+                    &Entry::Request { channel: id, request: RequestId([2; 16]), amount: 1 },
+                    NOW,
+                )
+                .unwrap();
+        }
+        assert_eq!(schema(&path, Side::Payer), OLDEST_SCHEMA);
+        Ledger::open(&path, Side::Payer).unwrap().record(&entry, NOW).unwrap();
+        assert_eq!(schema(&path, Side::Payer), SCHEMA_VERSION, "{entry:?}");
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What entries add up to.
 
 use chrysalis_ledger::{
-    Entry, EventKind, Ledger, LedgerError, LedgerView, Memory, Nano, OpenRequest, Phase, Recorded,
-    Side,
+    Entry, EventKind, Fork, Ledger, LedgerError, LedgerView, Memory, Nano, OpenRequest, Overcharge,
+    Phase, Recorded, Side, Stopped,
 };
 use chrysalis_receipt::{Claim, ReceiptError, SignedCap};
 use chrysalis_wire::{Digest, RequestId, UnixTime};
@@ -194,9 +194,12 @@ fn a_payer_remembers_what_was_begun_until_it_ends() {
     assert!(k.is_new(&Entry::Refused { channel: channel(), request: RequestId([2; 16]) }));
     let (claim, ended, late) = (claim(7, 1), [RequestId([3; 16])], [RequestId([4; 16])]);
     assert!(k.is_new(&begun(5, 30)));
-    assert!(k.is_new(&Entry::Accepted { claim: &claim, included: 7, late: &late, ended: &ended }));
+    let (late, ended) = (&late, &ended);
+    let explained = 3;
+    assert!(k.is_new(&Entry::Accepted { claim: &claim, included: 7, late, ended, explained }));
     let left = |id| vec![OpenRequest { request: RequestId([id; 16]), worst: 30, begun: NOW }];
-    let expected = Memory { included: 7, open: left(5), late: left(4), ..Memory::default() };
+    let (open, late) = (left(5), left(4));
+    let expected = Memory { included: 7, open, late, explained, ..Memory::default() };
     assert_eq!(memory(), Some(expected.clone()));
     // Another process reads the same.
     drop(k.ledger);
@@ -254,15 +257,85 @@ fn a_payer_that_pays_on_after_all_owes_what_was_claimed_and_keeps_the_event() {
     let claim = claim(70, 2);
     let lifted = Entry::Lifted { channel: channel() };
     assert_eq!(k.record(&lifted), Ok(Recorded::Known), "nothing is stopped");
+    assert_eq!(k.ledger.lift(channel(), NOW), Ok(None));
+    assert!(k.is_new(&request(1, 50)) && k.is_new(&begun(2, 30)));
     assert!(k.is_new(&Entry::Overcharge { claim: &claim, accounted: 60 }));
-    k.ledger.record_all(&[Entry::Claim(&claim), lifted.clone()], NOW).unwrap();
-    assert_eq!(k.ledger.view().memory(channel()).unwrap().unwrap().overcharge, None);
+    let proof = Box::new(Overcharge { claim: claim.clone(), accounted: 60 });
+    assert_eq!(k.ledger.lift(channel(), NOW), Ok(Some(Stopped::Overcharge(proof))));
+    let memory = k.ledger.view().memory(channel()).unwrap().unwrap();
+    assert_eq!(memory.overcharge, None);
     assert_eq!(k.channel().earned, 70);
+    // What may be in the claim does not count a second time.
+    assert_eq!((memory.included, memory.open, memory.late.len()), (50, vec![], 1));
     assert_eq!(k.record(&lifted), Ok(Recorded::Known));
     let events = k.ledger.view().events(0, 10).unwrap();
     let kinds: Vec<_> = events.into_iter().map(|event| event.kind).collect();
-    assert!(matches!(kinds[1], EventKind::Overcharged { .. }), "{kinds:?}");
+    assert!(matches!(kinds[2], EventKind::Overcharged { .. }), "{kinds:?}");
     assert_eq!(kinds.last(), Some(&EventKind::Lifted {}));
+}
+
+#[test]
+fn two_logs_are_kept_until_they_are_forgiven() {
+    let k = kept(Side::Payer);
+    open_channel(&k.ledger);
+    let (before, other) = (claim(70, 2), claim(60, 3));
+    assert!(k.is_new(&Entry::Claim(&before)));
+    assert!(k.is_new(&Entry::Forked { before: &before, claim: &other }));
+    let fork = Fork { before: before.clone(), claim: other };
+    let memory = || k.ledger.view().memory(channel()).unwrap().unwrap();
+    assert_eq!((memory().fork.as_ref(), memory().forgiven), (Some(&fork), None));
+    assert_eq!(k.channel().claim, Some(before), "the other is no sum");
+    assert_eq!(k.ledger.lift(channel(), NOW), Ok(Some(Stopped::Fork(Box::new(fork)))));
+    let named = before_meter(&k);
+    assert_eq!((memory().fork, memory().forgiven), (None, Some(named)));
+    assert_eq!((k.channel().earned, k.ledger.lift(channel(), NOW)), (70, Ok(None)));
+}
+
+fn before_meter(k: &Kept) -> Digest {
+    Digest(k.channel().claim.unwrap().cap().cap().meter_key.to_bytes())
+}
+
+/// The record says `{}`, or `bytes` stand for the claim of one sum.
+fn damage(path: &std::path::Path, table: &'static str, key: &[u8], bytes: &[u8]) {
+    let database = redb::Builder::new()
+        .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
+        .create(path)
+        .unwrap();
+    let tx = database.begin_write().unwrap();
+    let table = redb::TableDefinition::<&[u8], &[u8]>::new(table);
+    tx.open_table(table).unwrap().insert(key, bytes).unwrap();
+    tx.commit().unwrap();
+}
+
+#[test]
+fn a_claim_of_a_channel_whose_record_is_damaged_is_kept_and_the_damage_is_told() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("l");
+    let ledger = || Ledger::open(&path, Side::Payee).unwrap();
+    ledger().record(&Entry::Claim(&claim(70, 2)), NOW).unwrap();
+    let id = channel();
+    let key = [&id.network.0.to_be_bytes()[..], &id.account.0].concat();
+    damage(&path, "channels", &key, b"{}");
+    let damaged =
+        |told| matches!(told, Err(LedgerError::DamagedChannel { channel, .. }) if channel == id);
+    for (cum, twice) in [(90, false), (90, true), (80, false)] {
+        assert!(damaged(ledger().record(&Entry::Claim(&claim(cum, 3)), NOW)), "{cum} {twice}");
+    }
+    let sums = || -> Vec<u128> {
+        ledger().view().claims(id).unwrap().iter().map(Claim::cum_amount).collect()
+    };
+    assert_eq!(sums(), [70, 80, 90]);
+    // What does not verify is not kept, and nothing else of the channel is.
+    let mut forged = claim(95, 3).encode();
+    *forged.last_mut().unwrap() ^= 1;
+    let forged = Claim::decode(&forged).unwrap();
+    assert!(matches!(ledger().record(&Entry::Claim(&forged), NOW), Err(LedgerError::Refused(_))));
+    assert!(damaged(ledger().record(&paid(70, 1), NOW)));
+    assert_eq!(sums(), [70, 80, 90]);
+    // A later claim that cannot be read either does not hide those before it.
+    damage(&path, "claims", &[key.as_slice(), &91_u128.to_be_bytes()].concat(), b"x");
+    assert!(ledger().view().claims(id).is_err());
+    assert_eq!(ledger().view().latest_claim(id).unwrap(), Some(claim(90, 3)));
 }
 
 #[test]
@@ -272,16 +345,7 @@ fn a_record_that_cannot_be_read_costs_its_own_channel_and_no_other() {
     let ledger = Ledger::open(&path, Side::Payee).unwrap();
     ledger.record(&Entry::Claim(&claim(70, 2)), NOW).unwrap();
     drop(ledger);
-    {
-        let database = redb::Builder::new()
-            .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
-            .create(&path)
-            .unwrap();
-        let tx = database.begin_write().unwrap();
-        let channels = redb::TableDefinition::<&[u8], &[u8]>::new("channels");
-        tx.open_table(channels).unwrap().insert([0u8; 36].as_slice(), b"{}".as_slice()).unwrap();
-        tx.commit().unwrap();
-    }
+    damage(&path, "channels", &[0; 36], b"{}");
     let view = LedgerView::open(&path, Side::Payee).unwrap();
     assert!(view.channels().is_err());
     let [bad, good] = &view.each_channel().unwrap()[..] else { panic!() };

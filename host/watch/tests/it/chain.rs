@@ -30,6 +30,8 @@ pub enum Manner {
     HidesTheChannel,
     /// The channel is closing, and empty.
     ClaimsClosingAndEmpty,
+    /// So much was paid, and the rest went back. Drops all messages.
+    ClaimsPaidAndClosed(u64),
     /// Takes the first messages and drops them.
     Loses(usize),
     /// Takes its time, and then says nothing.
@@ -108,6 +110,9 @@ impl ChainAccess for Server {
             Manner::ClaimsClosingAndEmpty => {
                 (numbers[1], numbers[2]) = (small(1_795_000_001), small(0));
             }
+            Manner::ClaimsPaidAndClosed(nano) => {
+                (numbers[0], numbers[1], numbers[2]) = (small(nano), small(1), small(0));
+            }
             _ => {}
         }
         Ok(numbers)
@@ -116,7 +121,12 @@ impl ChainAccess for Server {
     async fn send(&self, message: &Cell) -> Result<(), AccessError> {
         self.reached().await?;
         let turn = self.sent.fetch_add(1, Ordering::SeqCst);
-        if matches!(self.manner, Manner::Loses(count) if turn < count) {
+        let lost = match self.manner {
+            Manner::Loses(count) => turn < count,
+            Manner::ClaimsPaidAndClosed(_) => true,
+            _ => false,
+        };
+        if lost {
             return Ok(());
         }
         match self.node.send(&boc(message)) {

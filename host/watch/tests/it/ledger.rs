@@ -9,7 +9,7 @@ use chrysalis_watch::{
     Window, facts,
 };
 
-use crate::chain::Manner::{ClaimsPaid, Gone, Honest, Stalls};
+use crate::chain::Manner::{ClaimsPaid, ClaimsPaidAndClosed, Gone, Honest, Stalls};
 use crate::world::{DAY, GRAM, HOUR, World};
 
 /// Takes down in a ledger what the meter signed last.
@@ -171,6 +171,37 @@ fn a_channel_whose_rest_went_back_is_closed_and_left_alone_once_everything_was_p
     world.round_of(&mut watcher, &ledger);
     assert_eq!(phase(), Phase::Closed);
     assert_eq!(world.round_of(&mut watcher, &ledger).reports, []);
+}
+
+/// Both lies at once, in one look, and the message of that look goes nowhere.
+#[test]
+fn one_server_that_says_that_all_was_paid_and_closed_ends_no_watch() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let mut world = World::open(5 * GRAM);
+    world.earns(2 * GRAM);
+    record(&world, &ledger);
+    let lie = ClaimsPaidAndClosed(2_000_000_000);
+    let mut watcher = world.watcher(&[lie]);
+    world.round_of(&mut watcher, &ledger);
+    assert_eq!(world.paid(), 0);
+    let stands = || {
+        let channel = ledger.view().channel(world.channel).unwrap().unwrap();
+        (channel.settled, channel.phase == Phase::Closed)
+    };
+    assert_eq!(
+        stands(),
+        (2 * GRAM, false),
+        "who asks one server has its word, but not the last one"
+    );
+    // The same process goes on to ask it, and another one asks the truth.
+    assert_eq!(world.round_of(&mut watcher, &ledger).reports.len(), 1);
+    let mut watcher = world.watcher(&[Honest]);
+    let round = world.round_of(&mut watcher, &ledger);
+    assert_eq!((round.reports.len(), world.paid()), (1, 2 * GRAM));
+    assert_eq!(stands(), (0, false), "what it paid is seen at the next look");
+    world.round_of(&mut watcher, &ledger);
+    assert_eq!(stands(), (2 * GRAM, false));
 }
 
 /// Beside an honest server one that answers nobody, and junk that anybody can put into a ledger.

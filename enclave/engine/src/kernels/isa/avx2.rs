@@ -270,13 +270,8 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch(self, from: &[u8], ahead: usize) {
+    fn prefetch<T>(self, from: &[T], ahead: usize) {
         // SAFETY: a hint reads nothing and never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(ahead).cast()) }
-    }
-    #[inline(always)]
-    fn prefetch_late(self, from: &[u8], ahead: usize) {
-        // SAFETY: a hint reads nothing and never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().wrapping_add(ahead).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_byte_add(ahead).cast()) }
     }
 }

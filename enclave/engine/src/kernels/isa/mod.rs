@@ -84,9 +84,7 @@ pub(crate) trait Isa: Copy {
     /// Lanes to memory.
     fn store(self, from: Self::F, to: &mut [f32; 16]);
     /// A hint that the line `ahead` bytes after the start of `from` is read soon. It may lie outside.
-    fn prefetch(self, from: &[u8], ahead: usize);
-    /// As [`Isa::prefetch`], for what is read so late that it would be in the way in the fastest cache.
-    fn prefetch_late(self, from: &[u8], ahead: usize);
+    fn prefetch<T>(self, from: &[T], ahead: usize);
 }
 
 /// The instructions this process computes with, chosen once.

@@ -151,7 +151,5 @@ impl Isa for Portable {
     }
 
     #[inline(always)]
-    fn prefetch(self, _: &[u8], _: usize) {}
-    #[inline(always)]
-    fn prefetch_late(self, _: &[u8], _: usize) {}
+    fn prefetch<T>(self, _: &[T], _: usize) {}
 }

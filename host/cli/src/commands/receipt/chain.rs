@@ -166,6 +166,13 @@ fn conclude(report: HistoryReport, requests: Vec<Request>) -> Result<(), Failure
         let failure = Failure::from(ReceiptError::Check { id, title, detail });
         return Err(failure.next("do not pay by this history; ask the payee for a right one"));
     }
+    // Whoever names two files asks for their comparison: nothing compared is no answer to that.
+    let skipped = report.checks.iter().find(|c| c.id == AGREE && c.outcome == Outcome::Skip);
+    if let Some(check) = skipped {
+        let message = format!("the two histories were not compared: {}", check.detail);
+        return Err(Failure::new(Class::Refused, "E-HISTORY-NOT-COMPARED", message)
+            .next("ask the other party for a history with all its receipts and settlements"));
+    }
     for request in requests {
         let StoredReport { evidence, receipt, holds, .. } = request.report;
         verify::conclude(evidence, receipt, holds).map_err(|e| e.in_file(&request.path))?;
@@ -178,6 +185,9 @@ fn conclude(report: HistoryReport, requests: Vec<Request>) -> Result<(), Failure
     }
     Ok(())
 }
+
+/// The check of two files.
+const AGREE: &str = "agree";
 
 #[derive(Serialize)]
 struct Shown<'a> {

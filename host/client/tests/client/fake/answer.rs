@@ -71,6 +71,10 @@ fn acts(state: &State, opened: OpenedRequest, script: Answer) -> Vec<Act> {
     let OpenedRequest { header, body, mut sealer } = opened;
     let inner = InnerRequest::decode(body.expose()).unwrap();
     let prefix = sealer.prefix();
+    if script == Answer::BusyInside {
+        let payload = ApiError::overloaded().frame_payload();
+        return vec![send(&prefix, &sealer.frame(FrameKind::Error, &payload, true).unwrap())];
+    }
     let refused = match script {
         Answer::RefusedInside => Some((422, "E-CANARY-REFUSED")),
         Answer::ErrorWithoutStatus => Some((200, "E-CANARY-REFUSED")),
@@ -207,6 +211,7 @@ fn finish(
             pieces.push((FrameKind::Error, encode_error(500, &error.to_json())));
             pieces.push((FrameKind::Receipt, receipt));
         }
+        Answer::AtWork => pieces.insert(0, (FrameKind::KeepAlive, Vec::new())),
         Answer::Slow => {
             pieces.splice(..0, (0..5).map(|_| (FrameKind::KeepAlive, Vec::new())));
             pieces.push((FrameKind::Receipt, receipt));
@@ -333,6 +338,7 @@ fn seal(
         // In one piece with the final frame.
         Answer::AfterFinal => frames[last].push(0),
         Answer::EndsEarly | Answer::Killed | Answer::Stalls => frames.truncate(4),
+        Answer::AtWork => frames.truncate(1),
         _ => {}
     }
     let mut acts: Vec<Act> = Vec::new();
@@ -344,7 +350,7 @@ fn seal(
     }
     match script {
         Answer::Killed => acts.push(Act::Break),
-        Answer::Stalls => acts.push(Act::Stall),
+        Answer::Stalls | Answer::AtWork => acts.push(Act::Stall),
         _ => {}
     }
     acts

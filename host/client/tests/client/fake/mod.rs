@@ -369,6 +369,9 @@ async fn claim(state: &State, request: Request<Incoming>) -> Response<Reply> {
     state.claims.lock().unwrap().push(body);
     match state.next_claims.lock().unwrap().pop_front() {
         None | Some(StatusCode::OK) => typed("application/json", br#"{"accepted":true}"#.to_vec()),
+        Some(StatusCode::INSUFFICIENT_STORAGE) => {
+            refusal(StatusCode::PAYMENT_REQUIRED, "E-PAYMENT-CLAIMS", "no room for another one")
+        }
         Some(status) => refusal(status, "E-SCRIPTED", "as the script says"),
     }
 }

@@ -23,7 +23,8 @@ pub(super) struct Paid(Mutex<Counted>);
 struct Counted {
     book: MeterBook,
     running: HashMap<RequestId, Reservation>,
-    receipts: HashMap<RequestId, String>,
+    /// By the account that paid, too: a stranger may have used the same id.
+    receipts: HashMap<(RequestId, Digest), String>,
 }
 
 impl Paid {
@@ -59,8 +60,9 @@ impl Paid {
         let reserved = counted.running.remove(&id).unwrap();
         let amount = receipt.receipt().amount;
         let charge = Charge { amount, units: 1, receipt: receipt.hash() };
+        let account = reserved.account();
         counted.book.charge(reserved, charge).unwrap();
-        counted.receipts.insert(id, PublicReceipt::from(receipt).to_json().unwrap());
+        counted.receipts.insert((id, account), PublicReceipt::from(receipt).to_json().unwrap());
     }
 }
 
@@ -75,9 +77,11 @@ pub(super) async fn state(state: &State, request: Request<Incoming>) -> Response
 }
 
 pub(super) fn receipt(state: &State, path: &str) -> Response<Reply> {
-    let id: RequestId = path.strip_prefix("/v1/receipts/").unwrap().parse().unwrap();
+    let named = path.strip_prefix("/v1/receipts/").unwrap();
+    let (id, account) = named.split_once('/').expect("a payer says which channel paid");
+    let key = (id.parse().unwrap(), account.parse().unwrap());
     let counted = state.paid.as_ref().unwrap().0.lock().unwrap();
-    match counted.receipts.get(&id) {
+    match counted.receipts.get(&key) {
         Some(json) => typed("application/json", json.clone().into_bytes()),
         None => refusal(StatusCode::NOT_FOUND, "E-NO-RECEIPT", "no such receipt"),
     }

@@ -69,6 +69,8 @@ pub(crate) enum Answer {
     LargeBody,
     /// A keep-alive every now and then, for longer than a client waits, before the first frame.
     Slow,
+    /// A keep-alive, and then nothing.
+    AtWork,
     /// The last chunk is marked as the end.
     NoReceipt,
     /// A keep-alive is marked as the end.
@@ -133,6 +135,8 @@ pub(crate) enum Answer {
     Vanishes,
     /// HTTP 429 with `Retry-After: 7`.
     Busy,
+    /// The request finds no place inside the channel, where there are no headers.
+    BusyInside,
     /// HTTP 200 with a web page.
     WebPage,
     /// A refusal of one byte over its limit.
