@@ -110,8 +110,11 @@ impl Plan {
     #[must_use]
     pub fn of(launch: &Launch) -> Self {
         let root = Path::new("/");
-        let mut readable: Vec<PathBuf> =
-            [HANDOVER_DIR, MODEL_PATH].into_iter().chain(RANDOM).map(PathBuf::from).collect();
+        let mut readable: Vec<PathBuf> = [HANDOVER_DIR, MODEL_PATH, MEMINFO]
+            .into_iter()
+            .chain(RANDOM)
+            .map(PathBuf::from)
+            .collect();
         let mut devices = Vec::new();
         if launch.platform == ImagePlatform::Tdx {
             let paths = TdxPaths::under(root);
@@ -255,6 +258,9 @@ fn give_up_calls(quotes_over_vsock: bool) -> Result<(), InitError> {
     }
     Ok(())
 }
+
+/// By what it says the engine bounds the memory that it takes.
+const MEMINFO: &str = "/proc/meminfo";
 
 /// A static program cannot look up whether its C library has `getrandom` and reads these instead.
 const RANDOM: [&str; 2] = ["/dev/random", "/dev/urandom"];
