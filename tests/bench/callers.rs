@@ -1,82 +1,126 @@
-//! Many callers of one engine at once: the tokens of all of them together against those of one, and how
-//! long each of them waits.
+//! Many callers of one engine at once: the tokens of all of them together against those of one, and
+//! against llama.cpp with as many sequences in a batch. On a tiny model and on two of the 1B class.
 
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use chrysalis_engine::{CandleEngine, Engine as _, EngineOptions, Event, Generation};
-use chrysalis_tests::model;
+use anyhow::{Context as _, Result, bail};
+use chrysalis_engine::{CandleEngine, Engine as _, Event, Generation};
 
-use crate::engine;
+use crate::contest::{Answered, Together};
+use crate::engine::{self, Contest, Size, label};
+use crate::machine::Machine;
 use crate::report::{Better, Comparison};
+use crate::synthetic::{self, Weights};
 
-/// Rates of 1 to 16 callers, then the waits of 1, 8 and 32.
-pub(crate) fn measure(rounds: usize) -> Result<Vec<Comparison>> {
-    let gguf = std::fs::read(model().context("no model; run scripts/fetch-model")?)?;
-    let most = WAITING.into_iter().chain(TOGETHER).max().unwrap_or(1);
-    // One caller computes every token as many do.
-    let options = EngineOptions { max_concurrent: most, drafts: false, ..EngineOptions::new(|| 0) };
-    let engine = CandleEngine::load(&gguf, options)?;
-
-    let mut rates = Comparison::new(
-        format!("Callers: tokens of all together, answers of {ANSWER}"),
-        "tokens/s",
-        Better::More,
-        TOGETHER.map(callers),
-    )
-    .note("greedy, short prompts, from the first request to the last token");
-    for many in 1..TOGETHER.len() {
-        rates = rates.ratio(many, 0);
+/// Rates of 1 to 16 callers of each model.
+pub(crate) fn measure(rounds: usize, machine: &mut Machine) -> Result<Vec<Comparison>> {
+    let mut out = Vec::new();
+    let small = Crowd { what: "SmolLM2", counts: &[1, 2, 4, 8, 16], answer: 64 };
+    out.extend(small.measure(rounds, &engine::gguf()?, machine)?);
+    for weights in [Weights::Q8, Weights::Q4K] {
+        let folder = tempfile::tempdir()?;
+        let what = format!("1B {}", weights.name());
+        crate::progress(&format!("callers: writing a model, {what}"));
+        let model = synthetic::write(folder.path(), weights)?;
+        let large = Crowd { what: &what, counts: &[1, 4, 16], answer: 32 };
+        out.extend(large.measure(rounds, &model.file, machine)?);
     }
-    let wait = |what: &str| {
-        Comparison::new(format!("Callers: {what}"), "ms", Better::Less, WAITING.map(callers))
-            .ratio(1, 0)
-            .ratio(2, 0)
-            .note("all ask at the same moment; a wait is from one piece of text to the next")
-    };
-    let mut waits = [
-        wait("time to the first token, median"),
-        wait("time to the first token, p99"),
-        wait("time between tokens, median"),
-        wait("time between tokens, p99"),
-    ];
-    for round in 0..=rounds {
-        crate::progress(&format!("callers, round {round} of {rounds}"));
-        let figures = TOGETHER.map(|count| rate(&engine, count));
-        let waited = WAITING.map(|count| Waits::of(&engine, count));
-        // The first one warms up.
-        if round > 0 {
-            rates.round(&figures.into_iter().collect::<Result<Vec<_>>>()?);
-            let waited = waited.into_iter().collect::<Result<Vec<_>>>()?;
-            for (n, wait) in waits.iter_mut().enumerate() {
-                wait.round(&waited.iter().map(|w| w.figures()[n]).collect::<Vec<_>>());
-            }
-        }
-    }
-    Ok(std::iter::once(rates).chain(waits).collect())
+    Ok(out)
 }
 
-fn callers(count: usize) -> String {
+/// How many ask at once, and for what.
+struct Crowd<'a> {
+    what: &'a str,
+    /// The first is one caller.
+    counts: &'a [usize],
+    /// Tokens of an answer.
+    answer: u32,
+}
+
+impl Crowd<'_> {
+    fn measure(
+        &self,
+        rounds: usize,
+        model: &Path,
+        machine: &mut Machine,
+    ) -> Result<[Comparison; 2]> {
+        let threads = u32::try_from(std::thread::available_parallelism()?.get())?;
+        let most = self.counts.iter().copied().max().unwrap_or(1);
+        let mut contest = Contest::start(threads, most, model, machine)?;
+        // So that both are warm.
+        contest.ours.together(&self.task(most))?;
+        contest.theirs.together(&self.task(most))?;
+        let tokens = contest.ours.time(&CEILING.task())?.prompt_tokens;
+        let (mut ours, mut theirs) = self.comparisons(&label(threads), tokens);
+        for round in 1..=rounds {
+            crate::progress(&format!("callers, {}, round {round} of {rounds}", self.what));
+            let (mut rates, mut pairs) = (Vec::new(), Vec::new());
+            for count in self.counts {
+                let task = self.task(*count);
+                let rate = contest.ours.together(&task)?;
+                rates.push(rate);
+                pairs.extend([rate, contest.theirs.together(&task)?]);
+            }
+            let prefill = contest.ours.time(&CEILING.task())?;
+            rates.push(f64::from(prefill.prompt_tokens) / prefill.prefill_seconds);
+            ours.round(&rates);
+            theirs.round(&pairs);
+        }
+        Ok([ours, theirs])
+    }
+
+    fn task(&self, count: usize) -> Together {
+        Together { prompts: (0..count).map(prompt).collect(), answer: self.answer }
+    }
+
+    /// Against one of our own callers, and against llama.cpp's.
+    fn comparisons(&self, threads: &str, ceiling: u32) -> (Comparison, Comparison) {
+        let (what, answer) = (self.what, self.answer);
+        let note = format!(
+            "greedy, short prompts, answers of {answer} tokens, from the first request to the last token"
+        );
+        let prefill = format!("prefill of {ceiling} tokens, the ceiling");
+        let names = self.counts.iter().map(|count| callers(*count)).chain([prefill]);
+        let title = format!("Callers: all their tokens, {what}, {threads}");
+        let mut ours = Comparison::new(title, "tokens/s", Better::More, names)
+            .note(format!("{note}; rows of many callers cost what rows of a prompt cost, or more"));
+        for many in 1..=self.counts.len() {
+            ours = ours.ratio(many, 0);
+        }
+        let both = |count: &usize| [callers(*count), format!("llama.cpp, {}", callers(*count))];
+        let title = format!("Callers: against llama.cpp, {what}, {threads}");
+        let names = self.counts.iter().flat_map(both);
+        let mut theirs = Comparison::new(title, "tokens/s", Better::More, names)
+            .note(format!("{note}; there one batch of as many sequences"));
+        for at in 0..self.counts.len() {
+            theirs = theirs.ratio(2 * at, 2 * at + 1);
+        }
+        // What a batch gains there.
+        (ours, theirs.ratio(2 * self.counts.len() - 1, 1))
+    }
+}
+
+/// As titles name a number of callers.
+pub(crate) fn callers(count: usize) -> String {
     if count == 1 { "1 caller".to_owned() } else { format!("{count} callers") }
 }
 
-fn ask(engine: &CandleEngine, caller: usize) -> Result<Generation> {
-    let prompt = format!("On day {caller} of the voyage the captain wrote down");
-    Ok(engine.generate(engine::request(&prompt, ANSWER))?)
+/// Of the caller of this number.
+pub(crate) fn prompt(caller: usize) -> String {
+    format!("On day {caller} of the voyage the captain wrote down")
 }
 
-/// Tokens a second of `count` callers together.
-fn rate(engine: &CandleEngine, count: usize) -> Result<f64> {
+/// Our side of a task: every prompt is a request of its own.
+pub(crate) fn together(engine: &CandleEngine, task: &Together) -> Result<Answered> {
     let started = Instant::now();
-    let all = (0..count).map(|caller| ask(engine, caller)).collect::<Result<Vec<_>>>()?;
+    let ask = |prompt: &String| Ok(engine.generate(engine::request(prompt, task.answer))?);
+    let all = task.prompts.iter().map(ask).collect::<Result<Vec<_>>>()?;
     let mut tokens = 0;
     for mut generation in all {
         tokens += read(&mut generation, || ())?;
     }
-    let seconds = started.elapsed().as_secs_f64();
-    let asked = u32::try_from(count)?.saturating_mul(ANSWER);
-    ensure!(tokens > asked / 2, "the model ended most of its turns early; use other prompts");
-    Ok(f64::from(tokens) / seconds)
+    Ok(Answered { tokens, seconds: started.elapsed().as_secs_f64() })
 }
 
 /// Reads an answer, telling of each piece of text; the tokens it took.
@@ -90,67 +134,5 @@ pub(crate) fn read(generation: &mut Generation, mut piece: impl FnMut()) -> Resu
     }
 }
 
-/// How long some callers waited, sorted.
-struct Waits {
-    first: Vec<Duration>,
-    between: Vec<Duration>,
-}
-
-impl Waits {
-    fn of(engine: &CandleEngine, count: usize) -> Result<Self> {
-        let one = |caller: usize| -> Result<Vec<Duration>> {
-            let mut last = Instant::now();
-            let mut waits = Vec::new();
-            read(&mut ask(engine, caller)?, || {
-                let now = Instant::now();
-                waits.push(now - last);
-                last = now;
-            })?;
-            Ok(waits)
-        };
-        let all = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..count).map(|caller| scope.spawn(move || one(caller))).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().ok().context("a caller panicked")?)
-                .collect::<Result<Vec<_>>>()
-        })?;
-        let mut waits = Self { first: Vec::new(), between: Vec::new() };
-        for one in all {
-            let (first, between) = one.split_first().context("an answer without text")?;
-            waits.first.push(*first);
-            waits.between.extend(between);
-        }
-        waits.first.sort_unstable();
-        waits.between.sort_unstable();
-        Ok(waits)
-    }
-
-    /// Median and p99 of both, in milliseconds.
-    fn figures(&self) -> [f64; 4] {
-        let at = |sorted: &[Duration], percent: usize| {
-            let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-            sorted.get(index).map_or(f64::NAN, |wait| wait.as_secs_f64() * 1000.0)
-        };
-        [at(&self.first, 50), at(&self.first, 99), at(&self.between, 50), at(&self.between, 99)]
-    }
-}
-
-const TOGETHER: [usize; 4] = [1, 4, 8, 16];
-const WAITING: [usize; 3] = [1, 8, 32];
-/// Tokens of an answer.
-const ANSWER: u32 = 64;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_of_the_sorted_waits() {
-        let millis = |n: &[u64]| n.iter().map(|n| Duration::from_millis(*n)).collect();
-        let all: Vec<u64> = (1..=200).collect();
-        let waits = Waits { first: millis(&[7]), between: millis(&all) };
-        assert_eq!(waits.figures(), [7.0, 7.0, 100.0, 198.0]);
-    }
-}
+/// A long prompt, and enough of an answer that some of it is text: that ends the prefill.
+const CEILING: Size = Size { lines: 18, decode: 4 };

@@ -4,16 +4,33 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use chrysalis_tests::Killed;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// One piece of work: continue `prompt` greedily by one token and then by `decode` more.
+/// One piece of work.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Work {
+    /// Answered with [`Timed`].
+    Alone(Task),
+    /// Answered with [`Answered`].
+    Together(Together),
+}
+
+/// Continue `prompt` greedily by one token and then by `decode` more.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Task {
     pub(crate) prompt: String,
     pub(crate) decode: u32,
+}
+
+/// Continue several prompts at once, greedily, each by `answer` tokens or until the model ends its turn.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Together {
+    pub(crate) prompts: Vec<String>,
+    pub(crate) answer: u32,
 }
 
 /// The first line of a contestant.
@@ -30,6 +47,14 @@ pub(crate) struct Timed {
     pub(crate) prefill_seconds: f64,
     /// From the first token to the last.
     pub(crate) decode_seconds: f64,
+}
+
+/// What was made together, and how long that took from the prompts to the last token.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answered {
+    /// Of all answers.
+    pub(crate) tokens: u32,
+    pub(crate) seconds: f64,
 }
 
 /// A program that takes part.
@@ -61,8 +86,19 @@ impl Contestant {
 
     /// Lets it do `task`.
     pub(crate) fn time(&mut self, task: &Task) -> Result<Timed> {
-        say(&mut self.tasks, task)?;
+        say(&mut self.tasks, &Work::Alone(task.clone()))?;
         self.hear()
+    }
+
+    /// Lets it answer several at once; tokens per second of all of them.
+    pub(crate) fn together(&mut self, task: &Together) -> Result<f64> {
+        say(&mut self.tasks, &Work::Together(task.clone()))?;
+        let answered: Answered = self.hear()?;
+        let asked = u32::try_from(task.prompts.len())?.saturating_mul(task.answer);
+        let tokens = answered.tokens;
+        ensure!(tokens <= asked, "{} made {tokens} tokens of {asked}", self.program);
+        ensure!(tokens > asked / 2, "the model ended most of its turns early; use other prompts");
+        Ok(f64::from(tokens) / answered.seconds)
     }
 
     fn hear<T: DeserializeOwned>(&mut self) -> Result<T> {

@@ -12,7 +12,8 @@ use chrysalis_engine::{
 };
 use chrysalis_tests::{model, root};
 
-use crate::contest::{Contestant, Hello, Task, Timed, say};
+use crate::callers;
+use crate::contest::{Contestant, Hello, Task, Timed, Work, say};
 use crate::machine::Machine;
 use crate::report::{Better, Comparison};
 
@@ -29,7 +30,7 @@ pub(crate) fn measure(
     for threads in THREADS {
         let label = label(threads);
         crate::progress(&format!("engine against llama.cpp, {label}"));
-        let mut contest = Contest::start(threads, &model, machine)?;
+        let mut contest = Contest::start(threads, 1, &model, machine)?;
         let warm = contest.round(&WARM_UP.task())?;
         let size = *size.get_or_insert_with(|| fitting(rounds, f64::from(seconds), &warm));
         let task = size.task();
@@ -71,17 +72,20 @@ fn compare(rounds: &[[Timed; 2]], size: Size, label: &str) -> [Comparison; 2] {
 
 /// The two programs.
 pub(crate) struct Contest {
-    ours: Contestant,
-    theirs: Contestant,
+    pub(crate) ours: Contestant,
+    pub(crate) theirs: Contestant,
 }
 
 impl Contest {
-    /// Starts both on the same file.
-    pub(crate) fn start(threads: u32, model: &Path, machine: &mut Machine) -> Result<Self> {
-        let (ours, _) = Contestant::start(&mut our_engine(threads, model)?)?;
-        let (theirs, hello) = Contestant::start(&mut llama(threads, model)?)?;
-        machine.reference = Some(hello.about);
-        Ok(Self { ours, theirs })
+    /// Starts both on the same file, for at most `together` prompts at once.
+    pub(crate) fn start(
+        threads: u32,
+        together: usize,
+        model: &Path,
+        machine: &mut Machine,
+    ) -> Result<Self> {
+        let (ours, _) = Contestant::start(&mut our_engine(threads, together, model)?)?;
+        Ok(Self { ours, theirs: llama(threads, together, model, machine)? })
     }
 
     /// Lets both do `task`, in turn. That the tokenizers agree id by id is a test of the engine
@@ -135,36 +139,49 @@ fn fitting(rounds: usize, seconds: f64, warm: &[Timed; 2]) -> Size {
 }
 
 /// This program again.
-fn our_engine(threads: u32, model: &Path) -> Result<Command> {
+fn our_engine(threads: u32, together: usize, model: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("__engine").arg(threads.to_string()).arg(model);
+    command.args(["__engine", &threads.to_string(), &together.to_string()]).arg(model);
     Ok(command)
 }
 
-fn llama(threads: u32, model: &Path) -> Result<Command> {
+/// llama.cpp alone, for at most `together` prompts at once.
+pub(crate) fn llama(
+    threads: u32,
+    together: usize,
+    model: &Path,
+    machine: &mut Machine,
+) -> Result<Contestant> {
     let python = std::env::var_os("CHRYSALIS_LLAMA_PYTHON").context(
         "CHRYSALIS_LLAMA_PYTHON names no Python with llama-cpp-python; run scripts/bench",
     )?;
     let mut command = Command::new(python);
-    command.arg(root().join("scripts/bench-llama.py")).arg(model).arg(threads.to_string());
-    Ok(command)
+    command.arg(root().join("scripts/bench-llama.py")).arg(model);
+    command.args([threads.to_string(), together.to_string()]);
+    let (contestant, hello) = Contestant::start(&mut command)?;
+    machine.reference = Some(hello.about);
+    Ok(contestant)
 }
 
-fn gguf() -> Result<PathBuf> {
+pub(crate) fn gguf() -> Result<PathBuf> {
     model().context("the default model is not here; run scripts/fetch-model")
 }
 
 /// Our side: loads the model, then does tasks until standard input ends.
-pub(crate) fn serve(threads: NonZeroUsize, model: &Path) -> Result<()> {
+pub(crate) fn serve(threads: NonZeroUsize, together: usize, model: &Path) -> Result<()> {
     // Both compute every token: what drafts save is measured on its own.
+    let default = EngineOptions::new(|| 0);
+    let max_concurrent = together.max(default.max_concurrent);
     let options =
-        EngineOptions { threads: Some(threads), drafts: false, ..EngineOptions::new(|| 0) };
+        EngineOptions { threads: Some(threads), max_concurrent, drafts: false, ..default };
     let engine = CandleEngine::load(&std::fs::read(model)?, options)?;
     let mut out = std::io::stdout().lock();
     say(&mut out, &Hello { about: "chrysalis".to_owned() })?;
     for line in std::io::stdin().lock().lines() {
-        let task: Task = serde_json::from_str(&line?)?;
-        say(&mut out, &time(&engine, &task)?)?;
+        match serde_json::from_str(&line?)? {
+            Work::Alone(task) => say(&mut out, &time(&engine, &task)?)?,
+            Work::Together(task) => say(&mut out, &callers::together(&engine, &task)?)?,
+        }
     }
     Ok(())
 }

@@ -35,15 +35,16 @@ fn contest(
     memory: &Memory,
     machine: &mut Machine,
 ) -> Result<[Comparison; 3]> {
-    let mut contest = Contest::start(threads, &model.file, machine)?;
-    contest.round(&WARM_UP.task())?;
+    let mut contest = Contest::start(threads, 1, &model.file, machine)?;
+    // So that both are warm; and how long the prompt is.
+    let tokens = contest.round(&SIZE.task())?[0].prompt_tokens;
     let both = ["chrysalis", "llama.cpp"];
     let rates = |title: String| {
         Comparison::new(title, "tokens/s", Better::More, both)
             .ratio(0, 1)
             .note("random weights, from one file")
     };
-    let mut prefill = rates(format!("Large: prefill of {} lines, {what}", SIZE.lines));
+    let mut prefill = rates(format!("Large: prefill of {tokens} tokens, {what}"));
     let mut decode = rates(format!("Large: decode of {} tokens, {what}", SIZE.decode));
     let read = [both[0], both[1], "plain read"];
     let mut share = Comparison::new(
@@ -73,6 +74,5 @@ fn contest(
     Ok([prefill, decode, share])
 }
 
-const SIZE: Size = Size { lines: 9, decode: 32 };
-const WARM_UP: Size = Size { lines: 1, decode: 4 };
+const SIZE: Size = Size { lines: 18, decode: 64 };
 const GIGA: f64 = 1e9;

@@ -1,5 +1,6 @@
-//! Loading a bundle into an engine: how fast, against copying as many bytes, and how much memory the
-//! process has at its peak, against the file. Each load is a process of its own, because a peak is.
+//! Loading a bundle into an engine: how fast, against copying bytes, and how much memory the process has at
+//! its peak, against the file. Each load is a process of its own, because a peak is. The default model is so
+//! small that its tokenizer counts; those of the 1B class show the rate of weights.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -10,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use chrysalis_engine::{CandleEngine, Engine as _, EngineOptions, Event};
-use chrysalis_tests::model;
 use chrysalis_vault::{Bundle, ModelKey, PackInput, SealWith, pack_file};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::engine;
 use crate::report::{Better, Comparison};
+use crate::synthetic::{self, Weights};
 
 /// What one process found.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,23 +28,34 @@ struct Loaded {
     peak: u64,
 }
 
-/// Rates and peaks, not sealed and sealed.
+/// Rates and peaks of the default model and of two of the 1B class, not sealed and sealed.
 pub(crate) fn measure(rounds: usize) -> Result<Vec<Comparison>> {
-    crate::progress("loading into an engine, and the memory that takes");
-    let gguf = model().context("the default model is not here; run scripts/fetch-model")?;
-    let bytes = std::fs::metadata(&gguf)?.len();
+    let mut out = Vec::from(load(rounds, "SmolLM2", &engine::gguf()?)?);
+    for weights in [Weights::Q4K, Weights::Q8] {
+        let folder = TempDir::new()?;
+        let what = format!("1B {}", weights.name());
+        crate::progress(&format!("load: writing a model, {what}"));
+        let model = synthetic::write(folder.path(), weights)?;
+        out.extend(load(rounds, &what, &model.file)?);
+    }
+    Ok(out)
+}
+
+fn load(rounds: usize, what: &str, gguf: &Path) -> Result<[Comparison; 2]> {
+    crate::progress(&format!("{what}: loading into an engine, and the memory that takes"));
+    let bytes = std::fs::metadata(gguf)?.len();
     let folder = TempDir::new()?;
     let (plain, sealed) = (folder.path().join("plain"), folder.path().join("sealed"));
     let key = ModelKey::from_bytes(&KEY)?;
     let pack = |to: &Path, seal: Option<&SealWith<'_>>| -> Result<()> {
-        let input = PackInput::from_gguf("model.gguf", "bench", File::open(&gguf)?)?;
+        let input = PackInput::from_gguf("model.gguf", "bench", File::open(gguf)?)?;
         pack_file(input, to, seal, &|_, _| ())?;
         Ok(())
     };
     pack(&plain, None)?;
     pack(&sealed, Some(&SealWith { key: &key, salt: [9; 32] }))?;
 
-    let size = format!("a bundle of {:.0} MB, {THREADS} threads", bytes as f64 / 1e6);
+    let size = format!("{what}, {:.0} MB, {THREADS} threads", bytes as f64 / 1e6);
     let mut rates = Comparison::new(
         format!("Load: {size}, page cache warm"),
         "GB/s",
@@ -63,9 +75,9 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Comparison>> {
     .ratio(0, 2)
     .ratio(1, 2)
     .note("VmHWM after an answer of 64 tokens");
-    let from = vec![1u8; usize::try_from(bytes)?];
+    // No longer than a quarter of a GB: it stays beside the process that loads.
+    let from = vec![1u8; usize::try_from(bytes)?.min(COPIED)];
     let mut to = vec![0u8; from.len()];
-    let rate = |seconds: f64| bytes as f64 / seconds / 1e9;
     for round in 0..=rounds {
         let (verified, unsealed) = (child(&plain, false)?, child(&sealed, true)?);
         let started = Instant::now();
@@ -73,13 +85,15 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Comparison>> {
         black_box(&to);
         let copied: Duration = started.elapsed();
         if round > 0 {
-            let seconds = [verified.seconds, unsealed.seconds, copied.as_secs_f64()];
-            rates.round(&seconds.map(rate));
+            let rate = |bytes: f64, seconds: f64| bytes / seconds / 1e9;
+            let loaded = [verified.seconds, unsealed.seconds].map(|s| rate(bytes as f64, s));
+            let copied = rate(from.len() as f64, copied.as_secs_f64());
+            rates.round(&[loaded[0], loaded[1], copied]);
             let peak = [verified.peak, unsealed.peak, bytes];
             peaks.round(&peak.map(|bytes| bytes as f64 / 1e6));
         }
     }
-    Ok(vec![rates, peaks])
+    Ok([rates, peaks])
 }
 
 /// This program again.
@@ -136,4 +150,6 @@ fn peak() -> Result<u64> {
 }
 
 const KEY: [u8; 32] = [7; 32];
+/// Bytes of the copy at most.
+const COPIED: usize = 256 << 20;
 const THREADS: usize = 2;

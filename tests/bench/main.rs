@@ -24,6 +24,7 @@ mod seal;
 mod start;
 mod synthetic;
 mod vault;
+mod waits;
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
@@ -65,6 +66,8 @@ enum Command {
     Engine {
         /// Threads to compute with.
         threads: NonZeroUsize,
+        /// Most prompts at once.
+        together: usize,
         /// The GGUF file.
         model: PathBuf,
     },
@@ -93,9 +96,9 @@ enum Section {
     Engine,
     /// Models of a thousand million random weights against llama.cpp and the memory's speed.
     Large,
-    /// Many callers of one engine against one.
+    /// Many callers of one engine against one, and against llama.cpp's batches; how long they wait.
     Callers,
-    /// One caller behind a long prompt against a short one, for both types of the cache.
+    /// One caller behind long prompts against a short one and llama.cpp, for both types of the cache.
     Depth,
     /// An engine that guesses what comes next against one that does not.
     Drafts,
@@ -118,7 +121,9 @@ enum Section {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     match &cli.command {
-        Some(Command::Engine { threads, model }) => return engine::serve(*threads, model),
+        Some(Command::Engine { threads, together, model }) => {
+            return engine::serve(*threads, *together, model);
+        }
         Some(Command::Load { bundle, sealed }) => return load::serve(bundle, *sealed),
         None => {}
     }
@@ -133,10 +138,11 @@ fn main() -> Result<()> {
         comparisons.extend(large::measure(rounds, &mut machine)?);
     }
     if wanted(Section::Callers) {
-        comparisons.extend(callers::measure(rounds)?);
+        comparisons.extend(callers::measure(rounds, &mut machine)?);
+        comparisons.extend(waits::measure(rounds)?);
     }
     if wanted(Section::Depth) {
-        comparisons.extend(depth::measure(rounds)?);
+        comparisons.extend(depth::measure(rounds, &mut machine)?);
     }
     if wanted(Section::Drafts) {
         comparisons.extend(drafts::measure(rounds)?);
