@@ -220,8 +220,9 @@ fn anyhow_is_used_only_by_the_cli_and_tests() {
 }
 
 #[test]
-fn unsafe_code_stands_only_where_the_design_allows_it() {
+fn unsafe_code_stands_only_where_the_design_allows_it_and_says_why_it_is_there() {
     let root = root();
+    let mut files = 0;
     for dir in ["enclave", "host", "tests"] {
         for file in rust_files(&root.join(dir)) {
             let text = std::fs::read_to_string(&file).unwrap();
@@ -238,8 +239,14 @@ fn unsafe_code_stands_only_where_the_design_allows_it() {
             .any(|p| named.starts_with(p));
             let uses = text.contains(concat!("allow(", "unsafe_code)"));
             assert!(!uses || may, "{named} allows unsafe code");
+            // That each use says why it is sound is clippy's to check.
+            let why = text.contains(concat!("// ", "JUSTIFICATION: "))
+                || text.contains(concat!("//! ", "JUSTIFICATION: "));
+            assert!(!uses || why, "{named} does not say why safe code will not do");
+            files += usize::from(uses);
         }
     }
+    assert!(files > 5, "only {files} files with unsafe code were found");
 }
 
 #[test]

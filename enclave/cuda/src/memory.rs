@@ -1,5 +1,8 @@
 //! Memory of the device, and memory of the host that it copies from and to. Both hold what prompts are
 //! made of: full of zeros at first, overwritten with zeros before they are given back.
+//!
+//! JUSTIFICATION: memory that a driver gives is an address, of which only this module knows how long it is good:
+//! the calls that fill, copy and free it cannot be safe to whoever has the address alone.
 
 #![allow(unsafe_code)]
 

@@ -100,7 +100,8 @@ impl EngineOptions {
     }
 }
 
-/// A GGUF model on the CPU, read by Candle and computed by our own kernels.
+/// A model read and computed by our own code, on the CPU or, in builds for it, on a GPU. Candle gives the types
+/// of the formats and the values of small tensors, and the tests an oracle.
 pub struct CandleEngine {
     info: ModelInfo,
     text: TextSide,

@@ -2,6 +2,10 @@
 //! tens of microseconds, the time between two products of a token, and then sleeps: an idle machine
 //! stays idle, and a busy one is not slowed down by waiting. Who brings the work takes part in it and
 //! never waits for a thread that has not woken up yet.
+//!
+//! JUSTIFICATION: threads that outlive one piece of work borrow it from the stack of who brings it, which safe
+//! Rust allows to threads of a scope only. A token needs some hundred products, each of them too short to start
+//! threads for.
 
 #![allow(unsafe_code)]
 

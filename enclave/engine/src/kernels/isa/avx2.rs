@@ -1,6 +1,10 @@
 //! AVX2 with FMA and F16C: sixteen lanes are two registers. All of the `unsafe` here is a call of an
 //! instruction whose presence was checked, or of the function compiled for it; addresses come from
 //! references to whole arrays.
+//!
+//! JUSTIFICATION: loads and stores of a processor's vectors go through addresses, and whether it has the
+//! instructions is known at run time only; portable vectors are not stable in `core`. Plain loops
+//! (`portable.rs`, the path of every other processor) are several times slower.
 
 #![allow(unsafe_code)]
 #![allow(clippy::cast_ptr_alignment)] // unaligned loads and stores

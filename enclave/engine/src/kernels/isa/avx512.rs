@@ -1,5 +1,8 @@
 //! AVX-512 with VNNI. All of the `unsafe` here is a call of an instruction whose presence was
 //! checked, or of the function compiled for it; addresses come from references to whole arrays.
+//!
+//! JUSTIFICATION: as for AVX2 (`avx2.rs`); the dot product of bytes (VNNI) is an instruction that no plain loop
+//! is compiled to.
 
 #![allow(unsafe_code)]
 #![allow(clippy::cast_ptr_alignment)] // unaligned loads and stores
