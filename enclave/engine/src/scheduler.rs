@@ -84,7 +84,7 @@ struct Draw<'a> {
     ticket: Ticket,
     sequence: &'a mut Sequence,
     /// After its last token, then after each of its drafts.
-    rows: Vec<Row>,
+    rows: &'a [Row],
     drafts: &'a [u32],
     drawn: Vec<Result<Drawn, EngineError>>,
 }
@@ -170,7 +170,7 @@ impl Serving {
         match self.compute(&step) {
             Ok(rows) => {
                 self.core.computed(&step);
-                self.draw(&step, rows);
+                self.draw(&step, &rows);
             }
             Err(error @ EngineError::Lost { .. }) => self.lost = Some(error),
             Err(error) => {
@@ -196,13 +196,15 @@ impl Serving {
         self.model.decoder().step(&mut self.store, &batch, self.tokenizer.len())
     }
 
-    /// Draws the next tokens, all threads together, then passes them on in the order of arrival.
-    fn draw(&mut self, step: &Step, rows: Vec<Row>) {
-        let mut rows = rows.into_iter();
-        let drawing = step.work.iter().filter(|work| work.draws > 0);
-        let mut works: BTreeMap<Ticket, (&Work, Vec<_>)> = drawing
-            .map(|work| (work.ticket, (work, rows.by_ref().take(work.draws).collect())))
-            .collect();
+    /// Draws the next tokens, all threads together, then passes them on in the order of arrival. Rows and what
+    /// is drawn stay where they are until they are wiped: what is moved leaves a copy behind.
+    fn draw(&mut self, step: &Step, mut rows: &[Row]) {
+        let mut works: BTreeMap<Ticket, (&Work, &[Row])> = BTreeMap::new();
+        for work in step.work.iter().filter(|work| work.draws > 0) {
+            let (own, others) = rows.split_at_checked(work.draws).unwrap_or((rows, &[]));
+            works.insert(work.ticket, (work, own));
+            rows = others;
+        }
         let (core, tokenizer) = (&self.core, &self.tokenizer);
         let draw = |(ticket, sequence): (&Ticket, _)| {
             let (work, rows) = works.remove(ticket)?;
@@ -219,7 +221,7 @@ impl Serving {
             self.begin_others(ticket);
             let work = self.sequences.get_mut(&ticket).map_or(0, Sequence::take_work);
             self.core.charge_work(ticket, work);
-            for drawn in drawn {
+            for drawn in &drawn {
                 let Some(sequence) = self.sequences.get_mut(&ticket) else { break };
                 let Some(token) = sequence.take(drawn, &self.tokenizer) else {
                     ended.push(ticket);

@@ -167,17 +167,17 @@ impl Sequence {
     /// the answer; the token, if the answer goes on with it.
     pub(crate) fn take(
         &mut self,
-        drawn: Result<Drawn, EngineError>,
+        drawn: &Result<Drawn, EngineError>,
         tokenizer: &Tokenizer,
     ) -> Option<u32> {
         let reason = match drawn {
             // Its requester left while it was computed.
             _ if self.is_abandoned() => FinishReason::Cancelled,
             Err(error) => {
-                self.fail(error);
+                self.fail(error.clone());
                 return None;
             }
-            Ok(drawn) => match self.advance(&drawn, tokenizer) {
+            Ok(drawn) => match self.advance(drawn, tokenizer) {
                 None => return Some(drawn.token),
                 Some(reason) => reason,
             },
