@@ -261,33 +261,36 @@ fn progress(what: &str) {
 mod tests {
     use super::*;
 
-    fn asked(arguments: &[&str]) -> Vec<Section> {
+    fn asked(arguments: &[&str]) -> Result<Vec<Section>> {
         let words = std::iter::once(&"chrysalis-bench").chain(arguments);
-        let cli = Cli::try_parse_from(words).expect("a command line");
-        [cli.what, cli.only].concat()
+        let cli = Cli::try_parse_from(words)?;
+        Ok([cli.what, cli.only].concat())
     }
 
     #[test]
-    fn engine_names_all_that_is_measured_of_it() {
-        let asked = asked(&["engine", "--rounds", "3"]);
+    fn engine_names_all_that_is_measured_of_it() -> Result<()> {
+        let asked = asked(&["engine", "--rounds", "3"])?;
         let mut all = sections(&asked).collect::<Vec<_>>();
         assert_eq!((all.len(), name(&asked)), (ENGINE.len(), "engine".to_owned()));
         all.retain(|section| !ENGINE.contains(section));
         assert_eq!(all, []);
+        Ok(())
     }
 
     #[test]
-    fn sections_are_named_with_and_without_an_option_and_measured_in_one_order() {
-        let asked = asked(&["load", "--only", "large"]);
+    fn sections_are_named_with_and_without_an_option_and_measured_in_one_order() -> Result<()> {
+        let asked = asked(&["load", "--only", "large"])?;
         assert_eq!(sections(&asked).collect::<Vec<_>>(), [Section::Large, Section::Load]);
         assert_eq!((name(&asked), name(&[])), ("load-large".to_owned(), "all".to_owned()));
         assert_eq!(sections(&[]).count(), Section::value_variants().len() - 1);
+        Ok(())
     }
 
     #[test]
-    fn the_processes_of_a_contest_are_no_sections() {
-        let cli = Cli::try_parse_from(["chrysalis-bench", "__engine", "2", "16", "model.gguf"]);
-        let command = cli.expect("a command line").command;
+    fn the_processes_of_a_contest_are_no_sections() -> Result<()> {
+        let cli = Cli::try_parse_from(["chrysalis-bench", "__engine", "2", "16", "model.gguf"])?;
+        let command = cli.command;
         assert!(matches!(command, Some(Command::Engine { together: 16, .. })), "{command:?}");
+        Ok(())
     }
 }
