@@ -82,7 +82,7 @@ fn escaped(text: &str) -> String {
 const MARGIN: f64 = 12.0;
 const TOP: f64 = 44.0;
 const ROW: f64 = 18.0;
-const LABELS: f64 = 470.0;
+const LABELS: f64 = 640.0;
 const HALF: f64 = 230.0;
 
 #[cfg(test)]
