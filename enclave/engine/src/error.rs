@@ -86,7 +86,7 @@ pub enum ModelError {
         /// `general.architecture`.
         got: String,
         /// Architectures this build runs.
-        supported: &'static str,
+        supported: String,
     },
     /// The architecture is known, but the model uses a part of it that would be computed wrongly.
     #[error("the model uses {feature}, which this build does not compute; choose another model")]

@@ -113,7 +113,7 @@ fn family(keys: &mut Keys) -> Result<&'static Family, ModelError> {
     let known = FAMILIES.iter().find(|family| family.class == got);
     known.ok_or_else(|| ModelError::UnknownArchitecture {
         got: got.to_owned(),
-        supported: SUPPORTED,
+        supported: SUPPORTED.to_owned(),
     })
 }
 

@@ -33,8 +33,8 @@ impl Config {
     pub(super) fn checked(self) -> Result<Self, ModelError> {
         let got = self.architectures.first().map_or("", String::as_str);
         if got != ARCHITECTURE {
-            let got = got.to_owned();
-            return Err(ModelError::UnknownArchitecture { got, supported: ARCHITECTURE });
+            let (got, supported) = (got.to_owned(), ARCHITECTURE.to_owned());
+            return Err(ModelError::UnknownArchitecture { got, supported });
         }
         let positions = self.position_embedding_type.as_deref().unwrap_or(ABSOLUTE);
         let unsupported = if self.hidden_act != "gelu" {

@@ -8,11 +8,8 @@
 //! # Adding a family
 //!
 //! Write `family/NAME.rs` with a `const FAMILY` whose function fills a plan from [`Settings`] (start
-//! with [`Plan::common`]), and add it to [`FAMILIES`] and its name to [`SUPPORTED`]. If the plan cannot
-//! say what the family does, give it a field: the decoder and the compiler name the other places. Then
-//! give it a line and its names in `checkpoint/names.rs`, if its checkpoints are to be read too; a `Recipe` in
-//! `testing/zoo.rs` and its name in `tests/parity/reference.py` and `candle.rs`: the
-//! parity tests do the rest.
+//! with [`Plan::common`]), and add it to [`FAMILIES`]. If the plan cannot say what the family does, give it
+//! a field: the decoder and the compiler name the other places. `CONTRIBUTING.md` says what proves it.
 
 mod gemma3;
 mod llama;
@@ -34,8 +31,11 @@ struct Family {
 }
 
 const FAMILIES: [Family; 4] = [llama::FAMILY, qwen3::DENSE, qwen3::MIXTURE, gemma3::FAMILY];
+
 /// The table's names, for messages.
-pub(crate) const SUPPORTED: &str = "llama, qwen3, qwen3moe, gemma3";
+pub(crate) fn supported() -> String {
+    FAMILIES.map(|family| family.architecture).join(", ")
+}
 
 /// What a decoder computes, apart from its weights. Heads are even in size and key heads divide them.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,7 +98,7 @@ impl Plan {
     pub(crate) fn read(gguf: &Gguf) -> Result<Self, ModelError> {
         let got = gguf.string("general.architecture")?;
         let Some(family) = FAMILIES.iter().find(|family| family.architecture == got) else {
-            let (got, supported) = (got.to_owned(), SUPPORTED);
+            let (got, supported) = (got.to_owned(), supported());
             return Err(ModelError::UnknownArchitecture { got, supported });
         };
         let mut settings = Settings::new(gguf, family.architecture);

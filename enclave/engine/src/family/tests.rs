@@ -4,11 +4,6 @@ use super::*;
 use crate::EngineError;
 use crate::testing::{Probe, Recipe, TinyModel};
 
-#[test]
-fn the_names_for_messages_are_those_of_the_table() {
-    assert_eq!(FAMILIES.map(|family| family.architecture).join(", "), SUPPORTED);
-}
-
 fn refusal(recipe: &Recipe) -> ModelError {
     match Probe::load(&recipe.build()) {
         Err(EngineError::Model(error)) => error,
