@@ -44,9 +44,29 @@ impl Distance {
     }
 }
 
+/// Of the text `ids` by logits after each of its tokens: perplexity by `got` divided by that of `exact`.
+pub(crate) fn perplexity_ratio(got: &[Vec<f32>], exact: &[Vec<f32>], ids: &[u32]) -> f64 {
+    assert_eq!((got.len(), exact.len()), (ids.len(), ids.len()));
+    let next = ids.iter().skip(1);
+    let surprise = |logits: &[Vec<f32>]| {
+        let each = logits.iter().zip(next.clone());
+        -each.map(|(logits, next)| log_softmax(logits)[*next as usize]).sum::<f64>()
+    };
+    ((surprise(got) - surprise(exact)) / next.len() as f64).exp()
+}
+
 fn log_softmax(logits: &[f32]) -> Vec<f64> {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let shifted = || logits.iter().map(|x| f64::from(x - most));
     let total = shifted().map(f64::exp).sum::<f64>().ln();
     shifted().map(|x| x - total).collect()
+}
+
+#[test]
+fn perplexity_is_that_of_the_tokens_that_come_next() {
+    // Two tokens: the second one is as likely as not by one, and three times as likely by the other. What
+    // comes after the last token is unknown.
+    let (even, sure) = (vec![0.0, 0.0], vec![0.0, 3f32.ln()]);
+    let ratio = perplexity_ratio(&[even.clone(), even.clone()], &[sure, even], &[0, 1]);
+    assert!((ratio - 1.5).abs() < 1e-6, "{ratio}");
 }
