@@ -67,6 +67,8 @@ pub enum Entry<'a> {
         ended: &'a [RequestId],
         /// What claims said so far that only the late ones explain, nanogram.
         explained: u128,
+        /// The most that claims can say of requests that are over without a receipt, nanogram.
+        unreceipted: u128,
     },
     /// A claim for more than its payer can account for. It is no sum of the channel: it is a proof.
     Overcharge {

@@ -160,7 +160,9 @@ impl Ledger {
             let claim = &proof.claim;
             let (included, explained) = (known.receipted, memory.explained);
             let (late, ended) = (late.as_slice(), [].as_slice());
-            entries.push(Entry::Accepted { claim, included, late, ended, explained });
+            let beyond = claim.cum_amount().saturating_sub(included);
+            let unreceipted = memory.unreceipted.unwrap_or_default().max(beyond);
+            entries.push(Entry::Accepted { claim, included, late, ended, explained, unreceipted });
         }
         entries.push(Entry::Lifted { channel });
         self.record_all(&entries, at)?;

@@ -4,7 +4,10 @@
 
 use chrysalis_receipt::{ChannelId, Claim};
 use chrysalis_wire::{Digest, RequestId, UnixTime};
-use redb::{ReadTransaction, ReadableTable as _, TableDefinition, TableError, WriteTransaction};
+use redb::{
+    ReadTransaction, ReadableTable as _, TableDefinition, TableError, TableHandle as _,
+    WriteTransaction,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Entry;
@@ -23,6 +26,10 @@ pub struct Memory {
     pub late: Vec<OpenRequest>,
     /// What claims said that only the late ones explain, nanogram; which of them is not known.
     pub explained: u128,
+    /// The most that claims can say of requests that are over without a receipt, and of those that were
+    /// forgotten, nanogram. `None` in a record of an older build: all that the last claim says beyond
+    /// [`Memory::included`].
+    pub unreceipted: Option<u128>,
     /// Receipts of requests whose answers were given up, as JSON of [`chrysalis_receipt::PublicReceipt`].
     pub found: Vec<Vec<u8>>,
     /// The claim that ended the payments.
@@ -110,7 +117,7 @@ pub(crate) fn note(
         Entry::Request { request, .. } | Entry::Refused { request, .. } => {
             end(tx, id, *request)?.is_some()
         }
-        Entry::Accepted { included, late, ended, explained, .. } => {
+        Entry::Accepted { included, late, ended, explained, unreceipted, .. } => {
             for request in *ended {
                 end(tx, id, *request)?;
             }
@@ -126,9 +133,12 @@ pub(crate) fn note(
             }
             update(tx, id, |record| {
                 (record.included, record.explained) = (Nano(*included), Nano(*explained));
+                record.unreceipted = Some(Nano(*unreceipted));
             })?;
             true
         }
+        // What a payer forgot that it signed for: only it has a record with such a sum.
+        Entry::Claim(claim) => adopt(tx, id, claim.cum_amount())?,
         Entry::Overcharge { claim, accounted } => {
             let proof = Proof { claim: hex::encode(claim.encode()), accounted: Nano(*accounted) };
             update(tx, id, |record| record.overcharge = Some(proof))?;
@@ -166,13 +176,15 @@ pub(crate) fn read(tx: &ReadTransaction, id: ChannelId) -> Result<Option<Memory>
         Err(error) => return Err(storage(error)),
     };
     let Some(bytes) = records.get(key(id).as_slice()).map_err(storage)? else { return Ok(None) };
-    let Record { included, overcharge, explained, fork, forgiven } =
+    let Record { included, overcharge, explained, fork, forgiven, unreceipted } =
         serde_json::from_slice(bytes.value()).map_err(damaged)?;
     let overcharge = overcharge.map(Proof::read).transpose()?;
     let fork = fork.map(TwoLogs::read).transpose()?;
     let (included, explained) = (included.0, explained.0);
+    let unreceipted = unreceipted.map(|sum| sum.0);
+    let (open, late, found) = Default::default();
     let mut memory =
-        Memory { included, overcharge, explained, fork, forgiven, ..Memory::default() };
+        Memory { included, open, late, explained, unreceipted, found, overcharge, fork, forgiven };
     let (first, last) = (row(id, RequestId([0; 16])), row(id, RequestId([0xff; 16])));
     match tx.open_table(FOUND) {
         Ok(found) => {
@@ -240,6 +252,28 @@ fn update(
     Ok(())
 }
 
+/// Makes room for what a claim for `cum` says beyond the receipts; false where there is as much.
+fn adopt(tx: &WriteTransaction, id: ChannelId, cum: u128) -> Result<bool, LedgerError> {
+    // Made with the first entry that needs it.
+    if !tx.list_tables().map_err(storage)?.any(|table| table.name() == MEMORY.name()) {
+        return Ok(false);
+    }
+    let records = tx.open_table(MEMORY).map_err(storage)?;
+    let record = records
+        .get(key(id).as_slice())
+        .map_err(storage)?
+        .map(|bytes| serde_json::from_slice::<Record>(bytes.value()).map_err(damaged))
+        .transpose()?;
+    drop(records);
+    let Some(Record { included, unreceipted: Some(before), .. }) = record else { return Ok(false) };
+    let beyond = cum.saturating_sub(included.0);
+    if beyond <= before.0 {
+        return Ok(false);
+    }
+    update(tx, id, |record| record.unreceipted = Some(Nano(beyond)))?;
+    Ok(true)
+}
+
 fn row(id: ChannelId, request: RequestId) -> Vec<u8> {
     [key(id).as_slice(), &request.0].concat()
 }
@@ -272,6 +306,8 @@ struct Record {
     fork: Option<TwoLogs>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     forgiven: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unreceipted: Option<Nano>,
 }
 
 #[derive(Serialize, Deserialize)]

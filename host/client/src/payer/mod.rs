@@ -115,6 +115,8 @@ impl Payer {
             });
             (known.included, known.explained) = (memory.included, memory.explained);
             (known.lost, known.late) = (memory.open, memory.late);
+            let beyond = known.claimed.saturating_sub(known.included);
+            known.unreceipted = memory.unreceipted.unwrap_or(beyond);
             forgiven = memory.forgiven;
         } else if known.covered > known.claimed {
             // An older build kept no memory: for all that is known, what was covered may be owed.
@@ -122,6 +124,9 @@ impl Payer {
                 (RequestId([0; 16]), known.covered.saturating_sub(known.claimed));
             ledger.record(&Entry::Begun { channel, request, worst }, now)?;
             known.lost.push(OpenRequest { request, worst, begun: now });
+            known.unreceipted = known.claimed;
+        } else {
+            known.unreceipted = known.claimed;
         }
         let standing = Standing::new(budget, known);
         let tries = HashMap::new();
@@ -399,7 +404,15 @@ impl Inner {
             Ok(Some(Ended { late, ended })) => {
                 let (included, explained) = (state.standing.included(), state.standing.explained());
                 let (late, ended) = (&late, &ended);
-                let entry = Entry::Accepted { claim: &claim, included, late, ended, explained };
+                let unreceipted = state.standing.unreceipted();
+                let entry = Entry::Accepted {
+                    claim: &claim,
+                    included,
+                    late,
+                    ended,
+                    explained,
+                    unreceipted,
+                };
                 self.ledger.record(&entry, self.clock.now().seconds())?;
                 // What is acknowledged next is what the ledger has, so that its claims go back to each
                 // other: it keeps the first of a sum.

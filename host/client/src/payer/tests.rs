@@ -479,7 +479,7 @@ fn what_late_requests_came_to_is_remembered_over_a_start() {
     assert_eq!(accept(&payer, 110), Ok(110), "the larger two, for all that is known");
     drop(payer);
     let payer = open(dir.path(), budget);
-    assert_eq!(accept(&payer, 142), Err(ClientError::Overcharged { accounted: 141 }));
+    assert_eq!(accept(&payer, 141), Err(ClientError::Overcharged { accounted: 140 }));
 }
 
 /// A claim for `cum` nanogram under the largest cap of `payer`, of a meter that has counted one request.

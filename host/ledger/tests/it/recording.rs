@@ -195,11 +195,14 @@ fn a_payer_remembers_what_was_begun_until_it_ends() {
     let (claim, ended, late) = (claim(7, 1), [RequestId([3; 16])], [RequestId([4; 16])]);
     assert!(k.is_new(&begun(5, 30)));
     let (late, ended) = (&late, &ended);
-    let explained = 3;
-    assert!(k.is_new(&Entry::Accepted { claim: &claim, included: 7, late, ended, explained }));
+    let (explained, unreceipted) = (3, 2);
+    let included = 7;
+    let claim = &claim;
+    assert!(k.is_new(&Entry::Accepted { claim, included, late, ended, explained, unreceipted }));
     let left = |id| vec![OpenRequest { request: RequestId([id; 16]), worst: 30, begun: NOW }];
     let (open, late) = (left(5), left(4));
-    let expected = Memory { included: 7, open, late, explained, ..Memory::default() };
+    let unreceipted = Some(unreceipted);
+    let expected = Memory { included, open, late, explained, unreceipted, ..Memory::default() };
     assert_eq!(memory(), Some(expected.clone()));
     // Another process reads the same.
     drop(k.ledger);
