@@ -67,6 +67,17 @@ pub struct Overcharge {
     pub claim: Claim,
     /// The most that could be owed, nanogram.
     pub accounted: u128,
+    /// The question that it answers; `None` in a record of an older build.
+    pub asked: Option<Question>,
+}
+
+/// What a payer knew when it asked for a claim: what came later may be in it or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Receipts that are in the claim for certain, nanogram since the channel was opened.
+    pub receipted: u128,
+    /// By the payer's clock.
+    pub at: UnixTime,
 }
 
 /// Two claims of one meter that cannot both be of one log: with both signatures in each, they prove that.
@@ -139,8 +150,10 @@ pub(crate) fn note(
         }
         // What a payer forgot that it signed for: only it has a record with such a sum.
         Entry::Claim(claim) => adopt(tx, id, claim.cum_amount())?,
-        Entry::Overcharge { claim, accounted } => {
-            let proof = Proof { claim: hex::encode(claim.encode()), accounted: Nano(*accounted) };
+        Entry::Overcharge { claim, accounted, asked: Question { receipted, at } } => {
+            let (claim, accounted) = (hex::encode(claim.encode()), Nano(*accounted));
+            let asked = Some(AskedAt { receipted: Nano(*receipted), at: *at });
+            let proof = Proof { claim, accounted, asked };
             update(tx, id, |record| record.overcharge = Some(proof))?;
             true
         }
@@ -280,7 +293,11 @@ fn row(id: ChannelId, request: RequestId) -> Vec<u8> {
 
 impl Proof {
     fn read(self) -> Result<Overcharge, LedgerError> {
-        Ok(Overcharge { claim: claim(&self.claim)?, accounted: self.accounted.0 })
+        let asked = self.asked.map(|AskedAt { receipted, at }| {
+            let receipted = receipted.0;
+            Question { receipted, at }
+        });
+        Ok(Overcharge { claim: claim(&self.claim)?, accounted: self.accounted.0, asked })
     }
 }
 
@@ -322,6 +339,15 @@ struct TwoLogs {
 struct Proof {
     claim: String,
     accounted: Nano,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<AskedAt>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedAt {
+    receipted: Nano,
+    at: UnixTime,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use chrysalis_evidence::VerifiedWorker;
-use chrysalis_ledger::{Channel, Entry, Ledger, OpenRequest, Stopped};
+use chrysalis_ledger::{Channel, Entry, Ledger, OpenRequest, Question, Stopped};
 use chrysalis_receipt::{
     ChannelId, ChannelTerms, Claim, LogHead, MeterPublicKey, Offer, PayerKey, PaymentRequired,
     PublicReceipt, ReceiptError, StateRequest, worst_case,
@@ -423,7 +423,7 @@ impl Inner {
                 Ok(claim)
             }
             Ok(None) => Ok(claim),
-            Err(too_much) => Err(self.stop(&mut state, &claim, too_much)?),
+            Err(too_much) => Err(self.stop(&mut state, &claim, too_much, asked.question())?),
         }
     }
 
@@ -433,11 +433,12 @@ impl Inner {
         state: &mut State,
         claim: &Claim,
         too_much: TooMuch,
+        asked: Question,
     ) -> Result<ClientError, ClientError> {
         let TooMuch { accounted } = too_much;
         let error = ClientError::Overcharged { accounted };
         state.stopped = Some(error.clone());
-        let entry = Entry::Overcharge { claim, accounted };
+        let entry = Entry::Overcharge { claim, accounted, asked };
         self.ledger.record(&entry, self.clock.now().seconds())?;
         Ok(error)
     }
@@ -450,7 +451,10 @@ impl Inner {
         if max_cum <= state.standing.covered() {
             let accounted = state.standing.accountable();
             if cum > accounted {
-                return Err(self.stop(&mut state, claim, TooMuch { accounted })?);
+                // Nobody asked for it: of what came since the last one that was, it may have nothing.
+                let (receipted, at) = (state.standing.included(), self.clock.now().seconds());
+                let asked = Question { receipted, at };
+                return Err(self.stop(&mut state, claim, TooMuch { accounted }, asked)?);
             }
             // What it includes is known already, and to which requests it belongs is not.
             return Ok(false);

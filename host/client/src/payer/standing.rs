@@ -2,7 +2,7 @@
 //! come from receipts and claims that were verified elsewhere. Where it cannot know, it takes the
 //! larger number, so that what it calls too much is too much.
 
-use chrysalis_ledger::OpenRequest;
+use chrysalis_ledger::{OpenRequest, Question};
 use chrysalis_wire::manifest::LimitsSection;
 use chrysalis_wire::{RequestId, UnixTime};
 
@@ -282,6 +282,11 @@ impl Known {
 }
 
 impl Asked {
+    /// The question, as a proof has it.
+    pub(crate) const fn question(self) -> Question {
+        Question { receipted: self.receipted, at: self.at }
+    }
+
     const fn since(&self, open: &OpenRequest) -> u64 {
         self.at.0.saturating_sub(open.begun.0)
     }

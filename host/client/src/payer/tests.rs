@@ -378,6 +378,30 @@ fn a_claim_that_is_paid_after_all_can_be_made_for_its_receipts_once_only() {
     assert_eq!(accept(&payer, 130), Err(ClientError::Overcharged { accounted: 100 }));
 }
 
+/// The answer to one question is refused while another request has its receipt already, which is not in it.
+#[test]
+fn a_receipt_that_came_after_the_claim_that_is_paid_after_all_is_owed_on_top() {
+    let dir = TempDir::new().unwrap();
+    let budget = Budget { limit: 1_000, step: 500 };
+    let mut worker = Worker::new(0x11);
+    let payer = open(dir.path(), budget);
+    worker.serve(&payer, 50, 50).unwrap();
+    let asked = payer.inner.state().standing.ask(NOW, 3_600);
+    worker.serve(&payer, 50, 50).unwrap();
+    let too_much = signed(&worker.key, &payer, 110);
+    let refused = payer.inner.accept(asked, too_much).map(|claim| claim.cum_amount());
+    assert_eq!(refused, Err(ClientError::Overcharged { accounted: 100 }));
+    payer.inner.ledger.lift(payer.channel(), NOW).unwrap().unwrap();
+    drop(payer);
+    let payer = open(dir.path(), budget);
+    let accept = |cum| {
+        let asked = payer.inner.state().standing.ask(NOW, 3_600);
+        payer.inner.accept(asked, signed(&worker.key, &payer, cum)).map(|claim| claim.cum_amount())
+    };
+    assert_eq!(accept(160), Ok(160));
+    assert_eq!(accept(161), Err(ClientError::Overcharged { accounted: 160 }));
+}
+
 #[test]
 fn a_request_that_did_not_end_may_cost_its_most_in_the_next_process_too() {
     let dir = TempDir::new().unwrap();
