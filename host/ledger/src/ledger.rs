@@ -141,7 +141,8 @@ impl Ledger {
         })
     }
 
-    /// Has a payer pay on after what stopped it, and returns that; `None` if nothing did.
+    /// Has a payer pay on after what stopped it, and returns that; `None` if nothing did. Of two proofs one is
+    /// lifted, and the other stops it still.
     ///
     /// What a claim says that was too much is owed then. What was over when it was asked for is in it, and does
     /// not count on top: neither receipts, nor requests without one, which may still come late. A meter that

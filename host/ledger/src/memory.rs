@@ -166,8 +166,12 @@ pub(crate) fn note(
             let mut lifted = false;
             let mut fork = None;
             update(tx, id, |record| {
-                fork = record.fork.take();
-                lifted = record.overcharge.take().is_some() || fork.is_some();
+                // The one that `Memory::stopped` shows, and no other unseen.
+                lifted = record.overcharge.take().is_some();
+                if !lifted {
+                    fork = record.fork.take();
+                    lifted = fork.is_some();
+                }
             })?;
             if let Some(fork) = fork.map(TwoLogs::read).transpose()? {
                 let meter = Digest(fork.claim.cap().cap().meter_key.to_bytes());

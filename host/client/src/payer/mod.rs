@@ -233,6 +233,14 @@ impl Payer {
         blocking(work).await
     }
 
+    /// Whether it still signs.
+    ///
+    /// # Errors
+    /// Why it does not: [`ClientError::Overcharged`], [`ClientError::LogForked`].
+    pub(crate) fn signs(&self) -> Result<(), ClientError> {
+        self.inner.state().stopped.clone().map_or(Ok(()), Err)
+    }
+
     /// Requests whose answers were given up, and whose receipts a worker may be asked for: the last ones, and
     /// each a few times.
     pub(crate) fn missing(&self) -> Vec<RequestId> {
@@ -385,6 +393,10 @@ impl Inner {
 
     fn accept(&self, asked: Asked, claim: Claim) -> Result<Claim, ClientError> {
         let mut state = self.state();
+        // It stands as it was found: whatever comes later neither replaces the proof nor adds another.
+        if let Some(error) = &state.stopped {
+            return Err(error.clone());
+        }
         let known = state.claim.as_ref().filter(|known| meter_of(known) == meter_of(&claim));
         let compared = known.filter(|_| state.forgiven != Some(Digest(meter_of(&claim))));
         if let Some(before) = compared.filter(|before| forked(before, &claim)).cloned() {
@@ -446,6 +458,9 @@ impl Inner {
     /// Takes what a claim under a forgotten cap proves. True if more is owed by it than was known.
     fn adopt(&self, claim: &Claim) -> Result<bool, ClientError> {
         let mut state = self.state();
+        if let Some(error) = &state.stopped {
+            return Err(error.clone());
+        }
         let before = state.standing.may_owe();
         let (cum, max_cum) = (claim.cum_amount(), claim.cap().cap().max_cum);
         if max_cum <= state.standing.covered() {

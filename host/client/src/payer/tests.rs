@@ -467,6 +467,33 @@ fn a_meter_that_shows_two_logs_is_paid_no_more() {
 }
 
 #[test]
+fn a_payer_that_stopped_judges_nothing_more_and_writes_nothing_down() {
+    let dir = TempDir::new().unwrap();
+    let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
+    worker.serve(&payer, 50, 10).unwrap();
+    worker.claim(&payer).unwrap();
+    let mut forked = Worker { asked: 100, ..Worker::new(0x11) };
+    forked.serve(&payer, 50, 10).unwrap();
+    let refused = Err(ClientError::LogForked { before: 1, count: 1 });
+    assert_eq!(forked.claim(&payer), refused);
+    drop(payer);
+    let payer = open(dir.path(), BUDGET);
+    assert_eq!(payer.signs().map(|()| 0), refused);
+    let view = payer.inner.ledger.view();
+    let left = || (view.events(0, 100).unwrap(), view.memory(payer.channel()).unwrap());
+    let before = left();
+    let too_much = signed(&worker.key, &payer, payer.standing().covered);
+    for _ in 0..2 {
+        assert_eq!(forked.claim(&payer), refused, "the other log once more");
+        let asked = payer.inner.state().standing.ask(NOW, 3_600);
+        let accepted = payer.inner.accept(asked, too_much.clone());
+        assert_eq!(accepted.map(|claim| claim.cum_amount()), refused);
+        assert_eq!(payer.inner.adopt(&too_much).map(|_| 0), refused);
+    }
+    assert_eq!(left(), before);
+}
+
+#[test]
 fn an_answer_that_was_overtaken_by_a_later_one_is_no_second_log() {
     let dir = TempDir::new().unwrap();
     let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));

@@ -302,6 +302,25 @@ fn a_payer_that_pays_on_after_all_owes_what_was_claimed_and_keeps_the_event() {
 }
 
 #[test]
+fn each_of_two_proofs_is_shown_before_it_is_lifted() {
+    let k = kept(Side::Payer);
+    open_channel(&k.ledger);
+    let (before, other, too_much) = (claim(70, 2), claim(60, 3), claim(90, 4));
+    assert!(k.is_new(&Entry::Claim(&before)));
+    assert!(k.is_new(&Entry::Forked { before: &before, claim: &other }));
+    assert!(k.is_new(&Entry::Overcharge { claim: &too_much, accounted: 80, asked: ASKED }));
+    let forgiven = || k.ledger.view().memory(channel()).unwrap().unwrap().forgiven;
+    let proof = Overcharge { claim: too_much, accounted: 80, asked: Some(ASKED) };
+    let first = k.ledger.lift(channel(), NOW);
+    assert_eq!(first, Ok(Some(Stopped::Overcharge(Box::new(proof)))));
+    assert_eq!(forgiven(), None, "nobody was told of the two logs yet");
+    let fork = Box::new(Fork { before, claim: other });
+    assert_eq!(k.ledger.lift(channel(), NOW), Ok(Some(Stopped::Fork(fork))));
+    assert_eq!(forgiven(), Some(before_meter(&k)));
+    assert_eq!(k.ledger.lift(channel(), NOW), Ok(None));
+}
+
+#[test]
 fn two_logs_are_kept_until_they_are_forgiven() {
     let k = kept(Side::Payer);
     open_channel(&k.ledger);
