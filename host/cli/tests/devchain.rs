@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use chrysalis_ledger::{Entry, Ledger, Side};
+use chrysalis_ledger::{Entry, Ledger, Question, Side};
 use chrysalis_receipt::{
     Claim, MeterKey, MeterPublicKey, MeterState, PayerKey, PayerPublicKey, Settlement,
 };
@@ -245,7 +245,8 @@ fn a_stop_is_shown_with_its_proof_and_lifted_only_when_that_is_asked() {
     let channel = claim.channel();
     let ledger = Ledger::open(&world.path("payments.redb"), Side::Payer).unwrap();
     let at = UnixTime(1_795_000_000);
-    ledger.record(&Entry::Overcharge { claim: &claim, accounted: NANO }, at).unwrap();
+    let asked = Question { receipted: NANO, at };
+    ledger.record(&Entry::Overcharge { claim: &claim, accounted: NANO, asked }, at).unwrap();
     let stopped = "channel stopped --ledger @payments.redb";
     world.run(&format!("{stopped} --lift")).exits(10).says("E-LEDGER-IN-USE");
     drop(ledger);

@@ -515,6 +515,8 @@ impl AttestedWorker {
         call: &SealedCall,
     ) -> Result<(String, Ticket), ClientError> {
         let (verified, id) = (&appraised.verified, call.pending.request_id);
+        // Before anybody is asked what it will be refused for.
+        payer.signs()?;
         self.hear(payer, appraised).await?;
         match payer.offer(verified, id, &call.sealed, call.max_tokens).await {
             // Part of the budget may be held for requests whose receipts never came: a claim says what

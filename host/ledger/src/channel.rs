@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{LedgerError, damaged};
 use crate::event::EventKind;
+use crate::memory::Question;
 use crate::nano::Nano;
 
 /// Something to record.
@@ -67,6 +68,8 @@ pub enum Entry<'a> {
         ended: &'a [RequestId],
         /// What claims said so far that only the late ones explain, nanogram.
         explained: u128,
+        /// The most that claims can say of requests that are over without a receipt, nanogram.
+        unreceipted: u128,
     },
     /// A claim for more than its payer can account for. It is no sum of the channel: it is a proof.
     Overcharge {
@@ -74,6 +77,8 @@ pub enum Entry<'a> {
         claim: &'a Claim,
         /// The most that could be owed, nanogram.
         accounted: u128,
+        /// The question that it answers.
+        asked: Question,
     },
     /// Two claims of one meter that cannot both be of one log. The later one is no sum of the channel: together
     /// they are a proof.
@@ -225,7 +230,7 @@ impl Channel {
                 self.request(receipt.request_id(), receipt.amount()).map(Some)
             }
             Entry::Claim(claim) | Entry::Accepted { claim, .. } => self.claim(claim, counted),
-            Entry::Overcharge { claim, accounted } => {
+            Entry::Overcharge { claim, accounted, .. } => {
                 (*claim).clone().verify()?;
                 Ok(Some(EventKind::Overcharged {
                     cum: Nano(claim.cum_amount()),

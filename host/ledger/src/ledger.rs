@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::{Channel, Counted, Entry};
 use crate::error::{LedgerError, damaged, storage};
 use crate::event::{Event, EventKind};
-use crate::memory::{self, Stopped};
+use crate::memory::{self, OpenRequest, Stopped};
 use crate::view::LedgerView;
 
 /// Whose ledger it is.
@@ -141,11 +141,12 @@ impl Ledger {
         })
     }
 
-    /// Has a payer pay on after what stopped it, and returns that; `None` if nothing did.
+    /// Has a payer pay on after what stopped it, and returns that; `None` if nothing did. Of two proofs one is
+    /// lifted, and the other stops it still.
     ///
-    /// What a claim says that was too much is owed then, and nothing that may be in it counts on top of it:
-    /// neither receipts, nor requests without one, which may still come late. A meter that has shown two logs
-    /// may do so from then on; nothing is owed by that.
+    /// What a claim says that was too much is owed then. What was over when it was asked for is in it, and does
+    /// not count on top: neither receipts, nor requests without one, which may still come late. A meter that
+    /// has shown two logs may do so from then on; nothing is owed by that.
     ///
     /// # Errors
     /// As [`Ledger::record`].
@@ -153,14 +154,24 @@ impl Ledger {
         let view = self.view();
         let Some(memory) = view.memory(channel)? else { return Ok(None) };
         let known = view.channel(channel)?.ok_or(LedgerError::UnknownChannel { channel })?;
-        let late: Vec<RequestId> = memory.open.iter().map(|open| open.request).collect();
         let Some(stopped) = memory.stopped() else { return Ok(None) };
-        let mut entries = Vec::new();
+        let (mut entries, mut late) = (Vec::new(), Vec::new());
         if let Stopped::Overcharge(proof) = &stopped {
+            // A record of an older build does not say what it was asked with.
+            let included = proof.asked.map_or(known.receipted, |asked| asked.receipted);
+            let before =
+                |open: &&OpenRequest| proof.asked.is_none_or(|asked| open.begun <= asked.at);
+            late.extend(memory.open.iter().filter(before).map(|open| open.request));
             let claim = &proof.claim;
-            let (included, explained) = (known.receipted, memory.explained);
-            let (late, ended) = (late.as_slice(), [].as_slice());
-            entries.push(Entry::Accepted { claim, included, late, ended, explained });
+            let beyond = claim.cum_amount().saturating_sub(included);
+            entries.push(Entry::Accepted {
+                claim,
+                included,
+                late: &late,
+                ended: &[],
+                explained: memory.explained,
+                unreceipted: memory.unreceipted.unwrap_or_default().max(beyond),
+            });
         }
         entries.push(Entry::Lifted { channel });
         self.record_all(&entries, at)?;

@@ -39,6 +39,6 @@ pub use channel::{Channel, Entry, Phase};
 pub use error::LedgerError;
 pub use event::{Event, EventKind};
 pub use ledger::{Ledger, OLDEST_SCHEMA, Recorded, SCHEMA_VERSION, Side};
-pub use memory::{Fork, Memory, OpenRequest, Overcharge, Stopped};
+pub use memory::{Fork, Memory, OpenRequest, Overcharge, Question, Stopped};
 pub use nano::Nano;
 pub use view::LedgerView;

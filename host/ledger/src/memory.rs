@@ -4,7 +4,10 @@
 
 use chrysalis_receipt::{ChannelId, Claim};
 use chrysalis_wire::{Digest, RequestId, UnixTime};
-use redb::{ReadTransaction, ReadableTable as _, TableDefinition, TableError, WriteTransaction};
+use redb::{
+    ReadTransaction, ReadableTable as _, TableDefinition, TableError, TableHandle as _,
+    WriteTransaction,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Entry;
@@ -23,6 +26,10 @@ pub struct Memory {
     pub late: Vec<OpenRequest>,
     /// What claims said that only the late ones explain, nanogram; which of them is not known.
     pub explained: u128,
+    /// The most that claims can say of requests that are over without a receipt, and of those that were
+    /// forgotten, nanogram. `None` in a record of an older build: all that the last claim says beyond
+    /// [`Memory::included`].
+    pub unreceipted: Option<u128>,
     /// Receipts of requests whose answers were given up, as JSON of [`chrysalis_receipt::PublicReceipt`].
     pub found: Vec<Vec<u8>>,
     /// The claim that ended the payments.
@@ -60,6 +67,17 @@ pub struct Overcharge {
     pub claim: Claim,
     /// The most that could be owed, nanogram.
     pub accounted: u128,
+    /// The question that it answers; `None` in a record of an older build.
+    pub asked: Option<Question>,
+}
+
+/// What a payer knew when it asked for a claim: what came later may be in it or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Receipts that are in the claim for certain, nanogram since the channel was opened.
+    pub receipted: u128,
+    /// By the payer's clock.
+    pub at: UnixTime,
 }
 
 /// Two claims of one meter that cannot both be of one log: with both signatures in each, they prove that.
@@ -110,7 +128,7 @@ pub(crate) fn note(
         Entry::Request { request, .. } | Entry::Refused { request, .. } => {
             end(tx, id, *request)?.is_some()
         }
-        Entry::Accepted { included, late, ended, explained, .. } => {
+        Entry::Accepted { included, late, ended, explained, unreceipted, .. } => {
             for request in *ended {
                 end(tx, id, *request)?;
             }
@@ -126,11 +144,16 @@ pub(crate) fn note(
             }
             update(tx, id, |record| {
                 (record.included, record.explained) = (Nano(*included), Nano(*explained));
+                record.unreceipted = Some(Nano(*unreceipted));
             })?;
             true
         }
-        Entry::Overcharge { claim, accounted } => {
-            let proof = Proof { claim: hex::encode(claim.encode()), accounted: Nano(*accounted) };
+        // What a payer forgot that it signed for: only it has a record with such a sum.
+        Entry::Claim(claim) => adopt(tx, id, claim.cum_amount())?,
+        Entry::Overcharge { claim, accounted, asked: Question { receipted, at } } => {
+            let (claim, accounted) = (hex::encode(claim.encode()), Nano(*accounted));
+            let asked = Some(AskedAt { receipted: Nano(*receipted), at: *at });
+            let proof = Proof { claim, accounted, asked };
             update(tx, id, |record| record.overcharge = Some(proof))?;
             true
         }
@@ -143,8 +166,12 @@ pub(crate) fn note(
             let mut lifted = false;
             let mut fork = None;
             update(tx, id, |record| {
-                fork = record.fork.take();
-                lifted = record.overcharge.take().is_some() || fork.is_some();
+                // The one that `Memory::stopped` shows, and no other unseen.
+                lifted = record.overcharge.take().is_some();
+                if !lifted {
+                    fork = record.fork.take();
+                    lifted = fork.is_some();
+                }
             })?;
             if let Some(fork) = fork.map(TwoLogs::read).transpose()? {
                 let meter = Digest(fork.claim.cap().cap().meter_key.to_bytes());
@@ -166,13 +193,15 @@ pub(crate) fn read(tx: &ReadTransaction, id: ChannelId) -> Result<Option<Memory>
         Err(error) => return Err(storage(error)),
     };
     let Some(bytes) = records.get(key(id).as_slice()).map_err(storage)? else { return Ok(None) };
-    let Record { included, overcharge, explained, fork, forgiven } =
+    let Record { included, overcharge, explained, fork, forgiven, unreceipted } =
         serde_json::from_slice(bytes.value()).map_err(damaged)?;
     let overcharge = overcharge.map(Proof::read).transpose()?;
     let fork = fork.map(TwoLogs::read).transpose()?;
     let (included, explained) = (included.0, explained.0);
+    let unreceipted = unreceipted.map(|sum| sum.0);
+    let (open, late, found) = Default::default();
     let mut memory =
-        Memory { included, overcharge, explained, fork, forgiven, ..Memory::default() };
+        Memory { included, open, late, explained, unreceipted, found, overcharge, fork, forgiven };
     let (first, last) = (row(id, RequestId([0; 16])), row(id, RequestId([0xff; 16])));
     match tx.open_table(FOUND) {
         Ok(found) => {
@@ -240,13 +269,39 @@ fn update(
     Ok(())
 }
 
+/// Makes room for what a claim for `cum` says beyond the receipts; false where there is as much.
+fn adopt(tx: &WriteTransaction, id: ChannelId, cum: u128) -> Result<bool, LedgerError> {
+    // Made with the first entry that needs it.
+    if !tx.list_tables().map_err(storage)?.any(|table| table.name() == MEMORY.name()) {
+        return Ok(false);
+    }
+    let records = tx.open_table(MEMORY).map_err(storage)?;
+    let record = records
+        .get(key(id).as_slice())
+        .map_err(storage)?
+        .map(|bytes| serde_json::from_slice::<Record>(bytes.value()).map_err(damaged))
+        .transpose()?;
+    drop(records);
+    let Some(Record { included, unreceipted: Some(before), .. }) = record else { return Ok(false) };
+    let beyond = cum.saturating_sub(included.0);
+    if beyond <= before.0 {
+        return Ok(false);
+    }
+    update(tx, id, |record| record.unreceipted = Some(Nano(beyond)))?;
+    Ok(true)
+}
+
 fn row(id: ChannelId, request: RequestId) -> Vec<u8> {
     [key(id).as_slice(), &request.0].concat()
 }
 
 impl Proof {
     fn read(self) -> Result<Overcharge, LedgerError> {
-        Ok(Overcharge { claim: claim(&self.claim)?, accounted: self.accounted.0 })
+        let asked = self.asked.map(|AskedAt { receipted, at }| {
+            let receipted = receipted.0;
+            Question { receipted, at }
+        });
+        Ok(Overcharge { claim: claim(&self.claim)?, accounted: self.accounted.0, asked })
     }
 }
 
@@ -272,6 +327,8 @@ struct Record {
     fork: Option<TwoLogs>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     forgiven: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unreceipted: Option<Nano>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -286,6 +343,15 @@ struct TwoLogs {
 struct Proof {
     claim: String,
     accounted: Nano,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<AskedAt>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedAt {
+    receipted: Nano,
+    at: UnixTime,
 }
 
 #[derive(Serialize, Deserialize)]

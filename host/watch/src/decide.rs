@@ -48,6 +48,8 @@ pub struct Memory {
     pub owed_since: Option<(u128, UnixTime)>,
     /// When the payer may take the rest, by the last look.
     pub close_at: Option<UnixTime>,
+    /// Since when every answer says that everything is paid and the rest went back.
+    pub over_since: Option<UnixTime>,
 }
 
 /// What to do.

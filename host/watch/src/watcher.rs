@@ -111,6 +111,8 @@ struct Look {
     unanswered: Vec<AccessError>,
     decision: Decision,
     outcome: Option<Outcome>,
+    /// For how long answers have said that it is over, seconds.
+    over_for: u64,
     not_noted: Option<BookError>,
 }
 
@@ -149,10 +151,13 @@ impl<C: ChainAccess> Watcher<C> {
                 Err(refused) => round.refused.push(refused),
             }
         }
-        // Where time is short comes first.
+        // Where time is short comes first, and last where it is over and nothing is owed: of those there are
+        // more and more.
         channels.sort_by_key(|channel| {
             let close_at = self.memory.get(&key(channel.id())).and_then(|memory| memory.close_at);
-            (close_at.is_none(), close_at, channel.close_delay())
+            let owed = claimed(channel) > channel.settled();
+            let over = !owed && close_at.is_some_and(|at| at <= now);
+            (over, close_at.is_none(), close_at, channel.close_delay())
         });
         let servers = Asked::of(&self.servers);
         // A claim is brought as soon as its own channel was looked at, whatever the others wait for.
@@ -234,8 +239,13 @@ impl<'a, C: ChainAccess> Asked<'a, C> {
         let seen = Seen::of(views.iter().copied());
         memory.close_at = seen.map_or(memory.close_at, |seen| seen.close_at);
         let decision = decide(policy, &channel, seen.as_ref(), &mut memory, now);
+        let paid = seen.is_some_and(|seen| seen.cum_paid >= claimed(&channel));
+        let over = paid && views.iter().all(|view| is_over(view, now));
+        memory.over_since = over.then(|| memory.over_since.unwrap_or(now));
+        let over_for = memory.over_since.map_or(0, |since| now.0.saturating_sub(since.0));
+        let (outcome, not_noted) = (None, None);
         let mut look =
-            Look { channel, views, seen, unanswered, decision, outcome: None, not_noted: None };
+            Look { channel, views, seen, unanswered, decision, outcome, over_for, not_noted };
         look.outcome = self.bring(&look).await;
         if let (Some(outcome), Some(claim)) = (&look.outcome, look.channel.claim())
             && outcome.is_answer()
@@ -296,8 +306,8 @@ impl<'a, C: ChainAccess> Asked<'a, C> {
 
     /// Takes down what is new, and takes back what is not so. Of what was paid only what
     /// [`AGREEING`] servers show counts, where there are as many: one that lies, or is behind, would put a
-    /// wrong sum into the owner's book. That a channel is closed counts from as many only, however few
-    /// are asked.
+    /// wrong sum into the owner's book. That a channel is closed counts from as many only, or after a while
+    /// where fewer are asked.
     async fn take_down(
         &self,
         look: &Look,
@@ -318,18 +328,17 @@ impl<'a, C: ChainAccess> Asked<'a, C> {
         }
         let more = seen.cum_paid.saturating_sub(channel.settled());
         // No chain pays more than was claimed: that is a lie, or the book is behind the chain.
-        let claimed = channel.claim().map_or(0, Proven::cum_amount);
-        if more > 0 && seen.cum_paid <= claimed {
+        if more > 0 && seen.cum_paid <= claimed(channel) {
             let found = self.payments(channel, more).await;
             let (fee, transaction) = found.unwrap_or((0, Digest([0; 32])));
             book.note(id, Note::Paid { cum_paid: seen.cum_paid, fee, transaction }, now)?;
         }
-        let over = |view: &&ChannelView| {
-            view.close_at.is_some_and(|at| at <= now) && view.balance <= RESERVE
-        };
         // No watcher looks at a closed channel again, so this word could not be taken back: one server
-        // alone does not give it.
-        if look.views.iter().filter(over).count() >= AGREEING {
+        // alone does not give it, but where no other is asked and it says so for a whole closing delay, in
+        // which it could have kept every claim from the chain as well.
+        let agreed = look.views.iter().filter(|view| is_over(view, now)).count() >= AGREEING;
+        let stood = look.over_for >= u64::from(channel.close_delay()).max(1);
+        if agreed || (self.servers.len() < AGREEING && stood) {
             book.note(id, Note::Closed, now)?;
         }
         Ok(())
@@ -376,6 +385,15 @@ fn newest_payments(
         }
     }
     newest.filter(|_| paid == amount).map(|hash| (fees, hash))
+}
+
+/// Whether the rest went back.
+fn is_over(view: &ChannelView, now: UnixTime) -> bool {
+    view.close_at.is_some_and(|at| at <= now) && view.balance <= RESERVE
+}
+
+fn claimed(channel: &Watched) -> u128 {
+    channel.claim().map_or(0, Proven::cum_amount)
 }
 
 /// Servers that have to show a payment before it is taken down, where there are as many.

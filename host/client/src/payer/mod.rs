@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use chrysalis_evidence::VerifiedWorker;
-use chrysalis_ledger::{Channel, Entry, Ledger, OpenRequest, Stopped};
+use chrysalis_ledger::{Channel, Entry, Ledger, OpenRequest, Question, Stopped};
 use chrysalis_receipt::{
     ChannelId, ChannelTerms, Claim, LogHead, MeterPublicKey, Offer, PayerKey, PaymentRequired,
     PublicReceipt, ReceiptError, StateRequest, worst_case,
@@ -115,6 +115,8 @@ impl Payer {
             });
             (known.included, known.explained) = (memory.included, memory.explained);
             (known.lost, known.late) = (memory.open, memory.late);
+            let beyond = known.claimed.saturating_sub(known.included);
+            known.unreceipted = memory.unreceipted.unwrap_or(beyond);
             forgiven = memory.forgiven;
         } else if known.covered > known.claimed {
             // An older build kept no memory: for all that is known, what was covered may be owed.
@@ -122,6 +124,9 @@ impl Payer {
                 (RequestId([0; 16]), known.covered.saturating_sub(known.claimed));
             ledger.record(&Entry::Begun { channel, request, worst }, now)?;
             known.lost.push(OpenRequest { request, worst, begun: now });
+            known.unreceipted = known.claimed;
+        } else {
+            known.unreceipted = known.claimed;
         }
         let standing = Standing::new(budget, known);
         let tries = HashMap::new();
@@ -226,6 +231,14 @@ impl Payer {
             Ok((hex::encode(offer.encode()), ticket))
         };
         blocking(work).await
+    }
+
+    /// Whether it still signs.
+    ///
+    /// # Errors
+    /// Why it does not: [`ClientError::Overcharged`], [`ClientError::LogForked`].
+    pub(crate) fn signs(&self) -> Result<(), ClientError> {
+        self.inner.state().stopped.clone().map_or(Ok(()), Err)
     }
 
     /// Requests whose answers were given up, and whose receipts a worker may be asked for: the last ones, and
@@ -380,6 +393,10 @@ impl Inner {
 
     fn accept(&self, asked: Asked, claim: Claim) -> Result<Claim, ClientError> {
         let mut state = self.state();
+        // It stands as it was found: whatever comes later neither replaces the proof nor adds another.
+        if let Some(error) = &state.stopped {
+            return Err(error.clone());
+        }
         let known = state.claim.as_ref().filter(|known| meter_of(known) == meter_of(&claim));
         let compared = known.filter(|_| state.forgiven != Some(Digest(meter_of(&claim))));
         if let Some(before) = compared.filter(|before| forked(before, &claim)).cloned() {
@@ -399,7 +416,15 @@ impl Inner {
             Ok(Some(Ended { late, ended })) => {
                 let (included, explained) = (state.standing.included(), state.standing.explained());
                 let (late, ended) = (&late, &ended);
-                let entry = Entry::Accepted { claim: &claim, included, late, ended, explained };
+                let unreceipted = state.standing.unreceipted();
+                let entry = Entry::Accepted {
+                    claim: &claim,
+                    included,
+                    late,
+                    ended,
+                    explained,
+                    unreceipted,
+                };
                 self.ledger.record(&entry, self.clock.now().seconds())?;
                 // What is acknowledged next is what the ledger has, so that its claims go back to each
                 // other: it keeps the first of a sum.
@@ -410,7 +435,7 @@ impl Inner {
                 Ok(claim)
             }
             Ok(None) => Ok(claim),
-            Err(too_much) => Err(self.stop(&mut state, &claim, too_much)?),
+            Err(too_much) => Err(self.stop(&mut state, &claim, too_much, asked.question())?),
         }
     }
 
@@ -420,11 +445,12 @@ impl Inner {
         state: &mut State,
         claim: &Claim,
         too_much: TooMuch,
+        asked: Question,
     ) -> Result<ClientError, ClientError> {
         let TooMuch { accounted } = too_much;
         let error = ClientError::Overcharged { accounted };
         state.stopped = Some(error.clone());
-        let entry = Entry::Overcharge { claim, accounted };
+        let entry = Entry::Overcharge { claim, accounted, asked };
         self.ledger.record(&entry, self.clock.now().seconds())?;
         Ok(error)
     }
@@ -432,12 +458,18 @@ impl Inner {
     /// Takes what a claim under a forgotten cap proves. True if more is owed by it than was known.
     fn adopt(&self, claim: &Claim) -> Result<bool, ClientError> {
         let mut state = self.state();
+        if let Some(error) = &state.stopped {
+            return Err(error.clone());
+        }
         let before = state.standing.may_owe();
         let (cum, max_cum) = (claim.cum_amount(), claim.cap().cap().max_cum);
         if max_cum <= state.standing.covered() {
             let accounted = state.standing.accountable();
             if cum > accounted {
-                return Err(self.stop(&mut state, claim, TooMuch { accounted })?);
+                // Nobody asked for it: of what came since the last one that was, it may have nothing.
+                let (receipted, at) = (state.standing.included(), self.clock.now().seconds());
+                let asked = Question { receipted, at };
+                return Err(self.stop(&mut state, claim, TooMuch { accounted }, asked)?);
             }
             // What it includes is known already, and to which requests it belongs is not.
             return Ok(false);

@@ -2,7 +2,7 @@
 //! come from receipts and claims that were verified elsewhere. Where it cannot know, it takes the
 //! larger number, so that what it calls too much is too much.
 
-use chrysalis_ledger::OpenRequest;
+use chrysalis_ledger::{OpenRequest, Question};
 use chrysalis_wire::manifest::LimitsSection;
 use chrysalis_wire::{RequestId, UnixTime};
 
@@ -42,6 +42,8 @@ pub(crate) struct Known {
     pub(crate) late: Vec<OpenRequest>,
     /// What claims said that only late requests explain. Which of them it was for is not known.
     pub(crate) explained: u128,
+    /// The most that claims can say of requests that are over without a receipt, and of those it forgot.
+    pub(crate) unreceipted: u128,
 }
 
 /// What was known when a claim was asked for.
@@ -77,8 +79,19 @@ impl Standing {
     /// The most that may be owed.
     pub(crate) fn may_owe(&self) -> u128 {
         // A worker counts within its caps, and a claim above them does not verify.
-        self.owed().min(self.known.covered)
+        self.owed().min(self.most()).min(self.known.covered)
     }
+
+    /// What every request comes to, each by its receipt or at its most. No claim raises it: one that says
+    /// what a request without a receipt cost does not make room for another one that says so again.
+    fn most(&self) -> u128 {
+        let Known { receipted, lost, late, unreceipted, .. } = &self.known;
+        [*receipted, self.open, worst(lost), worst(late)]
+            .into_iter()
+            .fold(*unreceipted, u128::saturating_add)
+    }
+
+    /// By the last claim: what is in it and what came since or may come.
 
     fn owed(&self) -> u128 {
         let Known { claimed, receipted, included, lost, .. } = &self.known;
@@ -90,7 +103,8 @@ impl Standing {
 
     /// The most that a claim may say: a request may take longer than any ought to.
     pub(crate) fn accountable(&self) -> u128 {
-        self.owed().saturating_add(self.known.still_late()).min(self.known.covered)
+        let by_claim = self.owed().saturating_add(self.known.still_late());
+        by_claim.min(self.most()).min(self.known.covered)
     }
 
     /// The cap under which one more request of at most `worst` is covered: the one there is, or the
@@ -192,6 +206,9 @@ impl Standing {
         let mut ended: Vec<_> = known.late.extract_if(.., over).collect();
         known.explained = known.explained.saturating_sub(worst(&ended));
         ended.append(&mut known.settle_late());
+        // They cost what the claim says beyond its receipts, and no more than their most.
+        let beyond = cum.saturating_sub(known.included);
+        known.unreceipted = known.unreceipted.saturating_add(worst(&ended)).min(beyond);
         // Whatever a request cost that was over when the question was asked is in the claim.
         let over = |lost: &mut OpenRequest| asked.since(lost) >= asked.longest;
         let late: Vec<_> = known.lost.extract_if(.., over).collect();
@@ -205,6 +222,8 @@ impl Standing {
     pub(crate) fn adopt(&mut self, cum: u128, max_cum: u128) {
         self.known.claimed = self.known.claimed.max(cum);
         self.known.covered = self.known.covered.max(max_cum);
+        let beyond = cum.saturating_sub(self.known.included);
+        self.known.unreceipted = self.known.unreceipted.max(beyond);
     }
 
     /// Receipts that the last accepted claim includes for certain.
@@ -215,6 +234,11 @@ impl Standing {
     /// What claims said that only late requests explain.
     pub(crate) const fn explained(&self) -> u128 {
         self.known.explained
+    }
+
+    /// The most that claims can say of requests that are over without a receipt, and of those it forgot.
+    pub(crate) const fn unreceipted(&self) -> u128 {
+        self.known.unreceipted
     }
 
     /// Largest cap.
@@ -258,6 +282,11 @@ impl Known {
 }
 
 impl Asked {
+    /// The question, as a proof has it.
+    pub(crate) const fn question(self) -> Question {
+        Question { receipted: self.receipted, at: self.at }
+    }
+
     const fn since(&self, open: &OpenRequest) -> u64 {
         self.at.0.saturating_sub(open.begun.0)
     }
@@ -338,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_budget_that_was_lowered_holds_for_requests_and_for_new_meters() {
-        let known = Known { covered: 300, claimed: 50, ..Known::default() };
+        let known = Known { covered: 300, claimed: 50, unreceipted: 50, ..Known::default() };
         let s = Standing::new(Budget { limit: 100, step: 10 }, known);
         assert_eq!(s.cap_for(60, true), Err(110));
         assert_eq!(s.cap_for(50, true), Ok(300), "it has that one already");
@@ -360,11 +389,16 @@ mod tests {
     #[test]
     fn a_receipt_that_comes_while_a_claim_is_asked_for_counts_until_the_next() {
         let mut s = standing();
-        begin(&mut s, 60).unwrap();
+        begin(&mut s, 120).unwrap();
+        s.end(60, 10);
         let asked = s.ask(NOW, LONGEST);
         s.end(60, 50);
         assert_eq!(s.accept(asked, 50), Ok(Some(Ended::default())));
-        assert_eq!(s.may_owe(), 100, "it may not have been in the claim");
+        assert_eq!(
+            s.may_owe(),
+            60,
+            "all or a part of it is in the claim, or the meter left it out"
+        );
         assert_eq!(accept(&mut s, NOW, 50), Ok(true));
         assert_eq!(s.may_owe(), 50);
     }
@@ -390,9 +424,9 @@ mod tests {
         assert_eq!(accept(&mut s, later(60), 0), Ok(true));
         assert_eq!(s.may_owe(), 60);
         assert_eq!(accept(&mut s, later(120), 20), Ok(true));
-        assert_eq!(s.may_owe(), 80, "whether it is in there is not known");
+        assert_eq!(s.may_owe(), 60, "whether it is in there is not known, and it cannot cost more");
         assert_eq!(accept(&mut s, later(LONGEST - 1), 20), Ok(true));
-        assert_eq!(s.may_owe(), 80);
+        assert_eq!(s.may_owe(), 60);
         let over = s.accept(s.ask(later(LONGEST), LONGEST), 20);
         assert_eq!(over, Ok(Some(Ended { late: vec![lost(60).request], ended: vec![] })));
         assert_eq!(s.may_owe(), 20, "it is not held back from the budget any more");
@@ -454,9 +488,20 @@ mod tests {
                 let sum =
                     |set: u8| -> u128 { (0..3).filter(|at| set & (1 << at) != 0).map(cost).sum() };
                 let case = format!("{worsts:?}, first {first:03b}, costs {costs}");
+                // One nanogram more than their most is too much at any time, whatever was claimed before.
+                let accept = |s: &mut Standing, at, cum| {
+                    let most = worsts.iter().sum::<u128>();
+                    let over = super::tests::accept(s, at, most + 1);
+                    assert!(
+                        matches!(over, Err(TooMuch { accounted }) if accounted <= most),
+                        "{case}"
+                    );
+                    super::tests::accept(s, at, cum)
+                };
                 let mut s = late(&worsts);
                 assert_eq!(accept(&mut s, NOW, sum(first)), Ok(true), "{case}");
                 assert_eq!(accept(&mut s, NOW, sum(7)), Ok(true), "{case}");
+                assert!(accept(&mut s, NOW, sum(7)).is_ok(), "{case}");
                 // With the receipt of one found between, be it in the first claim or not.
                 for found in 0..3_u8 {
                     let mut s = late(&worsts);
@@ -475,6 +520,100 @@ mod tests {
                     s.known.late[old].begun = UnixTime(NOW.0 - LATE_SECONDS);
                     assert_eq!(accept(&mut s, NOW, sum(first)), Ok(true), "{case}, {old} is old");
                     assert_eq!(accept(&mut s, NOW, sum(7)), Ok(true), "{case}, {old} is old");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn claims_have_what_a_request_without_a_receipt_may_cost_once_only() {
+        for lose in [true, false] {
+            let mut s = standing();
+            begin(&mut s, 60).unwrap();
+            if lose {
+                s.lose(lost(60));
+            }
+            assert_eq!(accept(&mut s, NOW, 60), Ok(true));
+            assert_eq!(accept(&mut s, NOW, 61), Err(TooMuch { accounted: 60 }), "lost: {lose}");
+            assert_eq!(s.may_owe(), 60);
+        }
+    }
+
+    #[test]
+    fn receipts_that_are_found_after_a_claim_had_them_make_no_room_for_another() {
+        let mut s = late(&[50, 50, 50]);
+        assert_eq!(accept(&mut s, NOW, 100), Ok(true));
+        s.find(RequestId([0; 16]), 50);
+        s.find(RequestId([1; 16]), 50);
+        assert_eq!(accept(&mut s, NOW, 151), Err(TooMuch { accounted: 150 }));
+        assert_eq!(accept(&mut s, NOW, 150), Ok(true), "the third came after all");
+    }
+
+    /// Requests begin, end, are lost, found or forgotten in any order; the meter counts each at some time or
+    /// never, and before its receipt. It is never refused, and never gets more than the most of all of them.
+    #[test]
+    fn no_order_of_events_refuses_an_honest_meter_or_pays_more_than_everything_came_to() {
+        struct Request {
+            open: OpenRequest,
+            cost: u128,
+            counted: bool,
+            lost: bool,
+        }
+        for seed in 0_u64..2_000 {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let mut random = |below: u64| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state % below
+            };
+            let known = Known { covered: 1 << 40, ..Known::default() };
+            let mut s = Standing::new(BUDGET, known);
+            let (mut requests, mut cum, mut now) = (Vec::<Request>::new(), 0, NOW.0);
+            // What every request has cost by its receipt, or can cost: by its end, for ones that are over.
+            let mut most = 0;
+            for step in 0..40 {
+                let at = usize::try_from(random(8)).unwrap();
+                match random(7) {
+                    0 | 1 => {
+                        let worst = u128::from(1 + random(60));
+                        let cost = u128::from(random(61)).min(worst);
+                        let id = u8::try_from(step).unwrap();
+                        let request = RequestId([id; 16]);
+                        let open = OpenRequest { request, worst, begun: UnixTime(now) };
+                        requests.push(Request { open, cost, counted: false, lost: false });
+                        s.begin(worst);
+                        most += worst;
+                    }
+                    2 if at < requests.len() && !requests[at].lost => {
+                        let Request { open, cost, counted, .. } = requests.remove(at);
+                        cum += if counted { 0 } else { cost };
+                        s.end(open.worst, cost);
+                        most -= open.worst - cost;
+                    }
+                    3 if at < requests.len() && !requests[at].lost => {
+                        s.lose(requests[at].open);
+                        requests[at].lost = true;
+                    }
+                    // Of a request whose week is over nothing is counted any more.
+                    4 if at < requests.len() && now < requests[at].open.begun.0 + LATE_SECONDS => {
+                        let request = &mut requests[at];
+                        cum += if request.counted { 0 } else { request.cost };
+                        request.counted = true;
+                    }
+                    5 if at < requests.len() && requests[at].counted && requests[at].lost => {
+                        let Request { open, cost, .. } = requests.remove(at);
+                        if s.worst_of(open.request).is_some() {
+                            s.find(open.request, cost);
+                            most -= open.worst - cost;
+                        }
+                    }
+                    _ => now += [1, 60, LONGEST, LATE_SECONDS / 2][at % 4],
+                }
+                let case = format!("seed {seed}, step {step}");
+                assert!(accept(&mut s, UnixTime(now), most + 1).is_err(), "{case}");
+                if random(2) == 0 {
+                    assert!(accept(&mut s, UnixTime(now), cum).is_ok(), "{case}: {s:?}");
                 }
             }
         }
@@ -513,6 +652,7 @@ mod tests {
             receipted: 140,
             included: 110,
             lost: vec![lost(40)],
+            unreceipted: 10,
             ..Known::default()
         };
         let mut s = Standing::new(BUDGET, known);

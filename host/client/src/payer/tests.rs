@@ -378,6 +378,30 @@ fn a_claim_that_is_paid_after_all_can_be_made_for_its_receipts_once_only() {
     assert_eq!(accept(&payer, 130), Err(ClientError::Overcharged { accounted: 100 }));
 }
 
+/// The answer to one question is refused while another request has its receipt already, which is not in it.
+#[test]
+fn a_receipt_that_came_after_the_claim_that_is_paid_after_all_is_owed_on_top() {
+    let dir = TempDir::new().unwrap();
+    let budget = Budget { limit: 1_000, step: 500 };
+    let mut worker = Worker::new(0x11);
+    let payer = open(dir.path(), budget);
+    worker.serve(&payer, 50, 50).unwrap();
+    let asked = payer.inner.state().standing.ask(NOW, 3_600);
+    worker.serve(&payer, 50, 50).unwrap();
+    let too_much = signed(&worker.key, &payer, 110);
+    let refused = payer.inner.accept(asked, too_much).map(|claim| claim.cum_amount());
+    assert_eq!(refused, Err(ClientError::Overcharged { accounted: 100 }));
+    payer.inner.ledger.lift(payer.channel(), NOW).unwrap().unwrap();
+    drop(payer);
+    let payer = open(dir.path(), budget);
+    let accept = |cum| {
+        let asked = payer.inner.state().standing.ask(NOW, 3_600);
+        payer.inner.accept(asked, signed(&worker.key, &payer, cum)).map(|claim| claim.cum_amount())
+    };
+    assert_eq!(accept(160), Ok(160));
+    assert_eq!(accept(161), Err(ClientError::Overcharged { accounted: 160 }));
+}
+
 #[test]
 fn a_request_that_did_not_end_may_cost_its_most_in_the_next_process_too() {
     let dir = TempDir::new().unwrap();
@@ -443,6 +467,33 @@ fn a_meter_that_shows_two_logs_is_paid_no_more() {
 }
 
 #[test]
+fn a_payer_that_stopped_judges_nothing_more_and_writes_nothing_down() {
+    let dir = TempDir::new().unwrap();
+    let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
+    worker.serve(&payer, 50, 10).unwrap();
+    worker.claim(&payer).unwrap();
+    let mut forked = Worker { asked: 100, ..Worker::new(0x11) };
+    forked.serve(&payer, 50, 10).unwrap();
+    let refused = Err(ClientError::LogForked { before: 1, count: 1 });
+    assert_eq!(forked.claim(&payer), refused);
+    drop(payer);
+    let payer = open(dir.path(), BUDGET);
+    assert_eq!(payer.signs().map(|()| 0), refused);
+    let view = payer.inner.ledger.view();
+    let left = || (view.events(0, 100).unwrap(), view.memory(payer.channel()).unwrap());
+    let before = left();
+    let too_much = signed(&worker.key, &payer, payer.standing().covered);
+    for _ in 0..2 {
+        assert_eq!(forked.claim(&payer), refused, "the other log once more");
+        let asked = payer.inner.state().standing.ask(NOW, 3_600);
+        let accepted = payer.inner.accept(asked, too_much.clone());
+        assert_eq!(accepted.map(|claim| claim.cum_amount()), refused);
+        assert_eq!(payer.inner.adopt(&too_much).map(|_| 0), refused);
+    }
+    assert_eq!(left(), before);
+}
+
+#[test]
 fn an_answer_that_was_overtaken_by_a_later_one_is_no_second_log() {
     let dir = TempDir::new().unwrap();
     let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
@@ -479,7 +530,7 @@ fn what_late_requests_came_to_is_remembered_over_a_start() {
     assert_eq!(accept(&payer, 110), Ok(110), "the larger two, for all that is known");
     drop(payer);
     let payer = open(dir.path(), budget);
-    assert_eq!(accept(&payer, 142), Err(ClientError::Overcharged { accounted: 141 }));
+    assert_eq!(accept(&payer, 141), Err(ClientError::Overcharged { accounted: 140 }));
 }
 
 /// A claim for `cum` nanogram under the largest cap of `payer`, of a meter that has counted one request.

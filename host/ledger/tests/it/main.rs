@@ -14,7 +14,7 @@ mod crash;
 mod opening;
 mod recording;
 
-use chrysalis_ledger::{Entry, Ledger, Recorded};
+use chrysalis_ledger::{Entry, Ledger, Question, Recorded};
 use chrysalis_receipt::{
     ChannelId, ChannelTerms, Claim, MeterKey, MeterPublicKey, MeterState, PayerKey, PayerPublicKey,
     Settlement, SignedCap, TermsParts,
@@ -23,6 +23,8 @@ use chrysalis_wire::{Digest, NetworkId, UnixTime};
 use zeroize::Zeroizing;
 
 pub const NOW: UnixTime = UnixTime(1_795_000_000);
+/// Asked with a receipt for 50 nanogram.
+pub const ASKED: Question = Question { receipted: 50, at: NOW };
 pub const NETWORK: NetworkId = NetworkId::TESTNET;
 
 pub fn payer() -> PayerKey {

@@ -119,7 +119,7 @@ fn what_a_payer_remembers_of_a_request_and_a_proof_need_the_newest_schema() {
     let (request, id) = (RequestId([1; 16]), channel());
     let claim = claim(30, 1);
     let begun = Entry::Begun { channel: id, request, worst: 30 };
-    let proof = Entry::Overcharge { claim: &claim, accounted: 20 };
+    let proof = Entry::Overcharge { claim: &claim, accounted: 20, asked: crate::ASKED };
     for entry in [begun, proof] {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("l");

@@ -8,7 +8,7 @@ use chrysalis_receipt::{Claim, ReceiptError, SignedCap};
 use chrysalis_wire::{Digest, RequestId, UnixTime};
 use tempfile::TempDir;
 
-use crate::{NOW, cap, channel, claim, claim_of, meter, open_channel};
+use crate::{ASKED, NOW, cap, channel, claim, claim_of, meter, open_channel};
 
 struct Kept {
     dir: TempDir,
@@ -195,17 +195,40 @@ fn a_payer_remembers_what_was_begun_until_it_ends() {
     let (claim, ended, late) = (claim(7, 1), [RequestId([3; 16])], [RequestId([4; 16])]);
     assert!(k.is_new(&begun(5, 30)));
     let (late, ended) = (&late, &ended);
-    let explained = 3;
-    assert!(k.is_new(&Entry::Accepted { claim: &claim, included: 7, late, ended, explained }));
+    let (explained, unreceipted) = (3, 2);
+    let included = 7;
+    let claim = &claim;
+    assert!(k.is_new(&Entry::Accepted { claim, included, late, ended, explained, unreceipted }));
     let left = |id| vec![OpenRequest { request: RequestId([id; 16]), worst: 30, begun: NOW }];
     let (open, late) = (left(5), left(4));
-    let expected = Memory { included: 7, open, late, explained, ..Memory::default() };
+    let unreceipted = Some(unreceipted);
+    let expected = Memory { included, open, late, explained, unreceipted, ..Memory::default() };
     assert_eq!(memory(), Some(expected.clone()));
     // Another process reads the same.
     drop(k.ledger);
     let view = LedgerView::open(&k.dir.path().join("l"), Side::Payer).unwrap();
     assert_eq!(view.memory(channel()).unwrap(), Some(expected));
     assert_eq!(view.channel(channel()).unwrap().unwrap().earned, 7);
+}
+
+#[test]
+fn a_payer_that_adopts_a_claim_it_forgot_remembers_what_it_says_beyond_its_receipts() {
+    let k = kept(Side::Payer);
+    open_channel(&k.ledger);
+    let room = || k.ledger.view().memory(channel()).unwrap().and_then(|memory| memory.unreceipted);
+    assert!(k.is_new(&Entry::Accepted {
+        claim: &claim(7, 1),
+        included: 7,
+        late: &[],
+        ended: &[],
+        explained: 0,
+        unreceipted: 0,
+    }));
+    assert_eq!(room(), Some(0));
+    assert!(k.is_new(&Entry::Claim(&claim(70, 2))));
+    assert_eq!(room(), Some(63));
+    k.record(&Entry::Claim(&claim(60, 2))).unwrap();
+    assert_eq!(room(), Some(63), "an old one takes nothing back");
 }
 
 #[test]
@@ -244,7 +267,7 @@ fn a_claim_that_is_too_much_is_a_proof_and_no_sum() {
     let k = kept(Side::Payer);
     open_channel(&k.ledger);
     let claim = claim(70, 2);
-    assert!(k.is_new(&Entry::Overcharge { claim: &claim, accounted: 60 }));
+    assert!(k.is_new(&Entry::Overcharge { claim: &claim, accounted: 60, asked: ASKED }));
     let proof = k.ledger.view().memory(channel()).unwrap().unwrap().overcharge.unwrap();
     assert_eq!((proof.claim, proof.accounted), (claim, 60));
     assert_eq!((k.channel().earned, k.channel().claim), (0, None));
@@ -259,19 +282,42 @@ fn a_payer_that_pays_on_after_all_owes_what_was_claimed_and_keeps_the_event() {
     assert_eq!(k.record(&lifted), Ok(Recorded::Known), "nothing is stopped");
     assert_eq!(k.ledger.lift(channel(), NOW), Ok(None));
     assert!(k.is_new(&request(1, 50)) && k.is_new(&begun(2, 30)));
-    assert!(k.is_new(&Entry::Overcharge { claim: &claim, accounted: 60 }));
-    let proof = Box::new(Overcharge { claim: claim.clone(), accounted: 60 });
+    let later = UnixTime(NOW.0 + 1);
+    k.ledger.record(&begun(3, 30), later).unwrap();
+    assert!(k.is_new(&Entry::Overcharge { claim: &claim, accounted: 60, asked: ASKED }));
+    let proof = Box::new(Overcharge { claim: claim.clone(), accounted: 60, asked: Some(ASKED) });
     assert_eq!(k.ledger.lift(channel(), NOW), Ok(Some(Stopped::Overcharge(proof))));
     let memory = k.ledger.view().memory(channel()).unwrap().unwrap();
     assert_eq!(memory.overcharge, None);
     assert_eq!(k.channel().earned, 70);
-    // What may be in the claim does not count a second time.
-    assert_eq!((memory.included, memory.open, memory.late.len()), (50, vec![], 1));
+    // What is in the claim for certain does not count a second time.
+    let open = OpenRequest { request: RequestId([3; 16]), worst: 30, begun: later };
+    assert_eq!((memory.included, memory.open, memory.late.len()), (50, vec![open], 1));
+    assert_eq!(memory.unreceipted, Some(20), "all that it says beyond its receipts");
     assert_eq!(k.record(&lifted), Ok(Recorded::Known));
     let events = k.ledger.view().events(0, 10).unwrap();
     let kinds: Vec<_> = events.into_iter().map(|event| event.kind).collect();
     assert!(matches!(kinds[2], EventKind::Overcharged { .. }), "{kinds:?}");
     assert_eq!(kinds.last(), Some(&EventKind::Lifted {}));
+}
+
+#[test]
+fn each_of_two_proofs_is_shown_before_it_is_lifted() {
+    let k = kept(Side::Payer);
+    open_channel(&k.ledger);
+    let (before, other, too_much) = (claim(70, 2), claim(60, 3), claim(90, 4));
+    assert!(k.is_new(&Entry::Claim(&before)));
+    assert!(k.is_new(&Entry::Forked { before: &before, claim: &other }));
+    assert!(k.is_new(&Entry::Overcharge { claim: &too_much, accounted: 80, asked: ASKED }));
+    let forgiven = || k.ledger.view().memory(channel()).unwrap().unwrap().forgiven;
+    let proof = Overcharge { claim: too_much, accounted: 80, asked: Some(ASKED) };
+    let first = k.ledger.lift(channel(), NOW);
+    assert_eq!(first, Ok(Some(Stopped::Overcharge(Box::new(proof)))));
+    assert_eq!(forgiven(), None, "nobody was told of the two logs yet");
+    let fork = Box::new(Fork { before, claim: other });
+    assert_eq!(k.ledger.lift(channel(), NOW), Ok(Some(Stopped::Fork(fork))));
+    assert_eq!(forgiven(), Some(before_meter(&k)));
+    assert_eq!(k.ledger.lift(channel(), NOW), Ok(None));
 }
 
 #[test]

@@ -173,6 +173,28 @@ fn a_channel_whose_rest_went_back_is_closed_and_left_alone_once_everything_was_p
     assert_eq!(world.round_of(&mut watcher, &ledger).reports, []);
 }
 
+#[test]
+fn a_channel_is_closed_by_one_server_where_no_other_is_asked_once_it_said_so_for_a_closing_delay() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let mut world = World::open(5 * GRAM);
+    world.earns(GRAM);
+    record(&world, &ledger);
+    let mut watcher = world.watcher(&[Honest]);
+    world.round_of(&mut watcher, &ledger);
+    world.starts_to_close();
+    world.passes(DAY + 1);
+    world.finishes_the_close();
+    let mut closed_after = |seconds| {
+        world.passes(seconds);
+        world.round_of(&mut watcher, &ledger);
+        ledger.view().channel(world.channel).unwrap().unwrap().phase == Phase::Closed
+    };
+    assert!(!closed_after(0));
+    assert!(!closed_after(DAY - 1));
+    assert!(closed_after(1));
+}
+
 /// Both lies at once, in one look, and the message of that look goes nowhere.
 #[test]
 fn one_server_that_says_that_all_was_paid_and_closed_ends_no_watch() {
@@ -259,4 +281,30 @@ fn a_closing_channel_is_settled_before_fifty_that_were_made_up_are_looked_at_aga
     assert_eq!((tried(&second), world.paid()), (1, 2 * GRAM), "the made up ones are left alone");
     let third = world.round_of(&mut watcher, &ledger);
     assert_eq!(third.reports[0].channel, world.channel, "what closes comes first");
+}
+
+/// One server, as most have: it never makes a channel closed, so every one that was stays in the list.
+#[test]
+fn channels_that_were_closed_and_paid_long_ago_are_looked_at_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let mut world = World::open(5 * GRAM);
+    world.earns(GRAM);
+    record(&world, &ledger);
+    let mut watcher = world.watcher(&[Honest]);
+    world.round_of(&mut watcher, &ledger);
+    world.round_of(&mut watcher, &ledger);
+    assert_eq!(ledger.view().channel(world.channel).unwrap().unwrap().settled, GRAM);
+    let other = world.claim_of_a_channel_that_is_not_there(2);
+    ledger.record(&Entry::Claim(&other), world.now()).unwrap();
+    world.starts_to_close();
+    let first = |watcher: &mut Watcher<_>| {
+        let round = world.round_of(watcher, &ledger);
+        assert_eq!(round.reports.len(), 2);
+        round.reports[0].channel
+    };
+    let _ = first(&mut watcher);
+    assert_eq!(first(&mut watcher), world.channel, "there is still time for what comes");
+    world.passes(DAY + 1);
+    assert_eq!(first(&mut watcher), other.channel());
 }
