@@ -101,13 +101,13 @@ impl Sequence {
         std::mem::take(&mut self.job.others)
     }
 
-    /// Notes how many tokens of the prompt were there already. For the other choices all were: theirs
+    /// Notes that its turn has come, and how many tokens of the prompt were there already. For the other choices all were: theirs
     /// is the prompt of the first.
     pub(crate) fn started(&self, cached: usize) {
         if self.job.choice > 0 {
             return;
         }
-        self.job.control.set_cached(u32::try_from(cached).unwrap_or(u32::MAX));
+        self.job.control.begin(u32::try_from(cached).unwrap_or(u32::MAX));
     }
 
     /// Whether the likeliest token is all that is asked of a row.

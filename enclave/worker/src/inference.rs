@@ -251,7 +251,7 @@ async fn generate(
     // Dropping the receiver stops the engine; the counts stay readable.
     let control = generation.control.clone();
     drop(generation);
-    let outcome = Outcome { finish, tokens: control.usage() };
+    let outcome = Outcome::new(finish, control.usage(), control.has_begun());
     settle(worker, answer, facts, outcome, held, started, sent).await
 }
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use chrysalis_channel::ResponseOpener;
 use chrysalis_engine::testing::TinyModel;
 use chrysalis_engine::{Engine, EngineOptions};
-use chrysalis_receipt::Finish;
+use chrysalis_receipt::{Finish, PublicReceipt};
+use chrysalis_wire::RequestId;
 use chrysalis_worker::limits::Bounds;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -45,6 +46,26 @@ async fn a_request_behind_those_that_are_computed_waits_and_one_without_a_place_
     eventually("the places are free", || rig.free() == rig.places()).await;
     let served = rig.send(Method::POST, "/v1/sealed", third).await;
     assert_eq!(served.status(), 200, "a request that found no place may be sent again as it is");
+}
+
+/// The amount of a stored receipt, once it is there.
+async fn amount(rig: &Rig, id: u8) -> u128 {
+    let stored = || rig.worker.receipts.get(&RequestId([id; 16]));
+    eventually("a receipt is stored", || stored().is_some()).await;
+    PublicReceipt::from_json(&stored().unwrap()).unwrap().amount()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_while_waiting_pays_nothing_and_who_leaves_later_pays_the_prompt() {
+    let rig = Rig::start(Bounds::default(), Some(narrow(Instant::now))).await;
+    let (first, mut opener) = rig.seal(1, &chat("talk"));
+    let mut held = rig.send(Method::POST, "/v1/sealed", first).await;
+    timeout(LONG, text_begins(&mut held, &mut opener)).await.unwrap();
+    let (second, _) = rig.seal(2, &chat("talk"));
+    drop(rig.send(Method::POST, "/v1/sealed", second).await);
+    assert_eq!(amount(&rig, 2).await, 0, "nothing of it was computed");
+    drop(held);
+    assert!(amount(&rig, 1).await > 0);
 }
 
 /// Reads until the answer says something.
