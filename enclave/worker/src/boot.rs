@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use chrysalis_channel::{DEFAULT_REPLAY_CAPACITY, ReplayCache};
 use chrysalis_engine::{
-    CandleEngine, EmbedOptions, Embedder, EngineError, EngineOptions, ModelError,
+    CandleEngine, EmbedOptions, Embedder, EngineError, EngineOptions, Held, ModelError,
 };
 use chrysalis_evidence::{AllowSim, boot_events};
 use chrysalis_tee::{Devices, Platform};
@@ -332,7 +332,12 @@ fn load_model(
                 lost,
                 ..EngineOptions::new(entropy)
             };
-            CandleEngine::open(&mut files, options).map(|engine| Loaded::Text(Arc::new(engine)))
+            CandleEngine::open(&mut files, options).map(|engine| {
+                if let Some(event) = scarce(engine.held(), limits.concurrent_requests) {
+                    worker.stages.console().event(&event);
+                }
+                Loaded::Text(Arc::new(engine))
+            })
         }
         ModelTask::Embedding => {
             let max_requests = worker.bounds.places(limits) as usize;
@@ -349,6 +354,14 @@ fn load_model(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What the owner is told if memory may be too small for `concurrent` requests of the longest kind: they are
+/// served, and some of them more slowly than the manifest promises.
+fn scarce(held: Held, concurrent: u32) -> Option<ConsoleEvent> {
+    let contexts = held.known.then(|| u32::try_from(held.contexts).unwrap_or(u32::MAX));
+    let enough = contexts.is_some_and(|contexts| contexts >= concurrent);
+    (!enough).then_some(ConsoleEvent::ContextMemory { contexts, concurrent })
 }
 
 /// Ends the worker when nothing computes any more, as a panic does: one that stayed would refuse every
@@ -393,4 +406,18 @@ pub fn read_bounded(path: &Path, what: &'static str, limit: usize) -> Result<Vec
         return Err(WorkerError::Unreadable { what, kind: std::io::ErrorKind::FileTooLarge });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_is_told_of_fewer_contexts_than_requests_and_of_memory_that_nobody_knows() {
+        let told = |contexts, known| scarce(Held { contexts, known }, 4);
+        let event = |contexts| Some(ConsoleEvent::ContextMemory { contexts, concurrent: 4 });
+        assert_eq!([told(4, true), told(5, true)], [None, None]);
+        assert_eq!(told(3, true), event(Some(3)));
+        assert_eq!(told(4, false), event(None));
+    }
 }
