@@ -51,8 +51,10 @@ pub struct EngineOptions {
     /// is cut to it.
     pub cache_tokens: Option<NonZeroUsize>,
     /// Says how many bytes of memory are available. It is asked once, when the weights are there: keys and
-    /// values get no more than that, less a quarter or a gibibyte for everything else, with the same
-    /// consequences as `cache_tokens`. `None` bounds nothing. Of a GPU what it has is known.
+    /// values get no more than that, less a quarter or a gibibyte for everything else. With less than one whole
+    /// context needs there is no engine ([`ModelError::CacheMemory`]): it would serve another context than
+    /// was asked for. `None` bounds nothing. [`CandleEngine::held`] tells what came of it. Of a GPU what it has
+    /// is known.
     pub memory: fn() -> Option<u64>,
     /// How their keys and values are kept. A GPU keeps `f16` only.
     pub kv_cache_type: KvCacheType,
@@ -74,7 +76,30 @@ pub struct EngineOptions {
     /// told so ([`EngineError::Lost`]) and what they had was wiped: their channels are closed, and what is in
     /// these can still be read. If it returns, every later request is refused as
     /// [`EngineError::Stopped`].
-    pub lost: fn(&EngineError),
+    pub lost: Lost,
+}
+
+/// What is called when what computes is gone for good; nothing by default.
+#[derive(Clone, Default)]
+pub struct Lost(Option<Arc<dyn Fn(&EngineError) + Send + Sync>>);
+
+impl Lost {
+    /// Calls `told`. It must not keep the engine: whose last owner it were would wait for itself.
+    pub fn new(told: impl Fn(&EngineError) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(told)))
+    }
+
+    pub(crate) fn tell(&self, error: &EngineError) {
+        if let Some(told) = &self.0 {
+            told(error);
+        }
+    }
+}
+
+impl core::fmt::Debug for Lost {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(if self.0.is_some() { "Lost(told)" } else { "Lost(-)" })
+    }
 }
 
 impl EngineOptions {
@@ -95,7 +120,7 @@ impl EngineOptions {
             threads: None,
             entropy,
             clock: Instant::now,
-            lost: |_| (),
+            lost: Lost(None),
         }
     }
 }
@@ -104,6 +129,7 @@ impl EngineOptions {
 /// of the formats and the values of small tensors, and the tests an oracle.
 pub struct CandleEngine {
     info: ModelInfo,
+    held: Held,
     text: TextSide,
     /// Made when a request first needs it.
     vocabulary: OnceLock<Arc<Vocabulary>>,
@@ -113,6 +139,15 @@ pub struct CandleEngine {
     /// `None` only while dropping.
     jobs: Option<jobs::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the memory of the machine holds of the requests that run together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Whole contexts; with fewer than run together, the youngest may have to wait for others midway.
+    pub contexts: usize,
+    /// Whether it was known how much memory there is. If not, there may be less than was taken for there.
+    pub known: bool,
 }
 
 /// Everything between text and token ids.
@@ -181,22 +216,28 @@ impl CandleEngine {
         let mut info = model.info().clone();
         info.context_tokens = info.context_tokens.min(options.context_tokens);
         let mut limits = limits(options, info.context_tokens, model.decoder().window());
-        if let Some(page) = model.decoder().growing(options.kv_cache_type)
-            && let Some(available) = (options.memory)()
-        {
-            limits.pages = memory::affordable(available, page, limits.pages);
-            if limits.pages == 0 {
-                return Err(ModelError::CacheMemory { available, page }.into());
+        let tokens = limits.pages.saturating_mul(PAGE_TOKENS);
+        info.context_tokens = info.context_tokens.min(u32::try_from(tokens).unwrap_or(u32::MAX));
+        let whole = pages_of(info.context_tokens);
+        let mut known = true;
+        if let Some(page) = model.decoder().growing(options.kv_cache_type) {
+            let available = (options.memory)();
+            known = available.is_some();
+            if let Some(available) = available {
+                limits.pages = memory::affordable(available, page, limits.pages);
+                if limits.pages < whole {
+                    let needed = page.saturating_mul(u64::try_from(whole).unwrap_or(u64::MAX));
+                    return Err(ModelError::CacheMemory { available, needed }.into());
+                }
             }
         }
-        let held = limits.pages.saturating_mul(PAGE_TOKENS);
-        info.context_tokens = info.context_tokens.min(u32::try_from(held).unwrap_or(u32::MAX));
+        let contexts = limits.pages.checked_div(whole).unwrap_or(0);
         text.context = info.context_tokens;
         let room = room(&limits, info.context_tokens);
         let store = model.decoder().store(options.kv_cache_type, &room)?;
         let (sender, receiver) = jobs::channel();
         let tokenizer = Arc::clone(&text.tokenizer);
-        let EngineOptions { clock, lost, .. } = *options;
+        let (clock, lost) = (options.clock, options.lost.clone());
         let scheduler = Scheduler { model, store, tokenizer, jobs: receiver, limits, clock, lost };
         let thread = std::thread::Builder::new()
             .name("chrysalis-engine".to_owned())
@@ -204,6 +245,7 @@ impl CandleEngine {
             .map_err(|_| ModelError::Thread)?;
         Ok(Self {
             info,
+            held: Held { contexts, known },
             text,
             vocabulary: OnceLock::new(),
             slots: Arc::new(AtomicUsize::new(0)),
@@ -212,6 +254,12 @@ impl CandleEngine {
             jobs: Some(sender),
             thread: Some(thread),
         })
+    }
+
+    /// What the memory of the machine holds.
+    #[must_use]
+    pub const fn held(&self) -> Held {
+        self.held
     }
 
     fn vocabulary(&self) -> Arc<Vocabulary> {
@@ -225,8 +273,7 @@ impl CandleEngine {
 /// What the scheduler may do for requests of up to `context` tokens.
 fn limits(options: &EngineOptions, context: u32, window: Option<usize>) -> Limits {
     let running = options.max_concurrent.max(1);
-    let context = usize::try_from(context).unwrap_or(usize::MAX);
-    let whole = context.div_ceil(PAGE_TOKENS).saturating_mul(running);
+    let whole = pages_of(context).saturating_mul(running);
     let held = options.cache_tokens.map_or(usize::MAX, |n| n.get().div_ceil(PAGE_TOKENS));
     Limits {
         running,
@@ -237,6 +284,11 @@ fn limits(options: &EngineOptions, context: u32, window: Option<usize>) -> Limit
         draft_rows: if options.drafts { MAX_DRAFT_TOKENS.saturating_add(1) } else { 0 },
         window,
     }
+}
+
+/// Pages of a whole context.
+fn pages_of(context: u32) -> usize {
+    usize::try_from(context).unwrap_or(usize::MAX).div_ceil(PAGE_TOKENS)
 }
 
 /// What the largest step takes, of requests of up to `context` tokens.
@@ -311,7 +363,9 @@ impl Engine for CandleEngine {
         let spelled = self.text.spelled(&request.input);
         let setting = Setting { reasoning, spelled: spelled.clone() };
         let matcher = request.constraint.as_ref();
-        let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary(), setting)).transpose()?;
+        let mut matcher =
+            matcher.map(|c| Matcher::new(c, self.vocabulary(), setting)).transpose()?;
+        matcher.iter_mut().for_each(|matcher| matcher.divide(request.choices));
         let slots: Vec<Slot> = (0..request.choices)
             .map(|_| Slot::take(&self.slots, self.limit))
             .collect::<Result<_, _>>()?;
@@ -497,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_is_no_longer_than_there_is_memory_for_and_without_any_there_is_no_engine() {
+    fn a_context_is_whole_or_there_is_no_engine_and_how_many_there_is_memory_for_is_told() {
         static AVAILABLE: AtomicU64 = AtomicU64::new(0);
         let file = TinyModel::random(7).build();
         let (model, _) = load(&mut &file[..], file.len() as u64, None).unwrap();
@@ -507,14 +561,20 @@ mod tests {
             let memory = || Some(AVAILABLE.load(Ordering::Relaxed));
             CandleEngine::load(&file, EngineOptions { memory, ..EngineOptions::new(|| 0) })
         };
-        let context = |bytes| engine(bytes).unwrap().info().context_tokens;
         // A quarter is for other things; a model of 512 tokens takes sixteen pages.
-        let quarter = page.div_ceil(3) + 1;
-        assert_eq!(context(4 * (page + quarter)), 4 * 32);
-        assert_eq!(context(4 * (page + quarter) - page - quarter), 3 * 32);
-        assert_eq!(context(1 << 30), 512);
-        let refused = engine(page).err();
-        let none = ModelError::CacheMemory { available: page, page };
-        assert_eq!(refused, Some(EngineError::Model(none)));
+        let pages = |count: u64| (count * page).div_ceil(3) * 4;
+        for (count, contexts) in [(16, 1), (24, 1), (32, 2), (63, 3), (64, 4), (1000, 4)] {
+            let engine = engine(pages(count)).unwrap();
+            assert_eq!(engine.info().context_tokens, 512, "{count}");
+            assert_eq!(engine.held(), Held { contexts, known: true }, "{count}");
+        }
+        for available in [pages(15), pages(8), page, 0] {
+            let refused = engine(available).err();
+            let none = ModelError::CacheMemory { available, needed: 16 * page };
+            assert_eq!(refused, Some(EngineError::Model(none)));
+        }
+        let unknown = EngineOptions { memory: || None, ..EngineOptions::new(|| 0) };
+        let held = CandleEngine::load(&file, unknown).unwrap().held();
+        assert_eq!(held, Held { contexts: 4, known: false });
     }
 }

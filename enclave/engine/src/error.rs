@@ -153,14 +153,14 @@ pub enum ModelError {
     },
     /// There is not enough memory for keys and values.
     #[error(
-        "{available} bytes of memory are left beside the weights, too few for keys and values ({page} a \
-         page); choose a larger machine or a smaller model"
+        "{available} bytes of memory are left beside the weights, too few for the keys and values of one \
+         request ({needed}) and everything else; choose a larger machine, a smaller model or a shorter context"
     )]
     CacheMemory {
         /// Bytes available.
         available: u64,
-        /// Bytes of a page of tokens.
-        page: u64,
+        /// Bytes of keys and values of the longest request there may be.
+        needed: u64,
     },
     /// The model does not get onto the GPU.
     #[error("{detail}; the model is not on the GPU")]

@@ -47,8 +47,11 @@ pub struct Scheduling {
     pub tenant: Option<Tenant>,
     /// Higher ones overtake others of the same tenant; they take nothing from anybody else.
     pub priority: u8,
-    /// When the answer is no longer wanted, by [`crate::EngineOptions::clock`]: then the request ends
-    /// with [`EngineError::Expired`], waiting or not.
+    /// When it has to have begun, by [`crate::EngineOptions::clock`]: one that still waits for its first turn
+    /// then ends with [`EngineError::Expired`]. One that began goes on, also where it has to wait midway.
+    pub begin_by: Option<Instant>,
+    /// When the answer is no longer wanted: then the request ends with [`EngineError::Expired`], waiting
+    /// or not.
     pub deadline: Option<Instant>,
 }
 
@@ -202,14 +205,15 @@ struct Shared {
     prompt: u32,
     cached: AtomicU32,
     completion: AtomicU32,
+    begun: AtomicBool,
     cancelled: AtomicBool,
 }
 
 impl Control {
     pub(crate) fn new(prompt: u32) -> Self {
         let (cached, completion) = (AtomicU32::new(0), AtomicU32::new(0));
-        let cancelled = AtomicBool::new(false);
-        Self { shared: Arc::new(Shared { prompt, cached, completion, cancelled }) }
+        let (begun, cancelled) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { prompt, cached, completion, begun, cancelled }) }
     }
 
     /// Stops the request within one step. Unlike dropping the receiver, the
@@ -230,8 +234,17 @@ impl Control {
         self.shared.cancelled.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_cached(&self, tokens: u32) {
-        self.shared.cached.store(tokens, Ordering::Relaxed);
+    /// Whether its turn has come: until then nothing was computed of it, and [`Control::usage`] says what
+    /// would be.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.shared.begun.load(Ordering::Relaxed)
+    }
+
+    /// Notes that its turn has come, with `cached` tokens of its prompt there already.
+    pub(crate) fn begin(&self, cached: u32) {
+        self.shared.cached.store(cached, Ordering::Relaxed);
+        self.shared.begun.store(true, Ordering::Relaxed);
     }
 
     /// Counts one token.

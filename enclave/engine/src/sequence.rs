@@ -72,10 +72,13 @@ pub(crate) struct Drawn {
 impl Sequence {
     /// What the core is asked for, and the rest.
     pub(crate) fn new(mut job: Job, kin: Kin, started: Instant) -> (Submission, Self) {
+        // Those that follow begin where the first of them has.
+        let begin_by = job.scheduling.begin_by.filter(|_| !matches!(kin, Kin::Of(_)));
         let submission = Submission {
             kin,
             tenant: job.scheduling.tenant,
             priority: job.scheduling.priority,
+            begin_by: begin_by.map(|at| millis(at, started)),
             deadline: job.scheduling.deadline.map(|at| millis(at, started)),
             prompt: std::mem::take(&mut job.prompt),
             max_new: usize::try_from(job.max_tokens).unwrap_or(usize::MAX),
@@ -101,13 +104,13 @@ impl Sequence {
         std::mem::take(&mut self.job.others)
     }
 
-    /// Notes how many tokens of the prompt were there already. For the other choices all were: theirs
+    /// Notes that its turn has come, and how many tokens of the prompt were there already. For the other choices all were: theirs
     /// is the prompt of the first.
     pub(crate) fn started(&self, cached: usize) {
         if self.job.choice > 0 {
             return;
         }
-        self.job.control.set_cached(u32::try_from(cached).unwrap_or(u32::MAX));
+        self.job.control.begin(u32::try_from(cached).unwrap_or(u32::MAX));
     }
 
     /// Whether the likeliest token is all that is asked of a row.

@@ -98,7 +98,8 @@ pub enum Finish {
     /// The requester went away, may not be answered any more, or asked for what cannot be; what was produced
     /// is billed, and the prompt.
     Aborted = 3,
-    /// The engine failed; what was produced until then is billed, and nothing if that is nothing.
+    /// The engine failed, or never came to the request; what was produced until then is billed, and nothing if
+    /// that is nothing.
     Failed = 4,
 }
 

@@ -194,6 +194,15 @@ pub enum ConsoleEvent {
         /// `true` on a simulated platform: nothing here is secret.
         insecure_sim: bool,
     },
+    /// Memory holds fewer whole contexts than requests may run at once, or nobody knows how many. Told once,
+    /// when the model is there.
+    ContextMemory {
+        /// Whole contexts; absent if the system does not say how much memory there is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        contexts: Option<u32>,
+        /// Requests that the manifest lets run at once.
+        concurrent: u32,
+    },
     /// Aggregate counters, at most once a minute; no per-request line exists.
     Served {
         /// Requests answered since boot, rounded down to a multiple of 8.

@@ -5,14 +5,13 @@
 //! worker has appraised its own evidence the way a client will.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use chrysalis_channel::{DEFAULT_REPLAY_CAPACITY, ReplayCache};
 use chrysalis_engine::{
-    CandleEngine, EmbedOptions, Embedder, EngineError, EngineOptions, ModelError,
+    CandleEngine, EmbedOptions, Embedder, EngineError, EngineOptions, Held, ModelError,
 };
 use chrysalis_evidence::{AllowSim, boot_events};
 use chrysalis_tee::{Devices, Platform};
@@ -34,6 +33,7 @@ use crate::grant::GrantDesk;
 use crate::limits::{
     Bounds, CLAIM_INTERVAL, COUNTER_INTERVAL, FUNDING_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL,
 };
+use crate::lost::ending;
 use crate::measure::measure;
 use crate::payment::Payments;
 use crate::quotes::QuoteDesk;
@@ -196,7 +196,8 @@ async fn want_funding(worker: Arc<Worker>) {
     }
 }
 
-fn report_claims(worker: &Worker) {
+/// Tells the owner what was earned since the last time.
+pub(crate) fn report_claims(worker: &Worker) {
     let Some(payments) = &worker.payments else { return };
     let mut claims = payments.grown(&worker.session.meter, (worker.clock)().seconds());
     claims.retain(|claim| {
@@ -311,7 +312,7 @@ async fn finish_boot(
 }
 
 fn load_model(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     bundle: Bundle<File>,
     key: Option<&ModelKey>,
 ) -> Result<Loaded, WorkerError> {
@@ -329,10 +330,15 @@ fn load_model(
                 context_tokens: tokens,
                 kv_cache_type: worker.manifest.engine.kv_cache_type,
                 drafts: worker.manifest.engine.drafts,
-                lost,
+                lost: ending(Arc::downgrade(worker)),
                 ..EngineOptions::new(entropy)
             };
-            CandleEngine::open(&mut files, options).map(|engine| Loaded::Text(Arc::new(engine)))
+            CandleEngine::open(&mut files, options).map(|engine| {
+                if let Some(event) = scarce(engine.held(), limits.concurrent_requests) {
+                    worker.stages.console().event(&event);
+                }
+                Loaded::Text(Arc::new(engine))
+            })
         }
         ModelTask::Embedding => {
             let max_requests = worker.bounds.places(limits) as usize;
@@ -351,11 +357,12 @@ fn load_model(
     }
 }
 
-/// Ends the worker when nothing computes any more, as a panic does: one that stayed would refuse every
-/// request, sooner than any other worker answers one. Whoever started it may start it again.
-fn lost(error: &EngineError) {
-    drop(writeln!(std::io::stderr(), "{}: {error}", error.code()));
-    std::process::abort();
+/// What the owner is told if memory may be too small for `concurrent` requests of the longest kind: they are
+/// served, and some of them more slowly than the manifest promises.
+fn scarce(held: Held, concurrent: u32) -> Option<ConsoleEvent> {
+    let contexts = held.known.then(|| u32::try_from(held.contexts).unwrap_or(u32::MAX));
+    let enough = contexts.is_some_and(|contexts| contexts >= concurrent);
+    (!enough).then_some(ConsoleEvent::ContextMemory { contexts, concurrent })
 }
 
 /// The GPU that computes: the first of those that the manifest names, whose reports are in every evidence
@@ -393,4 +400,18 @@ pub fn read_bounded(path: &Path, what: &'static str, limit: usize) -> Result<Vec
         return Err(WorkerError::Unreadable { what, kind: std::io::ErrorKind::FileTooLarge });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_is_told_of_fewer_contexts_than_requests_and_of_memory_that_nobody_knows() {
+        let told = |contexts, known| scarce(Held { contexts, known }, 4);
+        let event = |contexts| Some(ConsoleEvent::ContextMemory { contexts, concurrent: 4 });
+        assert_eq!([told(4, true), told(5, true)], [None, None]);
+        assert_eq!(told(3, true), event(Some(3)));
+        assert_eq!(told(4, false), event(None));
+    }
 }

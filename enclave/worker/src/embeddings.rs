@@ -97,7 +97,7 @@ async fn embed(
     mut over: watch::Receiver<bool>,
 ) -> Result<(), Gone> {
     let Prepared { request, commit, facts, embedding } = prepared;
-    let Embedding { prompt_tokens, mut vectors } = embedding;
+    let Embedding { prompt_tokens, mut vectors, begun } = embedding;
     answer.commit_with(commit);
     let come = loop {
         tokio::select! {
@@ -130,7 +130,7 @@ async fn embed(
         None => (Err(Gone), Finish::Aborted),
     };
     let tokens = TokenUsage { prompt: prompt_tokens, cached: 0, completion: 0 };
-    let outcome = Outcome { finish, tokens };
+    let outcome = Outcome::new(finish, tokens, begun.get());
     settle(worker, &mut answer, facts, outcome, held, started, sent).await
 }
 

@@ -13,6 +13,7 @@ use chrysalis_api::{ApiError, Endpoint, InferenceRequest};
 use chrysalis_channel::{ChannelError, FrameKind, Header, OpenedRequest, OsRandom, open_request};
 use chrysalis_engine::{Engine, EngineError, Event, Generation, ToolStyle};
 use chrysalis_receipt::{Finish, PublicReceipt, ResponseCommit};
+use chrysalis_wire::manifest::WAITING_SECONDS;
 use chrysalis_wire::{SecretBytes, UnixMillis};
 use hyper::{Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -159,9 +160,10 @@ fn prepare(
     let mut parsed = convert::parse(endpoint, inner.json, &worker.manifest)?;
     let sampling = convert::sampling_hash(&parsed);
     let style = engine.tool_style();
-    let longest = Duration::from_secs(worker.manifest.limits.longest_seconds());
-    let deadline = Instant::now().checked_add(longest);
-    let job = convert::job(&mut parsed, header.max_tokens, &worker.manifest, style, deadline)?;
+    let now = Instant::now();
+    let within = |seconds| now.checked_add(Duration::from_secs(seconds));
+    let times = (within(WAITING_SECONDS), within(worker.manifest.limits.longest_seconds()));
+    let job = convert::job(&mut parsed, header.max_tokens, &worker.manifest, style, times)?;
     let constraint = parsed.constraint.as_ref().map(|(_, field)| *field);
     let refused = |error| convert::engine_error(&error, constraint);
     let generation = engine.generate(job).map_err(refused)?;
@@ -251,7 +253,7 @@ async fn generate(
     // Dropping the receiver stops the engine; the counts stay readable.
     let control = generation.control.clone();
     drop(generation);
-    let outcome = Outcome { finish, tokens: control.usage() };
+    let outcome = Outcome::new(finish, control.usage(), control.has_begun());
     settle(worker, answer, facts, outcome, held, started, sent).await
 }
 

@@ -61,6 +61,12 @@ const CODES: &[(&str, &str, &str)] = &[
          manifest and pin it",
     ),
     (
+        "E-MODEL-CACHE-MEMORY",
+        "beside the weights, memory is too small for one request of the context that the manifest names",
+        "give the machine more memory, or pin a manifest with a shorter context (`manifest init \
+         --context-tokens`)",
+    ),
+    (
         "E-MODEL-",
         "the bundle is whole, but this engine cannot run the model in it",
         "see what it is with `chrysalis model inspect`; Llama-family models in GGUF are supported",

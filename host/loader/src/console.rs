@@ -85,6 +85,7 @@ pub fn parse_line(line: &[u8]) -> Option<ConsoleEvent> {
         ConsoleEvent::Image { .. }
         | ConsoleEvent::Measured { .. }
         | ConsoleEvent::WorkerEnded { .. }
+        | ConsoleEvent::ContextMemory { .. }
         | ConsoleEvent::Served { .. }
         | ConsoleEvent::Stopping {} => true,
     };

@@ -160,6 +160,7 @@ impl Recorder {
             | ConsoleEvent::Earned { .. }
             | ConsoleEvent::FundingWanted { .. }
             | ConsoleEvent::WorkerEnded { .. }
+            | ConsoleEvent::ContextMemory { .. }
             | ConsoleEvent::PeersRefused { .. }
             | ConsoleEvent::PowerOff { .. }
             | ConsoleEvent::Stopping {} => {}

@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc as jobs;
 use std::thread::JoinHandle;
 
@@ -76,6 +76,24 @@ pub struct Embedding {
     pub prompt_tokens: u32,
     /// The vectors, in the order of the texts. Closed without them, the engine is gone.
     pub vectors: oneshot::Receiver<Result<Vec<Vector>, EngineError>>,
+    /// Whether a text of it was in a step.
+    pub begun: Begun,
+}
+
+/// Whether the turn of a request has come: until then nothing was computed of it.
+#[derive(Clone, Debug, Default)]
+pub struct Begun(Arc<AtomicBool>);
+
+impl Begun {
+    /// Whether it has come by now.
+    #[must_use]
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What is loaded.
@@ -108,6 +126,7 @@ type Ids = Zeroizing<Vec<u32>>;
 /// A request on its way to the thread.
 struct Job {
     texts: VecDeque<Ids>,
+    begun: Begun,
     answer: oneshot::Sender<Result<Vec<Vector>, EngineError>>,
     slot: Slot,
 }
@@ -116,6 +135,7 @@ struct Job {
 struct Open {
     vectors: Vec<Vector>,
     texts: usize,
+    begun: Begun,
     answer: oneshot::Sender<Result<Vec<Vector>, EngineError>>,
     _slot: Slot,
 }
@@ -214,8 +234,10 @@ impl Embedder {
         }
         let (answer, vectors) = oneshot::channel();
         let queue = self.jobs.as_ref().ok_or(EngineError::Stopped)?;
-        queue.send(Job { texts, answer, slot }).map_err(|_| EngineError::Stopped)?;
-        Ok(Embedding { prompt_tokens, vectors })
+        let begun = Begun::default();
+        let job = Job { texts, begun: begun.clone(), answer, slot };
+        queue.send(job).map_err(|_| EngineError::Stopped)?;
+        Ok(Embedding { prompt_tokens, vectors, begun })
     }
 
     fn ids(&self, index: usize, input: &EmbedInput) -> Result<Ids, EngineError> {
@@ -261,10 +283,11 @@ fn serve(model: &Bert, pool: &Pool, jobs: &jobs::Receiver<Job>) {
                 Err(jobs::TryRecvError::Disconnected) => return,
             }
         };
-        while let Some(Job { texts, answer, slot }) = job {
+        while let Some(Job { texts, begun, answer, slot }) = job {
             let request = Open {
                 vectors: Vec::with_capacity(texts.len()),
                 texts: texts.len(),
+                begun,
                 answer,
                 _slot: slot,
             };
@@ -284,6 +307,7 @@ fn compute(model: &Bert, pool: &Pool, step: Vec<(u64, Ids)>, open: &mut HashMap<
     if step.is_empty() {
         return;
     }
+    step.iter().filter_map(|(key, _)| open.get(key)).for_each(|request| request.begun.set());
     let texts: Vec<&[u32]> = step.iter().map(|(_, ids)| ids.as_slice()).collect();
     for ((key, _), vector) in step.iter().zip(model.embed(pool, &texts)) {
         let Some(request) = open.get_mut(key) else { continue };

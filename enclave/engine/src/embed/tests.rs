@@ -294,3 +294,16 @@ fn erf(x: f64) -> f64 {
     let sum: f64 = (1..1000).map(|i| if i % 2 == 1 { 4.0 } else { 2.0 } * f(i)).sum();
     2.0 / std::f64::consts::PI.sqrt() * step / 3.0 * (f(0) + sum + f(1000))
 }
+
+#[test]
+fn a_request_has_begun_once_a_text_of_it_was_computed_and_not_while_it_waits() {
+    let mut embedder = tiny();
+    let served = embedder.embed(vec![text("the cat sat.")]).unwrap();
+    served.vectors.blocking_recv().unwrap().unwrap();
+    assert!(served.begun.get());
+    let (sender, nobody) = jobs::channel();
+    embedder.jobs = Some(sender);
+    let waits = embedder.embed(vec![text("the cat sat.")]).unwrap();
+    drop(nobody);
+    assert!(!waits.begun.get());
+}

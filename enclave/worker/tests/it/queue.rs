@@ -1,13 +1,15 @@
 //! Requests that wait: how many, in which order, and how long.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrysalis_channel::ResponseOpener;
 use chrysalis_engine::testing::TinyModel;
 use chrysalis_engine::{Engine, EngineOptions};
-use chrysalis_receipt::Finish;
+use chrysalis_receipt::{Finish, PublicReceipt};
+use chrysalis_wire::RequestId;
+use chrysalis_wire::manifest::WAITING_SECONDS;
 use chrysalis_worker::limits::Bounds;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -45,6 +47,26 @@ async fn a_request_behind_those_that_are_computed_waits_and_one_without_a_place_
     eventually("the places are free", || rig.free() == rig.places()).await;
     let served = rig.send(Method::POST, "/v1/sealed", third).await;
     assert_eq!(served.status(), 200, "a request that found no place may be sent again as it is");
+}
+
+/// The amount of a stored receipt, once it is there.
+async fn amount(rig: &Rig, id: u8) -> u128 {
+    let stored = || rig.worker.receipts.get(&RequestId([id; 16]));
+    eventually("a receipt is stored", || stored().is_some()).await;
+    PublicReceipt::from_json(&stored().unwrap()).unwrap().amount()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_while_waiting_pays_nothing_and_who_leaves_later_pays_the_prompt() {
+    let rig = Rig::start(Bounds::default(), Some(narrow(Instant::now))).await;
+    let (first, mut opener) = rig.seal(1, &chat("talk"));
+    let mut held = rig.send(Method::POST, "/v1/sealed", first).await;
+    timeout(LONG, text_begins(&mut held, &mut opener)).await.unwrap();
+    let (second, _) = rig.seal(2, &chat("talk"));
+    drop(rig.send(Method::POST, "/v1/sealed", second).await);
+    assert_eq!(amount(&rig, 2).await, 0, "nothing of it was computed");
+    drop(held);
+    assert!(amount(&rig, 1).await > 0);
 }
 
 /// Reads until the answer says something.
@@ -95,23 +117,47 @@ async fn the_lower_priority_of_one_cache_key_goes_first() {
     .unwrap();
 }
 
+/// Longest a request may wait for its turn.
+const WAITING: Duration = Duration::from_secs(WAITING_SECONDS);
 /// The longest of the rig's manifest: half an hour, 4000 tokens and a tenth of 4096.
 const LONGEST: Duration = Duration::from_secs(1800 + 4000 + 409);
 
+/// The time after the first step: what begins in it is computed by `later` from then on. `steps` counts them.
+fn jumps(steps: &AtomicU64, later: Duration) -> Instant {
+    // The engine reads it once when it starts, then before each step.
+    let begins = steps.fetch_add(1, Ordering::SeqCst) < 2;
+    Instant::now() + if begins { Duration::ZERO } else { later }
+}
+
+fn jumps_to_its_end() -> Instant {
+    static STEPS: AtomicU64 = AtomicU64::new(0);
+    jumps(&STEPS, LONGEST)
+}
+
+fn jumps_before_its_end() -> Instant {
+    static STEPS: AtomicU64 = AtomicU64::new(0);
+    jumps(&STEPS, LONGEST - LONG)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_in_progress_for_longer_than_any_may_be_is_given_up() {
-    let clocks: [(fn() -> Instant, bool); 2] =
-        [(|| Instant::now() + LONGEST - LONG, true), (|| Instant::now() + LONGEST, false)];
+async fn a_request_is_given_up_that_does_not_begin_in_time_and_one_that_began_has_its_own_time() {
+    let clocks: [(fn() -> Instant, bool); 4] = [
+        (|| Instant::now() + WAITING - LONG, true),
+        (|| Instant::now() + WAITING, false),
+        (jumps_before_its_end, true),
+        (jumps_to_its_end, false),
+    ];
     for (clock, answered) in clocks {
         let options = EngineOptions { clock, ..EngineOptions::new(|| 1) };
-        let model = TinyModel::scripted(&["Hello"]);
+        let model = TinyModel::scripted(&["Hello"]).context(4096);
         let rig = Rig::start(Bounds::default(), Some(engine_with(&model, options))).await;
-        let frames = rig.ask(1, &chat("hi")).await;
+        // Its prompt takes more than a step.
+        let frames = rig.ask(1, &chat(&"hi ".repeat(100))).await;
         assert_eq!(text(&frames).contains("Hello"), answered);
         assert_eq!(text(&frames).contains("rate_limit_exceeded"), !answered);
         let receipt = receipt(&frames);
         let (usage, amount) = (&receipt.receipt().usage, receipt.receipt().amount);
         assert_eq!(usage.finish == Finish::Failed, !answered);
-        assert_eq!(amount == 0, !answered, "nobody pays for a turn that never came");
+        assert_eq!(amount == 0, !answered, "nobody pays for an answer that never came");
     }
 }

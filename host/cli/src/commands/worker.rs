@@ -350,6 +350,12 @@ fn event_text(event: &ConsoleEvent) -> Option<String> {
             let sim = if *insecure_sim { ", INSECURE-SIM" } else { "" };
             format!("worker listens on {address}{sim}")
         }
+        ConsoleEvent::ContextMemory { contexts: Some(contexts), concurrent } => format!(
+            "memory holds {contexts} whole contexts for {concurrent} requests at once; some may wait midway"
+        ),
+        ConsoleEvent::ContextMemory { contexts: None, concurrent } => format!(
+            "the system does not say how much memory there is; contexts of {concurrent} requests may not fit"
+        ),
         ConsoleEvent::Served { requests, refused } => {
             format!("{requests} requests answered, {refused} refused (rounded down to 8)")
         }
