@@ -118,8 +118,8 @@ impl LedgerView {
         Ok(claims)
     }
 
-    /// The claim of a channel with the largest sum that can be read, also where its record or another claim
-    /// of it cannot. A ledger of an earlier build has it in that record only.
+    /// The claim of a channel with the largest sum that can be read and proves itself, also where its record
+    /// or another claim of it does not. A ledger of an earlier build has it in that record only.
     ///
     /// # Errors
     /// [`LedgerError::DamagedChannel`] if all there is to read it from is that record,
@@ -130,8 +130,10 @@ impl LedgerView {
                 let (first, last) = (claim_key(id, 0), claim_key(id, u128::MAX));
                 let range = first.as_slice()..=last.as_slice();
                 for entry in table.range(range).map_err(storage)?.rev() {
-                    if let Ok(claim) = Claim::decode(entry.map_err(storage)?.1.value()) {
-                        return Ok(Some(claim));
+                    // Most of a claim is numbers and signatures: one that is damaged there is read all the same.
+                    let claim = Claim::decode(entry.map_err(storage)?.1.value());
+                    if let Ok(verified) = claim.and_then(Claim::verify) {
+                        return Ok(Some(verified.claim().clone()));
                     }
                 }
             }

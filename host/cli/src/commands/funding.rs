@@ -218,16 +218,16 @@ impl Voucher {
                 wanted = asked.recv() => match wanted {
                     Some(wanted) => {
                         let now = Instant::now();
-                        let mut listed = ask(&mut channels, wanted, now);
+                        let mut free = ask(&mut channels, wanted, now);
                         while let Ok(wanted) = asked.try_recv() {
-                            listed &= ask(&mut channels, wanted, now);
+                            free &= ask(&mut channels, wanted, now);
                         }
                         let silent = full.is_none_or(|told| now - told >= TOLD_INTERVAL);
-                        if !listed && silent {
+                        if !free && silent {
                             full = Some(now);
                             voucher.report.note(&format!(
-                                "{MAX_VOUCHED} channels with coins are in use: nobody vouches for \
-                                 another one, and its payer is not served"
+                                "more than {MAX_VOUCHED} channels with coins are wanted: nobody vouches \
+                                 for those that cover least, and their payers are not served"
                             ));
                         }
                     }
@@ -366,8 +366,8 @@ fn note_look(
     tell
 }
 
-/// Notes that a channel is wanted: it is looked at now, or a pause after the last time. False if there is no
-/// place for it.
+/// Notes that a channel is wanted: it is looked at now, or a pause after the last time. False if one that is
+/// in use had to make room for it.
 fn ask(channels: &mut Vec<Vouched>, wanted: FundingWanted, now: Instant) -> bool {
     if let Some(known) = channels.iter_mut().find(|channel| channel.wanted == wanted) {
         known.asked = now;
@@ -375,14 +375,18 @@ fn ask(channels: &mut Vec<Vouched>, wanted: FundingWanted, now: Instant) -> bool
         known.due = Some(known.due.map_or(soonest, |due| due.min(soonest)));
         return true;
     }
+    let mut free = true;
     if channels.len() >= MAX_VOUCHED {
-        // One without coins, which anybody can make up, or else one that nobody asked for in a while: whoever
-        // still wants either asks again.
-        let unwanted = channels.iter().enumerate();
-        let unwanted = unwanted.filter(|(_, c)| !c.has_coins() || c.is_idle(now));
-        let first = unwanted.min_by_key(|(_, channel)| (channel.has_coins(), channel.asked));
-        let Some((place, _)) = first else { return false };
-        channels.swap_remove(place);
+        // One without coins, which anybody can make up, while enough of them have a place; or else the one that
+        // covers least: who asks for many without being served pays for each place as much as others do.
+        let unproven = channels.iter().filter(|channel| !channel.has_coins()).count();
+        let proven = unproven < UNPROVEN_PLACES;
+        let some = channels.iter().enumerate().filter(|(_, c)| c.has_coins() == proven);
+        let worth = |channel: &Vouched| (channel.covers.filter(|_| proven), channel.asked);
+        if let Some((place, _)) = some.min_by_key(|(_, channel)| worth(channel)) {
+            let out = channels.swap_remove(place);
+            free = !proven || out.is_idle(now);
+        }
     }
     channels.push(Vouched {
         wanted,
@@ -394,7 +398,7 @@ fn ask(channels: &mut Vec<Vouched>, wanted: FundingWanted, now: Instant) -> bool
         empty: 0,
         refused: None,
     });
-    true
+    free
 }
 
 /// Shortest time between two looks at one channel; it doubles while it covers nothing or looks fail, so often.
@@ -422,6 +426,8 @@ const PATIENCE: Patience = Patience {
 };
 /// Most channels that are looked at.
 const MAX_VOUCHED: usize = 256;
+/// Of these places those that channels without coins have at least: each new one begins without.
+const UNPROVEN_PLACES: usize = 32;
 /// Channels that may wait to be looked at.
 pub(crate) const WANTED_QUEUE: usize = 64;
 
@@ -522,7 +528,8 @@ mod tests {
     }
 
     #[test]
-    fn where_all_places_are_taken_by_coins_the_one_that_is_idle_for_longest_makes_room() {
+    fn where_all_places_are_taken_by_equal_coins_the_one_that_nobody_asked_for_longest_makes_room()
+    {
         let (mut channels, now) = (vec![], Instant::now());
         for salt in 0..256 {
             ask(&mut channels, wanted(salt), now);
@@ -530,10 +537,33 @@ mod tests {
         }
         ask(&mut channels, wanted(0), now + AGAIN);
         let almost = now + KEPT - Duration::from_secs(1);
-        assert!(!ask(&mut channels, wanted(400), almost), "they are in use, and that is told");
-        assert!(ask(&mut channels, wanted(400), now + KEPT));
-        assert!(has(&channels, 400) && has(&channels, 0));
+        assert!(!ask(&mut channels, wanted(400), almost), "it was in use, and that is told");
+        assert!(ask(&mut channels, wanted(401), now + KEPT));
+        assert!(has(&channels, 400) && has(&channels, 401) && has(&channels, 0));
         assert_eq!(channels.len(), MAX_VOUCHED);
+    }
+
+    /// They cost nothing but their deposit, which goes back: for each a request that no note covers is enough.
+    #[test]
+    fn small_deposits_that_are_asked_for_all_the_time_keep_no_larger_one_out() {
+        let (mut channels, now) = (vec![], Instant::now());
+        for salt in 0..256 {
+            ask(&mut channels, wanted(salt), now);
+            saw(&mut channels, salt, if salt == 0 { 7 } else { 1 }, now);
+        }
+        let later = now + KEPT;
+        for salt in 1..256 {
+            ask(&mut channels, wanted(salt), later);
+        }
+        assert!(!ask(&mut channels, wanted(400), later));
+        assert!(has(&channels, 400) && has(&channels, 0), "in steady use nobody asks for it");
+        saw(&mut channels, 400, 7, later);
+        for salt in 1_000..1_300 {
+            ask(&mut channels, wanted(salt), later);
+        }
+        let coins = channels.iter().filter(|channel| channel.has_coins()).count();
+        assert_eq!(coins, MAX_VOUCHED - UNPROVEN_PLACES, "made up ones take those places, no more");
+        assert!(has(&channels, 400) && has(&channels, 0));
     }
 
     #[test]

@@ -382,6 +382,9 @@ fn a_claim_of_a_channel_whose_record_is_damaged_is_kept_and_the_damage_is_told()
     damage(&path, "claims", &[key.as_slice(), &91_u128.to_be_bytes()].concat(), b"x");
     assert!(ledger().view().claims(id).is_err());
     assert_eq!(ledger().view().latest_claim(id).unwrap(), Some(claim(90, 3)));
+    // Nor one that can be read and does not hold.
+    damage(&path, "claims", &[key.as_slice(), &95_u128.to_be_bytes()].concat(), &forged.encode());
+    assert_eq!(ledger().view().latest_claim(id).unwrap(), Some(claim(90, 3)));
 }
 
 #[test]
