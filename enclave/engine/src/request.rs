@@ -47,8 +47,11 @@ pub struct Scheduling {
     pub tenant: Option<Tenant>,
     /// Higher ones overtake others of the same tenant; they take nothing from anybody else.
     pub priority: u8,
-    /// When the answer is no longer wanted, by [`crate::EngineOptions::clock`]: then the request ends
-    /// with [`EngineError::Expired`], waiting or not.
+    /// When it has to have begun, by [`crate::EngineOptions::clock`]: one that still waits for its first turn
+    /// then ends with [`EngineError::Expired`]. One that began goes on, also where it has to wait midway.
+    pub begin_by: Option<Instant>,
+    /// When the answer is no longer wanted: then the request ends with [`EngineError::Expired`], waiting
+    /// or not.
     pub deadline: Option<Instant>,
 }
 

@@ -72,10 +72,13 @@ pub(crate) struct Drawn {
 impl Sequence {
     /// What the core is asked for, and the rest.
     pub(crate) fn new(mut job: Job, kin: Kin, started: Instant) -> (Submission, Self) {
+        // Those that follow begin where the first of them has.
+        let begin_by = job.scheduling.begin_by.filter(|_| !matches!(kin, Kin::Of(_)));
         let submission = Submission {
             kin,
             tenant: job.scheduling.tenant,
             priority: job.scheduling.priority,
+            begin_by: begin_by.map(|at| millis(at, started)),
             deadline: job.scheduling.deadline.map(|at| millis(at, started)),
             prompt: std::mem::take(&mut job.prompt),
             max_new: usize::try_from(job.max_tokens).unwrap_or(usize::MAX),

@@ -123,8 +123,9 @@ pub struct LimitsSection {
 
 impl LimitsSection {
     /// Longest a request may be in progress, its waiting included, in seconds: a second for each token of its
-    /// completion and for ten of its prompt, which is a slow machine, and half an hour. The worker then gives it
-    /// up, so that nobody waits for ever behind what others asked for, and its payer may count on that.
+    /// completion and for ten of its prompt, which is a slow machine, and [`WAITING_SECONDS`]. The worker then
+    /// gives it up, so that nobody waits for ever behind what others asked for, and its payer may count on
+    /// that. One that begins in time has all the rest for itself.
     #[must_use]
     pub fn longest_seconds(&self) -> u64 {
         let (completion, prompt) = (self.completion_tokens.into(), self.context_tokens / 10);
@@ -307,8 +308,9 @@ pub const MIN_REATTEST_SECONDS: u64 = 10;
 /// Longest interval at which clients prove themselves, the one of attest/1 itself.
 pub const MAX_REATTEST_SECONDS: u64 = 300;
 
-/// Part of [`LimitsSection::longest_seconds`] that does not depend on a request: for its turn.
-const WAITING_SECONDS: u64 = 1_800;
+/// Longest a request may wait for its turn, in seconds; one that has not begun then is given up, and costs
+/// nothing. The part of [`LimitsSection::longest_seconds`] that does not depend on a request.
+pub const WAITING_SECONDS: u64 = 1_800;
 
 /// Version of the manifest this build reads.
 pub const MANIFEST_VERSION: u32 = 1;

@@ -78,7 +78,7 @@ pub fn sampling_hash(request: &InferenceRequest) -> Digest {
     Digest(Sha256::digest(request.canonical_sampling_bytes().expose()).into())
 }
 
-/// Makes the engine's request, to be given up at `deadline`; the texts move out of `request`.
+/// Makes the engine's request, to begin by the first of these times and to end by the second; the texts move out of `request`.
 ///
 /// # Errors
 /// 400 if the request wants more tokens than its authenticated header pays for.
@@ -87,7 +87,7 @@ pub fn job(
     paid_tokens: u32,
     manifest: &WorkerManifest,
     style: ToolStyle,
-    deadline: Option<Instant>,
+    (begin_by, deadline): (Option<Instant>, Option<Instant>),
 ) -> Result<engine::GenerateRequest, ApiError> {
     let allowed = paid_tokens.min(manifest.limits.completion_tokens);
     let each = allowed.checked_div(request.choices).unwrap_or_default();
@@ -144,6 +144,7 @@ pub fn job(
         scheduling: engine::Scheduling {
             tenant: request.cache_key.as_ref().map(tenant),
             priority: turn(request.priority),
+            begin_by,
             deadline,
         },
     })

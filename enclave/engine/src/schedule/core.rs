@@ -48,6 +48,7 @@ struct Sequence {
     payer: Payer,
     /// Its place among the requests of its caller.
     rank: u64,
+    begin_by: Option<u64>,
     deadline: Option<u64>,
     /// The prompt, then what was drawn, then drafts.
     tokens: Zeroizing<Vec<u32>>,
@@ -175,6 +176,7 @@ impl Core {
             payer,
             // Higher priorities would otherwise be cut at the first ticket.
             rank: ticket.0.saturating_add(MOST_LEAD).saturating_sub(lead),
+            begin_by: asked.begin_by,
             deadline: asked.deadline,
             tokens: asked.prompt,
             drafts: 0,
@@ -356,7 +358,10 @@ impl Core {
     }
 
     fn expire(&mut self, now: u64) -> Vec<Ticket> {
-        let late = |s: &Sequence| s.deadline.is_some_and(|deadline| deadline <= now);
+        let late = |s: &Sequence| {
+            let begin_by = s.begin_by.filter(|_| !s.started);
+            begin_by.into_iter().chain(s.deadline).any(|deadline| deadline <= now)
+        };
         let expired: Vec<Ticket> =
             self.sequences.iter().filter(|(_, s)| late(s)).map(|(ticket, _)| *ticket).collect();
         expired.iter().for_each(|ticket| self.end(*ticket));
@@ -579,6 +584,13 @@ impl Core {
     #[cfg(test)]
     pub(super) fn charged(&self, ticket: Ticket) -> u64 {
         self.sequences.get(&ticket).map_or(0, |sequence| self.served(sequence) / UNIT)
+    }
+
+    /// Takes the pages of every sequence.
+    #[cfg(test)]
+    pub(super) fn preempt_all(&mut self) {
+        let all: Vec<Ticket> = self.sequences.keys().copied().collect();
+        all.into_iter().for_each(|ticket| self.preempt(ticket));
     }
 
     /// What must hold between two steps.

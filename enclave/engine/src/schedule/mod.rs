@@ -108,7 +108,9 @@ pub(crate) struct Submission {
     pub(crate) tenant: Option<Tenant>,
     /// How many [`PRIORITY_LEAD`]s of requests of the same caller it may overtake.
     pub(crate) priority: u8,
-    /// When it is given up, on the clock of [`Core::plan`].
+    /// When it is given up if it has not begun, on the clock of [`Core::plan`].
+    pub(crate) begin_by: Option<u64>,
+    /// When it is given up, whatever it is doing.
     pub(crate) deadline: Option<u64>,
     /// The prompt, at least one token.
     pub(crate) prompt: Zeroizing<Vec<u32>>,
@@ -133,7 +135,7 @@ pub(crate) struct Step {
     pub(crate) wipe: Vec<PageId>,
     /// Sequences whose first step this is, and how many tokens of their prompts need none.
     pub(crate) started: Vec<(Ticket, usize)>,
-    /// Sequences that ended because of their deadline.
+    /// Sequences that ended because of one of their deadlines.
     pub(crate) expired: Vec<Ticket>,
     /// Sequences that ended because the pool has become too small for them.
     pub(crate) outgrown: Vec<Ticket>,

@@ -32,6 +32,7 @@ impl Asked {
             kin: Kin::Alone,
             tenant: self.tenant.map(|n| Tenant([n; 32])),
             priority: self.priority,
+            begin_by: None,
             deadline: None,
             prompt: Zeroizing::new(self.prompt.clone()),
             max_new: self.max_new,
@@ -650,6 +651,37 @@ fn a_deadline_ends_a_request_wherever_it_is() {
     assert_eq!(step.expired, [runs, waits]);
     assert_eq!(step.work[0].ticket, stays);
     assert!(!step.wipe.is_empty());
+}
+
+#[test]
+fn a_request_that_began_in_time_goes_on_and_one_that_waits_longer_than_it_may_is_given_up() {
+    let mut core = Core::new(limits(1, 10));
+    let mut submit = |begin_by, deadline| {
+        let asked = Asked::new(None, prompt(1, 100), 5).submission();
+        core.submit(Submission { begin_by, deadline, ..asked }).unwrap()
+    };
+    let (runs, waits, later) =
+        (submit(Some(10), Some(20)), submit(Some(10), Some(20)), submit(Some(11), None));
+    let mut at = |now| {
+        let step = core.plan(now);
+        core.computed(&step);
+        let Work { ticket, draws, .. } = step.work[0];
+        if draws > 0 {
+            core.append(ticket, 1);
+        }
+        (step.expired, ticket)
+    };
+    assert_eq!(at(9), (vec![], runs));
+    assert_eq!(at(10), (vec![waits], runs));
+    assert_eq!(at(19), (vec![later], runs), "it has all of its own part");
+    let mut core = Core::new(limits(1, 10));
+    let asked = Asked::new(None, prompt(1, 100), 5).submission();
+    core.submit(Submission { begin_by: Some(10), deadline: Some(20), ..asked }).unwrap();
+    let step = core.plan(9);
+    core.computed(&step);
+    core.preempt_all();
+    assert!(core.plan(19).expired.is_empty(), "who lost its pages has begun all the same");
+    assert_eq!(core.plan(20).expired.len(), 1);
 }
 
 #[test]

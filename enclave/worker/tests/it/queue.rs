@@ -1,7 +1,7 @@
 //! Requests that wait: how many, in which order, and how long.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrysalis_channel::ResponseOpener;
@@ -9,6 +9,7 @@ use chrysalis_engine::testing::TinyModel;
 use chrysalis_engine::{Engine, EngineOptions};
 use chrysalis_receipt::{Finish, PublicReceipt};
 use chrysalis_wire::RequestId;
+use chrysalis_wire::manifest::WAITING_SECONDS;
 use chrysalis_worker::limits::Bounds;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -116,23 +117,47 @@ async fn the_lower_priority_of_one_cache_key_goes_first() {
     .unwrap();
 }
 
+/// Longest a request may wait for its turn.
+const WAITING: Duration = Duration::from_secs(WAITING_SECONDS);
 /// The longest of the rig's manifest: half an hour, 4000 tokens and a tenth of 4096.
 const LONGEST: Duration = Duration::from_secs(1800 + 4000 + 409);
 
+/// The time after the first step: what begins in it is computed by `later` from then on. `steps` counts them.
+fn jumps(steps: &AtomicU64, later: Duration) -> Instant {
+    // The engine reads it once when it starts, then before each step.
+    let begins = steps.fetch_add(1, Ordering::SeqCst) < 2;
+    Instant::now() + if begins { Duration::ZERO } else { later }
+}
+
+fn jumps_to_its_end() -> Instant {
+    static STEPS: AtomicU64 = AtomicU64::new(0);
+    jumps(&STEPS, LONGEST)
+}
+
+fn jumps_before_its_end() -> Instant {
+    static STEPS: AtomicU64 = AtomicU64::new(0);
+    jumps(&STEPS, LONGEST - LONG)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_in_progress_for_longer_than_any_may_be_is_given_up() {
-    let clocks: [(fn() -> Instant, bool); 2] =
-        [(|| Instant::now() + LONGEST - LONG, true), (|| Instant::now() + LONGEST, false)];
+async fn a_request_is_given_up_that_does_not_begin_in_time_and_one_that_began_has_its_own_time() {
+    let clocks: [(fn() -> Instant, bool); 4] = [
+        (|| Instant::now() + WAITING - LONG, true),
+        (|| Instant::now() + WAITING, false),
+        (jumps_before_its_end, true),
+        (jumps_to_its_end, false),
+    ];
     for (clock, answered) in clocks {
         let options = EngineOptions { clock, ..EngineOptions::new(|| 1) };
-        let model = TinyModel::scripted(&["Hello"]);
+        let model = TinyModel::scripted(&["Hello"]).context(4096);
         let rig = Rig::start(Bounds::default(), Some(engine_with(&model, options))).await;
-        let frames = rig.ask(1, &chat("hi")).await;
+        // Its prompt takes more than a step.
+        let frames = rig.ask(1, &chat(&"hi ".repeat(100))).await;
         assert_eq!(text(&frames).contains("Hello"), answered);
         assert_eq!(text(&frames).contains("rate_limit_exceeded"), !answered);
         let receipt = receipt(&frames);
         let (usage, amount) = (&receipt.receipt().usage, receipt.receipt().amount);
         assert_eq!(usage.finish == Finish::Failed, !answered);
-        assert_eq!(amount == 0, !answered, "nobody pays for a turn that never came");
+        assert_eq!(amount == 0, !answered, "nobody pays for an answer that never came");
     }
 }
