@@ -340,7 +340,8 @@ impl Engine for CandleEngine {
         let spelled = self.text.spelled(&request.input);
         let setting = Setting { reasoning, spelled: spelled.clone() };
         let matcher = request.constraint.as_ref();
-        let matcher = matcher.map(|c| Matcher::new(c, self.vocabulary(), setting)).transpose()?;
+        let mut matcher = matcher.map(|c| Matcher::new(c, self.vocabulary(), setting)).transpose()?;
+        matcher.iter_mut().for_each(|matcher| matcher.divide(request.choices));
         let slots: Vec<Slot> = (0..request.choices)
             .map(|_| Slot::take(&self.slots, self.limit))
             .collect::<Result<_, _>>()?;

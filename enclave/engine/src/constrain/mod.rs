@@ -29,7 +29,7 @@ use thiserror::Error;
 
 use self::calling::Calls;
 use self::json::Schemas;
-use self::machine::{Machine, StateId};
+use self::machine::{MASK_WORK, Machine, StateId, TOKEN_WORK};
 use self::program::Program;
 use self::rules::Rules;
 pub(crate) use self::vocabulary::{Mask, Vocabulary};
@@ -149,7 +149,7 @@ pub(crate) struct Matcher {
     spelled: Vec<(u32, &'static str)>,
     /// What was allowed at states met before.
     masks: HashMap<StateId, Arc<Mask>>,
-    /// Before the first token: the work that its mask left for later ones.
+    /// Before the first token: the work that is allowed until the next one.
     left: Option<usize>,
 }
 
@@ -171,10 +171,20 @@ impl Matcher {
         matcher.masks.insert(matcher.state, mask);
         // What is forgotten has to be computed again for the first token, whatever the mask took: for that
         // one token, in each choice.
-        matcher.left = Some(matcher.machine.fill());
+        let left = matcher.machine.fill();
+        // What the first mask took only its caller waited for; for the second everybody does.
+        let taken = MASK_WORK.saturating_sub(left);
+        matcher.left = Some(left.min(taken.saturating_add(LEAD_WORK)));
         // So far only who asks has waited.
         matcher.machine.take_burned();
         Ok(matcher)
+    }
+
+    /// Before it is copied for `choices` answers, which draw in the same steps: what is left of its work is
+    /// theirs together.
+    pub(crate) fn divide(&mut self, choices: u32) {
+        let choices = usize::try_from(choices).unwrap_or(usize::MAX);
+        self.left = self.left.map(|left| left.checked_div(choices).unwrap_or(left));
     }
 
     /// The tokens with which the answer may go on, or end.
@@ -300,6 +310,8 @@ fn text(bytes: &SecretBytes, size: usize) -> Result<&str, ConstraintError> {
 
 /// Largest schema, pattern, grammar, or list of texts, in bytes.
 pub const MAX_CONSTRAINT_BYTES: usize = 64 * 1024;
+/// Work that the second mask may take beyond what the first did: all that runs beside it waits.
+const LEAD_WORK: usize = 4 * TOKEN_WORK;
 /// Masks that are kept: one for each place of an answer that comes again.
 const MAX_MASKS: usize = 64;
 

@@ -209,6 +209,36 @@ fn the_first_token_can_be_drawn_whatever_its_mask_took() {
     }
 }
 
+/// All choices draw their second token in one step, for which everybody waits.
+#[test]
+fn a_second_mask_takes_little_more_than_the_first_and_all_choices_together_no_more_than_one_mask() {
+    // One token leads to states of many places each, all others nowhere.
+    let tokens: Vec<Vec<u8>> =
+        std::iter::once(b"!".to_vec()).chain((1..=400).map(|n| vec![b'a'; n])).collect();
+    let of = |id: u32| tokens[id as usize].as_slice();
+    let vocabulary = Arc::new(Vocabulary::new(tokens.len(), of, Vec::new()));
+    let second = |places: usize, choices: u32| {
+        let pattern = regex(&format!("!([ab]?){{{places}}}"));
+        let mut matcher = super::made(&pattern, Arc::clone(&vocabulary)).unwrap();
+        matcher.divide(choices);
+        let mut ends = Vec::new();
+        let mut work = 0;
+        for mut choice in (0..choices).map(|_| matcher.clone()) {
+            assert!(!choice.allowed().unwrap().is_empty());
+            choice.advance(b"!").unwrap();
+            ends.push(choice.allowed().is_ok());
+            work += choice.take_work() * machine::TOKEN_WORK;
+        }
+        (ends, work)
+    };
+    let (ends, work) = second(1000, 1);
+    assert!(ends == [false] && work <= LEAD_WORK + 2 * machine::TOKEN_WORK, "{work}");
+    let (ends, work) = second(1000, 8);
+    assert!(ends == [false; 8] && work <= machine::MASK_WORK, "{work}");
+    // What takes little is not cut for anybody.
+    assert_eq!(second(5, 8).0, [true; 8]);
+}
+
 #[test]
 fn work_that_was_done_before_a_request_is_served_is_on_no_account_and_later_work_adds_up() {
     let mut matcher = matcher(&regex("((a1?|b2?|c3?|d4?|e5?|f6?)?){450}"));
