@@ -76,7 +76,30 @@ pub struct EngineOptions {
     /// told so ([`EngineError::Lost`]) and what they had was wiped: their channels are closed, and what is in
     /// these can still be read. If it returns, every later request is refused as
     /// [`EngineError::Stopped`].
-    pub lost: fn(&EngineError),
+    pub lost: Lost,
+}
+
+/// What is called when what computes is gone for good; nothing by default.
+#[derive(Clone, Default)]
+pub struct Lost(Option<Arc<dyn Fn(&EngineError) + Send + Sync>>);
+
+impl Lost {
+    /// Calls `told`. It must not keep the engine: whose last owner it were would wait for itself.
+    pub fn new(told: impl Fn(&EngineError) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(told)))
+    }
+
+    pub(crate) fn tell(&self, error: &EngineError) {
+        if let Some(told) = &self.0 {
+            told(error);
+        }
+    }
+}
+
+impl core::fmt::Debug for Lost {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(if self.0.is_some() { "Lost(told)" } else { "Lost(-)" })
+    }
 }
 
 impl EngineOptions {
@@ -97,7 +120,7 @@ impl EngineOptions {
             threads: None,
             entropy,
             clock: Instant::now,
-            lost: |_| (),
+            lost: Lost(None),
         }
     }
 }
@@ -214,7 +237,7 @@ impl CandleEngine {
         let store = model.decoder().store(options.kv_cache_type, &room)?;
         let (sender, receiver) = jobs::channel();
         let tokenizer = Arc::clone(&text.tokenizer);
-        let EngineOptions { clock, lost, .. } = *options;
+        let (clock, lost) = (options.clock, options.lost.clone());
         let scheduler = Scheduler { model, store, tokenizer, jobs: receiver, limits, clock, lost };
         let thread = std::thread::Builder::new()
             .name("chrysalis-engine".to_owned())
@@ -340,7 +363,8 @@ impl Engine for CandleEngine {
         let spelled = self.text.spelled(&request.input);
         let setting = Setting { reasoning, spelled: spelled.clone() };
         let matcher = request.constraint.as_ref();
-        let mut matcher = matcher.map(|c| Matcher::new(c, self.vocabulary(), setting)).transpose()?;
+        let mut matcher =
+            matcher.map(|c| Matcher::new(c, self.vocabulary(), setting)).transpose()?;
         matcher.iter_mut().for_each(|matcher| matcher.divide(request.choices));
         let slots: Vec<Slot> = (0..request.choices)
             .map(|_| Slot::take(&self.slots, self.limit))

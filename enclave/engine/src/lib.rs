@@ -81,7 +81,7 @@ pub use constrain::{Constraint, ConstraintError, MAX_CONSTRAINT_BYTES, MAX_PATTE
 pub use embed::{
     Begun, EmbedInput, EmbedOptions, Embedder, EmbedderInfo, Embedding, MAX_INPUTS, Vector,
 };
-pub use engine::{CandleEngine, EngineOptions, Held};
+pub use engine::{CandleEngine, EngineOptions, Held, Lost};
 pub use error::{EngineError, ModelError, TemplateError};
 pub use logprobs::{LEAST_LOGPROB, LoggedToken, TokenLogprob};
 pub use model::MAX_CONTEXT_TOKENS;

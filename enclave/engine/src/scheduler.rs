@@ -11,6 +11,7 @@ use std::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::decoder::{Row, Segment, Store};
+use crate::engine::Lost;
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::schedule::{Core, Kin, Limits, Refused, Step, Ticket, Work};
@@ -26,7 +27,7 @@ pub(crate) struct Scheduler {
     pub(crate) jobs: Receiver<Job>,
     pub(crate) limits: Limits,
     pub(crate) clock: fn() -> Instant,
-    pub(crate) lost: fn(&EngineError),
+    pub(crate) lost: Lost,
 }
 
 impl Scheduler {
@@ -59,7 +60,7 @@ impl Scheduler {
             idle = serving.step();
             if let Some(error) = serving.lost.take() {
                 serving.lose(jobs, &error);
-                return gone(&error);
+                return gone.tell(&error);
             }
         }
     }

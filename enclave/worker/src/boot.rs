@@ -5,7 +5,6 @@
 //! worker has appraised its own evidence the way a client will.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -34,6 +33,7 @@ use crate::grant::GrantDesk;
 use crate::limits::{
     Bounds, CLAIM_INTERVAL, COUNTER_INTERVAL, FUNDING_INTERVAL, KEY_MAINTENANCE, REFUSAL_INTERVAL,
 };
+use crate::lost::ending;
 use crate::measure::measure;
 use crate::payment::Payments;
 use crate::quotes::QuoteDesk;
@@ -196,7 +196,8 @@ async fn want_funding(worker: Arc<Worker>) {
     }
 }
 
-fn report_claims(worker: &Worker) {
+/// Tells the owner what was earned since the last time.
+pub(crate) fn report_claims(worker: &Worker) {
     let Some(payments) = &worker.payments else { return };
     let mut claims = payments.grown(&worker.session.meter, (worker.clock)().seconds());
     claims.retain(|claim| {
@@ -311,7 +312,7 @@ async fn finish_boot(
 }
 
 fn load_model(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     bundle: Bundle<File>,
     key: Option<&ModelKey>,
 ) -> Result<Loaded, WorkerError> {
@@ -329,7 +330,7 @@ fn load_model(
                 context_tokens: tokens,
                 kv_cache_type: worker.manifest.engine.kv_cache_type,
                 drafts: worker.manifest.engine.drafts,
-                lost,
+                lost: ending(Arc::downgrade(worker)),
                 ..EngineOptions::new(entropy)
             };
             CandleEngine::open(&mut files, options).map(|engine| {
@@ -362,13 +363,6 @@ fn scarce(held: Held, concurrent: u32) -> Option<ConsoleEvent> {
     let contexts = held.known.then(|| u32::try_from(held.contexts).unwrap_or(u32::MAX));
     let enough = contexts.is_some_and(|contexts| contexts >= concurrent);
     (!enough).then_some(ConsoleEvent::ContextMemory { contexts, concurrent })
-}
-
-/// Ends the worker when nothing computes any more, as a panic does: one that stayed would refuse every
-/// request, sooner than any other worker answers one. Whoever started it may start it again.
-fn lost(error: &EngineError) {
-    drop(writeln!(std::io::stderr(), "{}: {error}", error.code()));
-    std::process::abort();
 }
 
 /// The GPU that computes: the first of those that the manifest names, whose reports are in every evidence

@@ -34,6 +34,7 @@ pub mod http;
 pub mod inference;
 pub mod intake;
 pub mod limits;
+pub mod lost;
 pub mod measure;
 pub mod payment;
 pub mod peer;

@@ -16,6 +16,7 @@ mod decoding;
 mod devices;
 mod embeddings;
 mod judge;
+mod lost;
 mod own;
 mod payment;
 mod peer;

@@ -320,10 +320,10 @@ fn a_device_that_answers_no_more_ends_the_engine_and_not_one_request_after_the_o
     let Some(device) = failing(&["FAIL_AT=300"]).unwrap() else { return };
     let options = EngineOptions {
         device: Some(device),
-        lost: |error| {
+        lost: crate::Lost::new(|error| {
             assert_eq!(error.code(), "E-ENGINE-LOST");
             TOLD.fetch_add(1, Ordering::SeqCst);
-        },
+        }),
         ..EngineOptions::new(|| 5)
     };
     let engine = CandleEngine::load(&TinyModel::random(7).build(), options).unwrap();
