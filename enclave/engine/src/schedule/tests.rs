@@ -665,7 +665,11 @@ fn a_request_that_began_in_time_goes_on_and_one_that_waits_longer_than_it_may_is
     let mut at = |now| {
         let step = core.plan(now);
         core.computed(&step);
-        (step.expired, step.work[0].ticket)
+        let Work { ticket, draws, .. } = step.work[0];
+        if draws > 0 {
+            core.append(ticket, 1);
+        }
+        (step.expired, ticket)
     };
     assert_eq!(at(9), (vec![], runs));
     assert_eq!(at(10), (vec![waits], runs));
