@@ -81,7 +81,9 @@ pub struct EngineOptions {
 
 /// What is called when what computes is gone for good; nothing by default.
 #[derive(Clone, Default)]
-pub struct Lost(Option<Arc<dyn Fn(&EngineError) + Send + Sync>>);
+pub struct Lost(Option<Arc<Listener>>);
+
+type Listener = dyn Fn(&EngineError) + Send + Sync;
 
 impl Lost {
     /// Calls `told`. It must not keep the engine: whose last owner it were would wait for itself.

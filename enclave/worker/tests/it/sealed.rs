@@ -81,7 +81,7 @@ async fn an_answer_in_the_making_says_so_and_its_receipt_is_about_the_answer_alo
     }
 }
 
-/// Cancels every request as soon as it is queued.
+/// Cancels every request as soon as its turn has come: one that only waited is billed as one that failed.
 struct Cancelling(Arc<dyn Engine>);
 
 impl Engine for Cancelling {
@@ -91,6 +91,9 @@ impl Engine for Cancelling {
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
         let generation = self.0.generate(request)?;
+        while !generation.control.has_begun() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         generation.control.cancel();
         Ok(generation)
     }

@@ -92,7 +92,6 @@ impl Standing {
     }
 
     /// By the last claim: what is in it and what came since or may come.
-
     fn owed(&self) -> u128 {
         let Known { claimed, receipted, included, lost, .. } = &self.known;
         worst(lost)
