@@ -325,33 +325,53 @@ fn adds_up(
 }
 
 /// Whether two parties were signed the same log by each meter: roots of one size, signed or recomputed from
-/// receipts that a signed one is over, are compared.
+/// receipts that a signed one is over, are compared. No meter is left out because another one was compared.
 pub(super) fn agree(one: &ChannelHistory, other: &ChannelHistory) -> Check {
     let mut tally = Tally::default();
     if one.channel != other.channel {
         tally.note(Err("the two files are of two channels".to_owned()));
     }
+    let key = |meter: &MeterHistory| meter.cap.cap().meter_key.to_bytes();
+    let mut compared = Vec::new();
     for (number, meter) in one.meters.iter().enumerate() {
-        let same = |m: &&MeterHistory| m.cap.cap().meter_key == meter.cap.cap().meter_key;
-        for theirs in other.meters.iter().filter(same) {
-            let (ours, theirs) = (roots(meter), roots(theirs));
+        let (ours, mut largest, mut last) = (roots(meter), None, 0);
+        for theirs in other.meters.iter().filter(|theirs| key(theirs) == key(meter)) {
+            let theirs = roots(theirs);
+            let sizes = ours.keys().chain(theirs.keys());
+            last = sizes.copied().max().unwrap_or(0).max(last);
             for (size, (root, signed)) in &ours {
                 match theirs.get(size) {
-                    Some((other, also)) if *signed || *also => tally.note(if root == other {
-                        Ok(())
-                    } else {
-                        Err(format!("meter {number} has signed two logs of {size} receipts"))
-                    }),
+                    Some((other, also)) if *signed || *also => {
+                        largest = largest.max(Some(*size));
+                        tally.note(if root == other {
+                            Ok(())
+                        } else {
+                            Err(format!("meter {number} has signed two logs of {size} receipts"))
+                        });
+                    }
                     _ => {}
                 }
             }
         }
+        // That another meter's log is one says nothing of this one's.
+        match largest {
+            Some(size) => compared.push(format!("meter {number} up to receipt {size} of {last}")),
+            None => {
+                let text = format!("no log of one size that meter {number} has signed is in both");
+                tally.judge(Err((Outcome::Skip, text)));
+            }
+        }
     }
-    if tally.passed == 0 && tally.worst.is_none() {
-        let text = "no meter has signed a log of one size in both".to_owned();
+    let known: HashSet<_> = one.meters.iter().map(key).collect();
+    for (number, _) in other.meters.iter().enumerate().filter(|(_, m)| !known.contains(&key(m))) {
+        let text = format!("meter {number} of the other file is not in this one");
         tally.judge(Err((Outcome::Skip, text)));
     }
-    tally.check("agree", "Both files show one log of each meter", "roots")
+    if tally.passed == 0 && tally.worst.is_none() {
+        tally.judge(Err((Outcome::Skip, "there is no meter in either".to_owned())));
+    }
+    let roots = format!("roots: {}", compared.join(", "));
+    tally.check("agree", "Both files show one log of each meter", &roots)
 }
 
 /// The roots of a meter's log by size, and whether the meter signed them.

@@ -213,6 +213,28 @@ fn two_parties_find_out_that_a_meter_signed_them_two_logs() {
     assert_eq!(payers.agrees_with(&elsewhere).outcome, Outcome::Fail);
 }
 
+#[test]
+fn a_meter_of_which_nothing_can_be_compared_is_not_agreed_on_because_another_one_is() {
+    let (mut first, mut second) = (Worker::new(0x11), Worker::new(0x12));
+    first.serve(1, 40);
+    let honest = first.claim();
+    second.book.resume(&honest.clone().verify().unwrap()).unwrap();
+    second.serve(2, 5);
+    let early = second.claim();
+    second.serve(3, 3);
+    let late = second.claim();
+    let payers = assembled(&[honest.clone(), early], &[]);
+    let payees = assembled(&[honest.clone(), late], &[]);
+    let alone = assembled(&[honest], &[]);
+    for (one, other) in [(&payers, &payees), (&payers, &alone), (&alone, &payers)] {
+        let check = one.agrees_with(other);
+        assert_eq!(check.outcome, Outcome::Skip, "{}", check.detail);
+    }
+    let check = payers.agrees_with(&payers);
+    let detail = "2 roots: meter 0 up to receipt 1 of 1, meter 1 up to receipt 1 of 1";
+    assert_eq!((check.outcome, check.detail.as_str()), (Outcome::Pass, detail));
+}
+
 /// Where receipts lie that no settlement in the file counts is that file's word alone.
 #[test]
 fn a_party_that_swaps_receipts_behind_its_last_settlement_makes_no_meter_a_liar() {
