@@ -248,6 +248,10 @@ impl Engine for TooComplex {
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
         let mut generation = self.0.generate(request)?;
+        // One that never began costs nothing.
+        while !generation.control.has_begun() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         let (failed, events) = tokio::sync::mpsc::channel(1);
         let error = EngineError::Constraint(ConstraintError::TooComplex);
         failed.try_send(Event::Failed(error)).unwrap();
