@@ -310,6 +310,31 @@ mod tests {
     }
 
     #[test]
+    fn each_page_is_on_one_shelf_of_each_head_whichever_block_it_is_in() {
+        let mut cache = Cache::new(shape(KvCacheType::F16, [64, 8, 128]));
+        let pages = [0, 3, 4].map(PageId);
+        for page in pages {
+            cache.provide(page).unwrap();
+        }
+        let blocks = cache.blocks_of(pages.into_iter());
+        assert_eq!(blocks, [0, 1, 2], "a block has two pages");
+        let mut shelves = cache.shelves(63, &blocks);
+        for (page, value) in pages.into_iter().zip([1.0, 2.0, 3.0]) {
+            for head in 0..8 {
+                let of_it = |shelf: &&mut Shelf<'_>| shelf.head == head && shelf.holds(page);
+                let mut held = shelves.iter_mut().filter(of_it);
+                held.next().unwrap().put((page, 5), [&[value; 128], &[-value; 128]]);
+                assert!(held.next().is_none(), "page {} is on two shelves", page.0);
+            }
+        }
+        for (page, value) in pages.into_iter().zip([1.0, 2.0, 3.0]) {
+            let stored = &cache.pages(&[page], 63, 7)[0];
+            let [key, values] = unpacked(KvCacheType::F16, stored, 5, 128);
+            assert_eq!((key, values), (vec![value; 128], vec![-value; 128]));
+        }
+    }
+
+    #[test]
     fn keys_of_neighbouring_pages_are_one_run_and_so_are_values() {
         let cache = Cache::new(shape(KvCacheType::F16, [2, 3, 64]));
         let [a, b] = [0, 1].map(|page| cache.place(PageId(page), 1, 2));
