@@ -11,7 +11,7 @@ use crate::contest::{Answered, Together};
 use crate::engine::{self, Contest, Size, label};
 use crate::machine::Machine;
 use crate::report::{Better, Comparison};
-use crate::synthetic::{self, Weights};
+use crate::synthetic::{self, LLAMA_1B, Weights};
 
 /// Rates of 1 to 16 callers of each model.
 pub(crate) fn measure(rounds: usize, machine: &mut Machine) -> Result<Vec<Comparison>> {
@@ -22,7 +22,7 @@ pub(crate) fn measure(rounds: usize, machine: &mut Machine) -> Result<Vec<Compar
         let folder = tempfile::tempdir()?;
         let what = format!("1B {}", weights.name());
         crate::progress(&format!("callers: writing a model, {what}"));
-        let model = synthetic::write(folder.path(), weights)?;
+        let model = synthetic::write(folder.path(), &LLAMA_1B, weights)?;
         let large = Crowd { what: &what, counts: &[1, 4, 16], answer: 32 };
         out.extend(large.measure(rounds, &model.file, machine)?);
     }

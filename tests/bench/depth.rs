@@ -12,7 +12,7 @@ use chrysalis_wire::manifest::KvCacheType;
 use crate::contest::Task;
 use crate::machine::Machine;
 use crate::report::{Better, Comparison};
-use crate::synthetic::{self, Weights};
+use crate::synthetic::{self, LLAMA_1B, Weights};
 use crate::{callers, engine};
 
 /// Rates of the default model, then of one of the 1B class.
@@ -20,7 +20,7 @@ pub(crate) fn measure(rounds: usize, machine: &mut Machine) -> Result<Vec<Compar
     let mut out = vec![compare(rounds, "SmolLM2", &engine::gguf()?, machine)?];
     let folder = tempfile::tempdir()?;
     crate::progress("depth: writing a model in Q4_K");
-    let large = synthetic::write(folder.path(), Weights::Q4K)?.file;
+    let large = synthetic::write(folder.path(), &LLAMA_1B, Weights::Q4K)?.file;
     out.push(compare(rounds, "1B Q4_K, random weights", &large, machine)?);
     Ok(out)
 }
@@ -77,14 +77,14 @@ fn compare(rounds: usize, what: &str, model: &Path, machine: &mut Machine) -> Re
 }
 
 /// So many lines of 29 tokens.
-fn prompt(lines: usize) -> String {
+pub(crate) fn prompt(lines: usize) -> String {
     let line = "On that day the captain wrote down the wind, the depth of the water, the names of \
                 the sick and what the crew had seen.\n";
     line.repeat(lines)
 }
 
 /// Tokens a second of one caller behind a prompt.
-fn behind(engine: &CandleEngine, prompt: &str) -> Result<f64> {
+pub(crate) fn behind(engine: &CandleEngine, prompt: &str) -> Result<f64> {
     let mut generation = engine.generate(engine::request(prompt, ANSWER))?;
     let mut first = None;
     let tokens = callers::read(&mut generation, || {

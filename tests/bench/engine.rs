@@ -207,7 +207,8 @@ pub(crate) fn request(prompt: &str, max_tokens: u32) -> GenerateRequest {
     }
 }
 
-fn time(engine: &CandleEngine, task: &Task) -> Result<Timed> {
+/// One request, alone.
+pub(crate) fn time(engine: &CandleEngine, task: &Task) -> Result<Timed> {
     let asked = task.decode.saturating_add(1);
     let request = request(&task.prompt, asked);
     let started = Instant::now();

@@ -7,7 +7,7 @@ use crate::engine::{Contest, Size, label};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::report::{Better, Comparison};
-use crate::synthetic::{self, Synthetic, Weights};
+use crate::synthetic::{self, LLAMA_1B, Synthetic, Weights};
 
 /// Prefill, decode and share of the memory's speed, for each kind of weights and number of threads.
 pub(crate) fn measure(rounds: usize, machine: &mut Machine) -> Result<Vec<Comparison>> {
@@ -16,7 +16,7 @@ pub(crate) fn measure(rounds: usize, machine: &mut Machine) -> Result<Vec<Compar
     let mut out = Vec::new();
     for weights in [Weights::Q4K, Weights::Q8] {
         crate::progress(&format!("large: writing a model in {}", weights.name()));
-        let model = synthetic::write(folder.path(), weights)?;
+        let model = synthetic::write(folder.path(), &LLAMA_1B, weights)?;
         for threads in [1, 2] {
             let what = format!("1B {}, {}", weights.name(), label(threads));
             crate::progress(&format!("large: {what}"));

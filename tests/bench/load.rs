@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::engine;
 use crate::report::{Better, Comparison};
-use crate::synthetic::{self, Weights};
+use crate::synthetic::{self, LLAMA_1B, Weights};
 
 /// What one process found.
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Comparison>> {
         let folder = TempDir::new()?;
         let what = format!("1B {}", weights.name());
         crate::progress(&format!("load: writing a model, {what}"));
-        let model = synthetic::write(folder.path(), weights)?;
+        let model = synthetic::write(folder.path(), &LLAMA_1B, weights)?;
         out.extend(load(rounds, &what, &model.file)?);
     }
     Ok(out)

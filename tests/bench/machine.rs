@@ -18,6 +18,8 @@ pub(crate) struct Machine {
     chrysalis: &'static str,
     /// The reference engine: its version and the CPU features it was compiled for.
     pub(crate) reference: Option<String>,
+    /// The GPU, where one was measured.
+    pub(crate) gpu: Option<String>,
 }
 
 impl Machine {
@@ -36,6 +38,7 @@ impl Machine {
             profile: if cfg!(debug_assertions) { "dev: DO NOT QUOTE" } else { "release" },
             chrysalis: env!("CARGO_PKG_VERSION"),
             reference: None,
+            gpu: None,
         }
     }
 }
@@ -56,6 +59,9 @@ impl fmt::Display for Machine {
         writeln!(f, "Date: {date}")?;
         writeln!(f, "Machine: {cpu}, {cores} cores, {architecture}")?;
         writeln!(f, "Built: chrysalis {chrysalis}, profile {profile}")?;
+        if let Some(gpu) = gpu {
+            writeln!(f, "GPU: {gpu}")?;
+        }
         if let Some(reference) = reference {
             writeln!(f, "Reference: {reference}")?;
         }

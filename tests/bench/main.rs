@@ -9,6 +9,8 @@ mod depth;
 mod devices;
 mod drafts;
 mod engine;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod handshake;
 mod image;
 mod large;
@@ -121,6 +123,9 @@ enum Section {
     Start,
     /// Measuring an image and verifying its release, against hashing the same bytes once.
     Image,
+    /// One NVIDIA GPU against the processor. Only if it is named, and in the build of scripts/gpu.
+    #[cfg(feature = "cuda")]
+    Gpu,
 }
 
 fn main() -> Result<()> {
@@ -149,7 +154,8 @@ fn main() -> Result<()> {
 fn sections(asked: &[Section]) -> impl Iterator<Item = Section> {
     let wanted = |section: &Section| {
         let group = asked.contains(&Section::Engine) && ENGINE.contains(section);
-        *section != Section::Engine && (asked.is_empty() || asked.contains(section) || group)
+        let unasked = asked.is_empty() && !section.needs_a_gpu();
+        *section != Section::Engine && (unasked || asked.contains(section) || group)
     };
     Section::value_variants().iter().copied().filter(wanted)
 }
@@ -171,6 +177,14 @@ const ENGINE: [Section; 6] = [
 ];
 
 impl Section {
+    /// Those are no part of everything.
+    const fn needs_a_gpu(self) -> bool {
+        #[cfg(feature = "cuda")]
+        return matches!(self, Self::Gpu);
+        #[cfg(not(feature = "cuda"))]
+        false
+    }
+
     fn measure(self, cli: &Cli, machine: &mut Machine) -> Result<Vec<Comparison>> {
         let rounds = usize::try_from(cli.rounds)?;
         Ok(match self {
@@ -196,6 +210,8 @@ impl Section {
             }
             Self::Start => vec![start::measure(rounds, world()?)?],
             Self::Image => vec![image::measure(rounds)?],
+            #[cfg(feature = "cuda")]
+            Self::Gpu => gpu::measure(rounds, machine)?,
         })
     }
 }
@@ -282,7 +298,8 @@ mod tests {
         let asked = asked(&["load", "--only", "large"])?;
         assert_eq!(sections(&asked).collect::<Vec<_>>(), [Section::Large, Section::Load]);
         assert_eq!((name(&asked), name(&[])), ("load-large".to_owned(), "all".to_owned()));
-        assert_eq!(sections(&[]).count(), Section::value_variants().len() - 1);
+        let unasked = Section::value_variants().iter().filter(|section| !section.needs_a_gpu());
+        assert_eq!(sections(&[]).count(), unasked.count() - 1);
         Ok(())
     }
 

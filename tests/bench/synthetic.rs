@@ -1,4 +1,4 @@
-//! Models for speed alone: the shape of Llama 3.2 1B with random weights, so that nothing is tuned to
+//! Models for speed alone: the shapes of published ones with random weights, so that nothing is tuned to
 //! the one small model whose real weights are at hand. Tokenizer and template are the default model's.
 //!
 //! A GGUF file is a header, key-value pairs, tensor descriptions and tensors (the `gguf.md` of ggml).
@@ -38,6 +38,26 @@ impl Weights {
     }
 }
 
+/// How large a model is. Heads have 64 columns in the smaller, 128 in the larger.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// As file names have it.
+    name: &'static str,
+    layers: u64,
+    width: u64,
+    hidden: u64,
+    heads: u64,
+    kv_heads: u64,
+}
+
+/// Llama 3.2 1B, with the default model's vocabulary: 1.07 thousand million weights.
+pub(crate) const LLAMA_1B: Shape =
+    Shape { name: "1b", layers: 16, width: 2048, hidden: 8192, heads: 32, kv_heads: 8 };
+/// Llama 3.1 8B in the same way, with one matrix for both ends: 7.2 thousand million weights.
+#[cfg(feature = "cuda")]
+pub(crate) const LLAMA_8B: Shape =
+    Shape { name: "8b", layers: 32, width: 4096, hidden: 14_336, heads: 32, kv_heads: 8 };
+
 /// A written model.
 pub(crate) struct Synthetic {
     pub(crate) file: PathBuf,
@@ -46,12 +66,12 @@ pub(crate) struct Synthetic {
 }
 
 /// Writes such a model into `folder`; the same weights each time.
-pub(crate) fn write(folder: &Path, weights: Weights) -> Result<Synthetic> {
-    let file = folder.join(format!("llama-1b-random-{}.gguf", weights.name()));
+pub(crate) fn write(folder: &Path, shape: &Shape, weights: Weights) -> Result<Synthetic> {
+    let file = folder.join(format!("llama-{}-random-{}.gguf", shape.name, weights.name()));
     let source = std::fs::read(model().context("no model; run scripts/fetch-model")?)?;
-    let tensors = tensors();
+    let tensors = tensors(shape);
     let mut out = BufWriter::with_capacity(1 << 20, File::create(&file)?);
-    let mut head = pairs(&source, tensors.len())?;
+    let mut head = pairs(&source, shape, tensors.len())?;
     let mut offset = 0;
     for tensor in &tensors {
         tensor.describe(&mut head, weights, offset)?;
@@ -69,18 +89,18 @@ pub(crate) fn write(folder: &Path, weights: Weights) -> Result<Synthetic> {
 }
 
 /// The default model's header and pairs, with another shape.
-fn pairs(source: &[u8], tensors: usize) -> Result<Vec<u8>> {
+fn pairs(source: &[u8], shape: &Shape, tensors: usize) -> Result<Vec<u8>> {
     let first = text("token_embd.weight")?;
     let end = position(source, &first).context("the default model has no token_embd.weight")?;
     let mut head = source[..end].to_vec();
     head[8..16].copy_from_slice(&u64::try_from(tensors)?.to_le_bytes());
     for (key, value) in [
-        ("llama.block_count", LAYERS),
-        ("llama.embedding_length", WIDTH),
-        ("llama.feed_forward_length", HIDDEN),
-        ("llama.attention.head_count", HEADS),
-        ("llama.attention.head_count_kv", KV_HEADS),
-        ("llama.rope.dimension_count", WIDTH / HEADS),
+        ("llama.block_count", shape.layers),
+        ("llama.embedding_length", shape.width),
+        ("llama.feed_forward_length", shape.hidden),
+        ("llama.attention.head_count", shape.heads),
+        ("llama.attention.head_count_kv", shape.kv_heads),
+        ("llama.rope.dimension_count", shape.width / shape.heads),
     ] {
         let mut pair = text(key)?;
         pair.extend(UINT32.to_le_bytes());
@@ -97,22 +117,23 @@ struct Tensor {
     rows: u64,
 }
 
-fn tensors() -> Vec<Tensor> {
+fn tensors(shape: &Shape) -> Vec<Tensor> {
+    let Shape { layers, width, hidden, heads, kv_heads, .. } = *shape;
     let tensor =
         |name: &str, columns, rows| Tensor { name: format!("{name}.weight"), columns, rows };
-    let mut all = vec![tensor("token_embd", WIDTH, VOCABULARY), tensor("output_norm", WIDTH, 1)];
-    let kv = WIDTH / HEADS * KV_HEADS;
-    for layer in 0..LAYERS {
+    let mut all = vec![tensor("token_embd", width, VOCABULARY), tensor("output_norm", width, 1)];
+    let kv = width / heads * kv_heads;
+    for layer in 0..layers {
         for (name, columns, rows) in [
-            ("attn_norm", WIDTH, 1),
-            ("attn_q", WIDTH, WIDTH),
-            ("attn_k", WIDTH, kv),
-            ("attn_v", WIDTH, kv),
-            ("attn_output", WIDTH, WIDTH),
-            ("ffn_norm", WIDTH, 1),
-            ("ffn_gate", WIDTH, HIDDEN),
-            ("ffn_up", WIDTH, HIDDEN),
-            ("ffn_down", HIDDEN, WIDTH),
+            ("attn_norm", width, 1),
+            ("attn_q", width, width),
+            ("attn_k", width, kv),
+            ("attn_v", width, kv),
+            ("attn_output", width, width),
+            ("ffn_norm", width, 1),
+            ("ffn_gate", width, hidden),
+            ("ffn_up", width, hidden),
+            ("ffn_down", hidden, width),
         ] {
             all.push(tensor(&format!("blk.{layer}.{name}"), columns, rows));
         }
@@ -195,12 +216,7 @@ fn position(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-/// Llama 3.2 1B, with the default model's vocabulary: 1.07 thousand million weights.
-const LAYERS: u64 = 16;
-const WIDTH: u64 = 2048;
-const HIDDEN: u64 = 8192;
-const HEADS: u64 = 32;
-const KV_HEADS: u64 = 8;
+/// Tokens of the default model.
 const VOCABULARY: u64 = 49_152;
 /// `GGUF_METADATA_VALUE_TYPE_UINT32`.
 const UINT32: u32 = 4;

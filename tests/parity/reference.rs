@@ -34,6 +34,15 @@ pub(crate) fn llama_python() -> Option<PathBuf> {
     python.map(PathBuf::from)
 }
 
+/// A Python with torch and transformers, on a machine with a GPU.
+pub(crate) fn torch_python() -> Option<PathBuf> {
+    let python = std::env::var_os("CHRYSALIS_TORCH_PYTHON").filter(|value| !value.is_empty());
+    if python.is_none() {
+        println!("SKIPPED: CHRYSALIS_TORCH_PYTHON is not set; see tests/parity/halves.py");
+    }
+    python.map(PathBuf::from)
+}
+
 /// For each model and its tokens, the logits after each of them, by numpy.
 pub(crate) fn logits(python: &Path, jobs: &[(&[u8], &[u32])]) -> Vec<Vec<Vec<f32>>> {
     logits_by("reference.py", python, jobs)
@@ -42,6 +51,11 @@ pub(crate) fn logits(python: &Path, jobs: &[(&[u8], &[u32])]) -> Vec<Vec<Vec<f32
 /// The same, by llama.cpp.
 pub(crate) fn llama_logits(python: &Path, jobs: &[(&[u8], &[u32])]) -> Vec<Vec<Vec<f32>>> {
     logits_by("llama.py", python, jobs)
+}
+
+/// The same, by transformers on a GPU.
+pub(crate) fn transformers_logits(python: &Path, jobs: &[(&[u8], &[u32])]) -> Vec<Vec<Vec<f32>>> {
+    logits_by("halves.py", python, jobs)
 }
 
 /// One process for all, because starting it takes longer than a small model.
