@@ -17,34 +17,47 @@ use crate::machine::Machine;
 use crate::report::{Better, Comparison};
 use crate::synthetic::{self, LLAMA_1B, LLAMA_8B, Shape, Weights};
 
-/// Rates of the default model, of two of the 1B class and of one of the 8B class.
+/// Rates of the default model and of two of the 1B class.
 pub(crate) fn measure(rounds: usize, machine: &mut Machine) -> Result<Vec<Comparison>> {
-    let device = Device::open(Path::new(LIBRARY), embedded())?;
-    let info = device.info();
-    machine.gpu = Some(format!(
-        "{}, {} GB, driver for CUDA {}.{}",
-        info.name,
-        info.memory_bytes / 1_000_000_000,
-        info.driver / 1000,
-        info.driver % 1000 / 10
-    ));
+    let device = open(machine)?;
     let file = engine::gguf()?;
     let bytes = std::fs::metadata(&file)?.len();
     let small = Model { what: "SmolLM2", file: &file, bytes, processor: true };
     let mut out = small.measure(rounds, &device)?;
-    let shapes: [(&str, &Shape, Weights, bool); 3] = [
-        ("1B Q8_0", &LLAMA_1B, Weights::Q8, true),
-        ("1B Q4_K", &LLAMA_1B, Weights::Q4K, true),
-        ("8B Q4_K", &LLAMA_8B, Weights::Q4K, false),
-    ];
-    for (what, shape, weights, processor) in shapes {
-        crate::progress(&format!("GPU: writing a model, {what}"));
-        let folder = tempfile::tempdir()?;
-        let model = synthetic::write(folder.path(), shape, weights)?;
-        let (file, bytes) = (&*model.file, model.tensor_bytes);
-        out.extend(Model { what, file, bytes, processor }.measure(rounds, &device)?);
+    for weights in [Weights::Q8, Weights::Q4K] {
+        out.extend(random_weights(rounds, &device, ("1B", &LLAMA_1B, true), weights)?);
     }
     Ok(out)
+}
+
+/// Of one of the 8B class, without the processor.
+pub(crate) fn measure_large(rounds: usize, machine: &mut Machine) -> Result<Vec<Comparison>> {
+    random_weights(rounds, &open(machine)?, ("8B", &LLAMA_8B, false), Weights::Q4K)
+}
+
+/// Its GPU belongs to the machine.
+fn open(machine: &mut Machine) -> Result<Device> {
+    let device = Device::open(Path::new(LIBRARY), embedded())?;
+    let info = device.info();
+    let (gigabytes, driver) = (info.memory_bytes / 1_000_000_000, info.driver);
+    let driver = format!("{}.{}", driver / 1000, driver % 1000 / 10);
+    machine.gpu = Some(format!("{}, {gigabytes} GB, driver for CUDA {driver}", info.name));
+    Ok(device)
+}
+
+/// Rates of a model of random weights, with the processor or without.
+fn random_weights(
+    rounds: usize,
+    device: &Device,
+    (class, shape, processor): (&str, &Shape, bool),
+    weights: Weights,
+) -> Result<Vec<Comparison>> {
+    let what = format!("{class} {}", weights.name());
+    crate::progress(&format!("GPU: writing a model, {what}"));
+    let folder = tempfile::tempdir()?;
+    let model = synthetic::write(folder.path(), shape, weights)?;
+    let (file, bytes) = (&*model.file, model.tensor_bytes);
+    Model { what: &what, file, bytes, processor }.measure(rounds, device)
 }
 
 /// What is measured.

@@ -126,6 +126,9 @@ enum Section {
     /// One NVIDIA GPU against the processor. Only if it is named, and in the build of scripts/gpu.
     #[cfg(feature = "cuda")]
     Gpu,
+    /// The same of a model of the 8B class, alone.
+    #[cfg(feature = "cuda")]
+    GpuLarge,
 }
 
 fn main() -> Result<()> {
@@ -180,7 +183,7 @@ impl Section {
     /// Those are no part of everything.
     const fn needs_a_gpu(self) -> bool {
         #[cfg(feature = "cuda")]
-        return matches!(self, Self::Gpu);
+        return matches!(self, Self::Gpu | Self::GpuLarge);
         #[cfg(not(feature = "cuda"))]
         false
     }
@@ -212,6 +215,8 @@ impl Section {
             Self::Image => vec![image::measure(rounds)?],
             #[cfg(feature = "cuda")]
             Self::Gpu => gpu::measure(rounds, machine)?,
+            #[cfg(feature = "cuda")]
+            Self::GpuLarge => gpu::measure_large(rounds, machine)?,
         })
     }
 }

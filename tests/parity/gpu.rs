@@ -18,8 +18,11 @@ fn logits_on_a_gpu_of_every_family_are_near_exact_arithmetic() {
         types.map(move |dtype| recipe.clone().quantised(dtype))
     };
     // The processor takes long for what a GPU does at once.
-    let recipes: Vec<Recipe> =
-        if on_gpu() { Recipe::all().into_iter().flat_map(formats).collect() } else { both().collect() };
+    let recipes: Vec<Recipe> = if on_gpu() {
+        Recipe::all().into_iter().flat_map(formats).collect()
+    } else {
+        both().collect()
+    };
     let ids = ids(POSITIONS);
     let files: Vec<Vec<u8>> = recipes.iter().map(Recipe::build).collect();
     let jobs: Vec<(&[u8], &[u32])> = files.iter().map(|file| (&file[..], &ids[..])).collect();

@@ -66,16 +66,28 @@ def load(path):
     missing, unknown = model.load_state_dict(weights, strict=False)
     missing = [name for name in missing if not (config.tie_word_embeddings and name == "lm_head.weight")]
     assert not missing and not unknown, (missing, unknown)
-    return model.eval().to("cuda", torch.bfloat16)
+    model.tie_weights()
+    model.eval().to("cuda")
+    # Not the tables of the rotary embedding, which are buffers.
+    for weight in model.parameters():
+        weight.data = weight.data.to(torch.bfloat16)
+    assert all(buffer.dtype == torch.float32 for name, buffer in model.named_buffers() if "inv_freq" in name)
+    return model
+
+
+def logits(model, ids):
+    """After each token; the last product in single precision, or rounding would make ties of near ones."""
+    with torch.no_grad():
+        states = model.model(torch.tensor([ids], device="cuda")).last_hidden_state[0]
+        return states.float() @ model.lm_head.weight.float().T
 
 
 def main():
     """Does the jobs."""
     with open(sys.argv[1], encoding="utf-8") as jobs:
         for job in json.load(jobs):
-            with torch.no_grad():
-                logits = load(job["model"])(torch.tensor([job["ids"]], device="cuda")).logits[0]
-            logits.float().cpu().numpy().astype("<f4").tofile(job["out"])
+            out = logits(load(job["model"]), job["ids"])
+            out.cpu().numpy().astype("<f4").tofile(job["out"])
 
 
 if __name__ == "__main__":

@@ -34,7 +34,35 @@ __device__ inline u16 float_to_half(float value) {
     return out;
 }
 
+// Two numbers in bfloat16, the first in the low half.
+__device__ inline u32 brain_pair(float low, float high) {
+    u32 out;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+    return out;
+}
+
+// The difference of two such pairs.
+__device__ inline u32 brain_less(u32 a, u32 b) {
+    u32 out;
+    asm("sub.rn.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+    return out;
+}
+
+// d += a * b on the tensor cores, of sixteen rows, sixteen columns and eight tokens; all of a warp together
+// (mma.m16n8k16 of the PTX ISA, which says what each lane holds).
+__device__ inline void tensor_product(float d[4], const u32 a[4], const u32 b[2]) {
+    asm(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 #endif
+
+// The numbers of a pair.
+__device__ inline float brain_low(u32 pair) { return __int_as_float(pair << 16); }
+__device__ inline float brain_high(u32 pair) { return __int_as_float(pair & 0xffff0000u); }
 
 // Threads of a block, of every kernel.
 #define THREADS 256

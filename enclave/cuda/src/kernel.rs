@@ -25,8 +25,8 @@ impl Kernel {
     /// All of them.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let of_kind = |kind| {
-            let products = TOKENS_AT_ONCE.map(|tokens| Self::Product(kind, tokens));
-            products.into_iter().chain([Self::Embed(kind)])
+            let products = tokens_at_once(kind).iter().map(move |n| Self::Product(kind, *n));
+            products.chain([Self::Embed(kind)])
         };
         let others = [
             Self::Norm,
@@ -89,5 +89,13 @@ impl Kernel {
     }
 }
 
-/// Tokens that a block of a product computes, in the kernels there are.
-pub(crate) const TOKENS_AT_ONCE: [u32; 3] = [1, 4, 8];
+/// Tokens that a block of a product computes, in the kernels there are of a kind.
+pub(crate) const fn tokens_at_once(kind: Kind) -> &'static [u32] {
+    match kind {
+        Kind::F32 => &[1, 8],
+        _ => &[1, 8, 32, WIDE],
+    }
+}
+
+/// The most of them. Those blocks compute eight tiles.
+pub(crate) const WIDE: u32 = 64;

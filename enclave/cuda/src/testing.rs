@@ -73,9 +73,12 @@ pub const fn image(capability: (u32, u32)) -> Image<'static> {
     Image { capability, code: &IMAGE }
 }
 
-/// Where the stand-in's library is.
+/// Where the stand-in's library is; not on a GPU, where it may not have come along.
 #[must_use]
 pub fn library() -> Option<&'static Path> {
+    if on_gpu() {
+        return None;
+    }
     #[cfg(stand_in)]
     let library = Some(concat!(env!("OUT_DIR"), "/libcuda.so.1"));
     #[cfg(not(stand_in))]

@@ -34,9 +34,19 @@ struct Fiber {
     State state;
     // What a lane shows to its warp.
     uint32_t shown;
+    // For products: what it holds of both sides, how many it has been in, and the results.
+    uint32_t left[4], right[2];
+    unsigned long products;
+};
+
+// Of a warp: how many products it has computed, and the last one.
+struct Computed {
+    unsigned long products;
+    float result[16][8];
 };
 
 static Fiber all[THREADS_AT_MOST];
+static Computed computed[THREADS_AT_MOST / 32];
 static char* stacks;
 static void* scheduler;
 static unsigned running, count;
@@ -116,6 +126,7 @@ static void run_block(unsigned threads, bool backwards) {
         frame[6] = reinterpret_cast<void*>(&run_thread);
         all[i] = Fiber{frame, READY, 0};
     }
+    for (Computed& warp : computed) warp.products = 0;
     for (;;) {
         bool ran = false, left = false;
         for (unsigned n = 0; n < count; n++) {
@@ -172,6 +183,53 @@ static inline unsigned short float_to_half(float value) {
     unsigned short out;
     memcpy(&out, &half, 2);
     return out;
+}
+
+static inline float brain_to_float(uint32_t bits) { return __int_as_float((int)(bits << 16)); }
+static inline uint32_t float_to_brain(float value) {
+    const uint32_t bits = (uint32_t)__float_as_int(value);
+    if (value != value) return 0x7fff;
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+static inline unsigned brain_pair(float low, float high) {
+    return float_to_brain(low) | float_to_brain(high) << 16;
+}
+static inline unsigned brain_less(unsigned a, unsigned b) {
+    return brain_pair(brain_to_float(a & 0xffff) - brain_to_float(b & 0xffff),
+                      brain_to_float(a >> 16) - brain_to_float(b >> 16));
+}
+
+// What the lanes of a warp hold, as the PTX ISA says of mma.m16n8k16: lane 4g+t has rows g and g+8, and columns
+// 2t, 2t+1, 2t+8 and 2t+9, of one side and column g of the other; and of the results columns 2t and 2t+1.
+static inline void tensor_product(float d[4], const unsigned a[4], const unsigned b[2]) {
+    using namespace fibers;
+    const unsigned self = running, base = self & ~31u, lane = self & 31;
+    memcpy(all[self].left, a, 16);
+    memcpy(all[self].right, b, 8);
+    const unsigned long number = ++all[self].products;
+    wait(AT_WARP);
+    Computed& own = computed[self / 32];
+    // Whoever comes first, before anybody can show what comes next.
+    if (own.products < number) {
+        own.products = number;
+        float left[16][16], right[16][8];
+        for (unsigned from = 0; from < 32; from++) {
+            const Fiber& f = all[base + from];
+            if (f.products != number) fail("lanes of a warp are in different products");
+            const unsigned g = from / 4, t = from % 4;
+            for (unsigned i = 0; i < 8; i++)
+                left[g + i / 2 % 2 * 8][2 * t + i / 4 * 8 + i % 2] =
+                    brain_to_float(f.left[i / 2] >> (16 * (i % 2)) & 0xffff);
+            for (unsigned i = 0; i < 4; i++)
+                right[2 * t + i / 2 * 8 + i % 2][g] =
+                    brain_to_float(f.right[i / 2] >> (16 * (i % 2)) & 0xffff);
+        }
+        memset(own.result, 0, sizeof own.result);
+        for (unsigned row = 0; row < 16; row++)
+            for (unsigned k = 0; k < 16; k++)
+                for (unsigned n = 0; n < 8; n++) own.result[row][n] += left[row][k] * right[k][n];
+    }
+    for (unsigned i = 0; i < 4; i++) d[i] += own.result[lane / 4 + i / 2 * 8][2 * (lane % 4) + i % 2];
 }
 
 #define KERNEL(name, Arguments)                                                              \

@@ -275,13 +275,17 @@ impl CandleEngine {
 /// What the scheduler may do for requests of up to `context` tokens.
 fn limits(options: &EngineOptions, context: u32, window: Option<usize>) -> Limits {
     let running = options.max_concurrent.max(1);
+    #[cfg(feature = "cuda")]
+    let chunk = if options.device.is_some() { GPU_CHUNK_TOKENS } else { PREFILL_CHUNK_TOKENS };
+    #[cfg(not(feature = "cuda"))]
+    let chunk = PREFILL_CHUNK_TOKENS;
     let whole = pages_of(context).saturating_mul(running);
     let held = options.cache_tokens.map_or(usize::MAX, |n| n.get().div_ceil(PAGE_TOKENS));
     Limits {
         running,
         waiting: options.max_waiting,
         // Of a step that many requests share, half is left for prompts.
-        step_tokens: PREFILL_CHUNK_TOKENS.max(running.saturating_mul(2)).min(MAX_STEP_TOKENS),
+        step_tokens: chunk.max(running.saturating_mul(2)).min(MAX_STEP_TOKENS.max(chunk)),
         pages: whole.min(held),
         draft_rows: if options.drafts { MAX_DRAFT_TOKENS.saturating_add(1) } else { 0 },
         window,
@@ -533,6 +537,9 @@ const THINK: &str = "<think>";
 /// Most tokens of a step, however many requests there are: more are no faster, and each may need
 /// logits of the whole vocabulary.
 const MAX_STEP_TOKENS: usize = 256;
+/// As [`PREFILL_CHUNK_TOKENS`], of a GPU: it computes as many in the time that fewer take to be told to it.
+#[cfg(feature = "cuda")]
+const GPU_CHUNK_TOKENS: usize = 512;
 
 #[cfg(test)]
 mod tests {

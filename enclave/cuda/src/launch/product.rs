@@ -4,7 +4,7 @@ use super::{Rows, Table, Tiles};
 use crate::arguments as a;
 use crate::device::Device;
 use crate::error::CudaError;
-use crate::kernel::{Kernel, TOKENS_AT_ONCE};
+use crate::kernel::{Kernel, WIDE, tokens_at_once};
 
 /// A matrix of a stack for each row of results.
 #[derive(Clone, Copy)]
@@ -55,12 +55,14 @@ impl Device {
     /// # Errors
     /// As all launches: [`CudaError::Shape`] for parts that are too short, [`CudaError::Call`].
     pub fn product(&self, of: &Product<'_>) -> Result<(), CudaError> {
-        let Product { weights, x, y, count, add, ref select } = *of;
         // An expert for each token: no two of them share weights.
-        let most = if select.is_some() { 1 } else { count };
-        let tokens = TOKENS_AT_ONCE.into_iter().find(|n| most <= *n as usize);
-        let [.., largest] = TOKENS_AT_ONCE;
-        let tokens = tokens.unwrap_or(largest);
+        let tokens = if of.select.is_some() { 1 } else { at_once(of.weights, of.count) };
+        self.product_by(of, tokens)
+    }
+
+    /// By the kernel of so many tokens at a time.
+    pub(crate) fn product_by(&self, of: &Product<'_>, tokens: u32) -> Result<(), CudaError> {
+        let Product { weights, x, y, count, add, ref select } = *of;
         let l = self.launch(Kernel::Product(weights.kind, tokens));
         let bytes = l.some(weights.bytes())?;
         let (mut fan, mut numbers, mut stride, mut extent) = (1, 0, 0, [bytes, 1]);
@@ -78,7 +80,8 @@ impl Device {
         }
         let (x, x_stride) = l.rows(x, count.div_ceil(fan), width)?;
         let (y, y_stride) = l.rows(y, count, weights.rows)?;
-        let grid = [weights.rows.div_ceil(16), count.div_ceil(tokens as usize), 1];
+        let tiles = if tokens == WIDE { WIDE_TILES } else { 1 };
+        let grid = [weights.rows.div_ceil(16).div_ceil(tiles), count.div_ceil(tokens as usize), 1];
         l.go(
             grid,
             &a::Product {
@@ -121,3 +124,19 @@ impl Device {
         )
     }
 }
+
+/// Tokens of a block, which decides how fast it is and nothing else: as few as there are, and many only if there are
+/// blocks enough for the whole GPU then.
+fn at_once(weights: Tiles<'_>, count: usize) -> u32 {
+    let blocks =
+        weights.rows.div_ceil(16 * WIDE_TILES).saturating_mul(count.div_ceil(WIDE as usize));
+    let fits = |n: &&u32| **n != WIDE || blocks >= ENOUGH_BLOCKS;
+    let kernels = || tokens_at_once(weights.kind).iter().filter(fits);
+    let enough = kernels().find(|n| count <= **n as usize);
+    enough.or(kernels().next_back()).copied().unwrap_or(1)
+}
+
+/// Tiles of a block that computes [`WIDE`] tokens.
+const WIDE_TILES: usize = 8;
+/// Blocks that keep most of a GPU busy.
+const ENOUGH_BLOCKS: usize = 64;

@@ -2,6 +2,7 @@
 //! `format.rs` describes them, beside their exact values.
 
 use super::*;
+use crate::kernel::tokens_at_once;
 use crate::{Embed, Kind, Product, Select, Tiles};
 
 /// A random matrix: its tiles, and its values.
@@ -163,16 +164,21 @@ fn products_of_every_format_are_exact_sums_in_any_company() {
     let Some(mut desk) = Desk::new() else { return };
     let mut random = Random(1);
     for kind in Kind::ALL {
-        for (rows_, columns) in [(37, widths(kind)[0]), (16, widths(kind)[1]), (1, widths(kind)[0])]
+        for (rows_, columns) in
+            [(150, widths(kind)[0]), (16, widths(kind)[1]), (1, widths(kind)[0])]
         {
             let exact = matrix(kind, rows_, columns, &mut random);
             let tiles = desk.bytes(&exact.tiles);
-            let (most, stride) = (19, columns.next_multiple_of(32));
+            let (most, stride) = (67, columns.next_multiple_of(32));
             let x = random.units(most * columns);
             let on_device = desk.floats(&padded(&x, columns));
             let weights = Tiles { part: tiles.all(), kind, rows: rows_, columns };
             let mut alone = Vec::new();
-            for count in [1, 3, 8, most] {
+            // Every kernel there is, and the one that is chosen.
+            let kernels = tokens_at_once(kind).iter().map(|n| Some(*n)).chain([None]);
+            for (count, kernel) in
+                [1, 3, most].into_iter().flat_map(|n| kernels.clone().map(move |k| (n, k)))
+            {
                 let y = desk.room(count * (rows_ + 5));
                 let product = Product {
                     weights,
@@ -182,12 +188,19 @@ fn products_of_every_format_are_exact_sums_in_any_company() {
                     add: false,
                     select: None,
                 };
-                desk.device.product(&product).unwrap();
+                match kernel {
+                    Some(tokens) => desk.device.product_by(&product, tokens).unwrap(),
+                    None => desk.device.product(&product).unwrap(),
+                }
                 let got = desk.read(&y);
-                if count == 1 {
+                if alone.is_empty() {
                     alone.clone_from(&got);
                 }
-                assert_eq!(got[..rows_], alone[..rows_], "{kind:?}: company changes a bit");
+                assert_eq!(
+                    got[..rows_],
+                    alone[..rows_],
+                    "{kind:?} {kernel:?}: company changes a bit"
+                );
                 for token in 0..count {
                     for row in 0..rows_ {
                         let weights = &exact.values[row * columns..][..columns];
@@ -200,7 +213,7 @@ fn products_of_every_format_are_exact_sums_in_any_company() {
                     // Behind the last row of weights nothing was written.
                     assert!(got[token * (rows_ + 5) + rows_..][..5].iter().all(|y| *y == 0.0));
                 }
-                if count == 3 {
+                if count == 3 && kernel.is_none() {
                     desk.device.product(&Product { add: true, ..product }).unwrap();
                     let twice = desk.read(&y);
                     assert!(got.iter().zip(&twice).all(|(once, twice)| once + once == *twice));
