@@ -55,7 +55,7 @@ impl Machine {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { date, cpu, cores, architecture, profile, chrysalis, reference } = self;
+        let Self { date, cpu, cores, architecture, profile, chrysalis, reference, gpu } = self;
         writeln!(f, "Date: {date}")?;
         writeln!(f, "Machine: {cpu}, {cores} cores, {architecture}")?;
         writeln!(f, "Built: chrysalis {chrysalis}, profile {profile}")?;

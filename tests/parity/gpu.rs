@@ -1,14 +1,18 @@
 //! T6: the kernels of a GPU. On a machine with one (`CHRYSALIS_GPU`, see `scripts/gpu`) they run on it; elsewhere
 //! the same sources, compiled for the processor, behind the stand-in for the driver.
 //!
-//! Activations are not rounded there, so every format is held to the limits of the dense ones.
+//! Activations are not rounded to eight bits there, so every format is held to the limits of the dense ones.
+//! Measured on an H200, of 99 models: logits 6.9e-3, mean KL 5.1e-7.
 
 use chrysalis_cuda::testing::{device, on_gpu};
 use chrysalis_engine::testing::{Probe, Recipe, text};
 
 use crate::distance::{Distance, perplexity_ratio};
 use crate::report::{Row, publish};
-use crate::{DENSE, POSITIONS, QUANTISED, REAL_POSITIONS, both, check_dense, ids, real, reference};
+use crate::{
+    DENSE, LARGEST_DENSE, MEAN_KL_DENSE, POSITIONS, QUANTISED, REAL_POSITIONS, both, ids, real,
+    reference,
+};
 
 #[test]
 fn logits_on_a_gpu_of_every_family_are_near_exact_arithmetic() {
@@ -34,8 +38,17 @@ fn logits_on_a_gpu_of_every_family_are_near_exact_arithmetic() {
         rows.push(Row { oracle: oracle(), test: "T6", ..crate::row(recipe, "", distance) });
     }
     publish("gpu", &rows);
-    rows.iter().for_each(check_dense);
+    for Row { model, weights, distance, .. } in &rows {
+        assert!(distance.largest < LARGEST_DENSE, "{model} {weights}: {distance:?}");
+        assert!(distance.mean_kl < MEAN_KL_DENSE, "{model} {weights}: {distance:?}");
+        let margin = distance.largest_turned_margin;
+        assert!(margin < TURNED_MARGIN_ON_A_GPU, "{model} {weights}: {distance:?}");
+    }
 }
+
+/// Of 99 models on an H200 the largest was 2.1e-3: among so many rows there are nearer ties than in those of
+/// the dense formats alone.
+const TURNED_MARGIN_ON_A_GPU: f32 = 5e-3;
 
 fn oracle() -> &'static str {
     if on_gpu() { "numpy; on a GPU" } else { "numpy; its kernels on the processor" }
