@@ -49,13 +49,21 @@ __device__ inline u32 brain_less(u32 a, u32 b) {
 }
 
 // d += a * b on the tensor cores, of sixteen rows, sixteen columns and eight tokens; all of a warp together
-// (mma.m16n8k16 of the PTX ISA, which says what each lane holds).
+// (mma.m16n8k16 of the PTX ISA, which says what each lane holds). They stay in the order they are written in.
 __device__ inline void tensor_product(float d[4], const u32 a[4], const u32 b[2]) {
-    asm(
+    asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// d = a * b in the same way.
+__device__ inline void first_tensor_product(float d[4], const u32 a[4], const u32 b[2]) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%10, %10, %10, %10};"
+        : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(0.0f));
 }
 
 #endif

@@ -124,7 +124,7 @@ struct Flat {
         for (int i = 0; i < 32; i++) w[i] = fmaf((float)(code[i] - middle), d, least);
     }
 
-    static constexpr bool LEAST = MINS, HALVES = false, REST = false;
+    static constexpr bool LEAST = MINS, HALVES = false, REST = false, DENSE = false;
     __device__ static void fragment(const u8* tile, u32 block, u32 row, u32 t, u32, Fragment& f) {
         const int header = MINS ? 64 : 32, middle = MINS ? 0 : 1 << (WIDTH - 1);
         const u8* group = tile + (u64)block * (header + 64 * WIDTH);
@@ -149,7 +149,7 @@ struct Super {
         for (int i = 0; i < 32; i++) w[i] = fmaf((float)code[i], d, -least);
     }
 
-    static constexpr bool LEAST = true, HALVES = false, REST = false;
+    static constexpr bool LEAST = true, HALVES = false, REST = false, DENSE = false;
     __device__ static void fragment(const u8* tile, u32 block, u32 row, u32 t, u32, Fragment& f) {
         const int header = 320;
         const u8* group = tile + (u64)(block / 8) * (header + 8 * 64 * WIDTH);
@@ -175,7 +175,7 @@ struct Six {
         for (int i = 0; i < 32; i++) w[i] = (float)(code[i] - 32) * (i < 16 ? first : second);
     }
 
-    static constexpr bool LEAST = false, HALVES = true, REST = false;
+    static constexpr bool LEAST = false, HALVES = true, REST = false, DENSE = false;
     __device__ static void fragment(const u8* tile, u32 block, u32 row, u32 t, u32, Fragment& f) {
         const int header = 288;
         const u8* group = tile + (u64)(block / 8) * (header + 8 * 64 * 6);
@@ -216,7 +216,7 @@ struct Dense {
         for (int i = 0; i < 32; i++) w[i] = i < left ? Element::value(at[16 * i]) : 0.0f;
     }
 
-    static constexpr bool LEAST = false, HALVES = false, REST = Element::REST;
+    static constexpr bool LEAST = false, HALVES = false, REST = Element::REST, DENSE = true;
     __device__ static void fragment(const u8* tile, u32 block, u32 row, u32 t, u32 columns,
                                     Fragment& f) {
         const typename Element::Bits* at = reinterpret_cast<const typename Element::Bits*>(tile);

@@ -84,37 +84,45 @@ struct Weights {
         }
     }
 
-    // Adds their product with the activations of eight tokens.
-    __device__ void multiply(const Activations& x, float total[4]) const {
-        float sum[4] = {};
+    // Products of a block, in the order in which they are added up; sums apart where halves have scales apart.
+    static constexpr int STEPS = Format::REST ? 8 : 4, PARTS = Format::HALVES ? 2 : 1;
+
+    // One of them, with eight tokens. It waits for the one before: who computes several sums makes the same step
+    // of each before the next.
+    __device__ void step(int step, const Activations& x, float sum[PARTS][4]) const {
+        const int half = step / (STEPS / 2), part = Format::HALVES ? half : 0;
+        const u32* left = step % (STEPS / 2) < 2 ? pairs[half] : rest[half];
+        const u32* right = (step % 2 ? x.low.at : x.high.at) + 2 * half;
+        if (step % (STEPS / PARTS) == 0)
+            first_tensor_product(sum[part], left, right);
+        else
+            tensor_product(sum[part], left, right);
+    }
+
+    // Adds the sums of a block; `sums` are those of the activations of the two tokens that are this lane's.
+    __device__ void add(const float sum[PARTS][4], const float sums[2], float total[4]) const {
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            tensor_product(sum, pairs[half], x.high.at + 2 * half);
-            tensor_product(sum, pairs[half], x.low.at + 2 * half);
-            if (Format::REST) {
-                tensor_product(sum, rest[half], x.high.at + 2 * half);
-                tensor_product(sum, rest[half], x.low.at + 2 * half);
-            }
-            if (Format::HALVES || half == 1) {
+        for (int part = 0; part < PARTS; part++)
 #pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    total[i] = fmaf(scale[i / 2][half], sum[i], total[i]);
-                    sum[i] = 0.0f;
-                }
-            }
-        }
+            for (int i = 0; i < 4; i++)
+                total[i] = fmaf(scale[i / 2][part], sum[part][i], total[i]);
         if (!Format::LEAST) return;
-        // The sum of the activations of a block, by a matrix of ones.
-        const u32 ones[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            tensor_product(sum, ones, x.high.at + 2 * half);
-            tensor_product(sum, ones, x.low.at + 2 * half);
-        }
-#pragma unroll
-        for (int i = 0; i < 4; i++) total[i] = fmaf(least[i / 2], sum[i], total[i]);
+        for (int i = 0; i < 4; i++) total[i] = fmaf(least[i / 2], sums[i % 2], total[i]);
     }
 };
+
+// The sums of the activations of a block, for the tokens of this lane's results: a product with a matrix of ones.
+__device__ inline void add_up(const Activations& x, float sums[2]) {
+    const u32 ones[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
+    float sum[4];
+    first_tensor_product(sum, ones, x.high.at);
+    tensor_product(sum, ones, x.low.at);
+    tensor_product(sum, ones, x.high.at + 2);
+    tensor_product(sum, ones, x.low.at + 2);
+    sums[0] = sum[0];
+    sums[1] = sum[1];
+}
 
 // Where the row of activations of a token starts; behind the last one the last again, which nobody stores.
 __device__ inline const float* activations(const ProductArguments& a, u32 token) {
@@ -145,22 +153,44 @@ __device__ inline void narrow(const ProductArguments& a) {
         x[e] = reinterpret_cast<const float4*>(activations(a, first + (own < M ? own : M - 1)));
     }
     const u32 blocks = (a.columns + 31) / 32;
-    // Several blocks are asked for before the first is used: memory is far away.
-    const int AHEAD = M > 8 ? 2 : 4;
+    // Several blocks are asked for at a time, as memory is far away; behind the last the last again, for nobody. Of
+    // many tokens their sums are made at the same time too.
+    const int AHEAD = M > 8 ? 2 : 4, TOGETHER = M > 8 ? AHEAD : 1;
+    typedef Weights<Format> Own;
     for (u32 start = warp; start < blocks; start += AHEAD * SUMS) {
-        Weights<Format> weights[AHEAD];
+        Own weights[AHEAD];
 #pragma unroll
         for (int n = 0; n < AHEAD; n++) {
             const u32 block = start + n * SUMS;
             weights[n].load(tile, block < blocks ? block : blocks - 1, a.columns);
         }
 #pragma unroll
-        for (int n = 0; n < AHEAD; n++) {
-            const u32 block = start + n * SUMS;
-            if (block >= blocks) break;
+        for (int from = 0; from < AHEAD; from += TOGETHER) {
+            if (start + from * SUMS >= blocks) break;
+            Activations own[TOGETHER][EIGHTS];
+            float sum[TOGETHER][EIGHTS][Own::PARTS][4], sums[TOGETHER][EIGHTS][2];
 #pragma unroll
-            for (int e = 0; e < EIGHTS; e++)
-                weights[n].multiply(prepare(x[e] + 8 * block + t), total[e]);
+            for (int n = 0; n < TOGETHER; n++)
+#pragma unroll
+                for (int e = 0; e < EIGHTS; e++) {
+                    const u32 block = start + (from + n) * SUMS;
+                    own[n][e] = prepare(x[e] + 8 * (block < blocks ? block : blocks - 1) + t);
+                    if (Format::LEAST) add_up(own[n][e], sums[n][e]);
+                }
+#pragma unroll
+            for (int step = 0; step < Own::STEPS; step++)
+#pragma unroll
+                for (int n = 0; n < TOGETHER; n++)
+#pragma unroll
+                    for (int e = 0; e < EIGHTS; e++)
+                        weights[from + n].step(step, own[n][e], sum[n][e]);
+#pragma unroll
+            for (int n = 0; n < TOGETHER; n++) {
+                if (start + (from + n) * SUMS >= blocks) break;
+#pragma unroll
+                for (int e = 0; e < EIGHTS; e++)
+                    weights[from + n].add(sum[n][e], sums[n][e], total[e]);
+            }
         }
     }
 #pragma unroll
@@ -181,8 +211,11 @@ __device__ inline void narrow(const ProductArguments& a) {
 // Eight tiles for many tokens.
 template <class Format>
 __device__ inline void wide(const ProductArguments& a) {
-    const int EIGHTS = WIDE_TOKENS / 8;
+    // Eights of tokens that are computed at a time.
+    const int EIGHTS = WIDE_TOKENS / 8, TOGETHER = Format::DENSE ? 1 : 4;
+    typedef Weights<Format> Own;
     __shared__ Quad high[WIDE_BLOCKS][EIGHTS][32], low[WIDE_BLOCKS][EIGHTS][32];
+    __shared__ float2 sums[WIDE_BLOCKS][EIGHTS][4];
     const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const u32 first = blockIdx.y * WIDE_TOKENS, tiles = (a.rows + 15) / 16;
     const u32 number = blockIdx.x * WARPS + warp;
@@ -206,15 +239,33 @@ __device__ inline void wide(const ProductArguments& a) {
                     prepare(reinterpret_cast<const float4*>(row) + 8 * block + of % 4);
                 high[b][e][of] = own.high;
                 low[b][e][of] = own.low;
+                if (Format::LEAST) {
+                    float two[2];
+                    add_up(own, two);
+                    if (of < 4) sums[b][e][of] = float2{two[0], two[1]};
+                }
             }
             __syncthreads();
             for (u32 b = 0; b < WIDE_BLOCKS && start + b * SUMS < blocks; b++) {
-                Weights<Format> weights;
+                Own weights;
                 weights.load(tile, start + b * SUMS, a.columns);
 #pragma unroll
-                for (int e = 0; e < EIGHTS; e++) {
-                    const Activations own = {high[b][e][lane], low[b][e][lane]};
-                    weights.multiply(own, part[e]);
+                for (int from = 0; from < EIGHTS; from += TOGETHER) {
+                    Activations own[TOGETHER];
+                    float sum[TOGETHER][Own::PARTS][4];
+#pragma unroll
+                    for (int e = 0; e < TOGETHER; e++)
+                        own[e] = {high[b][from + e][lane], low[b][from + e][lane]};
+#pragma unroll
+                    for (int step = 0; step < Own::STEPS; step++)
+#pragma unroll
+                        for (int e = 0; e < TOGETHER; e++) weights.step(step, own[e], sum[e]);
+#pragma unroll
+                    for (int e = 0; e < TOGETHER; e++) {
+                        const float2 both = Format::LEAST ? sums[b][from + e][lane % 4] : float2{};
+                        const float two[2] = {both.x, both.y};
+                        weights.add(sum[e], two, part[from + e]);
+                    }
                 }
             }
         }
@@ -235,6 +286,7 @@ __device__ inline void wide(const ProductArguments& a) {
 #define PRODUCTS(name, ...)                                                                \
     KERNEL(product_##name##_1, ProductArguments) { narrow<__VA_ARGS__, 1>(a); }            \
     KERNEL(product_##name##_8, ProductArguments) { narrow<__VA_ARGS__, 8>(a); }            \
+    KERNEL(product_##name##_16, ProductArguments) { narrow<__VA_ARGS__, 16>(a); }          \
     KERNEL(product_##name##_32, ProductArguments) { narrow<__VA_ARGS__, 32>(a); }          \
     KERNEL(product_##name##_64, ProductArguments) { wide<__VA_ARGS__>(a); }
 FORMATS(PRODUCTS)

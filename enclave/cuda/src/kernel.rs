@@ -93,7 +93,7 @@ impl Kernel {
 pub(crate) const fn tokens_at_once(kind: Kind) -> &'static [u32] {
     match kind {
         Kind::F32 => &[1, 8],
-        _ => &[1, 8, 32, WIDE],
+        _ => &[1, 8, 16, 32, WIDE],
     }
 }
 

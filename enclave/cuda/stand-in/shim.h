@@ -232,6 +232,11 @@ static inline void tensor_product(float d[4], const unsigned a[4], const unsigne
     for (unsigned i = 0; i < 4; i++) d[i] += own.result[lane / 4 + i / 2 * 8][2 * (lane % 4) + i % 2];
 }
 
+static inline void first_tensor_product(float d[4], const unsigned a[4], const unsigned b[2]) {
+    d[0] = d[1] = d[2] = d[3] = 0.0f;
+    tensor_product(d, a, b);
+}
+
 #define KERNEL(name, Arguments)                                                              \
     static void name(const Arguments a);                                                     \
     extern "C" void run_##name(const void* p) { name(*static_cast<const Arguments*>(p)); }   \

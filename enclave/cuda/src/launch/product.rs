@@ -139,4 +139,4 @@ fn at_once(weights: Tiles<'_>, count: usize) -> u32 {
 /// Tiles of a block that computes [`WIDE`] tokens.
 const WIDE_TILES: usize = 8;
 /// Blocks that keep most of a GPU busy.
-const ENOUGH_BLOCKS: usize = 64;
+const ENOUGH_BLOCKS: usize = 112;
