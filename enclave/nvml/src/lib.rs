@@ -1,5 +1,6 @@
-//! GPUs below NVIDIA's driver. NOT RUN ON HARDWARE: there has been no GPU in confidential mode to run
-//! this on; tests drive it against a stand-in library compiled from the declarations of NVIDIA's header.
+//! GPUs below NVIDIA's driver. There has been no GPU in confidential mode to run this on: an H200 in another
+//! mode was found and refused, no report was taken. Tests drive it against a stand-in library compiled from the
+//! declarations of NVIDIA's header.
 //!
 //! A GPU hands out reports in other modes too, and they do not say so. Whether its memory is protected
 //! is for this measured guest to find out: confidential computing is on, for production, and the
@@ -149,6 +150,30 @@ mod tests {
         assert_eq!(nowhere.count().unwrap_err().code(), "E-NVML-NONE");
         // This machine has one or it does not; neither is a crash.
         drop(Nvml::of_system().count());
+    }
+
+    /// On a machine with a GPU (`CHRYSALIS_GPU`, see `scripts/gpu`): what its library says, whatever the mode.
+    #[test]
+    fn a_real_gpu_shows_reports_in_confidential_mode_and_is_refused_in_any_other() {
+        if std::env::var_os("CHRYSALIS_GPU").is_none() {
+            println!("skipped: it needs a GPU, see scripts/gpu");
+            return;
+        }
+        let nvml = Nvml::of_system();
+        match nvml.reports(&[7; 32]) {
+            Ok(reports) => {
+                assert!(!reports.is_empty() && reports.iter().all(|r| !r.report.is_empty()));
+                println!(
+                    "{} reports, the first of {} bytes",
+                    reports.len(),
+                    reports[0].report.len()
+                );
+            }
+            Err(error) => {
+                println!("refused: {error}");
+                assert!(matches!(error, TeeError::GpuNotProtected { .. }), "{error:?}");
+            }
+        }
     }
 
     #[test]
