@@ -21,7 +21,7 @@
 //!
 //! # Limits of this version
 //!
-//! Under the feature `cuda` one NVIDIA GPU may compute instead (`decoder/device/`); it has not run on one.
+//! Under the feature `cuda` one NVIDIA GPU may compute instead (`decoder/device/`, `scripts/gpu`).
 //!
 //! One CPU thread of scheduling over the threads of `kernels/pool.rs`. The families of `family/`, without
 //! biases or rope scaling other than `linear` and `rope_freqs`, as a GGUF file or, but for mixtures, as a

@@ -1,5 +1,5 @@
-//! The decoder on one GPU: the graph of `decoder.rs` over the kernels of `chrysalis-cuda`, which has not
-//! run on a GPU yet; tests run it on a stand-in for the driver.
+//! The decoder on one GPU: the graph of `decoder.rs` over the kernels of `chrysalis-cuda`; tests run it on a
+//! stand-in for the driver, or on a GPU where there is one (`scripts/gpu`).
 //!
 //! A step is one copy to the device, which says everything about it, launches, and one copy back: the
 //! likeliest tokens, and logits where more is drawn from them. Weights come from the processor's memory,
