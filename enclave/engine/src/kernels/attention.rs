@@ -145,12 +145,12 @@ impl Attention {
     /// Attends from `queries`, turned and scaled, over `pages`: some of those of a span and a key head,
     /// in order, the new tokens' among them. With a `window` a token sees that many tokens, itself the
     /// last. The result has the heads side by side.
-    pub(crate) fn run<'p>(
+    pub(crate) fn run<'p, P: IntoIterator<Item = Page<'p>>>(
         &mut self,
         pool: &Pool,
         queries: &Heads,
         window: Option<usize>,
-        pages: impl Fn(usize, usize, Range<usize>) -> Vec<Page<'p>> + Sync,
+        pages: impl Fn(usize, usize, Range<usize>) -> P + Sync,
         to: &mut Tiled,
     ) {
         let mut out = core::mem::take(&mut self.out);
@@ -170,10 +170,12 @@ impl Attention {
             let places = &self.places[first..][..count];
             // Threads take parts in turn, so that this is what the same thread most likely takes next.
             let later = self.places.get(first + count * pool.threads());
-            let mut coming = places.first().map(of).unwrap_or_default();
+            let (mut pages, mut coming) = (Vec::new(), Vec::with_capacity(RANGE_PAGES));
+            coming.extend(places.first().into_iter().flat_map(of));
             for (n, (place, out)) in places.iter().zip(out.chunks_exact_mut(lanes)).enumerate() {
-                let next = places.get(n + 1).or(later).map(of).unwrap_or_default();
-                let pages = core::mem::replace(&mut coming, next);
+                core::mem::swap(&mut pages, &mut coming);
+                coming.clear();
+                coming.extend(places.get(n + 1).or(later).into_iter().flat_map(of));
                 let first_page = place.pages(self, window).start;
                 let (pages, ahead) = (&pages[..], &coming[..]);
                 let panel =
