@@ -288,6 +288,6 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn prefetch<T>(self, from: &[T], ahead: usize) {
         // SAFETY: a hint reads nothing and never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_byte_add(ahead).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().wrapping_byte_add(ahead).cast()) }
     }
 }

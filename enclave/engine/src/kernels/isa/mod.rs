@@ -84,7 +84,8 @@ pub(crate) trait Isa: Copy {
     fn load(self, from: &[f32; 16]) -> Self::F;
     /// Lanes to memory.
     fn store(self, from: Self::F, to: &mut [f32; 16]);
-    /// A hint that the line `ahead` bytes after the start of `from` is read soon. It may lie outside.
+    /// A hint that the line `ahead` bytes after the start of `from` is read soon. It may lie outside. It
+    /// comes as far as the second cache: what is asked for early would not stay in the first.
     fn prefetch<T>(self, from: &[T], ahead: usize);
 }
 
