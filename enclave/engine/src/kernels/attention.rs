@@ -8,6 +8,7 @@
 //! the same as if one had computed them all.
 
 use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use chrysalis_wire::manifest::KvCacheType;
@@ -159,30 +160,44 @@ impl Attention {
             coded.fill(pool, queries);
         }
         let queries = Queries { heads: queries, coded: &coded };
-        let lanes = State::lanes(self.head_dim);
-        pool.parts(&mut out, lanes, PARTS, |first, out| {
+        let states = out.chunks_exact_mut(State::lanes(self.head_dim));
+        let states: Vec<_> = states.map(Mutex::new).collect();
+        // Each thread has places side by side, so that it knows the next one, and then helps the others.
+        let threads = pool.threads();
+        let start = |thread: usize| thread * states.len() / threads;
+        let next: Vec<_> = (0..threads).map(|thread| AtomicUsize::new(start(thread))).collect();
+        pool.chunks(&mut vec![(); threads], 1, |first, _| {
             // There are as many as threads, so one is free.
             let free = self.scratch.iter().find_map(|scratch| scratch.try_lock().ok());
             let mut scratch = free
                 .unwrap_or_else(|| self.scratch[0].lock().unwrap_or_else(PoisonError::into_inner));
             let of = |place: &Place| pages(place.index, place.head, place.pages(self, window));
-            let count = out.len() / lanes;
-            let places = &self.places[first..][..count];
-            // Threads take parts in turn, so that this is what the same thread most likely takes next.
-            let later = self.places.get(first + count * pool.threads());
-            let (mut pages, mut coming) = (Vec::new(), Vec::with_capacity(RANGE_PAGES));
-            coming.extend(places.first().into_iter().flat_map(of));
-            for (n, (place, out)) in places.iter().zip(out.chunks_exact_mut(lanes)).enumerate() {
-                core::mem::swap(&mut pages, &mut coming);
-                coming.clear();
-                coming.extend(places.get(n + 1).or(later).into_iter().flat_map(of));
-                let first_page = place.pages(self, window).start;
-                let (pages, ahead) = (&pages[..], &coming[..]);
-                let panel =
-                    Panel { all: self, queries, window, first_page, pages, ahead, place: *place };
-                pool.path().run(Run { panel, scratch: &mut scratch, out });
+            let (mut pages, mut coming, mut ready) = (Vec::new(), Vec::new(), None);
+            for thread in first..first + threads {
+                let thread = thread % threads;
+                let places = &self.places[..start(thread + 1)];
+                loop {
+                    let at = next[thread].fetch_add(1, Ordering::Relaxed);
+                    let Some(place) = places.get(at) else { break };
+                    core::mem::swap(&mut pages, &mut coming);
+                    if ready != Some(at) {
+                        pages.clear();
+                        pages.extend(of(place));
+                    }
+                    let later = places.get(at + 1);
+                    ready = later.map(|_| at + 1);
+                    coming.clear();
+                    coming.extend(later.into_iter().flat_map(of));
+                    let first_page = place.pages(self, window).start;
+                    let (pages, ahead, place) = (&pages[..], &coming[..], *place);
+                    let panel =
+                        Panel { all: self, queries, window, first_page, pages, ahead, place };
+                    let mut out = states[at].lock().unwrap_or_else(PoisonError::into_inner);
+                    pool.path().run(Run { panel, scratch: &mut scratch, out: &mut out });
+                }
             }
         });
+        drop(states);
         pool.path().run(Gather { all: self, out: &mut out, window, to });
         (self.out, self.coded) = (out, coded);
     }
@@ -491,6 +506,4 @@ fn largest<S: Isa, const R: usize>(isa: S, scores: &[[Lanes; PANEL_ROWS]]) -> [f
 /// Tokens of a range. Its scores fit into the fastest cache, and two threads share a sequence from this
 /// length on.
 const RANGE_TOKENS: usize = 256;
-/// Parts for each thread: of a range or two, so that nobody waits long for the last one.
-const PARTS: usize = 9;
 const RANGE_PAGES: usize = RANGE_TOKENS / PAGE_TOKENS;
