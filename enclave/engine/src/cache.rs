@@ -160,13 +160,17 @@ impl Cache {
     }
 
     /// One head of one layer in each of `pages`.
-    pub(crate) fn pages(&self, pages: &[PageId], layer: usize, head: usize) -> Vec<Page<'_>> {
-        let page = |page: &PageId| {
+    pub(crate) fn pages<'c>(
+        &'c self,
+        pages: &[PageId],
+        layer: usize,
+        head: usize,
+    ) -> impl Iterator<Item = Page<'c>> {
+        pages.iter().filter_map(move |page| {
             let Place { block, keys, values } = self.place(*page, layer, head);
             let all = self.blocks.get(block)?.as_slice().as_chunks().0;
             Some(Page { keys: all.get(keys)?, values: all.get(values)? })
-        };
-        pages.iter().filter_map(page).collect()
+        })
     }
 
     /// The keys and the values at `place`, if there is memory.
@@ -261,7 +265,7 @@ mod tests {
         let mut cache = Cache::new(shape(kind, [2, 3, 6]));
         let (ours, theirs) = (PageId(1), PageId(0));
         let written = |cache: &Cache, page: PageId| {
-            let head = |n: usize| cache.pages(&[page], n / 3, n % 3);
+            let head = |n: usize| cache.pages(&[page], n / 3, n % 3).collect::<Vec<_>>();
             (0..6).any(|n| {
                 head(n)[0]
                     .keys
@@ -284,7 +288,7 @@ mod tests {
         cache.wipe(ours);
         assert!(!written(&cache, ours), "some of it is left");
         assert!(written(&cache, theirs));
-        assert_eq!(cache.pages(&[theirs, ours], 1, 2).len(), 2, "there is no less room");
+        assert_eq!(cache.pages(&[theirs, ours], 1, 2).count(), 2, "there is no less room");
     }
 
     #[test]
@@ -328,7 +332,7 @@ mod tests {
             }
         }
         for (page, value) in pages.into_iter().zip([1.0, 2.0, 3.0]) {
-            let stored = &cache.pages(&[page], 63, 7)[0];
+            let stored = &cache.pages(&[page], 63, 7).next().unwrap();
             let [key, values] = unpacked(KvCacheType::F16, stored, 5, 128);
             assert_eq!((key, values), (vec![value; 128], vec![-value; 128]));
         }
@@ -353,7 +357,6 @@ mod tests {
         }
         let first: Vec<u16> = cache
             .pages(&pages, 63, 7)
-            .iter()
             .map(|page| u16::from_le_bytes([page.keys[0][0], page.keys[0][1]]))
             .collect();
         assert_eq!(first, [0, 0x3c00, 0x4000, 0x4200, 0x4400], "0 to 4 in f16");
@@ -376,7 +379,7 @@ mod tests {
             cache.provide(page).unwrap();
             let mut kept = |key: f32, value: f32| {
                 cache.put((page, 3), 0, 0, [&[key; 16], &[value; 16]]);
-                let pages = cache.pages(&[page], 0, 0);
+                let pages: Vec<_> = cache.pages(&[page], 0, 0).collect();
                 unpacked(kind, &pages[0], 3, 16)
             };
             for sign in [1.0, -1.0] {

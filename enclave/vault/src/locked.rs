@@ -36,7 +36,8 @@ pub enum Protection {
 }
 
 /// Zeroed bytes that own their pages alone: the allocation is one page larger than needed, the
-/// bytes start on a page, and the last page is not shared either.
+/// bytes start on a page, and the last page is not shared either. Where they fill a huge page, pages
+/// are huge ones, or the first and the last would be hundreds of small ones.
 pub struct LockedBytes {
     memory: Vec<u8>,
     start: usize,
@@ -51,14 +52,14 @@ impl LockedBytes {
     /// [`VaultError::OutOfMemory`].
     pub fn zeroed(len: usize) -> Result<Self, VaultError> {
         let no_memory = || VaultError::OutOfMemory { bytes: len as u64 };
-        let pages = len.checked_next_multiple_of(PAGE).ok_or_else(no_memory)?;
-        let capacity = pages.checked_add(PAGE).ok_or_else(no_memory)?;
+        let pages = len.checked_next_multiple_of(page(len)).ok_or_else(no_memory)?;
+        let capacity = pages.checked_add(page(len)).ok_or_else(no_memory)?;
         // Asking first turns "no memory" into a refusal; the zeroed allocation itself would abort.
         let mut probe = Vec::<u8>::new();
         probe.try_reserve_exact(capacity).map_err(|_| no_memory())?;
         drop(black_box(probe));
         let mut memory = vec![0u8; capacity];
-        let start = memory.as_ptr().align_offset(PAGE);
+        let start = memory.as_ptr().align_offset(page(len));
         let range =
             memory.get_mut(start..).and_then(|m| m.get_mut(..pages)).ok_or_else(no_memory)?;
         let protection = protect(range);
@@ -82,16 +83,17 @@ impl LockedBytes {
         self.memory.get_mut(self.start..).and_then(|m| m.get_mut(..self.len)).unwrap_or_default()
     }
 
-    /// Overwrites every byte with zero, on all cores: weights are gigabytes.
+    /// Overwrites every byte with zero, on all cores: weights are gigabytes. What lies around them was
+    /// never touched.
     fn wipe(&mut self) {
-        self.memory.par_chunks_mut(WIPE_STRIDE).for_each(|part| part.zeroize());
+        self.as_mut_slice().par_chunks_mut(WIPE_STRIDE).for_each(|part| part.zeroize());
     }
 }
 
 impl Drop for LockedBytes {
     fn drop(&mut self) {
         self.wipe();
-        let pages = self.len.next_multiple_of(PAGE);
+        let pages = self.len.next_multiple_of(page(self.len));
         if let Some(range) = self.memory.get_mut(self.start..).and_then(|m| m.get_mut(..pages)) {
             unprotect(range);
         }
@@ -143,9 +145,15 @@ fn outcome(result: rustix::io::Result<()>) -> Protection {
     }
 }
 
+/// What so many bytes are aligned to.
+const fn page(len: usize) -> usize {
+    if len < HUGE_PAGE { PAGE } else { HUGE_PAGE }
+}
+
 /// Page size of every platform with a TEE this runtime supports (x86-64). On another size the
 /// kernel refuses the unaligned `madvise`, which is reported like any refusal.
 const PAGE: usize = 4096;
+const HUGE_PAGE: usize = 2 << 20;
 
 const WIPE_STRIDE: usize = 1024 * 1024;
 
@@ -159,6 +167,19 @@ mod tests {
         assert_eq!(bytes.as_slice(), [0; 5000]);
         assert!(bytes.as_slice().as_ptr().addr().is_multiple_of(PAGE));
         assert_eq!(bytes.as_mut_slice().len(), 5000);
+    }
+
+    #[test]
+    fn what_fills_huge_pages_has_them_alone() {
+        for len in [HUGE_PAGE, HUGE_PAGE + 1, 3 * HUGE_PAGE - 1] {
+            let bytes = LockedBytes::zeroed(len).unwrap();
+            assert!(bytes.as_slice().as_ptr().addr().is_multiple_of(HUGE_PAGE), "{len}");
+            assert_eq!(bytes.as_slice().len(), len);
+            let end = bytes.start + len.next_multiple_of(HUGE_PAGE);
+            assert!(end <= bytes.memory.len(), "{len}");
+        }
+        let small = LockedBytes::zeroed(HUGE_PAGE - 1).unwrap();
+        assert!(small.memory.len() <= HUGE_PAGE + PAGE, "it would take twice as much");
     }
 
     #[test]

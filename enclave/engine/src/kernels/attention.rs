@@ -8,6 +8,7 @@
 //! the same as if one had computed them all.
 
 use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use chrysalis_wire::manifest::KvCacheType;
@@ -19,6 +20,7 @@ use super::isa::{Isa, Kernel};
 use super::kept::{Coded, Eight, HalfPrecision, Kept, Page, Weights};
 use super::math;
 use super::pool::Pool;
+use super::product::each_row;
 use super::tiled::{Lanes, Tiled};
 
 /// Tokens of a page.
@@ -30,7 +32,7 @@ struct Scratch {
     /// For sixteen tokens of a range at a time and each row: those tokens. First scores, then weights.
     scores: Zeroizing<Vec<[Lanes; PANEL_ROWS]>>,
     /// The weights of a range in codes: see [`Weights`].
-    codes: Zeroizing<Vec<[[[u8; 16]; 2]; PANEL_ROWS]>>,
+    codes: Zeroizing<Vec<[[[i32; 4]; 2]; PANEL_ROWS]>>,
     /// See [`Kept::score`].
     room: Zeroizing<Vec<[[i32; 2]; PANEL_ROWS]>>,
     /// The result of a range: see [`State`].
@@ -92,7 +94,7 @@ impl Attention {
         let state = State::lanes(head_dim);
         let scratch = || Scratch {
             scores: Zeroizing::new(vec![[[0.0; 16]; PANEL_ROWS]; RANGE_TOKENS / 16]),
-            codes: Zeroizing::new(vec![[[[0; 16]; 2]; PANEL_ROWS]; RANGE_TOKENS / 16]),
+            codes: Zeroizing::new(vec![[[[0; 4]; 2]; PANEL_ROWS]; RANGE_TOKENS / 16]),
             room: Zeroizing::new(vec![[[0; 2]; PANEL_ROWS]; head_dim.div_ceil(4)]),
             part: Zeroizing::new(vec![[0.0; 16]; state]),
         };
@@ -144,12 +146,12 @@ impl Attention {
     /// Attends from `queries`, turned and scaled, over `pages`: some of those of a span and a key head,
     /// in order, the new tokens' among them. With a `window` a token sees that many tokens, itself the
     /// last. The result has the heads side by side.
-    pub(crate) fn run<'p>(
+    pub(crate) fn run<'p, P: IntoIterator<Item = Page<'p>>>(
         &mut self,
         pool: &Pool,
         queries: &Heads,
         window: Option<usize>,
-        pages: impl Fn(usize, usize, Range<usize>) -> Vec<Page<'p>> + Sync,
+        pages: impl Fn(usize, usize, Range<usize>) -> P + Sync,
         to: &mut Tiled,
     ) {
         let mut out = core::mem::take(&mut self.out);
@@ -158,28 +160,44 @@ impl Attention {
             coded.fill(pool, queries);
         }
         let queries = Queries { heads: queries, coded: &coded };
-        let lanes = State::lanes(self.head_dim);
-        pool.parts(&mut out, lanes, PARTS, |first, out| {
+        let states = out.chunks_exact_mut(State::lanes(self.head_dim));
+        let states: Vec<_> = states.map(Mutex::new).collect();
+        // Each thread has places side by side, so that it knows the next one, and then helps the others.
+        let threads = pool.threads();
+        let start = |thread: usize| thread * states.len() / threads;
+        let next: Vec<_> = (0..threads).map(|thread| AtomicUsize::new(start(thread))).collect();
+        pool.chunks(&mut vec![(); threads], 1, |first, _| {
             // There are as many as threads, so one is free.
             let free = self.scratch.iter().find_map(|scratch| scratch.try_lock().ok());
             let mut scratch = free
                 .unwrap_or_else(|| self.scratch[0].lock().unwrap_or_else(PoisonError::into_inner));
             let of = |place: &Place| pages(place.index, place.head, place.pages(self, window));
-            let count = out.len() / lanes;
-            let places = &self.places[first..][..count];
-            // Threads take parts in turn, so that this is what the same thread most likely takes next.
-            let later = self.places.get(first + count * pool.threads());
-            let mut coming = places.first().map(of).unwrap_or_default();
-            for (n, (place, out)) in places.iter().zip(out.chunks_exact_mut(lanes)).enumerate() {
-                let next = places.get(n + 1).or(later).map(of).unwrap_or_default();
-                let pages = core::mem::replace(&mut coming, next);
-                let first_page = place.pages(self, window).start;
-                let (pages, ahead) = (&pages[..], &coming[..]);
-                let panel =
-                    Panel { all: self, queries, window, first_page, pages, ahead, place: *place };
-                pool.path().run(Run { panel, scratch: &mut scratch, out });
+            let (mut pages, mut coming, mut ready) = (Vec::new(), Vec::new(), None);
+            for thread in first..first + threads {
+                let thread = thread % threads;
+                let places = &self.places[..start(thread + 1)];
+                loop {
+                    let at = next[thread].fetch_add(1, Ordering::Relaxed);
+                    let Some(place) = places.get(at) else { break };
+                    core::mem::swap(&mut pages, &mut coming);
+                    if ready != Some(at) {
+                        pages.clear();
+                        pages.extend(of(place));
+                    }
+                    let later = places.get(at + 1);
+                    ready = later.map(|_| at + 1);
+                    coming.clear();
+                    coming.extend(later.into_iter().flat_map(of));
+                    let first_page = place.pages(self, window).start;
+                    let (pages, ahead, place) = (&pages[..], &coming[..], *place);
+                    let panel =
+                        Panel { all: self, queries, window, first_page, pages, ahead, place };
+                    let mut out = states[at].lock().unwrap_or_else(PoisonError::into_inner);
+                    pool.path().run(Run { panel, scratch: &mut scratch, out: &mut out });
+                }
             }
         });
+        drop(states);
         pool.path().run(Gather { all: self, out: &mut out, window, to });
         (self.out, self.coded) = (out, coded);
     }
@@ -214,11 +232,11 @@ impl Kernel for Gather<'_> {
                 for (row, sees) in sees.iter_mut().enumerate().take(rows) {
                     *sees = !next.part(next.seen(all, window, row)).is_empty();
                 }
-                state.add(part, sees, width);
+                state.add(isa, part, sees, width);
             }
             for row in 0..rows {
                 let (token, head) = place.at(all, row);
-                let (token, from) = (place.span.first + token, state.finished(row, width));
+                let (token, from) = (place.span.first + token, state.finished(isa, row, width));
                 if dim.is_multiple_of(16) {
                     for (tile, lanes) in from.iter().enumerate() {
                         *to.lanes_mut(token, head * dim / 16 + tile) = *lanes;
@@ -299,7 +317,7 @@ impl State<'_> {
 
     /// Adds what each row that `sees` some of the next range has seen of it.
     #[inline(always)]
-    fn add(&mut self, part: &[Lanes], sees: [bool; PANEL_ROWS], width: usize) {
+    fn add<S: Isa>(&mut self, isa: S, part: &[Lanes], sees: [bool; PANEL_ROWS], width: usize) {
         let Some((numbers, sums)) = self.0.split_last_mut() else { return };
         let Some((theirs, values)) = part.split_last() else { return };
         // For each row what is kept of its own, then what is taken of the part.
@@ -310,33 +328,30 @@ impl State<'_> {
             most[row] = if part > ours { part } else { ours };
             (factors[row], factors[PANEL_ROWS + row]) = (ours - most[row], part - most[row]);
         }
-        for factor in &mut factors {
-            *factor = math::exp(*factor);
-        }
+        isa.store(math::weights(isa, isa.load(&factors)), &mut factors);
         for (row, _) in sees.iter().enumerate().filter(|(_, sees)| **sees) {
             // Of a range that a row does not see it takes nothing, not even zeros.
             let (keep, take) = (factors[row], factors[PANEL_ROWS + row]);
             numbers[row] = most[row];
             let weight = &mut numbers[PANEL_ROWS + row];
             *weight = *weight * keep + theirs[PANEL_ROWS + row] * take;
+            let (keep, take) = (isa.splat(keep), isa.splat(take));
             let sums = &mut sums[row * width..][..width];
             for (sum, value) in sums.iter_mut().zip(&values[row * width..][..width]) {
-                for i in 0..16 {
-                    sum[i] = sum[i] * keep + value[i] * take;
-                }
+                let taken = isa.mul(isa.load(value), take);
+                isa.store(isa.mul_add(isa.load(sum), keep, taken), sum);
             }
         }
     }
 
     /// The mean of the values of a row, once everything was added.
-    fn finished(&mut self, row: usize, width: usize) -> &[Lanes] {
+    #[inline(always)]
+    fn finished<S: Isa>(&mut self, isa: S, row: usize, width: usize) -> &[Lanes] {
         let lanes = self.0.len();
-        let inverse = 1.0 / self.0[lanes - 1][PANEL_ROWS + row];
+        let inverse = isa.splat(1.0 / self.0[lanes - 1][PANEL_ROWS + row]);
         let sums = &mut self.0[row * width..][..width];
         for sum in sums.iter_mut() {
-            for i in 0..16 {
-                sum[i] *= inverse;
-            }
+            isa.store(isa.mul(isa.load(sum), inverse), sum);
         }
         sums
     }
@@ -405,15 +420,14 @@ impl Run<'_> {
         };
         let queries: [K::Query<'_>; R] = core::array::from_fn(query);
 
-        let mut state = State(out);
-        state.clear();
+        let (mut state, mut begun) = (State(out), false);
         // The last row sees the latest tokens.
-        let most = panel.seen(live - 1).end;
+        let last = panel.seen(live - 1).end;
         let Scratch { scores, codes, room, part } = scratch;
         for range in place.ranges[0]..place.ranges[1] {
             // Where a range is entered makes no difference: what no row sees has no weight.
             let start = (range * RANGE_TOKENS).max(first_page * PAGE_TOKENS);
-            let end = most.min((range + 1) * RANGE_TOKENS);
+            let end = last.min((range + 1) * RANGE_TOKENS);
             if start >= end {
                 continue;
             }
@@ -428,25 +442,37 @@ impl Run<'_> {
                 let seen = panel.seen(row);
                 let seen = seen.start.max(start) - start..seen.end.min(end).saturating_sub(start);
                 *sees = !seen.is_empty();
-                let numbers = weigh(isa, scores, row, seen);
-                part[PANEL_ROWS * width][row] = numbers[0];
-                part[PANEL_ROWS * width][PANEL_ROWS + row] = numbers[1];
+                hide(scores, row, seen);
             }
-            let mut weights = Weights { numbers: scores, codes, scales: [0.0; PANEL_ROWS] };
-            K::weigh(isa, pages, live, &mut weights);
+            let most = largest::<S, R>(isa, scores);
+            let [scales, sums] = [[0.0; PANEL_ROWS]; 2];
+            let mut weights = Weights { numbers: scores, codes, scales, most, sums };
+            K::weigh::<S, R>(isa, pages, &mut weights);
+            // The first is where the result belongs, others are added to it.
+            let to = if begun { &mut part[..] } else { &mut *state.0 };
             // As many tiles at a time as there are registers for.
             let mut tile = 0;
             while tile < width {
                 let left = width - tile;
                 tile += if const { fits::<S, K>(R * 4) } && left >= 4 {
-                    K::mix::<S, R, 4>(isa, pages, ahead, &weights, tile, part)
+                    K::mix::<S, R, 4>(isa, pages, ahead, &weights, tile, to)
                 } else if const { fits::<S, K>(R * 2) } && left >= 2 {
-                    K::mix::<S, R, 2>(isa, pages, ahead, &weights, tile, part)
+                    K::mix::<S, R, 2>(isa, pages, ahead, &weights, tile, to)
                 } else {
-                    K::mix::<S, R, 1>(isa, pages, ahead, &weights, tile, part)
+                    K::mix::<S, R, 1>(isa, pages, ahead, &weights, tile, to)
                 };
             }
-            state.add(part, sees, width);
+            if let Some(numbers) = to.last_mut() {
+                numbers[..PANEL_ROWS].copy_from_slice(&weights.most);
+                numbers[PANEL_ROWS..].copy_from_slice(&weights.sums);
+            }
+            if begun {
+                state.add(isa, part, sees, width);
+            }
+            begun = true;
+        }
+        if !begun {
+            state.clear();
         }
     }
 }
@@ -457,48 +483,27 @@ const fn fits<S: Isa, K: Kept>(sums: usize) -> bool {
     sums <= if S::REGISTERS >= 32 { many } else { few }
 }
 
-/// Makes weights of the scores of `row` over the tokens it has `seen`, counted from the first one here,
-/// all others 0; the largest score and the sum of the weights.
+/// Makes the scores of `row` the least but for the tokens it has `seen`, counted from the first one here.
+fn hide(scores: &mut [[Lanes; PANEL_ROWS]], row: usize, seen: Range<usize>) {
+    let all = scores.len() * 16;
+    for at in (0..seen.start.min(all)).chain(seen.end.max(seen.start)..all) {
+        scores[at / 16][row][at % 16] = f32::NEG_INFINITY;
+    }
+}
+
+/// The largest score of each row.
 #[inline(always)]
-fn weigh<S: Isa>(
-    isa: S,
-    scores: &mut [[Lanes; PANEL_ROWS]],
-    row: usize,
-    seen: Range<usize>,
-) -> [f32; 2] {
-    if seen.is_empty() {
-        scores.iter_mut().for_each(|scores| scores[row] = [0.0; 16]);
-        return [f32::NEG_INFINITY, 0.0];
+fn largest<S: Isa, const R: usize>(isa: S, scores: &[[Lanes; PANEL_ROWS]]) -> [f32; PANEL_ROWS] {
+    let mut all = [isa.splat(f32::NEG_INFINITY); R];
+    for scores in scores {
+        each_row!(R, r => all[r] = isa.max(isa.load(&scores[r]), all[r]));
     }
-    for (tile, scores) in scores.iter_mut().enumerate() {
-        let at = tile * 16;
-        if at < seen.start || at + 16 > seen.end {
-            let [from, to] = [seen.start, seen.end].map(|end| end.saturating_sub(at).min(16));
-            scores[row][..from].fill(f32::NEG_INFINITY);
-            scores[row][to..].fill(f32::NEG_INFINITY);
-        }
-    }
-    let mut most = [f32::NEG_INFINITY; 16];
-    for scores in scores.iter() {
-        for i in 0..16 {
-            most[i] = if scores[row][i] > most[i] { scores[row][i] } else { most[i] };
-        }
-    }
-    let most = isa.most(isa.load(&most));
-    let mut sums = [0.0; 16];
-    for scores in scores.iter_mut() {
-        let lanes = &mut scores[row];
-        for i in 0..16 {
-            lanes[i] = math::exp(lanes[i] - most);
-            sums[i] += lanes[i];
-        }
-    }
-    [most, isa.sum(isa.load(&sums))]
+    let mut most = [f32::NEG_INFINITY; PANEL_ROWS];
+    each_row!(R, r => most[r] = isa.most(all[r]));
+    most
 }
 
 /// Tokens of a range. Its scores fit into the fastest cache, and two threads share a sequence from this
 /// length on.
 const RANGE_TOKENS: usize = 256;
-/// Parts for each thread: of a range or two, so that nobody waits long for the last one.
-const PARTS: usize = 9;
 const RANGE_PAGES: usize = RANGE_TOKENS / PAGE_TOKENS;

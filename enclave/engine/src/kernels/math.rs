@@ -2,6 +2,7 @@
 //! processor. NaN goes in, NaN comes out.
 
 use super::Lanes;
+use super::isa::Isa;
 
 /// `e^x` to about two units in the last place; 0 below -87, where results stop being normal.
 #[inline(always)]
@@ -20,6 +21,22 @@ pub(crate) fn exp(x: f32) -> f32 {
     let e = p * r * r + r + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
     if x < LOW { 0.0 } else { e * power }
+}
+
+/// `e^x` of numbers up to 0 as weights need it, in half the time of [`exp`]: to 2e-7 and a unit in the last
+/// place of `x`, of 0 exactly, and 0 below -87. Its bits are those of one kind of processor.
+#[inline(always)]
+pub(crate) fn weights<S: Isa>(isa: S, x: S::F) -> S::F {
+    let one = isa.splat(1.0);
+    let x = isa.mul(x, isa.splat(core::f32::consts::LOG2_E));
+    let shifted = isa.mul_add(x, one, isa.splat(ROUND));
+    let n = isa.mul_add(shifted, one, isa.splat(-ROUND));
+    let r = isa.mul_add(n, isa.splat(-1.0), x);
+    let mut p = isa.splat(POWERS[0]);
+    for power in &POWERS[1..] {
+        p = isa.mul_add(p, r, isa.splat(*power));
+    }
+    isa.times_power(p, n)
 }
 
 /// `x * sigmoid(x)`.
@@ -85,12 +102,16 @@ pub(crate) fn whole(x: f32) -> f32 {
     (x + ROUND) - ROUND
 }
 
+/// `2^r` from -1/2 to 1/2 to 1.1e-7, the highest power of `r` first.
+const POWERS: [f32; 6] =
+    [1.326_472_7e-3, 9.671_513e-3, 5.550_733_6e-2, 2.402_224_2e-1, 6.931_47e-1, 1.0];
 const ROUND: f32 = 12_582_912.0;
 const HIGH: f32 = 88.0;
 const LOW: f32 = -87.0;
 
 #[cfg(test)]
 mod tests {
+    use super::super::isa::{Kernel, Path};
     use super::*;
 
     #[test]
@@ -113,6 +134,40 @@ mod tests {
         assert!(silu(f32::NAN).is_nan());
         assert!(silu(-1e30).abs() < 1e-7);
         assert_eq!(silu(1e30), 1e30);
+    }
+
+    struct Weights<'a>(&'a mut [Lanes]);
+
+    impl Kernel for Weights<'_> {
+        #[inline(always)]
+        fn run<S: Isa>(self, isa: S) {
+            for lanes in self.0 {
+                isa.store(weights(isa, isa.load(lanes)), lanes);
+            }
+        }
+    }
+
+    #[test]
+    fn weights_are_powers_of_e_on_every_processor() {
+        for path in Path::all() {
+            let x: Vec<Lanes> = (0..54_000)
+                .map(|n| core::array::from_fn(|i| (16 * n + i) as f32 * -1e-4))
+                .collect();
+            let mut got = x.clone();
+            path.run(Weights(&mut got));
+            for (x, got) in x.as_flattened().iter().zip(got.as_flattened()) {
+                let exact = f64::from(*x).exp();
+                let off = (f64::from(*got) - exact).abs() / exact;
+                let limit = 2e-7 + f64::from(-x) * f64::from(f32::EPSILON);
+                assert!(off < limit, "{}: {x} {got} {off:e}", path.name());
+            }
+            let ends = [0.0, -0.0, -88.0, -1e9, f32::MIN, f32::NEG_INFINITY, f32::NAN];
+            let mut lanes = [[-1.0; 16]];
+            lanes[0][..ends.len()].copy_from_slice(&ends);
+            path.run(Weights(&mut lanes));
+            assert_eq!(lanes[0][..6], [1.0, 1.0, 0.0, 0.0, 0.0, 0.0], "{}", path.name());
+            assert!(lanes[0][6].is_nan(), "{}", path.name());
+        }
     }
 
     #[test]

@@ -77,24 +77,13 @@ impl Pool {
         chunk: usize,
         work: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        self.parts(data, chunk, PARTS, work);
-    }
-
-    /// As [`Pool::chunks`], in up to `parts` parts for each thread.
-    pub(crate) fn parts<T: Send>(
-        &self,
-        data: &mut [T],
-        chunk: usize,
-        parts: usize,
-        work: impl Fn(usize, &mut [T]) + Sync,
-    ) {
         let chunks = data.len().div_ceil(chunk);
         if self.workers.is_empty() || chunks < 2 {
             return work(0, data);
         }
         // Several parts for each thread, so that a thread that is interrupted holds up little; of almost the
         // same size, so that threads which take them in turn end together.
-        let parts = chunks.min(self.threads().saturating_mul(parts));
+        let parts = chunks.min(self.threads().saturating_mul(PARTS));
         let start = |part: usize| part.saturating_mul(chunks) / parts;
         let (len, base) = (data.len(), Shareable(data.as_mut_ptr()));
         self.run(parts, &|part| {

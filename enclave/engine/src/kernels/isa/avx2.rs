@@ -48,6 +48,16 @@ fn dot_signed(sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
     dot(sum, _mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes))
 }
 
+/// What is too small is masked off; of no number the power may be any.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn times_power(a: __m256, n: __m256) -> __m256 {
+    let bits = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    let power = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(bits));
+    let some = _mm256_cmp_ps::<_CMP_NLT_UQ>(n, _mm256_set1_ps(-126.0));
+    _mm256_and_ps(_mm256_mul_ps(a, power), some)
+}
+
 impl Isa for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
@@ -157,23 +167,25 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn whole(self, [a, b]: [__m256; 2]) -> [__m256; 2] {
-        // SAFETY: detected. To the nearest, and no exception is raised.
-        unsafe { [_mm256_round_ps::<0x08>(a), _mm256_round_ps::<0x08>(b)] }
+    fn sevens(self, [a, b]: [__m256; 2]) -> [[i32; 4]; 2] {
+        let mut to = [[0; 4]; 2];
+        // SAFETY: detected; 32 bytes are writable. Halves of registers are packed by themselves, which the
+        // permutations set right.
+        unsafe {
+            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let (high, low) =
+                (_mm256_srli_epi16::<7>(words), _mm256_and_si256(words, _mm256_set1_epi16(127)));
+            let bytes = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(high, low));
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes);
+        }
+        to
     }
 
     #[inline(always)]
-    fn to_bytes(self, [a, b]: [__m256; 2]) -> [u8; 16] {
-        let mut to = [0; 16];
-        // SAFETY: detected; 16 bytes are writable. Halves of registers are packed by themselves, which the
-        // permutation sets right.
-        unsafe {
-            let words = _mm256_packs_epi32(_mm256_cvttps_epi32(a), _mm256_cvttps_epi32(b));
-            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
-            let (low, high) = (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_packus_epi16(low, high));
-        }
-        to
+    fn times_power(self, [a, b]: [__m256; 2], [n, m]: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: detected.
+        unsafe { [times_power(a, n), times_power(b, m)] }
     }
 
     #[inline(always)]
@@ -276,6 +288,6 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn prefetch<T>(self, from: &[T], ahead: usize) {
         // SAFETY: a hint reads nothing and never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_byte_add(ahead).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().wrapping_byte_add(ahead).cast()) }
     }
 }

@@ -122,20 +122,26 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn whole(self, from: __m512) -> __m512 {
-        // SAFETY: detected. To the nearest, and no exception is raised.
-        unsafe { _mm512_roundscale_ps::<0x08>(from) }
+    fn sevens(self, from: __m512) -> [[i32; 4]; 2] {
+        let mut to = [[0; 4]; 2];
+        // SAFETY: detected; twice 16 bytes are writable.
+        unsafe {
+            let all = _mm512_cvtps_epi32(from);
+            let (high, low) =
+                (_mm512_srli_epi32::<7>(all), _mm512_and_si512(all, _mm512_set1_epi32(127)));
+            _mm_storeu_si128(to[0].as_mut_ptr().cast(), _mm512_cvtepi32_epi8(high));
+            _mm_storeu_si128(to[1].as_mut_ptr().cast(), _mm512_cvtepi32_epi8(low));
+        }
+        to
     }
 
     #[inline(always)]
-    fn to_bytes(self, from: __m512) -> [u8; 16] {
-        let mut to = [0; 16];
-        // SAFETY: detected; 16 bytes are writable.
+    fn times_power(self, a: __m512, n: __m512) -> __m512 {
+        // SAFETY: detected.
         unsafe {
-            let bytes = _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(from));
-            _mm_storeu_si128(to.as_mut_ptr().cast(), bytes);
+            let some = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(n, _mm512_set1_ps(-126.0));
+            _mm512_maskz_scalef_ps(some, a, n)
         }
-        to
     }
 
     #[inline(always)]
@@ -210,6 +216,6 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn prefetch<T>(self, from: &[T], ahead: usize) {
         // SAFETY: a hint reads nothing and never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_byte_add(ahead).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().wrapping_byte_add(ahead).cast()) }
     }
 }

@@ -61,10 +61,11 @@ pub(crate) trait Isa: Copy {
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once where the processor can.
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// To the nearest whole numbers, ties to even, as a number.
-    fn whole(self, from: Self::F) -> Self::F;
-    /// Whole numbers from 0 to 127, as bytes.
-    fn to_bytes(self, from: Self::F) -> [u8; 16];
+    /// Of the nearest whole numbers, which are from 0 to 2^14 - 1, the upper and the lower seven bits, four
+    /// bytes together.
+    fn sevens(self, from: Self::F) -> [[i32; 4]; 2];
+    /// `a * 2^n` for whole numbers `n` up to 127; below -126 it is 0, whatever `a` is.
+    fn times_power(self, a: Self::F, n: Self::F) -> Self::F;
     /// The sum of the lanes, in the order of `math::sum`.
     fn sum(self, lanes: Self::F) -> f32;
     /// The larger in each lane, of numbers; the second if one is none.
@@ -83,7 +84,8 @@ pub(crate) trait Isa: Copy {
     fn load(self, from: &[f32; 16]) -> Self::F;
     /// Lanes to memory.
     fn store(self, from: Self::F, to: &mut [f32; 16]);
-    /// A hint that the line `ahead` bytes after the start of `from` is read soon. It may lie outside.
+    /// A hint that the line `ahead` bytes after the start of `from` is read soon. It may lie outside. It
+    /// comes as far as the second cache: what is asked for early would not stay in the first.
     fn prefetch<T>(self, from: &[T], ahead: usize);
 }
 

@@ -93,14 +93,18 @@ impl Isa for Portable {
     }
 
     #[inline(always)]
-    fn whole(self, from: [f32; 16]) -> [f32; 16] {
-        from.map(f32::round_ties_even)
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // below 2^14
+    fn sevens(self, from: [f32; 16]) -> [[i32; 4]; 2] {
+        let all = from.map(|x| x.round_ties_even() as u16);
+        [all.map(|x| (x >> 7) as u8), all.map(|x| (x & 127) as u8)]
+            .map(|bytes| core::array::from_fn(|four| i32::from_le_bytes(bytes.as_chunks().0[four])))
     }
 
     #[inline(always)]
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 127
-    fn to_bytes(self, from: [f32; 16]) -> [u8; 16] {
-        from.map(|x| x as u8)
+    #[allow(clippy::cast_possible_truncation)] // from -126 to 127
+    fn times_power(self, a: [f32; 16], n: [f32; 16]) -> [f32; 16] {
+        let power = |n: f32| f32::from_bits(((n as i32 + 127) << 23).cast_unsigned());
+        core::array::from_fn(|i| if n[i] < -126.0 { 0.0 } else { a[i] * power(n[i]) })
     }
 
     #[inline(always)]

@@ -44,34 +44,12 @@ impl Kept for Eight {
             each_row!(R, r => room[r] = queries[r].codes[i]);
         }
         for (page, scores) in pages.iter().zip(scores.as_chunks_mut::<2>().0) {
-            let (scales, codes) = page.keys.split_at(SCALE_PIECES);
-            let codes = codes.as_flattened().as_chunks::<64>().0;
-            let mut lines = page.values.as_chunks::<2>().0.iter();
-            for (half, codes) in codes.chunks_exact(codes.len() / 2).enumerate() {
-                let mut sums = [[isa.splat_int(0); 2]; R];
-                each_row!(R, r => {
-                    let [high, low] = queries[r].sums;
-                    sums[r][0] = isa.splat_int(-S::SIGNED_BIAS * high);
-                    sums[r][1] = isa.splat_int(-S::SIGNED_BIAS * low);
-                });
-                for (codes, queries) in codes.iter().zip(room.iter()) {
-                    if let Some(line) = lines.next() {
-                        isa.prefetch(&line[0], 0);
-                    }
-                    let codes = isa.signed(isa.bytes(codes));
-                    each_row!(R, r => {
-                        let [high, low] = queries[r];
-                        sums[r][0] = isa.dot_signed(sums[r][0], codes, high);
-                        sums[r][1] = isa.dot_signed(sums[r][1], codes, low);
-                    });
-                }
-                let scale = isa.load_bf16(&scales[half]);
-                each_row!(R, r => {
-                    let [high, low] = [isa.to_float(sums[r][0]), isa.to_float(sums[r][1])];
-                    let sum = isa.mul_add(high, isa.splat(HIGH), low);
-                    let scale = isa.mul(scale, isa.splat(queries[r].scale));
-                    isa.store(isa.mul(sum, scale), &mut scores[half][r]);
-                });
+            // Few rows have too few sums to keep a processor busy, so both halves are taken at once.
+            if S::REGISTERS >= 32 && R <= 4 {
+                dots::<S, R, 2>(isa, page, 0, &queries, room, scores);
+            } else {
+                dots::<S, R, 1>(isa, page, 0, &queries, room, scores);
+                dots::<S, R, 1>(isa, page, 1, &queries, room, scores);
             }
         }
     }
@@ -80,34 +58,33 @@ impl Kept for Eight {
 
     /// Weights times scales are rounded to fourteen bits for each row and range, two codes of seven.
     #[inline(always)]
-    fn weigh<S: Isa>(isa: S, pages: &[Page<'_>], rows: usize, weights: &mut Weights<'_>) {
-        let Weights { numbers, codes, scales } = weights;
-        let mut most = [isa.splat(0.0); PANEL_ROWS];
+    fn weigh<S: Isa, const R: usize>(isa: S, pages: &[Page<'_>], weights: &mut Weights<'_>) {
+        let Weights { numbers, codes, most, sums, scales } = weights;
+        let mut largest = [isa.splat(0.0); R];
+        let mut totals = [isa.splat(0.0); R];
         for (page, numbers) in pages.iter().zip(numbers.as_chunks_mut::<2>().0) {
             for (scales, numbers) in page.values.iter().zip(numbers) {
                 let scales = isa.load_bf16(scales);
-                for (most, numbers) in most.iter_mut().zip(&mut numbers[..rows]) {
-                    let scaled = isa.mul(isa.load(numbers), scales);
-                    *most = isa.max(*most, scaled);
-                    isa.store(scaled, numbers);
-                }
+                each_row!(R, r => {
+                    let weight = weight(isa, &numbers[r], most[r]);
+                    totals[r] = isa.mul_add(weight, isa.splat(1.0), totals[r]);
+                    let scaled = isa.mul(weight, scales);
+                    largest[r] = isa.max(largest[r], scaled);
+                    isa.store(scaled, &mut numbers[r]);
+                });
             }
         }
-        let mut inverse = [0.0; PANEL_ROWS];
-        for row in 0..rows {
-            let most = isa.most(most[row]);
-            scales[row] = most / WEIGHT_CODES;
-            inverse[row] = if most < LEAST { 0.0 } else { WEIGHT_CODES / most };
-        }
+        let mut inverse = [0.0; R];
+        each_row!(R, r => {
+            let most = isa.most(largest[r]);
+            sums[r] = isa.sum(totals[r]);
+            scales[r] = most / WEIGHT_CODES;
+            inverse[r] = if most < LEAST { 0.0 } else { WEIGHT_CODES / most };
+        });
         for (numbers, codes) in numbers.iter().zip(codes.iter_mut()) {
-            for row in 0..rows {
-                let both = isa.whole(isa.mul(isa.load(&numbers[row]), isa.splat(inverse[row])));
-                // Rounded down: the second code is not negative.
-                let high = isa.mul_add(both, isa.splat(1.0 / LOW_CODES), isa.splat(-DOWN));
-                let high = isa.whole(high);
-                let low = isa.mul_add(high, isa.splat(-LOW_CODES), both);
-                codes[row] = [isa.to_bytes(high), isa.to_bytes(low)];
-            }
+            each_row!(R, r => {
+                codes[r] = isa.sevens(isa.mul(isa.load(&numbers[r]), isa.splat(inverse[r])));
+            });
         }
     }
 
@@ -122,24 +99,24 @@ impl Kept for Eight {
     ) -> usize {
         let width = part.len() / PANEL_ROWS;
         let mut sums = [[[isa.splat_int(0); 2]; R]; W];
-        let ahead = ahead.iter().map(|page| page.keys).chain(core::iter::repeat(&[][..]));
         let codes = weights.codes.as_chunks::<2>().0;
-        for ((page, ahead), codes) in pages.iter().zip(ahead).zip(codes) {
+        for (n, (page, codes)) in pages.iter().zip(codes).enumerate() {
             let values = page.values[SCALE_PIECES..].as_flattened().as_chunks::<64>().0;
             let values = &values[tile * FOURS..][..W * FOURS];
-            // As many lines of what comes as are read here.
-            let ahead = ahead.as_chunks::<2>().0.get(tile * FOURS..).unwrap_or_default();
-            let mut lines = ahead.iter();
+            let ahead = ahead.get(n);
+            if let Some(ahead) = ahead {
+                isa.prefetch(ahead.keys, (tile + W) * FOURS * 64);
+            }
             for four in 0..FOURS {
                 let mut x = [[0; 2]; R];
                 each_row!(R, r => {
                     let [high, low] = &codes[four / 4][r];
-                    x[r][0] = i32::from_le_bytes(high.as_chunks().0[four % 4]);
-                    x[r][1] = i32::from_le_bytes(low.as_chunks().0[four % 4]);
+                    x[r] = [high[four % 4], low[four % 4]];
                 });
                 each_row!(W, w => {
-                    if let Some(line) = lines.next() {
-                        isa.prefetch(&line[0], 0);
+                    // As many lines of what comes as are read here.
+                    if let Some(ahead) = ahead {
+                        isa.prefetch(ahead.keys, (tile * FOURS + four * W + w) * 64);
                     }
                     let values = isa.bytes(&values[w * FOURS + four]);
                     each_row!(R, r => {
@@ -160,6 +137,51 @@ impl Kept for Eight {
         });
         W
     }
+}
+
+/// Scores of the tokens of `H` halves of a page, from `half` on.
+#[inline(always)]
+fn dots<S: Isa, const R: usize, const H: usize>(
+    isa: S,
+    page: &Page<'_>,
+    half: usize,
+    queries: &[Query<'_>; R],
+    room: &[[[i32; 2]; PANEL_ROWS]],
+    scores: &mut [[Lanes; PANEL_ROWS]; 2],
+) {
+    let (scales, codes) = page.keys.split_at(SCALE_PIECES);
+    let (codes, fours) = (codes.as_flattened().as_chunks::<64>().0, room.len());
+    let codes: [_; H] = core::array::from_fn(|h| &codes[(half + h) * fours..][..fours]);
+    let mut sums = [[[isa.splat_int(0); 2]; R]; H];
+    each_row!(R, r => {
+        let [high, low] = queries[r].sums;
+        each_row!(H, h => {
+            sums[h][r][0] = isa.splat_int(-S::SIGNED_BIAS * high);
+            sums[h][r][1] = isa.splat_int(-S::SIGNED_BIAS * low);
+        });
+    });
+    for (i, queries) in room.iter().enumerate() {
+        each_row!(H, h => {
+            isa.prefetch(page.values, (half * fours + i * H + h) * 64);
+            let codes = isa.signed(isa.bytes(&codes[h][i]));
+            each_row!(R, r => {
+                let [high, low] = queries[r];
+                sums[h][r][0] = isa.dot_signed(sums[h][r][0], codes, high);
+                sums[h][r][1] = isa.dot_signed(sums[h][r][1], codes, low);
+            });
+        });
+    }
+    // The scales lie in a line of their own, so that there is one more.
+    isa.prefetch(page.values, (half + H) * fours * 64);
+    each_row!(H, h => {
+        let scale = isa.load_bf16(&scales[half + h]);
+        each_row!(R, r => {
+            let [high, low] = [isa.to_float(sums[h][r][0]), isa.to_float(sums[h][r][1])];
+            let sum = isa.mul_add(high, isa.splat(HIGH), low);
+            let scale = isa.mul(scale, isa.splat(queries[r].scale));
+            isa.store(isa.mul(sum, scale), &mut scores[half + h][r]);
+        });
+    });
 }
 
 /// Queries of a step in codes. Wiped on drop.
@@ -215,40 +237,56 @@ struct Encode<'a> {
 
 impl Kernel for Encode<'_> {
     #[inline(always)]
-    fn run<S: Isa>(self, _: S) {
+    fn run<S: Isa>(self, isa: S) {
         for (n, to) in self.rows.chunks_exact_mut(self.entries).enumerate() {
-            encode(self.from.get(self.first + n / self.heads, n % self.heads), to);
+            encode(isa, self.from.get(self.first + n / self.heads, n % self.heads), to);
         }
     }
 }
 
 #[inline(always)]
-fn encode(query: &[f32], to: &mut [[i32; 2]]) {
+fn encode<S: Isa>(isa: S, query: &[f32], to: &mut [[i32; 2]]) {
+    let (mut most, mut nothing) = (isa.splat(0.0), isa.splat(0.0));
+    for x in query.chunks(16) {
+        let x = isa.load(&sixteen(x));
+        most = isa.max(isa.max(x, isa.mul(x, isa.splat(-1.0))), most);
+        nothing = isa.mul_add(x, isa.splat(0.0), nothing);
+    }
     // A query that is no finite number has a scale that is none.
-    let (most, nothing) = query.iter().fold((0.0f32, 0.0), |(most, nothing), x| {
-        (if x.abs() > most { x.abs() } else { most }, nothing + x * 0.0)
-    });
+    let (most, nothing) = (isa.most(most), isa.sum(nothing));
     let scale = if most < LEAST { 0.0 } else { most / QUERY_CODES };
     let inverse = if most < LEAST { 0.0 } else { QUERY_CODES / most };
     let (codes, numbers) = to.split_at_mut(query.len().div_ceil(4));
-    let mut sums = [0; 2];
-    for (codes, x) in codes.iter_mut().zip(query.chunks(4)) {
-        let mut four = [[0i8; 4]; 2];
-        for (i, x) in x.iter().enumerate() {
-            let both = math::whole(x * inverse);
-            let high = math::whole(both * (1.0 / HIGH));
-            #[allow(clippy::cast_possible_truncation)] // whole numbers up to 127
-            {
-                four[0][i] = high as i8;
-                four[1][i] = (both - high * HIGH) as i8;
-            }
-            sums[0] += i32::from(four[0][i]);
-            sums[1] += i32::from(four[1][i]);
+    let mut sums = [[0; 16]; 2];
+    for (codes, x) in codes.chunks_mut(4).zip(query.chunks(16)) {
+        let (x, mut both) = (sixteen(x), [[0; 16]; 2]);
+        #[allow(clippy::cast_possible_truncation)] // up to 127
+        for i in 0..16 {
+            let code = math::whole(x[i] * inverse);
+            let high = math::whole(code * (1.0 / HIGH));
+            let [high, low] = [math::round(high) as i8, math::round(code - high * HIGH) as i8];
+            (both[0][i], both[1][i]) = (high.cast_unsigned(), low.cast_unsigned());
+            (sums[0][i], sums[1][i]) = (sums[0][i] + i32::from(high), sums[1][i] + i32::from(low));
         }
-        *codes = four.map(|four| i32::from_le_bytes(four.map(i8::cast_unsigned)));
+        for (n, codes) in codes.iter_mut().enumerate() {
+            for (code, bytes) in codes.iter_mut().zip(&both) {
+                *code = i32::from_le_bytes(bytes.as_chunks().0[n]);
+            }
+        }
     }
-    numbers[0] = sums;
+    numbers[0] = sums.map(|sums| sums.iter().sum());
     numbers[1] = [(scale + nothing).to_bits().cast_signed(), 0];
+}
+
+/// Up to sixteen values, and zeros.
+#[inline(always)]
+fn sixteen(from: &[f32]) -> Lanes {
+    if let Some(all) = from.first_chunk() {
+        return *all;
+    }
+    let mut all = [0.0; 16];
+    all[..from.len()].copy_from_slice(from);
+    all
 }
 
 /// Of the keys and of the values of a head in a page.
@@ -322,9 +360,6 @@ const QUERY_CODES: f32 = CODES * HIGH + CODES - 1.0;
 /// Largest value of both codes of a weight, and worth of its first, in units of the second.
 const WEIGHT_CODES: f32 = LOW_CODES * LOW_CODES - 1.0;
 const LOW_CODES: f32 = 128.0;
-/// Half of what lies between the largest of the second codes and the next first: taken off, the nearest
-/// whole number is the one below.
-const DOWN: f32 = 127.0 / 256.0;
 /// What is less is zero: the inverse of its scale might be no number.
 const LEAST: f32 = 1e-30;
 const NAN: u16 = 0x7fc0;

@@ -28,10 +28,10 @@ impl Kept for HalfPrecision {
     ) {
         for (page, scores) in pages.iter().zip(scores.as_chunks_mut::<2>().0) {
             let (left, right) = page.keys.split_at(page.keys.len() / 2);
-            let lines = page.values.as_chunks::<2>().0;
+            let queries = queries.map(|query| &query[..left.len()]);
             let mut totals = [[isa.splat(0.0); R]; 2];
-            for (i, ((left, right), line)) in left.iter().zip(right).zip(lines).enumerate() {
-                isa.prefetch(&line[0], 0);
+            for (i, (left, right)) in left.iter().zip(right).enumerate() {
+                isa.prefetch(page.values, i * 64);
                 let (left, right) = (isa.load_f16(left), isa.load_f16(right));
                 each_row!(R, r => {
                     let query = isa.splat(queries[r][i]);
@@ -46,9 +46,19 @@ impl Kept for HalfPrecision {
         }
     }
 
-    /// They are the same.
     #[inline(always)]
-    fn weigh<S: Isa>(_: S, _: &[Page<'_>], _: usize, _: &mut Weights<'_>) {}
+    fn weigh<S: Isa, const R: usize>(isa: S, _: &[Page<'_>], weights: &mut Weights<'_>) {
+        let Weights { numbers, most, sums, .. } = weights;
+        let mut totals = [isa.splat(0.0); R];
+        for numbers in numbers.iter_mut() {
+            each_row!(R, r => {
+                let weight = weight(isa, &numbers[r], most[r]);
+                totals[r] = isa.mul_add(weight, isa.splat(1.0), totals[r]);
+                isa.store(weight, &mut numbers[r]);
+            });
+        }
+        each_row!(R, r => sums[r] = isa.sum(totals[r]));
+    }
 
     #[inline(always)]
     fn mix<S: Isa, const R: usize, const W: usize>(
@@ -61,19 +71,17 @@ impl Kept for HalfPrecision {
     ) -> usize {
         let width = part.len() / PANEL_ROWS;
         let mut totals = [[isa.splat(0.0); R]; W];
-        let ahead = ahead.iter().map(|page| page.keys).chain(core::iter::repeat(&[][..]));
-        for ((page, ahead), weights) in
-            pages.iter().zip(ahead).zip(weights.numbers.as_chunks::<2>().0)
+        for (n, (page, weights)) in pages.iter().zip(weights.numbers.as_chunks::<2>().0).enumerate()
         {
             let values = &page.values[tile * PAGE_TOKENS..][..W * PAGE_TOKENS];
-            let ahead = ahead.get(tile * PAGE_TOKENS..).unwrap_or_default();
-            let mut lines = ahead.as_chunks::<2>().0.iter().take(W * PAGE_TOKENS / 2);
+            let ahead = ahead.get(n);
             for half in 0..2 {
                 for token in 0..16 {
                     // Spread over the page: as many at once would hold up the loads behind them.
-                    for _ in 0..W.div_ceil(2) {
-                        if let Some(line) = lines.next() {
-                            isa.prefetch(&line[0], 0);
+                    if let Some(ahead) = ahead {
+                        for line in 0..W.div_ceil(2) {
+                            let line = (half * 16 + token) * W.div_ceil(2) + line;
+                            isa.prefetch(ahead.keys, tile * PAGE_TOKENS * 32 + line * 64);
                         }
                     }
                     each_row!(W, w => {

@@ -14,6 +14,7 @@ use chrysalis_wire::manifest::KvCacheType;
 use super::attention::{PAGE_TOKENS, Queries};
 use super::input::PANEL_ROWS;
 use super::isa::Isa;
+use super::math;
 use super::tiled::Lanes;
 pub(crate) use eight::Coded;
 pub(super) use eight::Eight;
@@ -51,8 +52,8 @@ pub(super) trait Kept {
         scores: &mut [[Lanes; PANEL_ROWS]],
     );
 
-    /// Makes of the weights of the tokens of `pages`, of `rows` rows, those of what is kept of values.
-    fn weigh<S: Isa>(isa: S, pages: &[Page<'_>], rows: usize, weights: &mut Weights<'_>);
+    /// Makes weights of the scores of the tokens of `pages`, and those of what is kept of values.
+    fn weigh<S: Isa, const R: usize>(isa: S, pages: &[Page<'_>], weights: &mut Weights<'_>);
 
     /// The weighted sums of `W` tiles of values from `tile` on, for each row; `W`. Meanwhile it asks for
     /// the keys of the pages `ahead`.
@@ -71,8 +72,19 @@ pub(super) struct Weights<'a> {
     /// For sixteen tokens at a time and each row: those tokens. First scores, then weights.
     pub(super) numbers: &'a mut [[Lanes; PANEL_ROWS]],
     /// In the same order, where they are codes: see [`Eight`].
-    pub(super) codes: &'a mut [[[[u8; 16]; 2]; PANEL_ROWS]],
+    pub(super) codes: &'a mut [[[[i32; 4]; 2]; PANEL_ROWS]],
     pub(super) scales: [f32; PANEL_ROWS],
+    /// The largest score of each row, to which its weights are relative, and their sum.
+    pub(super) most: [f32; PANEL_ROWS],
+    pub(super) sums: [f32; PANEL_ROWS],
+}
+
+/// Weights of tokens with `scores`, of which `most` is the largest one of the row.
+#[inline(always)]
+fn weight<S: Isa>(isa: S, scores: &Lanes, most: f32) -> S::F {
+    // What sees nothing has nothing but these, and no weights.
+    let most = if most == f32::NEG_INFINITY { 0.0 } else { most };
+    math::weights(isa, isa.mul_add(isa.load(scores), isa.splat(1.0), isa.splat(-most)))
 }
 
 /// Pieces of the keys and of the values of a head in a page.
