@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor, safetensors};
-use candle_transformers::models::{gemma3, llama, mistral, qwen3};
+use candle_transformers::models::{gemma3, llama, mistral, qwen3, qwen3_moe};
 use chrysalis_engine::testing::{Hub, Recipe};
 
 use crate::candle::published;
@@ -27,7 +27,7 @@ fn tensors(files: &Hub) -> HashMap<String, Tensor> {
 #[test]
 fn a_written_checkpoint_is_what_candle_reads() {
     let mut read = 0;
-    for recipe in Recipe::all().into_iter().filter(|recipe| recipe.experts.is_none()) {
+    for recipe in Recipe::all() {
         let recipe = recipe.quantised(GgmlDType::BF16);
         let files = recipe.checkpoint();
         assert_eq!(values(tensors(&files)), values(published(&recipe, &recipe.build())));
@@ -53,6 +53,12 @@ fn a_written_checkpoint_is_what_candle_reads() {
                 );
                 [read.hidden_size, read.num_attention_heads, read.intermediate_size]
             }
+            "Qwen3MoeForCausalLM" => {
+                let read: qwen3_moe::Config = serde_json::from_slice(config).unwrap();
+                let experts = (read.num_experts, read.num_experts_per_tok);
+                assert_eq!((Some(experts), read.norm_topk_prob), (recipe.experts, true));
+                [read.hidden_size, read.num_attention_heads, read.moe_intermediate_size]
+            }
             "Gemma3ForCausalLM" => {
                 let read: gemma3::Config = serde_json::from_slice(config).unwrap();
                 assert_eq!(read.sliding_window, recipe.window.unwrap() as usize);
@@ -64,5 +70,5 @@ fn a_written_checkpoint_is_what_candle_reads() {
         assert_eq!(found, [recipe.hidden, recipe.heads, recipe.ffn], "{}", recipe.name);
         read += 1;
     }
-    assert_eq!(read, 8);
+    assert_eq!(read, 9);
 }

@@ -10,7 +10,7 @@ mod config;
 mod keys;
 mod names;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, Read as _};
 
 use candle_core::Shape;
@@ -37,10 +37,12 @@ pub(crate) struct Checkpoint {
     settings: vocabulary::Settings,
     template: Option<String>,
     index: Option<Index>,
-    /// For each tensor, by the name it has in GGUF files, its name here, its shard and its shape.
-    tensors: BTreeMap<String, (String, String, TensorInfo)>,
+    tensors: Tensors,
     weights: Weights,
 }
+
+/// For each tensor, by the name it has in GGUF files, its name here, its shard and its shape.
+type Tensors = BTreeMap<String, (String, String, TensorInfo)>;
 
 impl Checkpoint {
     /// Takes one file of `len` bytes. A file that says nothing about the model is left alone.
@@ -123,7 +125,7 @@ impl Checkpoint {
     /// # Errors
     /// [`ModelError`] for a file that is missing, an index that names other tensors, and what is not
     /// supported.
-    pub(crate) fn finish(self) -> Result<(Gguf, Weights), ModelError> {
+    pub(crate) fn finish(mut self) -> Result<(Gguf, Weights), ModelError> {
         let missing = |name: &str| ModelError::FileMissing { name: name.to_owned() };
         let config = self.config.ok_or_else(|| missing("config.json"))?;
         let tokenizer = self.tokenizer.ok_or_else(|| missing("tokenizer.json"))?;
@@ -131,6 +133,9 @@ impl Checkpoint {
             index.agrees(self.tensors.values().map(|(name, shard, _)| (name, shard)))?;
         }
         let (tied, mut weights) = (config.tied, self.weights);
+        if let Some(experts) = config.experts {
+            stack(experts, &mut self.tensors, &mut weights)?;
+        }
         if !tied && !self.tensors.contains_key(OUTPUT) {
             return Err(ModelError::TensorMissing { name: "lm_head.weight".to_owned() });
         }
@@ -157,6 +162,39 @@ impl Checkpoint {
         tokenizer.describe(&self.settings, self.template, rows, ends, &mut gguf)?;
         Ok((gguf, weights))
     }
+}
+
+/// Makes one tensor of the `experts` of each part of a layer, as GGUF files have them. Too many of them are
+/// left over, and then refused as tensors that nobody knows.
+fn stack(experts: u32, tensors: &mut Tensors, weights: &mut Weights) -> Result<(), ModelError> {
+    let part = |name: &String| Some(format!("{}_exps", name.split_once("_exps.")?.0));
+    let parts: BTreeSet<String> = tensors.keys().filter_map(part).collect();
+    for part in parts {
+        let mut names = Vec::new();
+        let mut first = None::<(String, String, TensorInfo)>;
+        // A model without experts is refused where its plan is made.
+        for expert in 0..experts.max(1) {
+            let name = format!("{part}.{expert}.weight");
+            let Some(found) = tensors.remove(&name) else {
+                return Err(ModelError::TensorMissing { name });
+            };
+            match &first {
+                Some((.., info)) if info.shape != found.2.shape => {
+                    let (expected, got) = (info.shape.dims().to_vec(), found.2.shape.into_dims());
+                    return Err(ModelError::TensorShape { name, expected, got });
+                }
+                Some(_) => {}
+                None => first = Some(found),
+            }
+            names.push(name);
+        }
+        let Some((name, shard, mut info)) = first else { continue };
+        info.shape = Shape::from([&[names.len()][..], info.shape.dims()].concat());
+        let whole = format!("{part}.weight");
+        weights.stack(&whole, &names);
+        tensors.insert(whole, (name, shard, info));
+    }
+    Ok(())
 }
 
 /// `model.safetensors.index.json`.

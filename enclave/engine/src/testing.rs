@@ -23,9 +23,9 @@ use crate::request::{
 };
 use crate::tokenizer::byte_alphabet;
 pub use bert::{Files, TinyBert, embed, embed_options, embedder};
-#[cfg(test)]
-pub(crate) use hub::shard;
 pub use hub::{Hub, checkpoint};
+#[cfg(test)]
+pub(crate) use hub::{Published, shard};
 pub use zoo::{Ramp, Recipe};
 
 /// A chat template in the form ChatML models ship.
@@ -208,9 +208,13 @@ type Weights = Vec<(String, Vec<usize>, Vec<f32>)>;
 fn write(metadata: &[(String, Value)], weights: Weights, dtype: GgmlDType) -> Vec<u8> {
     let tensors: Vec<(String, QTensor)> = weights
         .into_iter()
-        .map(|(name, dims, data)| {
-            // Published files keep routers exact too.
-            let exact = dims.len() == 1 || name.ends_with("ffn_gate_inp.weight");
+        .map(|(name, dims, mut data)| {
+            // Published files keep routers exact too: as exact as they were before they were converted.
+            let router = name.ends_with("ffn_gate_inp.weight");
+            if router && dtype == GgmlDType::BF16 {
+                data.iter_mut().for_each(|value| *value = half(*value));
+            }
+            let exact = dims.len() == 1 || router;
             let dtype = if exact { GgmlDType::F32 } else { dtype };
             let tensor = Tensor::from_vec(data, dims, &Device::Cpu).unwrap();
             (name, QTensor::quantize(&tensor, dtype).unwrap())
@@ -221,6 +225,11 @@ fn write(metadata: &[(String, Value)], weights: Weights, dtype: GgmlDType) -> Ve
     let mut out = Cursor::new(Vec::new());
     gguf_file::write(&mut out, &metadata, &tensors).unwrap();
     out.into_inner()
+}
+
+/// What of a number has a place in `bf16`.
+fn half(value: f32) -> f32 {
+    f32::from_bits(value.to_bits() & 0xffff_0000)
 }
 
 struct Vocabulary {

@@ -133,6 +133,12 @@ impl Weights {
         self.stacks.extend(more.stacks);
     }
 
+    /// Makes one tensor of several: their matrices, one after the other.
+    pub(crate) fn stack(&mut self, name: &str, parts: &[String]) {
+        let all = parts.iter().filter_map(|part| self.stacks.remove(part)).flatten().collect();
+        self.stacks.insert(name.to_owned(), all);
+    }
+
     /// Adds a tensor of one dimension that no file has.
     pub(crate) fn put_vector(&mut self, name: &str, values: Vec<f32>) {
         self.vectors.insert(name.to_owned(), values);

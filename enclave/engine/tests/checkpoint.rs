@@ -80,6 +80,7 @@ fn checkpoints_of_every_family_answer_as_their_gguf_files_do_sealed_or_not() {
         Recipe::mistral(),
         Recipe::qwen3(),
         untied,
+        Recipe::qwen3_moe(),
         Recipe::gemma3_scaled(),
         Recipe::gemma3().with_pieces(),
     ] {

@@ -17,6 +17,13 @@ const CODES: &[(&str, &str, &str)] = &[
     ),
     ("E-TEE-", "the platform's interface did not do its part", PLATFORM),
     (
+        "E-NVML-NONE",
+        "the manifest names GPUs, and where the worker runs there is no NVIDIA driver \
+         (libnvidia-ml.so.1)",
+        NO_DRIVER,
+    ),
+    ("E-NVML-OLD", "the NVIDIA driver lacks what this worker calls", DRIVER),
+    (
         "E-NVML-",
         "the NVIDIA driver shows no GPU whose memory is protected",
         "use GPUs in confidential mode and an image with their driver, or a manifest without devices",
@@ -25,6 +32,41 @@ const CODES: &[(&str, &str, &str)] = &[
         "E-DEVICES",
         "this machine has other GPUs or switches than the manifest names",
         "attach those, or write the manifest for this machine with `manifest init --gpus`",
+    ),
+    (
+        "E-CUDA-NO-KERNELS",
+        "the manifest names GPUs, and this worker was built without kernels for them",
+        "build it with `scripts/build-cuda`, or serve the model by the processor: a manifest of \
+         `manifest init` without --gpus",
+    ),
+    (
+        "E-CUDA-NO-GPU",
+        "the NVIDIA driver sees no GPU where the worker runs",
+        "attach the GPUs that the manifest names, and see whether `nvidia-smi` shows them there",
+    ),
+    (
+        "E-CUDA-NONE",
+        "the manifest names GPUs, and where the worker runs there is no NVIDIA driver (libcuda.so.1)",
+        NO_DRIVER,
+    ),
+    ("E-CUDA-DRIVER", "the NVIDIA driver is older than the kernels of this worker", DRIVER),
+    ("E-CUDA-FUNCTION", "the NVIDIA driver lacks what this worker calls", DRIVER),
+    (
+        "E-CUDA-OTHER-GPU",
+        "this worker has no kernels for this kind of GPU",
+        "use one of the Hopper or Blackwell generation (H100, H200, B200)",
+    ),
+    (
+        "E-CUDA-MEMORY",
+        "the GPU has too little memory for the model",
+        "use a GPU with more memory that nobody else uses, or pack a smaller or quantised model",
+    ),
+    ("E-CUDA-IMAGE", "the kernels in this worker are damaged", KERNELS),
+    ("E-CUDA-ARGUMENTS", "the kernels in this worker are of other sources than its code", KERNELS),
+    (
+        "E-CUDA-",
+        "the GPU or its driver did not do its part",
+        "look for Xid errors in the kernel's log and reset the GPU; then start the worker again",
     ),
     ("E-GPU-", "a GPU's evidence is not sound", "check that all GPUs are in confidential mode"),
     ("E-QGS-", "the quote service of this machine did not do its part", PLATFORM),
@@ -69,14 +111,19 @@ const CODES: &[(&str, &str, &str)] = &[
     (
         "E-MODEL-",
         "the bundle is whole, but this engine cannot run the model in it",
-        "see what it is with `chrysalis model inspect`; Llama-family models in GGUF are supported",
+        "see what it is with `chrysalis model inspect`; GGUF files and checkpoints of Llama, Mistral, \
+         Qwen3 and Gemma 3 are supported",
     ),
     (
         "E-INSECURE-SIM",
         "the simulated platform could not do its part",
         "check that worker and collateral are of one release",
     ),
-    ("E-TEMPLATE-", "the model's chat template cannot be used", "pack a corrected GGUF file"),
+    (
+        "E-TEMPLATE-",
+        "the model's chat template cannot be used",
+        "correct it in the GGUF file or the folder, and pack the model again",
+    ),
     ("E-GGUF-", "the GGUF file in the bundle cannot be read", "pack a sound GGUF file"),
     ("E-BUNDLE-IO", "the bundle cannot be read", "check the disk and the file's permissions"),
     ("E-BUNDLE-MAGIC", "the file is no bundle", "make one with `chrysalis model pack`"),
@@ -106,8 +153,8 @@ const CODES: &[(&str, &str, &str)] = &[
     ),
     (
         "E-NO-MODEL",
-        "there is no model in the bundle",
-        "pack a GGUF file with `chrysalis model pack`",
+        "the bundle holds neither a GGUF file nor every file of a checkpoint",
+        "pack a GGUF file, or the whole folder of a checkpoint, with `chrysalis model pack`",
     ),
     (
         "E-NOT-MEASURED",
@@ -116,6 +163,11 @@ const CODES: &[(&str, &str, &str)] = &[
     ),
     ("E-NOT-RANDOM", "the system has no random numbers", "check the machine"),
     ("E-MEMORY", "there is not enough memory for the model", "give it more, or a smaller model"),
+    (
+        "E-ENGINE-DEVICE-CACHE",
+        "a GPU keeps keys and values in f16, and the manifest asks for another type",
+        "write the manifest without --kv-cache-type, or without --gpus",
+    ),
     ("E-ENGINE-", "the engine did not start", "read `chrysalis logs --loader`"),
     ("E-COLLATERAL-", "the collateral is malformed, stale, or for another platform", COLLATERAL),
     ("E-EVAL-NUMBER", "the collateral is older than the policy allows", COLLATERAL),
@@ -133,6 +185,10 @@ const CODES: &[(&str, &str, &str)] = &[
 ];
 
 const PLATFORM: &str = "check the TDX driver and the quote service (qgsd) on the host";
+const NO_DRIVER: &str = "install driver 580 or later there (for a VM into its image), or serve the model \
+                         by the processor: a manifest of `manifest init` without --gpus";
+const DRIVER: &str = "install driver 580 or later where the worker runs (for a VM into its image)";
+const KERNELS: &str = "build the worker again with `scripts/build-cuda`";
 const DAMAGED: &str = "find the damage with `chrysalis model verify`, then copy or pack it again";
 const COLLATERAL: &str = "fetch the collateral again; for a simulated worker write it with \
                           `chrysalis-worker-sim sim collateral --out FILE`";
@@ -156,14 +212,14 @@ mod tests {
         // Of the worker itself, what no launch by `up` and no boot can meet.
         let not_at_boot = ["E-USAGE", "E-LISTEN", "E-KEYS", "E-STOPPED"];
         let mut seen = 0;
-        for file in ["worker/src/error.rs", "tee/src/error.rs"] {
+        for file in ["worker/src/error.rs", "tee/src/error.rs", "cuda/src/error.rs"] {
             for code in codes(file) {
                 seen += 1;
                 let known = explain(&code).is_some() || not_at_boot.contains(&&*code);
                 assert!(known, "{code} of {file} has no words");
             }
         }
-        assert!(seen > 20, "only {seen} codes were found");
+        assert!(seen > 30, "only {seen} codes were found");
         for code in ["E-CHUNK-HASH", "E-BUNDLE-TRUNCATED", "E-KEY-WRONG", "E-MODEL-ARCHITECTURE"] {
             assert!(explain(code).is_some(), "{code}");
         }
@@ -176,6 +232,8 @@ mod tests {
             assert!(hidden.is_none(), "{prefix} is hidden by {hidden:?}");
         }
         assert!(explain("E-TEE-NONE").unwrap().1.contains("chrysalis-worker-sim"));
+        assert!(explain("E-CUDA-NONE").unwrap().1.contains("driver 580"));
+        assert!(explain("E-CUDA-NO-KERNELS").unwrap().1.contains("scripts/build-cuda"));
         assert_eq!(explain("E-UNHEARD-OF"), None);
     }
 }

@@ -257,7 +257,7 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, TcbError> {
         for entry in std::fs::read_dir(&dir).map_err(|e| TcbError::read(&dir, &e))? {
             let path = entry.map_err(|e| TcbError::read(&dir, &e))?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if NOT_CODE.contains(&name) || path.is_symlink() {
+            if NOT_CODE.contains(&name) || name.ends_with(TESTS) || path.is_symlink() {
                 continue;
             }
             if path.is_dir() {
@@ -272,6 +272,8 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, TcbError> {
 }
 
 const NOT_CODE: &[&str] = &["tests", "tests.rs", "benches", "examples", "target", ".git"];
+/// How files end that hold the tests of the one beside them.
+const TESTS: &str = "_tests.rs";
 const FOREIGN: &[&str] = &["c", "cc", "cpp", "h", "hpp", "S", "s", "asm"];
 
 #[cfg(test)]
@@ -331,6 +333,7 @@ mod tests {
         std::fs::create_dir_all(src.join("tests")).unwrap();
         std::fs::write(src.join("a.rs"), "fn a() { unsafe {} }\n").unwrap();
         std::fs::write(src.join("tests/b.rs"), "not } rust").unwrap();
+        std::fs::write(src.join("a_tests.rs"), "not } rust").unwrap();
         std::fs::write(dir.path().join("x.c"), "int a;\nint b;\n").unwrap();
         let own = SourceCount::own(dir.path()).unwrap();
         assert_eq!((own.files, own.lines, own.unsafes.total()), (1, 1, 1));

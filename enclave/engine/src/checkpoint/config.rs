@@ -7,7 +7,7 @@ use std::io::BufRead;
 use candle_core::quantized::gguf_file::Value;
 
 use super::keys::{FILE, Keys, missing, unsupported};
-use super::names::{FAMILIES, Family, SUPPORTED};
+use super::names::{FAMILIES, Family, MIXTURE, SUPPORTED};
 use super::{json, malformed};
 use crate::error::ModelError;
 
@@ -17,6 +17,8 @@ pub(super) struct Config {
     /// Under the keys of GGUF files.
     pub(super) metadata: HashMap<String, Value>,
     pub(super) head_dim: usize,
+    /// Experts of each layer, if it is a mixture.
+    pub(super) experts: Option<u32>,
     /// Tokens that end a turn, beside those that the tokenizer's files name.
     pub(super) ends: Vec<u32>,
     /// Rows of the embedding, if the file says so.
@@ -66,17 +68,16 @@ impl Config {
         let epsilon = keys.float("rms_norm_eps")?.ok_or_else(|| missing("rms_norm_eps"))?;
         out.float("attention.layer_norm_rms_epsilon", epsilon);
         activation(&mut keys, family)?;
+        let experts = mixture(&mut keys, family, &mut out)?;
         let factors = turning(&mut keys, family, head_dim, &mut out)?;
         seen(&mut keys, family, layers, &mut out)?;
-        ["attention_bias", "mlp_bias", "rope_interleaved", "use_bidirectional_attention"]
-            .iter()
-            .try_for_each(|key| keys.off(key))?;
+        NOT_COMPUTED.iter().try_for_each(|key| keys.off(key))?;
         let tied = keys.truth("tie_word_embeddings")?.unwrap_or(family.tied);
         let vocab = keys.number("vocab_size")?;
         let ends = keys.numbers(ENDS)?;
         keys.finish(&HARMLESS)?;
         let head_dim = usize::try_from(head_dim).unwrap_or(usize::MAX);
-        Ok(Self { family, metadata: out.values, head_dim, ends, vocab, tied, factors })
+        Ok(Self { family, metadata: out.values, head_dim, experts, ends, vocab, tied, factors })
     }
 }
 
@@ -129,6 +130,37 @@ fn activation(keys: &mut Keys, family: &Family) -> Result<(), ModelError> {
     Ok(())
 }
 
+/// What a mixture says of its experts; how many each layer has.
+fn mixture(
+    keys: &mut Keys,
+    family: &Family,
+    out: &mut Metadata,
+) -> Result<Option<u32>, ModelError> {
+    if family.class != MIXTURE {
+        return Ok(None);
+    }
+    let count = keys.count("num_experts")?;
+    out.number("expert_count", count);
+    out.number("expert_used_count", keys.count("num_experts_per_tok")?);
+    out.number("expert_feed_forward_length", keys.count("moe_intermediate_size")?);
+    // Of training.
+    drop([keys.take("router_aux_loss_coef"), keys.take("output_router_logits")]);
+    let other = [
+        // The class's own default: shares of all experts, and not of those that a token takes.
+        ("norm_topk_prob", keys.truth("norm_topk_prob")? != Some(true)),
+        // Layers without experts, and an expert of all tokens.
+        ("decoder_sparse_step", keys.number("decoder_sparse_step")?.is_some_and(|step| step != 1)),
+        ("mlp_only_layers", !keys.numbers("mlp_only_layers")?.is_empty()),
+        (
+            "shared_expert_intermediate_size",
+            keys.number("shared_expert_intermediate_size")? > Some(0),
+        ),
+        ("use_qk_norm", keys.truth("use_qk_norm")? == Some(false)),
+    ];
+    let other = other.iter().find(|(_, other)| *other);
+    other.map_or(Ok(Some(count)), |(key, _)| Err(unsupported(key)))
+}
+
 /// What two keys for the same say. Who wrote two values meant one of them, and nobody knows which: what
 /// reads such files elsewhere goes by the one or by the other.
 fn agreed<T: PartialEq>(
@@ -158,7 +190,7 @@ fn seen(
                 pattern = u32::MAX;
             }
         }
-        "Qwen3ForCausalLM" => {
+        "Qwen3ForCausalLM" | MIXTURE => {
             keys.off("use_sliding_window")?;
             // What it would be.
             drop([keys.take("sliding_window"), keys.take("max_window_layers")]);
@@ -310,6 +342,9 @@ impl Ramp {
     }
 }
 
+/// What is off, or absent, in every model that is computed.
+const NOT_COMPUTED: [&str; 5] =
+    ["attention_bias", "mlp_bias", "qkv_bias", "rope_interleaved", "use_bidirectional_attention"];
 /// What is known and changes no number, or none that is computed here.
 const HARMLESS: [&str; 15] = [
     "_name_or_path",

@@ -8,7 +8,7 @@ pub(super) struct Family {
     /// `general.architecture` of GGUF files.
     pub(super) architecture: &'static str,
     /// Of the tensors of a layer, the name here and there.
-    layer: &'static [[&'static str; 2]],
+    layer: &'static [&'static [[&'static str; 2]]],
     /// Whether rows of query and key weights are in halves of heads, where the decoder turns neighbours.
     pub(super) turned: bool,
     /// Whether norms are stored as what their weights are more than one.
@@ -18,17 +18,25 @@ pub(super) struct Family {
 }
 
 impl Family {
-    /// The name in GGUF files.
+    /// The name in GGUF files; of an expert, which has no tensor of its own there, with its number.
     pub(super) fn rename(&self, name: &str) -> Option<String> {
         let name = name.strip_suffix(".weight")?;
         if let Some([_, to]) = OUTSIDE.iter().find(|[from, _]| *from == name) {
             return Some(format!("{to}.weight"));
         }
         let (block, part) = name.strip_prefix("model.layers.")?.split_once('.')?;
-        // A number as we would write it: one tensor has one name.
-        let number = block.parse::<u32>().ok().filter(|n| n.to_string() == block)?;
-        let [_, to] = self.layer.iter().find(|[from, _]| *from == part)?;
-        Some(format!("blk.{number}.{to}.weight"))
+        let block = number(block)?;
+        if let Some(expert) = part.strip_prefix("mlp.experts.") {
+            let (expert, part) = expert.split_once('.')?;
+            let to = self.find(&format!("mlp.experts.{part}"))?;
+            return Some(format!("blk.{block}.{to}.{}.weight", number(expert)?));
+        }
+        Some(format!("blk.{block}.{}.weight", self.find(part)?))
+    }
+
+    fn find(&self, part: &str) -> Option<&'static str> {
+        let [_, to] = self.layer.iter().copied().flatten().find(|[from, _]| *from == part)?;
+        Some(*to)
     }
 
     /// Whether the rows of this tensor of a GGUF file are reordered.
@@ -37,86 +45,75 @@ impl Family {
     }
 }
 
-pub(super) const FAMILIES: [Family; 4] = [
+/// A number as we would write it: one tensor has one name.
+fn number(text: &str) -> Option<u32> {
+    text.parse::<u32>().ok().filter(|n| n.to_string() == text)
+}
+
+pub(super) const FAMILIES: [Family; 5] = [
+    LLAMA,
+    Family { class: "MistralForCausalLM", ..LLAMA },
+    QWEN3,
     Family {
-        class: "LlamaForCausalLM",
-        architecture: "llama",
-        layer: &LLAMA,
-        turned: true,
-        norms_above_one: false,
-        tied: false,
-    },
-    Family {
-        class: "MistralForCausalLM",
-        architecture: "llama",
-        layer: &LLAMA,
-        turned: true,
-        norms_above_one: false,
-        tied: false,
-    },
-    Family {
-        class: "Qwen3ForCausalLM",
-        architecture: "qwen3",
-        layer: &QWEN3,
-        turned: false,
-        norms_above_one: false,
-        tied: false,
+        class: MIXTURE,
+        architecture: "qwen3moe",
+        layer: &[&ATTENTION, &HEAD_NORMS, &NORM, &EXPERTS],
+        ..QWEN3
     },
     Family {
         class: "Gemma3ForCausalLM",
         architecture: "gemma3",
-        layer: &GEMMA3,
-        turned: false,
+        layer: &[&ATTENTION, &HEAD_NORMS, &NORMS_AROUND, &FEED_FORWARD],
         norms_above_one: true,
         tied: true,
+        ..QWEN3
     },
 ];
 /// The table's names, for messages.
-pub(super) const SUPPORTED: &str =
-    "LlamaForCausalLM, MistralForCausalLM, Qwen3ForCausalLM, Gemma3ForCausalLM";
+pub(super) const SUPPORTED: &str = "LlamaForCausalLM, MistralForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM, Gemma3ForCausalLM";
+/// The class of Qwen3 with experts.
+pub(super) const MIXTURE: &str = "Qwen3MoeForCausalLM";
+
+const LLAMA: Family = Family {
+    class: "LlamaForCausalLM",
+    architecture: "llama",
+    layer: &[&ATTENTION, &NORM, &FEED_FORWARD],
+    turned: true,
+    norms_above_one: false,
+    tied: false,
+};
+const QWEN3: Family = Family {
+    class: "Qwen3ForCausalLM",
+    architecture: "qwen3",
+    layer: &[&ATTENTION, &HEAD_NORMS, &NORM, &FEED_FORWARD],
+    turned: false,
+    ..LLAMA
+};
 
 const OUTSIDE: [[&str; 2]; 3] =
     [["model.embed_tokens", "token_embd"], ["model.norm", "output_norm"], ["lm_head", "output"]];
-
-const LLAMA: [[&str; 2]; 9] = [
+const ATTENTION: [[&str; 2]; 5] = [
     ["input_layernorm", "attn_norm"],
     ["self_attn.q_proj", "attn_q"],
     ["self_attn.k_proj", "attn_k"],
     ["self_attn.v_proj", "attn_v"],
     ["self_attn.o_proj", "attn_output"],
-    ["post_attention_layernorm", "ffn_norm"],
-    ["mlp.gate_proj", "ffn_gate"],
-    ["mlp.up_proj", "ffn_up"],
-    ["mlp.down_proj", "ffn_down"],
 ];
-
-const QWEN3: [[&str; 2]; 11] = [
-    ["input_layernorm", "attn_norm"],
-    ["self_attn.q_proj", "attn_q"],
-    ["self_attn.k_proj", "attn_k"],
-    ["self_attn.v_proj", "attn_v"],
-    ["self_attn.o_proj", "attn_output"],
-    ["self_attn.q_norm", "attn_q_norm"],
-    ["self_attn.k_norm", "attn_k_norm"],
-    ["post_attention_layernorm", "ffn_norm"],
-    ["mlp.gate_proj", "ffn_gate"],
-    ["mlp.up_proj", "ffn_up"],
-    ["mlp.down_proj", "ffn_down"],
-];
-
-/// Here the norm behind attention has the name that it has before the feed-forward part elsewhere.
-const GEMMA3: [[&str; 2]; 13] = [
-    ["input_layernorm", "attn_norm"],
-    ["self_attn.q_proj", "attn_q"],
-    ["self_attn.k_proj", "attn_k"],
-    ["self_attn.v_proj", "attn_v"],
-    ["self_attn.o_proj", "attn_output"],
-    ["self_attn.q_norm", "attn_q_norm"],
-    ["self_attn.k_norm", "attn_k_norm"],
+const HEAD_NORMS: [[&str; 2]; 2] =
+    [["self_attn.q_norm", "attn_q_norm"], ["self_attn.k_norm", "attn_k_norm"]];
+const NORM: [[&str; 2]; 1] = [["post_attention_layernorm", "ffn_norm"]];
+/// Of Gemma: the norm behind attention has the name that it has before the feed-forward part elsewhere.
+const NORMS_AROUND: [[&str; 2]; 3] = [
     ["post_attention_layernorm", "post_attention_norm"],
     ["pre_feedforward_layernorm", "ffn_norm"],
-    ["mlp.gate_proj", "ffn_gate"],
-    ["mlp.up_proj", "ffn_up"],
-    ["mlp.down_proj", "ffn_down"],
     ["post_feedforward_layernorm", "post_ffw_norm"],
+];
+const FEED_FORWARD: [[&str; 2]; 3] =
+    [["mlp.gate_proj", "ffn_gate"], ["mlp.up_proj", "ffn_up"], ["mlp.down_proj", "ffn_down"]];
+/// Their numbers stand between, and are not in the table.
+const EXPERTS: [[&str; 2]; 4] = [
+    ["mlp.gate", "ffn_gate_inp"],
+    ["mlp.experts.gate_proj", "ffn_gate_exps"],
+    ["mlp.experts.up_proj", "ffn_up_exps"],
+    ["mlp.experts.down_proj", "ffn_down_exps"],
 ];

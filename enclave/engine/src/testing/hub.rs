@@ -69,6 +69,13 @@ impl Recipe {
         ])
     }
 
+    /// Its tensors, for tests that change them.
+    #[cfg(test)]
+    pub(crate) fn tensors_of_checkpoint(&self) -> Vec<Published> {
+        let file = self.build();
+        self.published(&file, &Gguf::read(&mut &file[..], file.len() as u64).unwrap())
+    }
+
     /// `config.json`.
     fn config(&self, rows: usize) -> Value {
         let mut config = json!({
@@ -106,7 +113,7 @@ impl Recipe {
                 "sliding_window": self.window,
                 "sliding_window_pattern": 6,
             }),
-            "qwen3" => json!({
+            "qwen3" | "qwen3moe" => json!({
                 "hidden_act": "silu",
                 "max_window_layers": self.layers,
                 "sliding_window": null,
@@ -114,7 +121,21 @@ impl Recipe {
             }),
             _ => json!({"hidden_act": "silu", "sliding_window": self.window}),
         };
-        let more = own.as_object().unwrap().clone();
+        let mut more = own.as_object().unwrap().clone();
+        if let Some((count, used)) = self.experts {
+            let of_experts = json!({
+                "decoder_sparse_step": 1,
+                "mlp_only_layers": [],
+                "model_type": "qwen3_moe",
+                "moe_intermediate_size": self.ffn,
+                "norm_topk_prob": true,
+                "num_experts": count,
+                "num_experts_per_tok": used,
+                "output_router_logits": false,
+                "router_aux_loss_coef": 0.001,
+            });
+            more.extend(of_experts.as_object().unwrap().clone());
+        }
         config.as_object_mut().unwrap().extend(more);
         config
     }
@@ -138,6 +159,7 @@ impl Recipe {
         match self.architecture {
             "gemma3" => "Gemma3ForCausalLM",
             "qwen3" => "Qwen3ForCausalLM",
+            "qwen3moe" => "Qwen3MoeForCausalLM",
             _ if self.window.is_some() || self.heads * self.head_dim != self.hidden => {
                 "MistralForCausalLM"
             }
@@ -170,6 +192,21 @@ impl Recipe {
                 let values = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b) - 1.0);
                 bytes = values.flat_map(f32::to_le_bytes).collect();
             }
+            let dtype = match stored.dtype {
+                GgmlDType::F32 => "F32",
+                GgmlDType::F16 => "F16",
+                GgmlDType::BF16 => "BF16",
+                other => panic!("no checkpoint has {other:?}"),
+            };
+            if let Some(part) = part.strip_suffix("_exps") {
+                let (count, dims) = (stored.dims[0], stored.dims[1..].to_vec());
+                let part = format!("{}_proj", part.strip_prefix("ffn_").unwrap());
+                for (expert, bytes) in bytes.chunks_exact(bytes.len() / count).enumerate() {
+                    let name = format!("model.layers.{block}.mlp.experts.{expert}.{part}.weight");
+                    out.push((name, dtype, dims.clone(), bytes.to_vec()));
+                }
+                continue;
+            }
             let name = match part {
                 "token_embd" => "model.embed_tokens",
                 "output_norm" => "model.norm",
@@ -187,17 +224,18 @@ impl Recipe {
                 "ffn_norm" if gemma => "pre_feedforward_layernorm",
                 "ffn_norm" => "post_attention_layernorm",
                 "post_ffw_norm" => "post_feedforward_layernorm",
+                "ffn_gate_inp" => "mlp.gate",
                 "ffn_gate" => "mlp.gate_proj",
                 "ffn_up" => "mlp.up_proj",
                 "ffn_down" => "mlp.down_proj",
                 other => panic!("{other}"),
             };
             let layer = if block.is_empty() { "" } else { &format!("model.layers.{block}.") };
-            let dtype = match stored.dtype {
-                GgmlDType::F32 => "F32",
-                GgmlDType::F16 => "F16",
-                GgmlDType::BF16 => "BF16",
-                other => panic!("no checkpoint has {other:?}"),
+            // Routers are in single precision in GGUF files, and as everything else here.
+            let router = part == "ffn_gate_inp" && self.dtype == GgmlDType::BF16;
+            let (dtype, bytes) = match router {
+                true => ("BF16", bytes.chunks_exact(4).flat_map(|b| [b[2], b[3]]).collect()),
+                false => (dtype, bytes),
             };
             out.push((format!("{layer}{name}.weight"), dtype, stored.dims, bytes));
         }

@@ -1,6 +1,7 @@
 //! `chrysalis model`: bundles and their keys. The bundle's own words are the packer's; what is
 //! printed as verified was verified by `chrysalis-vault`.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -136,10 +137,14 @@ fn pack(arguments: &Pack, context: &Context) -> Result<(), Failure> {
     let mut input = match (&arguments.source.gguf, &arguments.source.folder) {
         (Some(path), _) => {
             let file = File::open(path).map_err(|e| Failure::file("open", path, &e))?;
-            PackInput::from_gguf(GGUF_NAME, &fallback_name(path), file)
+            PackInput::from_gguf(GGUF_NAME, &fallback_name(path.file_stem()), file)
                 .map_err(|e| Failure::from(e).in_file(path))?
         }
-        (None, Some(folder)) => model_folder::input(folder, fallback_name(folder))?,
+        (None, Some(folder)) => {
+            // `.` has a name too; and `Qwen3-0.6B` has no extension.
+            let whole = folder.canonicalize().map_err(|e| Failure::file("open", folder, &e))?;
+            model_folder::input(folder, fallback_name(whole.file_name()))?
+        }
         (None, None) => return Err(Failure::new(Class::Usage, "E-USAGE", "no model was named")),
     };
     if let Some(name) = &arguments.name {
@@ -307,10 +312,10 @@ const fn yes_no(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
 }
 
-/// The name of a model that has none: the file's, as far as it is plain text.
-fn fallback_name(path: &Path) -> String {
-    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    let plain: String = stem.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+/// The name of a model that has none: that of its file or folder, as far as it is plain text.
+fn fallback_name(name: Option<&OsStr>) -> String {
+    let name = name.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let plain: String = name.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
     if plain.is_empty() { "model".to_owned() } else { plain }
 }
 
