@@ -375,15 +375,9 @@ impl Inner {
     fn find(&self, receipt: &PublicReceipt) -> Result<(), ClientError> {
         let (request, amount) = (receipt.request_id(), receipt.amount());
         let mut state = self.state();
-        match state.standing.worst_of(request) {
-            // Somebody else asked for it too.
-            None => return Ok(()),
-            Some(worst) if amount > worst => {
-                let text = format!("request {request} cannot have cost {amount} nanogram");
-                return Err(ClientError::ReceiptMalformed(text));
-            }
-            Some(_) => {}
-        }
+        // Somebody else asked for it too.
+        let Some(worst) = state.standing.worst_of(request) else { return Ok(()) };
+        within(request, worst, amount)?;
         let entry = Entry::Found { channel: self.channel, receipt };
         self.ledger.record(&entry, self.clock.now().seconds())?;
         state.standing.find(request, amount);
@@ -499,8 +493,10 @@ impl Ticket {
     /// The receipt came and holds. On the disk when this returns.
     ///
     /// # Errors
-    /// [`ClientError::Ledger`].
+    /// [`ClientError::ReceiptMalformed`] for more than the request could cost, which no honest meter counts, and
+    /// [`ClientError::Ledger`]; then it may have cost its most.
     pub(crate) async fn receipted(self, amount: u128) -> Result<(), ClientError> {
+        within(self.request.request, self.request.worst, amount)?;
         self.end(amount, move |channel, request| Entry::Request { channel, request, amount }).await
     }
 
@@ -536,6 +532,16 @@ impl Drop for Ticket {
             self.payer.inner.state().standing.lose(self.request);
         }
     }
+}
+
+/// Whether a request of at most `worst` can have cost `amount`. Claims are held against receipts, so a receipt
+/// that said more would be room for a claim of as much.
+fn within(request: RequestId, worst: u128, amount: u128) -> Result<(), ClientError> {
+    if amount <= worst {
+        return Ok(());
+    }
+    let text = format!("request {request} cannot have cost {amount} nanogram, but {worst} at most");
+    Err(ClientError::ReceiptMalformed(text))
 }
 
 fn meter_of(claim: &Claim) -> [u8; 32] {

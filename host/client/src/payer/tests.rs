@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 
 use super::*;
 
+mod tickets;
+
 const NETWORK: NetworkId = NetworkId::TESTNET;
 const PAYEE: Digest = Digest([7; 32]);
 const NOW: UnixTime = UnixTime(1_795_000_000);

@@ -91,3 +91,15 @@ async fn an_answer_that_fails_costs_what_its_receipt_says() {
     worker.collect_claim().await.unwrap();
     assert_eq!(payer.standing().may_owe, amount);
 }
+
+#[tokio::test]
+async fn no_receipt_is_taken_for_more_than_its_request_can_have_cost() {
+    let (bench, dir) = (Bench::start_paid().await, TempDir::new().unwrap());
+    let payer = payer(&bench, dir.path(), 5 * worst(&bench));
+    let worker = bench.paying(payer.clone()).await;
+    bench.worker.answers(Answer::FailsDearly);
+    let question = Question { prompt: "count", max_tokens: Some(12), ..Question::default() };
+    let error = ask(&worker, &question, |_| {}, |_| panic!("it was told")).await;
+    assert!(matches!(error, Err(ClientError::ReceiptMalformed(_))), "{error:?}");
+    assert_eq!(payer.standing().may_owe, worst(&bench), "for all that is known");
+}

@@ -179,7 +179,7 @@ fn pieces(
     if script == Answer::LineBreak {
         pieces.push(b"{\"choices\":[]\n\n}".to_vec());
     }
-    if !matches!(script, Answer::FailsMidway | Answer::Vanishes) {
+    if !matches!(script, Answer::FailsMidway | Answer::FailsDearly | Answer::Vanishes) {
         pieces.push(take(responder.finish(0, said.reason)));
         pieces.extend(responder.usage(&said.usage).map(take));
     }
@@ -206,7 +206,7 @@ fn finish(
         Answer::EndsWithKeepAlive => pieces.push((FrameKind::KeepAlive, Vec::new())),
         Answer::ReceiptTooEarly => pieces.insert(2, (FrameKind::Receipt, receipt)),
         Answer::ReceiptOnly => pieces = vec![(FrameKind::Receipt, receipt)],
-        Answer::FailsMidway => {
+        Answer::FailsMidway | Answer::FailsDearly => {
             let error = ApiError::internal();
             pieces.push((FrameKind::Error, encode_error(500, &error.to_json())));
             pieces.push((FrameKind::Receipt, receipt));
@@ -249,7 +249,7 @@ fn receipt(
             completion: said.usage.completion,
             reasoning: 0,
             finish: match said.reason {
-                _ if script == Answer::FailsMidway => Finish::Failed,
+                _ if matches!(script, Answer::FailsMidway | Answer::FailsDearly) => Finish::Failed,
                 _ if script == Answer::Vanishes => Finish::Aborted,
                 FinishReason::Stop | FinishReason::ToolCalls => Finish::Stop,
                 FinishReason::Length => Finish::Length,
@@ -295,6 +295,7 @@ fn alter(receipt: &mut RequestReceipt, script: Answer) {
         Answer::OtherEvidence => flip(&mut receipt.att.evidence_sha256),
         Answer::OtherPrices => receipt.usage.prices.completion += 1,
         Answer::MoreTokens => receipt.usage.completion += 1,
+        Answer::FailsDearly => receipt.usage.completion = 1_000_000_000,
         Answer::OtherRequestText => flip(&mut receipt.io.request_commit),
         Answer::OtherAnswerText => flip(&mut receipt.io.response_commit),
         Answer::OtherFinish => receipt.usage.finish = Finish::Aborted,

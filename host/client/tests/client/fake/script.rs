@@ -131,6 +131,8 @@ pub(crate) enum Answer {
     ErrorWithoutStatus,
     /// The engine fails after a few chunks; a receipt follows.
     FailsMidway,
+    /// The same, and the receipt is for more tokens than any request can have.
+    FailsDearly,
     /// The engine vanishes after a few chunks; a receipt that says so follows.
     Vanishes,
     /// HTTP 429 with `Retry-After: 7`.
