@@ -55,20 +55,15 @@ fn qwen_is_told_tools_by_the_line_and_calls_and_results_between_tags() {
     let template = compiled(QWEN);
     assert_eq!(template.style(), ToolStyle::Tagged);
     let tool = r#"{"type": "function", "function": {"name": "f", "description": "<Ü>", "parameters": {"type": "object", "required": [], "properties": {"b": {}, "a": {"enum": [1, 2.5, true, null]}}}}}"#;
-    // What this crate puts around a function has no order of its own.
-    let sorted = tool.replacen(r#"{"type": "function", "function": "#, r#"{"function": "#, 1);
-    let sorted = format!("{}, \"type\": \"function\"}}", sorted.strip_suffix('}').unwrap());
     let one = r#"<tool_call>{"name": "f", "arguments": {"b": "x", "a": 1}}</tool_call>"#;
     let out = render(&template, &talk(2)).unwrap();
-    let expected = |tool: &str| {
-        format!(
-            "<|im_start|>system\n<tools>\n{tool}\n</tools> in <tool_call></tool_call><|im_end|>\n\
-             <|im_start|>user\nOne?<|im_end|>\n<|im_start|>assistant\n{one}{one}<|im_end|>\n\
-             <|im_start|>user\n<tool_response>7</tool_response>\n<tool_response>7</tool_response>\
-             <|im_end|>\n<|im_start|>assistant\n"
-        )
-    };
-    assert!(out == expected(tool) || out == expected(&sorted), "{out}");
+    let expected = format!(
+        "<|im_start|>system\n<tools>\n{tool}\n</tools> in <tool_call></tool_call><|im_end|>\n\
+         <|im_start|>user\nOne?<|im_end|>\n<|im_start|>assistant\n{one}{one}<|im_end|>\n\
+         <|im_start|>user\n<tool_response>7</tool_response>\n<tool_response>7</tool_response>\
+         <|im_end|>\n<|im_start|>assistant\n"
+    );
+    assert_eq!(out, expected);
 }
 
 #[test]
@@ -134,8 +129,7 @@ fn mistral_is_told_tools_before_the_last_question_and_calls_as_a_list() {
     let tools = r#"[AVAILABLE_TOOLS][{"type": "function", "function": {"name": "f", "description": "<Ü>", "parameters": {"type": "object", "#;
     assert!(out.starts_with(tools), "{out}");
     for part in [
-        r#"[INST]One?[/INST][TOOL_CALLS][{"#,
-        r#""id": "call00001"}, {"#,
+        r#"[INST]One?[/INST][TOOL_CALLS][{"name": "f", "arguments": {"b": "x", "a": 1}, "id": "call00001"}, {"#,
         r#""id": "call00002"}]</s>[TOOL_RESULTS]{"content": 7, "call_id": "call00001"}"#,
     ] {
         assert!(out.contains(part), "{part} in {out}");
@@ -207,6 +201,24 @@ fn no_part_of_a_tool_or_a_call_becomes_a_control_token() {
         "the template's own: of the system, the assistant, the user"
     );
     assert_eq!(defuse::restore(&out).matches(canary).count(), 3 + 8);
+}
+
+#[test]
+fn numbers_are_written_as_python_does_and_text_only_as_it_is() {
+    let json = |text: &str| {
+        let value = json(&serde_json::from_str(text).unwrap(), &|text| Value::from(text));
+        to_json(&value, Kwargs::from_iter([("ensure_ascii", Value::from(false))])).unwrap()
+    };
+    for (text, written) in [
+        ("[0, -7, 18446744073709551615]", "[0, -7, 18446744073709551615]"),
+        ("[1.0, -0.0, 2.50, 0.0001]", "[1.0, -0.0, 2.5, 0.0001]"),
+        ("[1e15, 1e16, 1.5e300]", "[1000000000000000.0, 1e+16, 1.5e+300]"),
+        ("[1e-5, 1.25e-7, 5e-324]", "[1e-05, 1.25e-07, 5e-324]"),
+    ] {
+        assert_eq!(json(text), written);
+    }
+    let escaped = Kwargs::from_iter([("ensure_ascii", Value::from(true))]);
+    assert!(to_json(&Value::from("é"), escaped).is_err(), "it would not be escaped");
 }
 
 #[test]
