@@ -10,6 +10,7 @@
 )]
 
 mod boot;
+mod checkpoint;
 mod embeddings;
 mod enclave;
 mod fake_root;

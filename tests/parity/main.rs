@@ -10,7 +10,7 @@
 //!
 //! | | what | by | limit (measured) |
 //! |---|---|---|---|
-//! | T1 | tokens and rendered talks are those of others | `tokens`, `greedy_parity.rs` | equal |
+//! | T1 | tokens and rendered talks are those of others | `tokens`, `templates`, `greedy_parity.rs` | equal |
 //! | T2 | nothing rounded but keys and values (f16) | `logits_of_every_family_equal_candles`, dense rows of `…_in_every_format_…` | logit 1e-2 (8.9e-3); no likeliest token turned over a margin of 2e-3 (8.3e-4) |
 //! | T3 | quantised, made-up weights | the other rows of it | mean KL 1e-2 (8.5e-4), largest 0.2 (3.1e-3), margin 0.75 (0.15) |
 //! | T3 | quantised, the default model, 384 tokens | `logits_of_the_default_model_…` | perplexity 0.99 to 1.01 of the exact (0.994; with keys in q8_0 0.98 to 1.03: 1.017), mean KL 1e-2 (6.1e-3), largest 0.2 (0.06; first two positions 0.8), same likeliest token 0.93 (0.97), margin 0.75 (0.41) |
@@ -31,6 +31,7 @@ mod gpu;
 mod real;
 mod reference;
 mod report;
+mod templates;
 mod tokens;
 
 use std::num::NonZeroUsize;

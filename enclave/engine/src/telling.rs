@@ -176,6 +176,10 @@ impl Object for Pairs {
 /// it is and not escaped for HTML, which is what the filter of `minijinja` does.
 pub(crate) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent = options.get::<Option<usize>>("indent")?;
+    // Some templates ask for what they get anyway. The other is not written, and refused as unknown.
+    if !options.peek::<bool>("ensure_ascii").unwrap_or(true) {
+        options.get::<bool>("ensure_ascii")?;
+    }
     options.assert_all_used()?;
     let mut out = String::new();
     write_json(value, indent.map(|width| width.min(MAX_INDENT)), 0, &mut out)?;
@@ -202,7 +206,7 @@ fn write_json(
     match value.kind() {
         ValueKind::Undefined | ValueKind::None => out.push_str("null"),
         ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
-        ValueKind::Number => out.push_str(&value.to_string()),
+        ValueKind::Number => out.push_str(&number(value)),
         ValueKind::Seq | ValueKind::Iterable => {
             let mut empty = true;
             out.push('[');
@@ -234,6 +238,17 @@ fn write_json(
         _ => write_text(&value.to_string(), out)?,
     }
     Ok(())
+}
+
+/// A number as Python writes it: with the fewest digits, and an exponent of a sign and two digits at least.
+fn number(value: &Value) -> String {
+    let Some(float) = f64::try_from(value.clone()).ok().filter(|_| !value.is_integer()) else {
+        return value.to_string();
+    };
+    let text = format!("{float:?}");
+    let Some((digits, exponent)) = text.split_once('e') else { return text };
+    let (sign, size) = exponent.strip_prefix('-').map_or(('+', exponent), |size| ('-', size));
+    format!("{digits}e{sign}{size:0>2}")
 }
 
 fn write_text(text: &str, out: &mut String) -> Result<(), Error> {

@@ -9,95 +9,13 @@ use crate::template::ChatTemplate;
 use crate::tool_style::ToolStyle;
 
 /// Qwen3: one tool a line, calls between tags, results in a row in one message of the user.
-const QWEN: &str = "\
-{%- if tools %}
-    {{- '<|im_start|>system\\n' }}
-    {%- if messages[0].role == 'system' %}{{- messages[0].content + '\\n\\n' }}{%- endif %}
-    {{- '<tools>' }}
-    {%- for tool in tools %}{{- '\\n' }}{{- tool | tojson }}{%- endfor %}
-    {{- '\\n</tools> in <tool_call></tool_call><|im_end|>\\n' }}
-{%- endif %}
-{%- for message in messages %}
-    {%- if message.role == 'user' %}
-        {{- '<|im_start|>user\\n' + message.content + '<|im_end|>\\n' }}
-    {%- elif message.role == 'assistant' %}
-        {{- '<|im_start|>assistant\\n' + message.content }}
-        {%- if message.tool_calls %}
-            {%- for tool_call in message.tool_calls %}
-                {%- if tool_call.function %}{%- set tool_call = tool_call.function %}{%- endif %}
-                {{- '<tool_call>{\"name\": \"' + tool_call.name + '\", \"arguments\": ' }}
-                {%- if tool_call.arguments is string %}{{- tool_call.arguments }}{%- else %}{{- tool_call.arguments | tojson }}{%- endif %}
-                {{- '}</tool_call>' }}
-            {%- endfor %}
-        {%- endif %}
-        {{- '<|im_end|>\\n' }}
-    {%- elif message.role == 'tool' %}
-        {%- if loop.first or (messages[loop.index0 - 1].role != 'tool') %}{{- '<|im_start|>user' }}{%- endif %}
-        {{- '\\n<tool_response>' + message.content + '</tool_response>' }}
-        {%- if loop.last or (messages[loop.index0 + 1].role != 'tool') %}{{- '<|im_end|>\\n' }}{%- endif %}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\\n' }}
-    {%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}
-{%- endif %}";
+const QWEN: &str = include_str!("../../../tests/parity/templates/qwen-3-tools.jinja");
 
 /// Llama 3.1: tools with four spaces in the first question, one call at a time, results as `ipython`.
-const LLAMA: &str = "\
-{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
-{%- if messages[0]['role'] == 'system' %}{%- set messages = messages[1:] %}{%- endif %}
-{%- if tools is not none %}
-    {{- 'Use {\"name\": function name, \"parameters\": dictionary}.' }}
-    {%- for t in tools %}{{- '\\n' + (t | tojson(indent=4)) }}{%- endfor %}
-{%- endif %}
-{%- for message in messages %}
-    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
-        {{- '\\n' + message['role'] + ': ' + message['content'] | trim }}
-    {%- elif 'tool_calls' in message %}
-        {%- if not message.tool_calls|length == 1 %}{{- raise_exception('one call at a time') }}{%- endif %}
-        {%- set tool_call = message.tool_calls[0].function %}
-        {{- '\\n{\"name\": \"' + tool_call.name + '\", \"parameters\": ' }}{{- tool_call.arguments | tojson }}{{- '}' }}
-    {%- elif message.role == 'tool' or message.role == 'ipython' %}
-        {%- if message.content is mapping or message.content is iterable %}{{- '\\nipython: ' + (message.content | tojson) }}
-        {%- else %}{{- '\\nipython: ' + message.content }}{%- endif %}
-    {%- endif %}
-{%- endfor %}
-{{- '\\nassistant: ' }}";
+const LLAMA: &str = include_str!("../../../tests/parity/templates/llama-3-tools.jinja");
 
 /// Mistral: tools before the last question, field by field, ids of nine characters, calls as a list.
-const MISTRAL: &str = "\
-{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
-{%- set user_messages = messages | selectattr('role', 'equalto', 'user') | list %}
-{%- for message in messages %}
-    {%- if message['role'] == 'user' %}
-        {%- if tools is not none and (message == user_messages[-1]) %}
-            {{- '[AVAILABLE_TOOLS][' }}
-            {%- for tool in tools %}
-                {%- set tool = tool.function %}
-                {{- '{\"type\": \"function\", \"function\": {' }}
-                {%- for key, val in tool.items() if key != 'return' %}
-                    {%- if val is string %}{{- '\"' + key + '\": \"' + val + '\"' }}{%- else %}{{- '\"' + key + '\": ' + val|tojson }}{%- endif %}
-                    {%- if not loop.last %}{{- ', ' }}{%- endif %}
-                {%- endfor %}
-                {{- '}}' }}{%- if not loop.last %}{{- ', ' }}{%- else %}{{- ']' }}{%- endif %}
-            {%- endfor %}
-        {%- endif %}
-        {{- '[INST]' + message['content'] + '[/INST]' }}
-    {%- elif message.tool_calls is defined and message.tool_calls is not none %}
-        {{- '[TOOL_CALLS][' }}
-        {%- for tool_call in message.tool_calls %}
-            {%- set out = tool_call.function|tojson %}
-            {{- out[:-1] }}
-            {%- if not tool_call.id is defined or tool_call.id|length != 9 %}{{- raise_exception('nine characters') }}{%- endif %}
-            {{- ', \"id\": \"' + tool_call.id + '\"}' }}{%- if not loop.last %}{{- ', ' }}{%- endif %}
-        {%- endfor %}
-        {{- ']' + eos_token }}
-    {%- elif message['role'] == 'assistant' %}
-        {{- message['content'] + eos_token }}
-    {%- elif message['role'] == 'tool' %}
-        {{- '[TOOL_RESULTS]{\"content\": ' + message.content|string + ', \"call_id\": \"' + message.tool_call_id + '\"}' }}
-    {%- endif %}
-{%- endfor %}";
+const MISTRAL: &str = include_str!("../../../tests/parity/templates/mistral-tools.jinja");
 
 const TOOL: &str = r#"{"name":"f","description":"<Ü>","parameters":{"type":"object","required":[],"properties":{"b":{},"a":{"enum":[1,2.5,true,null]}}}}"#;
 
@@ -137,20 +55,15 @@ fn qwen_is_told_tools_by_the_line_and_calls_and_results_between_tags() {
     let template = compiled(QWEN);
     assert_eq!(template.style(), ToolStyle::Tagged);
     let tool = r#"{"type": "function", "function": {"name": "f", "description": "<Ü>", "parameters": {"type": "object", "required": [], "properties": {"b": {}, "a": {"enum": [1, 2.5, true, null]}}}}}"#;
-    // What this crate puts around a function has no order of its own.
-    let sorted = tool.replacen(r#"{"type": "function", "function": "#, r#"{"function": "#, 1);
-    let sorted = format!("{}, \"type\": \"function\"}}", sorted.strip_suffix('}').unwrap());
     let one = r#"<tool_call>{"name": "f", "arguments": {"b": "x", "a": 1}}</tool_call>"#;
     let out = render(&template, &talk(2)).unwrap();
-    let expected = |tool: &str| {
-        format!(
-            "<|im_start|>system\n<tools>\n{tool}\n</tools> in <tool_call></tool_call><|im_end|>\n\
-             <|im_start|>user\nOne?<|im_end|>\n<|im_start|>assistant\n{one}{one}<|im_end|>\n\
-             <|im_start|>user\n<tool_response>7</tool_response>\n<tool_response>7</tool_response>\
-             <|im_end|>\n<|im_start|>assistant\n"
-        )
-    };
-    assert!(out == expected(tool) || out == expected(&sorted), "{out}");
+    let expected = format!(
+        "<|im_start|>system\n<tools>\n{tool}\n</tools> in <tool_call></tool_call><|im_end|>\n\
+         <|im_start|>user\nOne?<|im_end|>\n<|im_start|>assistant\n{one}{one}<|im_end|>\n\
+         <|im_start|>user\n<tool_response>7</tool_response>\n<tool_response>7</tool_response>\
+         <|im_end|>\n<|im_start|>assistant\n"
+    );
+    assert_eq!(out, expected);
 }
 
 #[test]
@@ -216,8 +129,7 @@ fn mistral_is_told_tools_before_the_last_question_and_calls_as_a_list() {
     let tools = r#"[AVAILABLE_TOOLS][{"type": "function", "function": {"name": "f", "description": "<Ü>", "parameters": {"type": "object", "#;
     assert!(out.starts_with(tools), "{out}");
     for part in [
-        r#"[INST]One?[/INST][TOOL_CALLS][{"#,
-        r#""id": "call00001"}, {"#,
+        r#"[INST]One?[/INST][TOOL_CALLS][{"name": "f", "arguments": {"b": "x", "a": 1}, "id": "call00001"}, {"#,
         r#""id": "call00002"}]</s>[TOOL_RESULTS]{"content": 7, "call_id": "call00001"}"#,
     ] {
         assert!(out.contains(part), "{part} in {out}");
@@ -289,6 +201,24 @@ fn no_part_of_a_tool_or_a_call_becomes_a_control_token() {
         "the template's own: of the system, the assistant, the user"
     );
     assert_eq!(defuse::restore(&out).matches(canary).count(), 3 + 8);
+}
+
+#[test]
+fn numbers_are_written_as_python_does_and_text_only_as_it_is() {
+    let json = |text: &str| {
+        let value = json(&serde_json::from_str(text).unwrap(), &|text| Value::from(text));
+        to_json(&value, Kwargs::from_iter([("ensure_ascii", Value::from(false))])).unwrap()
+    };
+    for (text, written) in [
+        ("[0, -7, 18446744073709551615]", "[0, -7, 18446744073709551615]"),
+        ("[1.0, -0.0, 2.50, 0.0001]", "[1.0, -0.0, 2.5, 0.0001]"),
+        ("[1e15, 1e16, 1.5e300]", "[1000000000000000.0, 1e+16, 1.5e+300]"),
+        ("[1e-5, 1.25e-7, 5e-324]", "[1e-05, 1.25e-07, 5e-324]"),
+    ] {
+        assert_eq!(json(text), written);
+    }
+    let escaped = Kwargs::from_iter([("ensure_ascii", Value::from(true))]);
+    assert!(to_json(&Value::from("é"), escaped).is_err(), "it would not be escaped");
 }
 
 #[test]

@@ -224,6 +224,9 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
     let events = boot_events(&policy_digest, &manifest.model.root).to_vec();
     let measurement = measure(setting.platform.as_ref(), args.measured_by, &events)?;
     let devices = devices::of_boot(&manifest, &measurement, &setting.devices)?;
+    // Nor is a key asked for by a machine that could not compute.
+    #[cfg(feature = "cuda")]
+    let gpu = gpu(&manifest)?;
     stages.set(BootStage::Manifest, StageState::Done);
 
     stages.set(BootStage::Keys, StageState::Started);
@@ -248,6 +251,8 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         bodies: Semaphore::new(bounds.body_bytes),
         bounds,
         devices,
+        #[cfg(feature = "cuda")]
+        gpu,
         quotes: QuoteDesk::default(),
         peers,
         payments,
@@ -324,7 +329,7 @@ fn load_model(
         ModelTask::Text => {
             let options = EngineOptions {
                 #[cfg(feature = "cuda")]
-                device: gpu(&worker.manifest)?,
+                device: worker.gpu.clone(),
                 max_concurrent: limits.concurrent_requests as usize,
                 max_waiting: worker.bounds.waiting as usize,
                 context_tokens: tokens,
@@ -367,16 +372,14 @@ fn scarce(held: Held, concurrent: u32) -> Option<ConsoleEvent> {
 
 /// The GPU that computes: the first of those that the manifest names, whose reports are in every evidence
 /// and which refuse to report while their memory is not protected. A manifest that names none is served by
-/// the processor, whatever the machine has; text of one that names some is never computed by it.
+/// the processor, whatever the machine has, and so are vectors; text of one that names some never is.
 #[cfg(feature = "cuda")]
-fn gpu(
-    manifest: &chrysalis_wire::WorkerManifest,
-) -> Result<Option<chrysalis_cuda::Device>, WorkerError> {
-    if manifest.devices.is_none_or(|devices| devices.gpus == 0) {
+fn gpu(manifest: &WorkerManifest) -> Result<Option<chrysalis_cuda::Device>, WorkerError> {
+    let named = manifest.devices.is_some_and(|devices| devices.gpus > 0);
+    if !named || manifest.model.task != ModelTask::Text {
         return Ok(None);
     }
-    let library = Path::new(chrysalis_cuda::LIBRARY);
-    chrysalis_cuda::Device::open(library, chrysalis_cuda::embedded())
+    chrysalis_cuda::Device::open(Path::new(chrysalis_cuda::LIBRARY), chrysalis_cuda::embedded())
         .map(Some)
         .map_err(|error| WorkerError::Refused { code: error.code(), message: error.to_string() })
 }

@@ -67,6 +67,9 @@ pub struct Worker {
     pub bounds: Bounds,
     /// The devices that the manifest names.
     pub devices: Option<Arc<dyn Devices>>,
+    /// The one that computes; the processor if there is none.
+    #[cfg(feature = "cuda")]
+    pub gpu: Option<chrysalis_cuda::Device>,
     /// Challenges that wait for a quote.
     pub quotes: QuoteDesk,
     /// Whom this worker serves; everybody if there is no gate.

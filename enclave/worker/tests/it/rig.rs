@@ -252,6 +252,8 @@ impl Rig {
             bodies: Semaphore::new(bounds.body_bytes),
             bounds,
             devices,
+            #[cfg(feature = "cuda")]
+            gpu: None,
             quotes: Default::default(),
             peers,
             payments,
