@@ -198,7 +198,7 @@ impl Attention {
             }
         });
         drop(states);
-        pool.path().run(Gather { all: self, out: &mut out, window, to });
+        pool.path().run(Gather { all: self, out: &mut out, to });
         (self.out, self.coded) = (out, coded);
     }
 }
@@ -208,14 +208,13 @@ struct Gather<'a> {
     all: &'a Attention,
     /// The [`State`] of each place.
     out: &'a mut [Lanes],
-    window: Option<usize>,
     to: &'a mut Tiled,
 }
 
 impl Kernel for Gather<'_> {
     #[inline(always)]
     fn run<S: Isa>(self, isa: S) {
-        let Self { all, out, window, to } = self;
+        let Self { all, out, to } = self;
         let (dim, width) = (all.head_dim, all.row_lanes());
         let lanes = State::lanes(dim);
         let states = out.chunks_exact_mut(lanes);
@@ -225,14 +224,10 @@ impl Kernel for Gather<'_> {
             let mut state = State(first);
             while let Some((next, part)) = places.next_if(|(next, _)| next.continues(*place)) {
                 // Half of them lie in the cache of another processor.
-                for line in (0..rows * width).chain([lanes - 1]) {
+                for line in (0..rows * width).chain([lanes - 2, lanes - 1]) {
                     isa.prefetch(part, (2 * lanes + line) * size_of::<Lanes>());
                 }
-                let mut sees = [false; PANEL_ROWS];
-                for (row, sees) in sees.iter_mut().enumerate().take(rows) {
-                    *sees = !next.part(next.seen(all, window, row)).is_empty();
-                }
-                state.add(isa, part, sees, width);
+                state.add(isa, part, rows, width);
             }
             for row in 0..rows {
                 let (token, head) = place.at(all, row);
@@ -277,13 +272,6 @@ impl Place {
         window.map_or(0, |window| end.saturating_sub(window))..end
     }
 
-    /// Of the tokens `seen` those that lie in its ranges.
-    #[inline(always)]
-    fn part(self, seen: Range<usize>) -> Range<usize> {
-        let [from, to] = self.ranges.map(|range| range * RANGE_TOKENS);
-        seen.start.max(from)..seen.end.min(to)
-    }
-
     /// The pages of its ranges, without those that end before what the first row sees, which sees the
     /// earliest.
     fn pages(self, all: &Attention, window: Option<usize>) -> Range<usize> {
@@ -298,48 +286,45 @@ impl Place {
 }
 
 /// What rows have seen of some ranges: for each row the weighted sum of values, then the largest scores
-/// of the rows, to which the weights are relative, and the sums of the weights.
+/// of the rows, to which the weights are relative, then the sums of the weights.
 struct State<'a>(&'a mut [Lanes]);
 
 impl State<'_> {
     const fn lanes(head_dim: usize) -> usize {
-        PANEL_ROWS * head_dim.div_ceil(16) + 1
+        PANEL_ROWS * head_dim.div_ceil(16) + 2
     }
 
     /// Nothing seen.
-    #[inline(always)]
     fn clear(&mut self) {
         self.0.fill([0.0; 16]);
-        if let Some(numbers) = self.0.last_mut() {
-            numbers[..PANEL_ROWS].fill(f32::NEG_INFINITY);
+        if let Some([most, _]) = self.0.last_chunk_mut() {
+            most.fill(f32::NEG_INFINITY);
         }
     }
 
-    /// Adds what each row that `sees` some of the next range has seen of it.
+    /// Adds what its first `rows` have seen of the next range; of one that saw nothing there it stays what
+    /// it is.
     #[inline(always)]
-    fn add<S: Isa>(&mut self, isa: S, part: &[Lanes], sees: [bool; PANEL_ROWS], width: usize) {
-        let Some((numbers, sums)) = self.0.split_last_mut() else { return };
-        let Some((theirs, values)) = part.split_last() else { return };
-        // For each row what is kept of its own, then what is taken of the part.
-        let mut factors = [0.0; 16];
-        let mut most = [0.0; PANEL_ROWS];
-        for row in 0..PANEL_ROWS {
-            let (ours, part) = (numbers[row], theirs[row]);
-            most[row] = if part > ours { part } else { ours };
-            (factors[row], factors[PANEL_ROWS + row]) = (ours - most[row], part - most[row]);
-        }
-        isa.store(math::weights(isa, isa.load(&factors)), &mut factors);
-        for (row, _) in sees.iter().enumerate().filter(|(_, sees)| **sees) {
-            // Of a range that a row does not see it takes nothing, not even zeros.
-            let (keep, take) = (factors[row], factors[PANEL_ROWS + row]);
-            numbers[row] = most[row];
-            let weight = &mut numbers[PANEL_ROWS + row];
-            *weight = *weight * keep + theirs[PANEL_ROWS + row] * take;
-            let (keep, take) = (isa.splat(keep), isa.splat(take));
-            let sums = &mut sums[row * width..][..width];
-            for (sum, value) in sums.iter_mut().zip(&values[row * width..][..width]) {
-                let taken = isa.mul(isa.load(value), take);
-                isa.store(isa.mul_add(isa.load(sum), keep, taken), sum);
+    fn add<S: Isa>(&mut self, isa: S, part: &[Lanes], rows: usize, width: usize) {
+        let Some((ours, [most, sums])) = self.0.split_last_chunk_mut() else { return };
+        let Some((theirs, [their_most, their_sums])) = part.split_last_chunk() else { return };
+        let (one, minus) = (isa.splat(1.0), isa.splat(-1.0));
+        let (before, now) = (isa.load(most), isa.load(their_most));
+        isa.store(isa.max(before, now), most);
+        // Where neither saw anything it is a number too, to which both are nothing.
+        let less = isa.mul(isa.max(isa.load(most), isa.splat(f32::MIN)), minus);
+        let keep = math::weights(isa, isa.mul_add(before, one, less));
+        let take = math::weights(isa, isa.mul_add(now, one, less));
+        isa.store(isa.mul_add(isa.load(sums), keep, isa.mul(isa.load(their_sums), take)), sums);
+        let mut factors = [[0.0; 16]; 2];
+        isa.store(keep, &mut factors[0]);
+        isa.store(take, &mut factors[1]);
+        for row in 0..rows {
+            let (keep, take) = (isa.splat(factors[0][row]), isa.splat(factors[1][row]));
+            let ours = &mut ours[row * width..][..width];
+            for (ours, theirs) in ours.iter_mut().zip(&theirs[row * width..][..width]) {
+                let taken = isa.mul(isa.load(theirs), take);
+                isa.store(isa.mul_add(isa.load(ours), keep, taken), ours);
             }
         }
     }
@@ -347,8 +332,7 @@ impl State<'_> {
     /// The mean of the values of a row, once everything was added.
     #[inline(always)]
     fn finished<S: Isa>(&mut self, isa: S, row: usize, width: usize) -> &[Lanes] {
-        let lanes = self.0.len();
-        let inverse = isa.splat(1.0 / self.0[lanes - 1][PANEL_ROWS + row]);
+        let inverse = isa.splat(1.0 / self.0[self.0.len() - 1][row]);
         let sums = &mut self.0[row * width..][..width];
         for sum in sums.iter_mut() {
             isa.store(isa.mul(isa.load(sum), inverse), sum);
@@ -437,15 +421,13 @@ impl Run<'_> {
             let tiles = pages.len() * (PAGE_TOKENS / 16);
             let (scores, codes) = (&mut scores[..tiles], &mut codes[..tiles]);
             K::score(isa, pages, queries, room, scores);
-            let mut sees = [false; PANEL_ROWS];
-            for (row, sees) in sees.iter_mut().enumerate().take(live) {
+            for row in 0..live {
                 let seen = panel.seen(row);
                 let seen = seen.start.max(start) - start..seen.end.min(end).saturating_sub(start);
-                *sees = !seen.is_empty();
                 hide(scores, row, seen);
             }
             let most = largest::<S, R>(isa, scores);
-            let [scales, sums] = [[0.0; PANEL_ROWS]; 2];
+            let (scales, sums) = ([0.0; PANEL_ROWS], [0.0; 16]);
             let mut weights = Weights { numbers: scores, codes, scales, most, sums };
             K::weigh::<S, R>(isa, pages, &mut weights);
             // The first is where the result belongs, others are added to it.
@@ -462,12 +444,11 @@ impl Run<'_> {
                     K::mix::<S, R, 1>(isa, pages, ahead, &weights, tile, to)
                 };
             }
-            if let Some(numbers) = to.last_mut() {
-                numbers[..PANEL_ROWS].copy_from_slice(&weights.most);
-                numbers[PANEL_ROWS..].copy_from_slice(&weights.sums);
+            if let Some(numbers) = to.last_chunk_mut() {
+                *numbers = [weights.most, weights.sums];
             }
             if begun {
-                state.add(isa, part, sees, width);
+                state.add(isa, part, live, width);
             }
             begun = true;
         }
@@ -493,12 +474,12 @@ fn hide(scores: &mut [[Lanes; PANEL_ROWS]], row: usize, seen: Range<usize>) {
 
 /// The largest score of each row.
 #[inline(always)]
-fn largest<S: Isa, const R: usize>(isa: S, scores: &[[Lanes; PANEL_ROWS]]) -> [f32; PANEL_ROWS] {
+fn largest<S: Isa, const R: usize>(isa: S, scores: &[[Lanes; PANEL_ROWS]]) -> Lanes {
     let mut all = [isa.splat(f32::NEG_INFINITY); R];
     for scores in scores {
         each_row!(R, r => all[r] = isa.max(isa.load(&scores[r]), all[r]));
     }
-    let mut most = [f32::NEG_INFINITY; PANEL_ROWS];
+    let mut most = [f32::NEG_INFINITY; 16];
     each_row!(R, r => most[r] = isa.most(all[r]));
     most
 }

@@ -75,8 +75,8 @@ pub(super) struct Weights<'a> {
     pub(super) codes: &'a mut [[[[i32; 4]; 2]; PANEL_ROWS]],
     pub(super) scales: [f32; PANEL_ROWS],
     /// The largest score of each row, to which its weights are relative, and their sum.
-    pub(super) most: [f32; PANEL_ROWS],
-    pub(super) sums: [f32; PANEL_ROWS],
+    pub(super) most: Lanes,
+    pub(super) sums: Lanes,
 }
 
 /// Weights of tokens with `scores`, of which `most` is the largest one of the row.
