@@ -222,7 +222,7 @@ impl Kernel for Gather<'_> {
         while let Some((place, first)) = places.next() {
             let rows = place.rows(all);
             let mut state = State(first);
-            while let Some((next, part)) = places.next_if(|(next, _)| next.continues(*place)) {
+            while let Some((_, part)) = places.next_if(|(next, _)| next.continues(*place)) {
                 // Half of them lie in the cache of another processor.
                 for line in (0..rows * width).chain([lanes - 2, lanes - 1]) {
                     isa.prefetch(part, (2 * lanes + line) * size_of::<Lanes>());

@@ -103,6 +103,7 @@ pub(crate) fn whole(x: f32) -> f32 {
 }
 
 /// `2^r` from -1/2 to 1/2 to 1.1e-7, the highest power of `r` first.
+#[allow(clippy::approx_constant)] // the best factor of `r` is not quite ln 2
 const POWERS: [f32; 6] =
     [1.326_472_7e-3, 9.671_513e-3, 5.550_733_6e-2, 2.402_224_2e-1, 6.931_47e-1, 1.0];
 const ROUND: f32 = 12_582_912.0;

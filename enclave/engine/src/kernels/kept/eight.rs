@@ -278,17 +278,6 @@ fn encode<S: Isa>(isa: S, query: &[f32], to: &mut [[i32; 2]]) {
     numbers[1] = [(scale + nothing).to_bits().cast_signed(), 0];
 }
 
-/// Up to sixteen values, and zeros.
-#[inline(always)]
-fn sixteen(from: &[f32]) -> Lanes {
-    if let Some(all) = from.first_chunk() {
-        return *all;
-    }
-    let mut all = [0.0; 16];
-    all[..from.len()].copy_from_slice(from);
-    all
-}
-
 /// Of the keys and of the values of a head in a page.
 pub(super) const fn pieces(head_dim: usize) -> [usize; 2] {
     let keys = head_dim.div_ceil(4).saturating_mul(PAGE_TOKENS / 16 * 2);

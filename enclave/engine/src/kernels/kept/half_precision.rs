@@ -130,9 +130,7 @@ pub(super) fn put(keys: &mut [Piece], values: &mut [Piece], slot: usize, kv: Opt
 /// Up to sixteen values in half precision.
 #[inline(always)]
 fn halves(from: &[f32]) -> Piece {
-    let mut all = [0.0; 16];
-    all[..from.len()].copy_from_slice(from);
-    let halves = all.map(|x| half::from_f32(x.clamp(-MOST, MOST)));
+    let halves = sixteen(from).map(|x| half::from_f32(x.clamp(-MOST, MOST)));
     core::array::from_fn(|i| halves[i / 2].to_le_bytes()[i % 2])
 }
 

@@ -87,6 +87,17 @@ fn weight<S: Isa>(isa: S, scores: &Lanes, most: f32) -> S::F {
     math::weights(isa, isa.mul_add(isa.load(scores), isa.splat(1.0), isa.splat(-most)))
 }
 
+/// Up to sixteen values, and zeros.
+#[inline(always)]
+fn sixteen(from: &[f32]) -> Lanes {
+    if let Some(all) = from.first_chunk() {
+        return *all;
+    }
+    let mut all = [0.0; 16];
+    all[..from.len()].copy_from_slice(from);
+    all
+}
+
 /// Pieces of the keys and of the values of a head in a page.
 pub(crate) const fn pieces(kind: KvCacheType, head_dim: usize) -> [usize; 2] {
     match kind {
