@@ -89,3 +89,24 @@ fn a_receipt_that_was_in_a_claim_and_never_on_the_disk_accuses_no_honest_meter()
     let over = payer.inner.accept(asked, signed(&worker.key, &payer, cum + 1)).map(|_| ());
     assert_eq!(over, Err(ClientError::Overcharged { accounted: cum }), "and no other one");
 }
+
+/// The answer to the second question is accepted before the one to the first comes and is too much.
+#[test]
+fn a_claim_that_is_paid_after_all_has_what_an_earlier_one_had() {
+    let dir = TempDir::new().unwrap();
+    let budget = Budget { limit: 1_000, step: 500 };
+    let (payer, mut worker) = (open(dir.path(), budget), Worker::new(0x11));
+    worker.serve(&payer, 50, 50).unwrap();
+    let first = payer.inner.state().standing.ask(NOW, 3_600);
+    worker.serve(&payer, 50, 50).unwrap();
+    let second = payer.inner.state().standing.ask(NOW, 3_600);
+    payer.inner.accept(second, signed(&worker.key, &payer, 100)).unwrap();
+    let refused = payer.inner.accept(first, signed(&worker.key, &payer, 110)).map(|_| ());
+    assert_eq!(refused, Err(ClientError::Overcharged { accounted: 100 }));
+    payer.inner.ledger.lift(payer.channel(), NOW).unwrap().unwrap();
+    drop(payer);
+    let payer = open(dir.path(), budget);
+    let asked = payer.inner.state().standing.ask(NOW, 3_600);
+    let refused = payer.inner.accept(asked, signed(&worker.key, &payer, 111)).map(|_| ());
+    assert_eq!(refused, Err(ClientError::Overcharged { accounted: 110 }), "ten were forgiven");
+}
