@@ -157,8 +157,10 @@ impl Ledger {
         let Some(stopped) = memory.stopped() else { return Ok(None) };
         let (mut entries, mut late) = (Vec::new(), Vec::new());
         if let Stopped::Overcharge(proof) = &stopped {
-            // A record of an older build does not say what it was asked with.
+            // A record of an older build does not say what it was asked with. An answer to a later question may
+            // have been accepted before; whatever that had, this one has: it is for more.
             let included = proof.asked.map_or(known.receipted, |asked| asked.receipted);
+            let included = included.max(memory.included);
             let before =
                 |open: &&OpenRequest| proof.asked.is_none_or(|asked| open.begun <= asked.at);
             late.extend(memory.open.iter().filter(before).map(|open| open.request));

@@ -113,7 +113,9 @@ impl Payer {
                 }
                 Stopped::Fork(proof) => log_forked(&proof.before, &proof.claim),
             });
-            (known.included, known.explained) = (memory.included, memory.explained);
+            // Earlier builds accepted claims for receipts that never came to the disk: their requests are open.
+            known.included = memory.included.min(known.receipted);
+            known.explained = memory.explained;
             (known.lost, known.late) = (memory.open, memory.late);
             let beyond = known.claimed.saturating_sub(known.included);
             known.unreceipted = memory.unreceipted.unwrap_or(beyond);
@@ -504,25 +506,30 @@ impl Ticket {
     /// when this returns.
     ///
     /// # Errors
-    /// [`ClientError::Ledger`]; then it counts as lost after a start.
+    /// [`ClientError::Ledger`]; then it may have cost its most.
     pub(crate) async fn refused(self) -> Result<(), ClientError> {
         self.end(0, |channel, request| Entry::Refused { channel, request }).await
     }
 
     async fn end(
-        mut self,
+        self,
         amount: u128,
         entry: impl FnOnce(ChannelId, RequestId) -> Entry<'static> + Send + 'static,
     ) -> Result<(), ClientError> {
-        self.over = true;
+        let entry = entry(self.payer.inner.channel, self.request.request);
+        // The ticket goes along: whoever waits may be gone before this is done.
+        blocking(move || self.end_by(amount, &entry)).await
+    }
+
+    /// On the disk first: a claim that is accepted says which receipts it has, and a receipt that the next process
+    /// did not find would be missing from all it can explain.
+    fn end_by(mut self, amount: u128, entry: &Entry<'_>) -> Result<(), ClientError> {
         let inner = Arc::clone(&self.payer.inner);
-        let OpenRequest { request, worst, .. } = self.request;
-        inner.state().standing.end(worst, amount);
-        let record = move || {
-            let entry = entry(inner.channel, request);
-            inner.ledger.record(&entry, inner.clock.now().seconds()).map(drop).map_err(Into::into)
-        };
-        blocking(record).await
+        let mut state = inner.state();
+        inner.ledger.record(entry, inner.clock.now().seconds())?;
+        state.standing.end(self.request.worst, amount);
+        self.over = true;
+        Ok(())
     }
 }
 
