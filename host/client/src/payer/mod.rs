@@ -106,7 +106,9 @@ impl Payer {
             None => (Known::default(), None, None),
         };
         let (mut stopped, mut forgiven) = (None, None);
-        if let Some(memory) = view.memory(channel)? {
+        let memory = view.memory(channel)?;
+        let remembered = memory.is_some();
+        if let Some(memory) = memory {
             stopped = memory.stopped().map(|stopped| match stopped {
                 Stopped::Overcharge(proof) => {
                     ClientError::Overcharged { accounted: proof.accounted }
@@ -128,7 +130,11 @@ impl Payer {
         } else {
             known.unreceipted = known.claimed;
         }
-        let standing = Standing::new(budget, known);
+        let mut standing = Standing::new(budget, known);
+        if remembered {
+            // Which meter the receipts since the last claim are of is written down nowhere.
+            standing.change_meter();
+        }
         let tries = HashMap::new();
         let state = Mutex::new(State { standing, meter, claim, stopped, forgiven, tries });
         let (heard, told) = Default::default();
@@ -363,6 +369,9 @@ impl Inner {
         if raised {
             self.ledger.record_all(&[Entry::Cap(&cap), begin], begun)?;
             state.standing.cover(max_cum);
+            if state.meter != named {
+                state.standing.change_meter();
+            }
             state.meter = named;
         } else {
             self.ledger.record(&begin, begun)?;
@@ -435,7 +444,10 @@ impl Inner {
                 Ok(claim)
             }
             Ok(None) => Ok(claim),
-            Err(too_much) => Err(self.stop(&mut state, &claim, too_much, asked.question())?),
+            Err(too_much) => {
+                let question = state.standing.question(asked);
+                Err(self.stop(&mut state, &claim, too_much, question)?)
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! A payer against the meter of a worker, without the network between them.
 
+mod late;
+
 use std::path::Path;
 
 use chrysalis_ledger::{EventKind, LedgerView, Side};
