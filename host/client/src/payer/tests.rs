@@ -3,6 +3,7 @@
 mod late;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrysalis_ledger::{EventKind, LedgerView, Side};
 use chrysalis_receipt::{
@@ -26,6 +27,10 @@ fn payer_key() -> PayerKey {
 }
 
 fn open(dir: &Path, budget: Budget) -> Payer {
+    open_at(dir, budget, Clock::new(|| UnixMillis(NOW.0 * 1000)))
+}
+
+fn open_at(dir: &Path, budget: Budget, clock: Clock) -> Payer {
     let terms = ChannelTerms::new(TermsParts {
         payer_key: PayerPublicKey::parse(&payer_key().public()).unwrap(),
         payer: Digest([8; 32]),
@@ -36,7 +41,6 @@ fn open(dir: &Path, budget: Budget) -> Payer {
     })
     .unwrap();
     let ledger = Ledger::open(&dir.join("payments"), Side::Payer).unwrap();
-    let clock = Clock::new(|| UnixMillis(NOW.0 * 1000));
     Payer::open(payer_key(), terms, NETWORK, budget, ledger, clock).unwrap()
 }
 
@@ -554,18 +558,29 @@ fn signed(meter: &MeterKey, payer: &Payer, cum_amount: u128) -> Claim {
 }
 
 #[test]
-fn a_receipt_that_is_not_there_is_asked_for_a_few_times() {
-    let dir = TempDir::new().unwrap();
+fn a_receipt_that_is_not_there_is_asked_for_after_longer_pauses_whatever_else_is_asked() {
+    let (dir, now) = (TempDir::new().unwrap(), Arc::new(AtomicU64::new(NOW.0)));
+    let time = Arc::clone(&now);
+    let clock = Clock::new(move || UnixMillis(time.load(Ordering::SeqCst) * 1000));
+    let payer = open_at(dir.path(), BUDGET, clock);
     let mut worker = Worker::new(0x11);
-    let payer = open(dir.path(), BUDGET);
-    let meter = worker.book.payee().meter_key;
     worker.hear(&payer).unwrap();
+    let meter = worker.book.payee().meter_key;
     payer.inner.offer(meter, &Digest([9; 32]), begun(9, 50)).unwrap();
     payer.inner.state().standing.lose(begun(9, 50));
-    for tries in 0..MAX_RECEIPT_TRIES {
-        assert_eq!(payer.missing(), [RequestId([9; 16])], "after {tries} tries");
+    let asked = || payer.missing().len();
+    assert_eq!([asked(), asked()], [1, 0], "not by every question");
+    let mut pauses = vec![];
+    for _ in 0..10 {
+        let last = now.load(Ordering::SeqCst);
+        while asked() == 0 {
+            now.fetch_add(5, Ordering::SeqCst);
+        }
+        pauses.push(now.load(Ordering::SeqCst) - last);
     }
-    assert!(payer.missing().is_empty(), "it is not asked for without end");
+    assert_eq!(pauses, [15, 30, 60, 120, 240, 480, 960, 1_920, 3_840, 3_840]);
+    now.store(NOW.0, Ordering::SeqCst);
+    assert_eq!(asked(), 1, "by a clock that was set back");
 }
 
 /// A receipt for `amount`, as a meter shows it to anybody.
