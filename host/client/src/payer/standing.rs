@@ -328,6 +328,8 @@ pub(crate) const LATE_SECONDS: u64 = 7 * 86_400;
 const NEAR_PERCENT: u128 = 80;
 
 #[cfg(test)]
+mod lives;
+#[cfg(test)]
 mod tests {
     use super::*;
 
