@@ -1,38 +1,32 @@
 //! A worker as a client sees it: where it is, how it is judged, and, once judged, what may be
 //! sent to it. Nothing is sealed to a worker whose evidence was not appraised by this process.
 
+mod paying;
+mod shared;
+
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use chrysalis_channel::{GrantRequest, OsRandom, PathId, seal_grant};
-use chrysalis_evidence::exchange::{Awaiting, Due, ExchangeError, Judged};
+use chrysalis_evidence::exchange::{Awaiting, ExchangeError, Judged};
 use chrysalis_evidence::{Collateral, Refusal, RuleId, Session, Verdict};
 use chrysalis_policy::{Judge, VerdictCache};
-use chrysalis_receipt::{CLAIM_BYTES, Claim};
 use chrysalis_vault::ModelKey;
 use chrysalis_wire::{AttestationDocument, Digest, KeyRole, SecretBytes, UnixTime};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, Response};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use self::shared::PostError;
+pub(crate) use self::shared::{Shared, post};
 use crate::attest::{Attestation, attest};
 use crate::clock::Clock;
-use crate::connection::{Connection, SendError};
+use crate::connection::Connection;
 use crate::error::ClientError;
 use crate::evidence::Appraised;
-use crate::handover::CLAIM;
 use crate::io::{read_whole, within};
 use crate::keep::keep;
-use crate::limits::{
-    Bounds, FUNDING_ATTEMPTS, MAX_FUNDING_WAIT_SECONDS, MAX_IDLE_CONNECTIONS, MAX_IDLE_TIME,
-    MAX_PLAIN_ERROR_BYTES, MAX_PUBLIC_RECEIPT_BYTES, REATTEST_INTERVAL,
-};
-use crate::own::{Identity, due, prove};
-use crate::payer::{Payer, Ticket};
+use crate::limits::{Bounds, FUNDING_ATTEMPTS, MAX_FUNDING_WAIT_SECONDS, MAX_PLAIN_ERROR_BYTES};
+use crate::own::Identity;
 use crate::plain::expect_ok;
 use crate::random::fresh;
 use crate::request::SealedCall;
@@ -215,26 +209,6 @@ pub struct AttestedWorker {
     shared: Arc<Shared>,
 }
 
-/// What clones of one [`AttestedWorker`] share.
-pub(crate) struct Shared {
-    worker: Worker,
-    current: Mutex<Arc<Appraised>>,
-    /// Held while evidence is fetched: one request re-attests, the others wait for it.
-    renewal: tokio::sync::Mutex<()>,
-    idle: Mutex<Vec<Idle>>,
-    /// When this side proved itself last.
-    proved: Mutex<Option<Instant>>,
-    /// Whether somebody looks after this.
-    kept: Once,
-    payer: OnceLock<Payer>,
-}
-
-/// A connection whose last answer is complete.
-struct Idle {
-    connection: Connection,
-    since: Instant,
-}
-
 impl AttestedWorker {
     pub(crate) fn new(worker: Worker, appraised: Appraised, connection: Connection) -> Self {
         let shared = Shared {
@@ -281,91 +255,6 @@ impl AttestedWorker {
     pub fn is_accepted(&self) -> bool {
         let now = self.shared.worker.clock.now().seconds();
         self.shared.worker.refusal(&self.shared.current(), now).is_none()
-    }
-
-    /// Pays for every request from now on, with `payer`, if the worker asks to be paid.
-    ///
-    /// # Errors
-    /// [`ClientError::Payment`] if the worker is not paid through that channel.
-    pub async fn pay_with(&self, payer: Payer) -> Result<(), ClientError> {
-        if payer.suits(&self.evidence().await.verified)? {
-            // A second payer would not know what the first one signed.
-            drop(self.shared.payer.set(payer));
-        }
-        Ok(())
-    }
-
-    /// Who pays, if anybody.
-    #[must_use]
-    pub fn payer(&self) -> Option<&Payer> {
-        self.shared.payer.get()
-    }
-
-    /// Gives a restarted worker the claim it has to go on from.
-    async fn hand_over(&self, appraised: &Appraised, claim: Vec<u8>) -> Result<(), ClientError> {
-        let (connection, response) = self.shared.post(appraised, CLAIM, claim, None).await?;
-        let wait = self.shared.worker.bounds.idle;
-        let body = expect_ok(response, "application/json", wait).await?;
-        read_whole(body, "answer to the claim", MAX_PLAIN_ERROR_BYTES, wait).await?;
-        self.shared.put_idle(connection);
-        Ok(())
-    }
-
-    /// Asks for the worker's cumulative receipt, holds it against the receipts of the requests and
-    /// keeps it. `None` if nobody pays. Done after each answer by itself; a caller that stops may
-    /// want the last one.
-    ///
-    /// # Errors
-    /// [`ClientError::Overcharged`] for one that claims too much, after which nothing more is paid.
-    pub async fn collect_claim(&self) -> Result<Option<Claim>, ClientError> {
-        let appraised = self.shared.current();
-        let Some(payer) = self.shared.payer.get() else { return Ok(None) };
-        self.ask_claim(payer, &appraised).await.map(Some)
-    }
-
-    /// Looks for the receipts of requests whose answers were given up: what they cost is in no other place
-    /// than a claim, which does not say of which request.
-    async fn find_receipts(&self, payer: &Payer, appraised: &Appraised) -> Result<(), ClientError> {
-        let wait = self.shared.worker.bounds.idle;
-        // Ids are no secret: who carried the request may have had another one answered under its id.
-        let account = payer.channel().account;
-        for id in payer.missing() {
-            let request = get(&format!("{RECEIPTS}{id}/{account}"))?;
-            let (connection, response) =
-                self.shared.exchange(appraised, request, true, false).await?;
-            let body = expect_ok(response, "application/json", wait).await;
-            let json = match body {
-                Ok(body) => read_whole(body, "receipt", MAX_PUBLIC_RECEIPT_BYTES, wait).await,
-                Err(error) => Err(error),
-            };
-            self.shared.put_idle(connection);
-            match json {
-                Ok(json) => payer.find(&appraised.verified, id, &json).await?,
-                // It is still being made, was never begun, or is of another boot; or the worker is an older
-                // one, which knows receipts by their ids alone.
-                Err(ClientError::WorkerRefused { status: 400 | 404, .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    async fn ask_claim(&self, payer: &Payer, appraised: &Appraised) -> Result<Claim, ClientError> {
-        self.find_receipts(payer, appraised).await?;
-        let (question, asked) = payer.question(&appraised.verified)?;
-        let (connection, response) = self.shared.post(appraised, STATE, question, None).await?;
-        let wait = self.shared.worker.bounds.idle;
-        let body = expect_ok(response, "application/octet-stream", wait).await;
-        let claim = match body {
-            Ok(body) => read_whole(body, "claim", CLAIM_BYTES, wait).await?,
-            Err(error) => {
-                // A refusal was read as well.
-                self.shared.put_idle(connection);
-                return Err(error);
-            }
-        };
-        self.shared.put_idle(connection);
-        payer.accept(&appraised.verified, asked, &claim).await
     }
 
     /// Seals `json`, the exact bytes of an OpenAI request, and sends it. The request's own token
@@ -483,53 +372,6 @@ impl AttestedWorker {
         Ok(stream)
     }
 
-    /// Before the first cap of this process to a meter: gives it what it must go on from, and learns what
-    /// it knows.
-    async fn hear(&self, payer: &Payer, appraised: &Appraised) -> Result<(), ClientError> {
-        let meter = Some(Digest(appraised.verified.keyset().meter_key));
-        let mut heard = payer.heard().await;
-        if *heard == meter {
-            return Ok(());
-        }
-        if let Some(claim) = payer.handover(&appraised.verified) {
-            match self.hand_over(appraised, claim).await {
-                // It has no place for claims of those it does not serve yet; the request says the rest.
-                Ok(()) | Err(ClientError::PaymentRequired { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        match self.ask_claim(payer, appraised).await {
-            // It knows nothing of the channel.
-            Ok(_) | Err(ClientError::PaymentRequired { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        *heard = meter;
-        Ok(())
-    }
-
-    /// Signs for a call, after the worker has what it must go on from.
-    async fn offer(
-        &self,
-        payer: &Payer,
-        appraised: &Appraised,
-        call: &SealedCall,
-    ) -> Result<(String, Ticket), ClientError> {
-        let (verified, id) = (&appraised.verified, call.pending.request_id);
-        // Before anybody is asked what it will be refused for.
-        payer.signs()?;
-        self.hear(payer, appraised).await?;
-        match payer.offer(verified, id, &call.sealed, call.max_tokens).await {
-            // Part of the budget may be held for requests whose receipts never came: a claim says what
-            // they came to.
-            Err(error @ ClientError::Budget { .. }) => match self.collect_claim().await {
-                Ok(Some(_)) => payer.offer(verified, id, &call.sealed, call.max_tokens).await,
-                Err(ended) if ended.ends_payments() => Err(ended),
-                Ok(None) | Err(_) => Err(error),
-            },
-            offered => offered,
-        }
-    }
-
     /// Seals the key of a sealed model to the worker's attested grant key and sends it. As before a
     /// request, evidence is asked for again where it is due.
     ///
@@ -560,256 +402,5 @@ impl AttestedWorker {
     }
 }
 
-impl Shared {
-    pub(crate) const fn worker(&self) -> &Worker {
-        &self.worker
-    }
-
-    /// Keeps a connection whose answer is complete for the next request.
-    pub(crate) fn put_idle(&self, connection: Connection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE_CONNECTIONS && connection.is_usable() {
-            idle.push(Idle { connection, since: Instant::now() });
-        }
-    }
-
-    /// An idle connection to the holder of `pin`; others are dropped on the way.
-    fn take_idle(&self, pin: Digest) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(Idle { connection, since }) = idle.pop() {
-            let young = since.elapsed() < MAX_IDLE_TIME;
-            if young && connection.tls_spki == pin && connection.is_usable() {
-                return Some(connection);
-            }
-        }
-        None
-    }
-
-    pub(crate) fn current(&self) -> Arc<Appraised> {
-        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The accepted evidence, renewed if it may not be used any more: a key or a part of the
-    /// collateral ended, the worker was refused since, or the whole policy, asked again, does not
-    /// accept it now.
-    async fn usable(&self) -> Result<Arc<Appraised>, ClientError> {
-        let now = self.worker.clock.now().seconds();
-        let current = self.current();
-        match current.due(self.worker.bounds.reattest, now) {
-            None if !current.ended()
-                && current.is_usable(now)
-                && self.worker.still_accepts(&current, now) =>
-            {
-                Ok(current)
-            }
-            due => self.renew(&current, due).await,
-        }
-    }
-
-    /// Fresh evidence in place of `stale`, unless another request already fetched it. If it is of
-    /// another boot, the answers of the one before end: from here on nobody looks after them.
-    pub(crate) async fn renew(
-        &self,
-        stale: &Arc<Appraised>,
-        due: Option<Due>,
-    ) -> Result<Arc<Appraised>, ClientError> {
-        let _turn = self.renewal.lock().await;
-        let current = self.current();
-        if !Arc::ptr_eq(&current, stale) {
-            return Ok(current);
-        }
-        let fresh = self.attest_again(stale).await.map_err(|error| {
-            // Whoever does not prove itself is sent nothing more, on no connection.
-            self.close_idle();
-            match due {
-                Some(due) => ClientError::Reattestation { due, error: Box::new(error) },
-                None => error,
-            }
-        })?;
-        let fresh = Arc::new(stale.give_way(fresh));
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
-        Ok(fresh)
-    }
-
-    /// Challenges the worker on a connection that is open, or on a new one if none is. What is
-    /// refused on a live connection is refused: a second try would ask somebody else.
-    async fn attest_again(&self, stale: &Appraised) -> Result<Appraised, ClientError> {
-        let attestation = match self.take_idle(stale.verified.keyset().tls_spki) {
-            None => self.worker.attest().await?,
-            Some(live) => match self.worker.attest_on(live).await {
-                // It was closed while nobody looked, or the worker is gone.
-                Err(ClientError::Disconnected) => self.worker.attest().await?,
-                answered => answered?,
-            },
-        };
-        let (appraised, connection) = attestation.into_accepted()?;
-        self.put_idle(connection);
-        Ok(appraised)
-    }
-
-    pub(crate) fn close_idle(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    /// Ends every answer of the boot that showed `refused` with `error`, and closes what is idle.
-    pub(crate) fn end(&self, refused: &Appraised, error: ClientError) {
-        self.close_idle();
-        refused.end(error);
-    }
-
-    /// When this side proved itself last, on whatever connection.
-    pub(crate) fn proved(&self) -> Option<Instant> {
-        *self.proved.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn note_proof(&self, at: Option<Instant>) {
-        let mut proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
-        *proved = (*proved).max(at);
-    }
-
-    /// Proves this side on `connection` where the worker serves nobody else, and has not seen it do so
-    /// there lately.
-    async fn admit(
-        &self,
-        appraised: &Appraised,
-        connection: &mut Connection,
-    ) -> Result<(), ClientError> {
-        let Some(peers) = appraised.verified.manifest().peers else { return Ok(()) };
-        let own = self.worker.identity().ok_or(ClientError::WorkerWantsProof)?;
-        if due(connection.proved, &peers, Instant::now()) {
-            prove(connection, own, &self.worker.bounds).await?;
-            self.note_proof(connection.proved);
-        }
-        Ok(())
-    }
-
-    /// Whether what was sealed under `appraised` may still be sent. Connecting and paying take as long
-    /// as the host likes; what the evidence rests on may end meanwhile. The shorter interval of a user
-    /// was looked at before, and would be over at once where it is nothing.
-    fn is_current(&self, appraised: &Appraised) -> bool {
-        let now = self.worker.clock.now().seconds();
-        !appraised.ended()
-            && appraised.due(REATTEST_INTERVAL, now).is_none()
-            && self.worker.still_accepts(appraised, now)
-    }
-
-    /// Posts sealed bytes to the holder of the attested TLS key. An idle connection that turns
-    /// out to be closed before anything was written is replaced by a new one.
-    ///
-    /// # Errors
-    /// [`ClientError::EvidenceOutdated`] where a secret would go to who is not accepted any more, just
-    /// before it is sent.
-    async fn post(
-        &self,
-        appraised: &Appraised,
-        path: &'static str,
-        sealed: Vec<u8>,
-        offer: Option<String>,
-    ) -> Result<(Connection, Response<Incoming>), PostError> {
-        let mut request = post(path, sealed).map_err(PostError::unsent)?;
-        // Grants and claims prove themselves, whoever brings them.
-        let gated = path != GRANT && path != CLAIM;
-        let secret = path == SEALED || path == GRANT;
-        if let Some(offer) = offer {
-            let offer = HeaderValue::from_str(&offer)
-                .map_err(|e| ClientError::Protocol { what: "offer", reason: e.to_string() })
-                .map_err(PostError::unsent)?;
-            request.headers_mut().insert(PAYMENT_HEADER, offer);
-        }
-        self.exchange(appraised, request, gated, secret).await
-    }
-
-    /// Sends a request to the holder of the attested TLS key: after this side proved itself if it is
-    /// `gated`, and only while the worker is accepted if it is `secret`.
-    async fn exchange(
-        &self,
-        appraised: &Appraised,
-        mut request: Request<Full<Bytes>>,
-        gated: bool,
-        secret: bool,
-    ) -> Result<(Connection, Response<Incoming>), PostError> {
-        let pin = appraised.verified.keyset().tls_spki;
-        let wait = self.worker.bounds.idle;
-        if let Some(mut connection) = self.take_idle(pin) {
-            let admitted =
-                if gated { self.admit(appraised, &mut connection).await } else { Ok(()) };
-            match admitted {
-                Ok(()) if secret && !self.is_current(appraised) => {
-                    return Err(PostError::unsent(ClientError::EvidenceOutdated));
-                }
-                Ok(()) => match connection.send(request, wait).await {
-                    Ok(response) => return Ok((connection, response)),
-                    Err(SendError::Unsent(unsent)) => request = unsent,
-                    Err(SendError::Failed(error)) => return Err(PostError::sent(error)),
-                },
-                // It was closed while nobody looked; nothing was sent on it.
-                Err(ClientError::Disconnected) => {}
-                Err(error) => return Err(PostError::unsent(error)),
-            }
-        }
-        let (address, bounds) = (&self.worker.address, &self.worker.bounds);
-        let own = self.worker.identity();
-        let mut connection =
-            Connection::open(address, Some(pin), own, bounds).await.map_err(PostError::unsent)?;
-        if gated {
-            self.admit(appraised, &mut connection).await.map_err(PostError::unsent)?;
-        }
-        if secret && !self.is_current(appraised) {
-            return Err(PostError::unsent(ClientError::EvidenceOutdated));
-        }
-        let response = connection.send(request, wait).await.map_err(|error| match error {
-            SendError::Unsent(_) => PostError::unsent(ClientError::Disconnected),
-            SendError::Failed(error) => PostError::sent(error),
-        })?;
-        Ok((connection, response))
-    }
-}
-
-/// Why a post was not answered.
-struct PostError {
-    /// Whether any of it may have reached the worker.
-    written: bool,
-    error: ClientError,
-}
-
-impl PostError {
-    const fn sent(error: ClientError) -> Self {
-        Self { written: true, error }
-    }
-
-    const fn unsent(error: ClientError) -> Self {
-        Self { written: false, error }
-    }
-}
-
-impl From<PostError> for ClientError {
-    fn from(failed: PostError) -> Self {
-        failed.error
-    }
-}
-
-pub(crate) fn post(path: &'static str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, ClientError> {
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri(path)
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|e| ClientError::Protocol { what: "request", reason: e.to_string() })?;
-    let binary = HeaderValue::from_static("application/octet-stream");
-    request.headers_mut().insert(CONTENT_TYPE, binary);
-    Ok(request)
-}
-
-fn get(path: &str) -> Result<Request<Full<Bytes>>, ClientError> {
-    Request::builder()
-        .method(Method::GET)
-        .uri(path)
-        .body(Full::default())
-        .map_err(|e| ClientError::Protocol { what: "request", reason: e.to_string() })
-}
-
 const SEALED: &str = "/v1/sealed";
-const RECEIPTS: &str = "/v1/receipts/";
 const GRANT: &str = "/v1/grant";
-const STATE: &str = "/v1/payment/state";
-/// Carries what pays for a sealed request.
-const PAYMENT_HEADER: &str = "chrysalis-payment";

@@ -55,4 +55,4 @@ pub use policy::{
     URGENT_SECONDS,
 };
 pub use vouch::{Deposit, FEES_KEPT, NOTE_SECONDS, deposit, note};
-pub use watcher::{AGREEING, AT_ONCE, Outcome, Report, Round, SILENCES, Watcher};
+pub use watcher::{AGREEING, AT_ONCE, Outcome, Report, Round, SILENCES, SILENT_SECONDS, Watcher};

@@ -2,7 +2,7 @@
 //! takes down what was paid. Time is the caller's.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrysalis_chain::{
     AccessError, ChainAccess, ChannelView, MAX_TRANSACTIONS, TransactionView, channel_view,
@@ -10,7 +10,7 @@ use chrysalis_chain::{
 use chrysalis_receipt::{Cell, ChannelId};
 use chrysalis_ton::{RESERVE, Refusal, settle_external};
 use chrysalis_wire::{Digest, UnixTime};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use futures_util::stream::{self, StreamExt as _};
 
 use crate::book::{Book, BookError, Note, Proven, Watched};
@@ -22,6 +22,8 @@ use crate::policy::{POLL_SECONDS, Policy, URGENT_SECONDS};
 #[derive(Debug)]
 pub struct Watcher<C> {
     servers: Vec<C>,
+    /// Of each server, also from the looks before.
+    silences: Vec<Mutex<Silence>>,
     policy: Policy,
     /// By network and account.
     memory: BTreeMap<(i32, Digest), Memory>,
@@ -34,13 +36,16 @@ pub struct Round {
     pub reports: Vec<Report>,
     /// Why others were not.
     pub refused: Vec<WatchError>,
+    /// A server answers again that was left alone: it may know what the others hide.
+    pub heard_again: bool,
 }
 
 impl Round {
     /// Seconds until the next one.
     #[must_use]
     pub fn next_in(&self) -> u64 {
-        if self.reports.iter().any(Report::is_urgent) { URGENT_SECONDS } else { POLL_SECONDS }
+        let urgent = self.heard_again || self.reports.iter().any(Report::is_urgent);
+        if urgent { URGENT_SECONDS } else { POLL_SECONDS }
     }
 }
 
@@ -134,7 +139,8 @@ impl<C: ChainAccess> Watcher<C> {
     /// A watcher that asks `servers`.
     #[must_use]
     pub fn new(servers: Vec<C>, policy: Policy) -> Self {
-        Self { servers, policy, memory: BTreeMap::new() }
+        let silences = servers.iter().map(|_| Mutex::default()).collect();
+        Self { servers, silences, policy, memory: BTreeMap::new() }
     }
 
     /// Looks at every channel once and does what is to be done. One that cannot be looked at does
@@ -159,13 +165,17 @@ impl<C: ChainAccess> Watcher<C> {
             let over = !owed && close_at.is_some_and(|at| at <= now);
             (over, close_at.is_none(), close_at, channel.close_delay())
         });
-        let servers = Asked::of(&self.servers);
+        let servers = Asked::of(&self.servers, &self.silences, now);
+        let first = channels.first().map(|channel| channel.id().account);
         // A claim is brought as soon as its own channel was looked at, whatever the others wait for.
         let visits = channels.into_iter().map(|channel| {
             let memory = self.memory.get(&key(channel.id())).copied().unwrap_or_default();
             servers.visit(&self.policy, channel, memory, now)
         });
-        let visited: Vec<(Look, Memory)> = stream::iter(visits).buffered(AT_ONCE).collect().await;
+        let visited = stream::iter(visits).buffered(AT_ONCE).collect::<Vec<(Look, Memory)>>();
+        // No channel waits for those that were silent.
+        let (visited, heard) = join(visited, servers.try_again(first)).await;
+        round.heard_again = heard.is_some();
         let mut looks = Vec::with_capacity(visited.len());
         for (look, memory) in visited {
             self.memory.insert(key(look.channel.id()), memory);
@@ -179,26 +189,84 @@ impl<C: ChainAccess> Watcher<C> {
         }
         let asked = self.servers.len();
         round.reports = looks.into_iter().map(|look| look.report(asked)).collect();
+        if let Some(since) = heard {
+            self.bring_again(since);
+        }
         Ok(round)
+    }
+
+    /// A server that was left alone `since` then got none of the claims that were brought meanwhile, and may be the
+    /// only one that passes them on: they are brought once more.
+    fn bring_again(&mut self, since: UnixTime) {
+        for memory in self.memory.values_mut() {
+            memory.sent = memory.sent.filter(|(_, at)| *at < since);
+        }
     }
 }
 
 /// The servers as one look at all channels asks them: one that says nothing [`SILENCES`] times is not
-/// waited for again, for as many times as there are channels.
+/// waited for again, for as many times as there are channels, nor in the looks after, while another one answers.
 struct Asked<'a, C> {
-    servers: Vec<(&'a C, Mutex<Silence>)>,
+    servers: Vec<(&'a C, &'a Mutex<Silence>)>,
+    now: UnixTime,
 }
 
-/// How often in a row a server said nothing, and in which way the last time.
-#[derive(Default)]
+/// How often in a row a server said nothing, since when, and in which way and when the last time.
+#[derive(Debug, Default)]
 struct Silence {
     times: usize,
-    last: Option<AccessError>,
+    since: Option<UnixTime>,
+    last: Option<(AccessError, UnixTime)>,
+}
+
+impl Silence {
+    /// What it says instead of an answer without being asked.
+    fn error(&self) -> Option<AccessError> {
+        let (error, _) = self.last.as_ref().filter(|_| self.times >= SILENCES)?;
+        Some(error.clone())
+    }
+
+    /// Whether it is time to ask it again; also if the clock was set back since.
+    fn is_over(&self, now: UnixTime) -> bool {
+        let since = self.last.as_ref().and_then(|(_, at)| now.0.checked_sub(at.0));
+        self.error().is_some() && since.is_none_or(|seconds| seconds >= SILENT_SECONDS)
+    }
+
+    fn note<T>(&mut self, answer: &Result<T, AccessError>, now: UnixTime) {
+        match answer {
+            Err(error) if is_silence(error) => {
+                self.times = self.times.saturating_add(1);
+                self.since = self.since.or(Some(now));
+                self.last = Some((error.clone(), now));
+            }
+            _ => *self = Self::default(),
+        }
+    }
 }
 
 impl<'a, C: ChainAccess> Asked<'a, C> {
-    fn of(servers: &'a [C]) -> Self {
-        Self { servers: servers.iter().map(|server| (server, Mutex::default())).collect() }
+    fn of(servers: &'a [C], silences: &'a [Mutex<Silence>], now: UnixTime) -> Self {
+        let asked = Self { servers: servers.iter().zip(silences).collect(), now };
+        // Where nobody answers there is nobody to do without them.
+        if asked.servers.iter().all(|(_, silence)| lock(silence).error().is_some()) {
+            asked.servers.iter().for_each(|(_, silence)| *lock(silence) = Silence::default());
+        }
+        asked
+    }
+
+    /// Asks those once that have been silent for long, about `account`. Of those that answer, since when they did
+    /// not.
+    async fn try_again(&self, account: Option<Digest>) -> Option<UnixTime> {
+        let account = account?;
+        let over = self.servers.iter().filter(|(_, silence)| lock(silence).is_over(self.now));
+        let heard = join_all(over.map(async |(server, silence)| {
+            let since = lock(silence).since;
+            let answer = channel_view(*server, account).await;
+            let mut silence = lock(silence);
+            silence.note(&answer, self.now);
+            since.filter(|_| silence.error().is_none())
+        }));
+        heard.await.into_iter().flatten().min()
     }
 
     /// Asks all of them, but for those that are silent.
@@ -207,21 +275,12 @@ impl<'a, C: ChainAccess> Asked<'a, C> {
         ask: impl AsyncFn(&'a C) -> Result<T, AccessError>,
     ) -> Vec<Result<T, AccessError>> {
         join_all(self.servers.iter().map(async |(server, silence)| {
-            let lock = || silence.lock().unwrap_or_else(PoisonError::into_inner);
-            let silent =
-                { Some(lock()).filter(|s| s.times >= SILENCES).and_then(|s| s.last.clone()) };
+            let silent = lock(silence).error();
             if let Some(error) = silent {
                 return Err(error);
             }
             let answer = ask(server).await;
-            let mut silence = lock();
-            match &answer {
-                Err(error) if is_silence(error) => {
-                    silence.times = silence.times.saturating_add(1);
-                    silence.last = Some(error.clone());
-                }
-                _ => silence.times = 0,
-            }
+            lock(silence).note(&answer, self.now);
             answer
         }))
         .await
@@ -354,6 +413,10 @@ impl<'a, C: ChainAccess> Asked<'a, C> {
     }
 }
 
+fn lock(silence: &Mutex<Silence>) -> MutexGuard<'_, Silence> {
+    silence.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Whether a server said nothing at all, and may take as long to do so again.
 const fn is_silence(error: &AccessError) -> bool {
     matches!(error, AccessError::Unreachable(_) | AccessError::TimedOut(_) | AccessError::Broken)
@@ -401,5 +464,8 @@ pub const AGREEING: usize = 2;
 /// Channels that are looked at at once: one server that is slow does not carry the others past a closing
 /// delay.
 pub const AT_ONCE: usize = 16;
-/// Times in a row that a server may say nothing before the rest of a look does without it.
+/// Times in a row that a server may say nothing before looks do without it.
 pub const SILENCES: usize = 3;
+/// For how long they do, seconds. The one after is a look away, and both together half of the shortest delay that
+/// a channel may close with.
+pub const SILENT_SECONDS: u64 = POLL_SECONDS;

@@ -21,7 +21,7 @@ use chrysalis_receipt::{
     ChannelId, ChannelTerms, Claim, LogHead, MeterPublicKey, Offer, PayerKey, PaymentRequired,
     PublicReceipt, ReceiptError, StateRequest, worst_case,
 };
-use chrysalis_wire::{Digest, NetworkId, RequestId};
+use chrysalis_wire::{Digest, NetworkId, RequestId, UnixTime};
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 
@@ -62,8 +62,23 @@ struct State {
     stopped: Option<ClientError>,
     /// Meter whose logs are not compared any more.
     forgiven: Option<Digest>,
-    /// How often this process asked for the receipts of requests whose answers were given up.
-    tries: HashMap<RequestId, u32>,
+    /// When this process asked for the receipts of requests whose answers were given up.
+    tries: HashMap<RequestId, Tries>,
+}
+
+/// How often a receipt was asked for that was not there, and when the last time.
+#[derive(Clone, Copy)]
+struct Tries {
+    times: u32,
+    last: UnixTime,
+}
+
+impl Tries {
+    /// Whether it may be there by now: also if the clock was set back since.
+    fn is_due(&self, now: UnixTime) -> bool {
+        let pause = FIRST_RECEIPT_PAUSE.saturating_mul(1 << self.times.min(MAX_PAUSE_DOUBLINGS));
+        now.0.checked_sub(self.last.0).is_none_or(|since| since >= pause)
+    }
 }
 
 /// Where a channel stands, nanogram since it was opened.
@@ -106,7 +121,9 @@ impl Payer {
             None => (Known::default(), None, None),
         };
         let (mut stopped, mut forgiven) = (None, None);
-        if let Some(memory) = view.memory(channel)? {
+        let memory = view.memory(channel)?;
+        let remembered = memory.is_some();
+        if let Some(memory) = memory {
             stopped = memory.stopped().map(|stopped| match stopped {
                 Stopped::Overcharge(proof) => {
                     ClientError::Overcharged { accounted: proof.accounted }
@@ -130,7 +147,11 @@ impl Payer {
         } else {
             known.unreceipted = known.claimed;
         }
-        let standing = Standing::new(budget, known);
+        let mut standing = Standing::new(budget, known);
+        if remembered {
+            // Which meter the receipts since the last claim are of is written down nowhere.
+            standing.change_meter();
+        }
         let tries = HashMap::new();
         let state = Mutex::new(State { standing, meter, claim, stopped, forgiven, tries });
         let (heard, told) = Default::default();
@@ -244,15 +265,17 @@ impl Payer {
     }
 
     /// Requests whose answers were given up, and whose receipts a worker may be asked for: the last ones, and
-    /// each a few times.
+    /// each after longer pauses. How many claims are asked for meanwhile says nothing of when one is there.
     pub(crate) fn missing(&self) -> Vec<RequestId> {
+        let now = self.inner.clock.now().seconds();
         let mut state = self.inner.state();
         let mut missing = state.standing.missing();
-        missing.retain(|id| state.tries.get(id).is_none_or(|tries| *tries < MAX_RECEIPT_TRIES));
+        state.tries.retain(|id, _| missing.contains(id));
+        missing.retain(|id| state.tries.get(id).is_none_or(|tries| tries.is_due(now)));
         missing.truncate(MAX_RECEIPTS_ASKED);
         for id in &missing {
-            let tries = state.tries.entry(*id).or_default();
-            *tries = tries.saturating_add(1);
+            let times = state.tries.get(id).map_or(0, |tries| tries.times.saturating_add(1));
+            state.tries.insert(*id, Tries { times, last: now });
         }
         missing
     }
@@ -365,6 +388,9 @@ impl Inner {
         if raised {
             self.ledger.record_all(&[Entry::Cap(&cap), begin], begun)?;
             state.standing.cover(max_cum);
+            if state.meter != named {
+                state.standing.change_meter();
+            }
             state.meter = named;
         } else {
             self.ledger.record(&begin, begun)?;
@@ -431,7 +457,10 @@ impl Inner {
                 Ok(claim)
             }
             Ok(None) => Ok(claim),
-            Err(too_much) => Err(self.stop(&mut state, &claim, too_much, asked.question())?),
+            Err(too_much) => {
+                let question = state.standing.question(asked);
+                Err(self.stop(&mut state, &claim, too_much, question)?)
+            }
         }
     }
 
@@ -576,8 +605,10 @@ const fn log_forked(before: &Claim, now: &Claim) -> ClientError {
 
 /// Most receipts that are asked for before one claim.
 const MAX_RECEIPTS_ASKED: usize = 16;
-/// How often one process asks for a receipt that is not there.
-const MAX_RECEIPT_TRIES: u32 = 4;
+/// After which one process asks again for a receipt that was not there, seconds; twice as long after each time.
+const FIRST_RECEIPT_PAUSE: u64 = 15;
+/// How often that doubles: up to an hour or so, for as long as something may come of a request.
+const MAX_PAUSE_DOUBLINGS: u32 = 8;
 
 /// Signs and writes off the threads that serve.
 async fn blocking<T: Send + 'static>(

@@ -23,6 +23,9 @@ pub(crate) struct Standing {
     known: Known,
     /// The most that requests on their way can cost.
     open: u128,
+    /// The most of all receipts that came from meters before this one and that no claim had then: one that is
+    /// handed in late has them, or none ever.
+    adrift: u128,
 }
 
 /// What outlives a process. Amounts are nanogram since the channel was opened.
@@ -73,7 +76,7 @@ pub(crate) struct TooMuch {
 impl Standing {
     pub(crate) fn new(budget: Budget, mut known: Known) -> Self {
         known.explained = known.explained.min(worst(&known.late));
-        Self { budget, known, open: 0 }
+        Self { budget, known, open: 0, adrift: 0 }
     }
 
     /// The most that may be owed.
@@ -129,6 +132,17 @@ impl Standing {
     /// A cap was signed.
     pub(crate) fn cover(&mut self, max_cum: u128) {
         self.known.covered = self.known.covered.max(max_cum);
+    }
+
+    /// Another meter counts from now on, or this may be one. It goes on from some claim of those before, and what
+    /// came since the last one that was accepted it may get to know at any time.
+    pub(crate) fn change_meter(&mut self) {
+        self.adrift = self.unclaimed();
+    }
+
+    /// What may have come since the last claim that was accepted.
+    const fn unclaimed(&self) -> u128 {
+        self.known.receipted.saturating_sub(self.known.included).saturating_add(self.open)
     }
 
     /// A request is on its way.
@@ -191,13 +205,16 @@ impl Standing {
             return Err(TooMuch { accounted });
         }
         let more = cum.saturating_sub(self.may_owe());
-        let known = &mut self.known;
-        if cum < known.claimed {
+        if cum < self.known.claimed {
             return Ok(None);
         }
+        // Also what it says that nothing else explains; else of receipts of earlier meters nothing is known.
+        let beside = self.most().saturating_sub(self.known.receipted);
+        let explained = cum.saturating_sub(beside).min(asked.receipted);
+        self.known.included = self.question(asked).receipted.max(explained);
+        self.adrift = self.adrift.min(self.unclaimed());
+        let known = &mut self.known;
         known.claimed = cum;
-        // What came while the question was on its way may be in the claim or not.
-        known.included = known.included.max(asked.receipted);
         // What no receipt and no request on its way explains came of late ones. Those whose time is over
         // may be the very ones, so that comes before they go, each with the most that it can have explained.
         known.explained = known.explained.saturating_add(more);
@@ -215,6 +232,12 @@ impl Standing {
         let told = Ended { late: requests(&late), ended: requests(&ended) };
         known.late.extend(late);
         Ok(Some(told))
+    }
+
+    /// The question, as a proof has it. What came while it was on its way may be in the claim or not.
+    pub(crate) fn question(&self, asked: Asked) -> Question {
+        let receipted = asked.receipted.saturating_sub(self.adrift).max(self.known.included);
+        Question { receipted, at: asked.at }
     }
 
     /// Takes a claim that this payer's own signature proves and its memory does not hold.
@@ -281,11 +304,6 @@ impl Known {
 }
 
 impl Asked {
-    /// The question, as a proof has it.
-    pub(crate) const fn question(self) -> Question {
-        Question { receipted: self.receipted, at: self.at }
-    }
-
     const fn since(&self, open: &OpenRequest) -> u64 {
         self.at.0.saturating_sub(open.begun.0)
     }
@@ -309,6 +327,8 @@ pub(crate) const LATE_SECONDS: u64 = 7 * 86_400;
 /// From this part of the budget on its owner is warned.
 const NEAR_PERCENT: u128 = 80;
 
+#[cfg(test)]
+mod lives;
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -400,6 +420,37 @@ mod tests {
         );
         assert_eq!(accept(&mut s, NOW, 50), Ok(true));
         assert_eq!(s.may_owe(), 50);
+    }
+
+    /// Both of one request that the first meter counted, whose claim the second one is handed late.
+    #[test]
+    fn what_an_earlier_meter_counted_may_come_with_any_claim_of_a_later_one_and_once_only() {
+        for receipt_comes_first in [true, false] {
+            let mut s = standing();
+            begin(&mut s, 60).unwrap();
+            if receipt_comes_first {
+                s.end(60, 10);
+            }
+            s.change_meter();
+            begin(&mut s, 40).unwrap();
+            s.end(40, 5);
+            if !receipt_comes_first {
+                s.end(60, 10);
+            }
+            assert_eq!(accept(&mut s, NOW, 5), Ok(true));
+            assert_eq!(s.may_owe(), 15, "first: {receipt_comes_first}");
+            assert_eq!(accept(&mut s, NOW, 16), Err(TooMuch { accounted: 15 }));
+            assert_eq!(accept(&mut s, NOW, 10), Ok(true), "of both meters, for all that is known");
+            assert_eq!(accept(&mut s, NOW, 15), Ok(true));
+            begin(&mut s, 40).unwrap();
+            s.lose(lost(40));
+            assert_eq!(accept(&mut s, later(LONGEST), 15), Ok(true));
+            assert_eq!(
+                s.may_owe(),
+                15,
+                "all of it is in there, and no request holds it back twice"
+            );
+        }
     }
 
     #[test]

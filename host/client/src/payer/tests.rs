@@ -1,6 +1,9 @@
 //! A payer against the meter of a worker, without the network between them.
 
+mod late;
+
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrysalis_ledger::{EventKind, LedgerView, Side};
 use chrysalis_receipt::{
@@ -26,6 +29,10 @@ fn payer_key() -> PayerKey {
 }
 
 fn open(dir: &Path, budget: Budget) -> Payer {
+    open_at(dir, budget, Clock::new(|| UnixMillis(NOW.0 * 1000)))
+}
+
+fn open_at(dir: &Path, budget: Budget, clock: Clock) -> Payer {
     let terms = ChannelTerms::new(TermsParts {
         payer_key: PayerPublicKey::parse(&payer_key().public()).unwrap(),
         payer: Digest([8; 32]),
@@ -36,7 +43,6 @@ fn open(dir: &Path, budget: Budget) -> Payer {
     })
     .unwrap();
     let ledger = Ledger::open(&dir.join("payments"), Side::Payer).unwrap();
-    let clock = Clock::new(|| UnixMillis(NOW.0 * 1000));
     Payer::open(payer_key(), terms, NETWORK, budget, ledger, clock).unwrap()
 }
 
@@ -107,6 +113,19 @@ impl Worker {
         self.book.charge(reservation, charge).unwrap();
     }
 
+    /// A request that is signed for, and whose answer is given up.
+    fn gives_up(&self, payer: &Payer, id: u8, worst: u128) {
+        let meter = self.book.payee().meter_key;
+        payer.inner.offer(meter, &Digest([id; 32]), begun(id, worst)).unwrap();
+        payer.inner.state().standing.lose(begun(id, worst));
+    }
+
+    /// Answers a question of the time `at` with a claim for `cum`.
+    fn says(&self, payer: &Payer, at: UnixTime, cum: u128) -> Result<u128, ClientError> {
+        let asked = payer.inner.state().standing.ask(at, 3_600);
+        payer.inner.accept(asked, signed(&self.key, payer, cum)).map(|claim| claim.cum_amount())
+    }
+
     /// The payer asks where it stands.
     fn claim(&mut self, payer: &Payer) -> Result<u128, ClientError> {
         let (meter, state) = (self.book.payee().meter_key, payer.inner.state());
@@ -125,6 +144,22 @@ impl Worker {
         }
         Ok(cum)
     }
+}
+
+/// A payer and a worker that has served it once, for ten nanogram, and said so.
+fn owing_ten() -> (TempDir, Payer, Worker) {
+    let dir = TempDir::new().unwrap();
+    let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
+    worker.serve(&payer, 50, 10).unwrap();
+    worker.claim(&payer).unwrap();
+    (dir, payer, worker)
+}
+
+/// The same meter, which has served another request as the first one.
+fn another_log(payer: &Payer) -> Worker {
+    let mut forked = Worker { asked: 100, ..Worker::new(0x11) };
+    forked.serve(payer, 50, 10).unwrap();
+    forked
 }
 
 #[test]
@@ -170,10 +205,7 @@ fn a_payer_that_starts_again_knows_what_it_signed_and_what_it_owes() {
 
 #[test]
 fn a_claim_for_more_than_the_receipts_ends_the_payments() {
-    let dir = TempDir::new().unwrap();
-    let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
-    worker.serve(&payer, 50, 10).unwrap();
-    worker.claim(&payer).unwrap();
+    let (_dir, payer, mut worker) = owing_ten();
     worker.overcharge(&payer, 1, 2);
     let refused = Err(ClientError::Overcharged { accounted: 11 });
     assert_eq!(worker.claim(&payer), refused);
@@ -283,10 +315,7 @@ fn a_refusal_is_no_way_to_be_paid_what_no_receipt_says() {
 
 #[test]
 fn a_claim_in_a_refusal_is_not_adopted_for_more_than_its_own_meter_would_have_got() {
-    let dir = TempDir::new().unwrap();
-    let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
-    worker.serve(&payer, 50, 10).unwrap();
-    worker.claim(&payer).unwrap();
+    let (_dir, payer, mut worker) = owing_ten();
     worker.overcharge(&payer, 1, 2);
     let claim = worker.book.grown(&worker.key, NOW).pop().unwrap();
     assert_eq!(claim.cum_amount(), 12);
@@ -366,12 +395,8 @@ fn a_claim_that_is_paid_after_all_can_be_made_for_its_receipts_once_only() {
     let mut worker = Worker::new(0x11);
     let payer = open(dir.path(), Budget { limit: 1_000, step: 500 });
     worker.serve(&payer, 50, 50).unwrap();
-    payer.inner.offer(worker.book.payee().meter_key, &Digest([9; 32]), begun(9, 20)).unwrap();
-    payer.inner.state().standing.lose(begun(9, 20));
-    let accept = |payer: &Payer, cum| {
-        let asked = payer.inner.state().standing.ask(NOW, 3_600);
-        payer.inner.accept(asked, signed(&worker.key, payer, cum)).map(|claim| claim.cum_amount())
-    };
+    worker.gives_up(&payer, 9, 20);
+    let accept = |payer: &Payer, cum| worker.says(payer, NOW, cum);
     assert_eq!(accept(&payer, 80), Err(ClientError::Overcharged { accounted: 70 }));
     payer.inner.ledger.lift(payer.channel(), NOW).unwrap().unwrap();
     drop(payer);
@@ -396,10 +421,7 @@ fn a_receipt_that_came_after_the_claim_that_is_paid_after_all_is_owed_on_top() {
     payer.inner.ledger.lift(payer.channel(), NOW).unwrap().unwrap();
     drop(payer);
     let payer = open(dir.path(), budget);
-    let accept = |cum| {
-        let asked = payer.inner.state().standing.ask(NOW, 3_600);
-        payer.inner.accept(asked, signed(&worker.key, &payer, cum)).map(|claim| claim.cum_amount())
-    };
+    let accept = |cum| worker.says(&payer, NOW, cum);
     assert_eq!(accept(160), Ok(160));
     assert_eq!(accept(161), Err(ClientError::Overcharged { accounted: 160 }));
 }
@@ -438,12 +460,8 @@ async fn a_ticket_ends_by_its_receipt_by_a_refusal_or_by_being_dropped() {
 
 #[test]
 fn a_meter_that_shows_two_logs_is_paid_no_more() {
-    let dir = TempDir::new().unwrap();
-    let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
-    worker.serve(&payer, 50, 10).unwrap();
-    worker.claim(&payer).unwrap();
-    let mut forked = Worker { asked: 100, ..Worker::new(0x11) };
-    forked.serve(&payer, 50, 10).unwrap();
+    let (dir, payer, mut worker) = owing_ten();
+    let mut forked = another_log(&payer);
     let refused = Err(ClientError::LogForked { before: 1, count: 1 });
     assert_eq!(forked.claim(&payer), refused, "another request, as the first one");
     assert_eq!(worker.serve(&payer, 1, 1).map(|()| 0), refused);
@@ -470,12 +488,8 @@ fn a_meter_that_shows_two_logs_is_paid_no_more() {
 
 #[test]
 fn a_payer_that_stopped_judges_nothing_more_and_writes_nothing_down() {
-    let dir = TempDir::new().unwrap();
-    let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
-    worker.serve(&payer, 50, 10).unwrap();
-    worker.claim(&payer).unwrap();
-    let mut forked = Worker { asked: 100, ..Worker::new(0x11) };
-    forked.serve(&payer, 50, 10).unwrap();
+    let (dir, payer, worker) = owing_ten();
+    let mut forked = another_log(&payer);
     let refused = Err(ClientError::LogForked { before: 1, count: 1 });
     assert_eq!(forked.claim(&payer), refused);
     drop(payer);
@@ -497,10 +511,7 @@ fn a_payer_that_stopped_judges_nothing_more_and_writes_nothing_down() {
 
 #[test]
 fn an_answer_that_was_overtaken_by_a_later_one_is_no_second_log() {
-    let dir = TempDir::new().unwrap();
-    let (payer, mut worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
-    worker.serve(&payer, 50, 10).unwrap();
-    worker.claim(&payer).unwrap();
+    let (_dir, payer, mut worker) = owing_ten();
     let earlier = payer.inner.state().claim.clone().unwrap();
     worker.serve(&payer, 50, 10).unwrap();
     worker.claim(&payer).unwrap();
@@ -516,15 +527,12 @@ fn what_late_requests_came_to_is_remembered_over_a_start() {
     let dir = TempDir::new().unwrap();
     let worker = Worker::new(0x11);
     let budget = Budget { limit: 1_000, step: 500 };
-    let (payer, meter) = (open(dir.path(), budget), worker.book.payee().meter_key);
+    let payer = open(dir.path(), budget);
     for (id, worst) in [(1, 30), (2, 50), (3, 60)] {
-        payer.inner.offer(meter, &Digest([id; 32]), begun(id, worst)).unwrap();
-        payer.inner.state().standing.lose(begun(id, worst));
+        worker.gives_up(&payer, id, worst);
     }
-    let accept = |payer: &Payer, cum| {
-        let asked = payer.inner.state().standing.ask(UnixTime(NOW.0 + 3_600), 3_600);
-        payer.inner.accept(asked, signed(&worker.key, payer, cum)).map(|claim| claim.cum_amount())
-    };
+    let later = UnixTime(NOW.0 + 3_600);
+    let accept = |payer: &Payer, cum| worker.says(payer, later, cum);
     assert_eq!(accept(&payer, 1), Ok(1), "all three are late, and may have cost that");
     assert_eq!(accept(&payer, 100), Ok(100));
     drop(payer);
@@ -554,18 +562,27 @@ fn signed(meter: &MeterKey, payer: &Payer, cum_amount: u128) -> Claim {
 }
 
 #[test]
-fn a_receipt_that_is_not_there_is_asked_for_a_few_times() {
-    let dir = TempDir::new().unwrap();
+fn a_receipt_that_is_not_there_is_asked_for_after_longer_pauses_whatever_else_is_asked() {
+    let (dir, now) = (TempDir::new().unwrap(), Arc::new(AtomicU64::new(NOW.0)));
+    let time = Arc::clone(&now);
+    let clock = Clock::new(move || UnixMillis(time.load(Ordering::SeqCst) * 1000));
+    let payer = open_at(dir.path(), BUDGET, clock);
     let mut worker = Worker::new(0x11);
-    let payer = open(dir.path(), BUDGET);
-    let meter = worker.book.payee().meter_key;
     worker.hear(&payer).unwrap();
-    payer.inner.offer(meter, &Digest([9; 32]), begun(9, 50)).unwrap();
-    payer.inner.state().standing.lose(begun(9, 50));
-    for tries in 0..MAX_RECEIPT_TRIES {
-        assert_eq!(payer.missing(), [RequestId([9; 16])], "after {tries} tries");
+    worker.gives_up(&payer, 9, 50);
+    let asked = || payer.missing().len();
+    assert_eq!([asked(), asked()], [1, 0], "not by every question");
+    let mut pauses = vec![];
+    for _ in 0..10 {
+        let last = now.load(Ordering::SeqCst);
+        while asked() == 0 {
+            now.fetch_add(5, Ordering::SeqCst);
+        }
+        pauses.push(now.load(Ordering::SeqCst) - last);
     }
-    assert!(payer.missing().is_empty(), "it is not asked for without end");
+    assert_eq!(pauses, [15, 30, 60, 120, 240, 480, 960, 1_920, 3_840, 3_840]);
+    now.store(NOW.0, Ordering::SeqCst);
+    assert_eq!(asked(), 1, "by a clock that was set back");
 }
 
 /// A receipt for `amount`, as a meter shows it to anybody.
@@ -605,8 +622,7 @@ fn closed(meter: &MeterKey, id: u8, amount: u64) -> PublicReceipt {
 fn a_receipt_that_was_found_counts_once_and_for_no_more_than_its_request_could_cost() {
     let dir = TempDir::new().unwrap();
     let (payer, worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
-    payer.inner.offer(worker.book.payee().meter_key, &Digest([9; 32]), begun(9, 50)).unwrap();
-    payer.inner.state().standing.lose(begun(9, 50));
+    worker.gives_up(&payer, 9, 50);
     let refused = payer.inner.find(&closed(&worker.key, 9, 51));
     assert!(matches!(refused, Err(ClientError::ReceiptMalformed(_))), "{refused:?}");
     assert_eq!(payer.standing().may_owe, 50);

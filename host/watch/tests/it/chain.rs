@@ -36,6 +36,8 @@ pub enum Manner {
     Loses(usize),
     /// Takes its time, and then says nothing.
     Stalls,
+    /// The same, when it is asked the first times.
+    StallsFirst(usize),
 }
 
 /// A server.
@@ -57,9 +59,14 @@ impl Server {
     }
 
     async fn reached(&self) -> Result<(), AccessError> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        let turn = self.asked.fetch_add(1, Ordering::SeqCst);
+        let stalls = match self.manner {
+            Manner::Stalls => true,
+            Manner::StallsFirst(times) => turn < times,
+            _ => false,
+        };
         match self.manner {
-            Manner::Stalls => {
+            _ if stalls => {
                 tokio::time::sleep(STALL).await;
                 Err(AccessError::TimedOut(STALL))
             }

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use chrysalis_ledger::{Entry, Ledger, LedgerError, Phase, Side};
 use chrysalis_receipt::Claim;
 use chrysalis_watch::{
-    AT_ONCE, Decision, Earnings, Facts, Outcome, Policy, Reason, SILENCES, WatchError, Watcher,
-    Window, facts,
+    AT_ONCE, Decision, Earnings, Facts, Outcome, POLL_SECONDS, Policy, Reason, SILENCES,
+    SILENT_SECONDS, URGENT_SECONDS, WatchError, Watcher, Window, facts,
 };
+use tempfile::TempDir;
 
-use crate::chain::Manner::{ClaimsPaid, ClaimsPaidAndClosed, Gone, Honest, Stalls};
+use crate::chain::Manner::{ClaimsPaid, ClaimsPaidAndClosed, Gone, Honest, Stalls, StallsFirst};
 use crate::world::{DAY, GRAM, HOUR, World};
 
 /// Takes down in a ledger what the meter signed last.
@@ -17,6 +18,32 @@ fn record(world: &World, ledger: &Ledger) {
     let (cap, settlement) = world.book.claim.clone().unwrap();
     let claim = Claim::new(world.config.terms().unwrap(), cap, settlement).unwrap();
     ledger.record(&Entry::Claim(&claim), world.now()).unwrap();
+}
+
+fn ledger() -> (TempDir, Ledger) {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    (dir, ledger)
+}
+
+/// A channel that has earned something, in a ledger beside fifty that anybody can make up.
+fn among_made_up() -> (TempDir, Ledger, World) {
+    let (dir, ledger) = ledger();
+    let mut world = World::open(5 * GRAM);
+    world.earns(GRAM);
+    record(&world, &ledger);
+    for salt in 2..52 {
+        let made_up = world.claim_of_a_channel_that_is_not_there(salt);
+        ledger.record(&Entry::Claim(&made_up), world.now()).unwrap();
+    }
+    (dir, ledger, world)
+}
+
+fn earns_more_and_closes(world: &mut World, ledger: &Ledger) {
+    world.passes(HOUR);
+    world.earns(2 * GRAM);
+    record(world, ledger);
+    world.starts_to_close();
 }
 
 fn earnings(world: &World, ledger: &Ledger) -> Earnings {
@@ -96,8 +123,7 @@ fn a_damaged_record_stops_nobody_and_its_channel_is_settled_by_the_last_claim() 
 
 #[test]
 fn a_request_to_close_is_answered_and_taken_down_and_more_is_settled_after_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let (_dir, ledger) = ledger();
     let mut world = World::open(5 * GRAM);
     let mut watcher = world.watcher(&[Honest]);
     assert_eq!(world.round_of(&mut watcher, &ledger).reports, []);
@@ -124,8 +150,7 @@ fn a_request_to_close_is_answered_and_taken_down_and_more_is_settled_after_it() 
 
 #[test]
 fn no_lie_of_one_server_among_others_is_taken_down_as_a_payment_and_one_alone_is_taken_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let (_dir, ledger) = ledger();
     let mut world = World::open(5 * GRAM);
     // Below the smallest settlement: nothing is paid in truth.
     world.earns(GRAM / 100);
@@ -151,8 +176,7 @@ fn no_lie_of_one_server_among_others_is_taken_down_as_a_payment_and_one_alone_is
 
 #[test]
 fn a_channel_whose_rest_went_back_is_closed_and_left_alone_once_everything_was_paid() {
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let (_dir, ledger) = ledger();
     let mut world = World::open(5 * GRAM);
     world.earns(GRAM);
     record(&world, &ledger);
@@ -175,8 +199,7 @@ fn a_channel_whose_rest_went_back_is_closed_and_left_alone_once_everything_was_p
 
 #[test]
 fn a_channel_is_closed_by_one_server_where_no_other_is_asked_once_it_said_so_for_a_closing_delay() {
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let (_dir, ledger) = ledger();
     let mut world = World::open(5 * GRAM);
     world.earns(GRAM);
     record(&world, &ledger);
@@ -198,8 +221,7 @@ fn a_channel_is_closed_by_one_server_where_no_other_is_asked_once_it_said_so_for
 /// Both lies at once, in one look, and the message of that look goes nowhere.
 #[test]
 fn one_server_that_says_that_all_was_paid_and_closed_ends_no_watch() {
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let (_dir, ledger) = ledger();
     let mut world = World::open(5 * GRAM);
     world.earns(2 * GRAM);
     record(&world, &ledger);
@@ -229,15 +251,7 @@ fn one_server_that_says_that_all_was_paid_and_closed_ends_no_watch() {
 /// Beside an honest server one that answers nobody, and junk that anybody can put into a ledger.
 #[test]
 fn a_server_that_stalls_is_not_waited_for_at_every_channel_and_junk_is_brought_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
-    let mut world = World::open(5 * GRAM);
-    world.earns(GRAM);
-    record(&world, &ledger);
-    for salt in 2..52 {
-        let made_up = world.claim_of_a_channel_that_is_not_there(salt);
-        ledger.record(&Entry::Claim(&made_up), world.now()).unwrap();
-    }
+    let (_dir, ledger, mut world) = among_made_up();
     let (stalling, honest) = (world.server(Stalls), world.server(Honest));
     let mut watcher = Watcher::new(vec![stalling.clone(), honest.clone()], Policy::default());
     let asked = || stalling.asked.load(Ordering::SeqCst);
@@ -245,26 +259,71 @@ fn a_server_that_stalls_is_not_waited_for_at_every_channel_and_junk_is_brought_o
     assert_eq!((first.reports.len(), world.paid()), (51, GRAM));
     // Those that were under way when it was found to be silent, and no others.
     assert!((SILENCES..=AT_ONCE + SILENCES).contains(&asked()), "{}", asked());
-    world.passes(HOUR);
-    world.earns(2 * GRAM);
-    record(&world, &ledger);
-    world.starts_to_close();
-    let sent = honest.messages();
+    earns_more_and_closes(&mut world, &ledger);
+    let (sent, before) = (honest.messages(), asked());
     world.round_of(&mut watcher, &ledger);
     assert_eq!((world.paid(), honest.messages()), (2 * GRAM, sent + 1));
+    assert_eq!(asked(), before + 1, "once more, for all channels");
+    world.round_of(&mut watcher, &ledger);
+    assert_eq!(asked(), before + 1, "and then not for a while");
+}
+
+#[test]
+fn a_server_that_was_silent_is_asked_again_after_a_while_and_heard_soon_once_it_answers() {
+    let world = World::open(5 * GRAM);
+    let (stalling, honest) = (world.server(StallsFirst(SILENCES)), world.server(Honest));
+    let mut watcher = Watcher::new(vec![stalling.clone(), honest], Policy::default());
+    let mut look = |seconds: u64| {
+        world.passes(u32::try_from(seconds).unwrap());
+        let before = stalling.asked.load(Ordering::SeqCst);
+        let round = world.round(&mut watcher);
+        let asked = stalling.asked.load(Ordering::SeqCst) - before;
+        (asked, round.reports[0].shown_by.0, round.next_in())
+    };
+    for _ in 0..SILENCES {
+        assert_eq!(look(URGENT_SECONDS), (1, 1, POLL_SECONDS));
+    }
+    assert_eq!(look(SILENT_SECONDS - 1), (0, 1, POLL_SECONDS), "left alone");
+    assert_eq!(look(1), (1, 1, URGENT_SECONDS), "nobody waits for what it says now");
+    assert_eq!(look(URGENT_SECONDS), (1, 2, POLL_SECONDS));
+}
+
+/// The other one takes the claim and drops it, and says that all is paid.
+#[test]
+fn a_claim_that_was_brought_while_the_honest_server_was_left_alone_is_brought_to_it_once_it_answers()
+ {
+    let mut world = World::open(5 * GRAM);
+    let lie = ClaimsPaidAndClosed(2_000_000_000);
+    let (honest, lying) = (world.server(StallsFirst(SILENCES)), world.server(lie));
+    let mut watcher = Watcher::new(vec![lying, honest], Policy::default());
+    for _ in 0..SILENCES {
+        world.round(&mut watcher);
+    }
+    world.earns(2 * GRAM);
+    world.round(&mut watcher);
+    assert_eq!(world.paid(), 0);
+    world.passes(u32::try_from(SILENT_SECONDS).unwrap());
+    world.round(&mut watcher);
+    world.passes(u32::try_from(URGENT_SECONDS).unwrap());
+    world.round(&mut watcher);
+    assert_eq!(world.paid(), 2 * GRAM);
+}
+
+#[test]
+fn servers_that_are_all_silent_are_asked_at_every_look() {
+    let world = World::open(5 * GRAM);
+    let stalling = [world.server(Stalls), world.server(Gone)];
+    let mut watcher = Watcher::new(stalling.to_vec(), Policy::default());
+    for look in 1..=2 * SILENCES {
+        world.round(&mut watcher);
+        let asked = stalling.each_ref().map(|server| server.asked.load(Ordering::SeqCst));
+        assert_eq!(asked, [look, look]);
+    }
 }
 
 #[test]
 fn a_closing_channel_is_settled_before_fifty_that_were_made_up_are_looked_at_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
-    let mut world = World::open(5 * GRAM);
-    world.earns(GRAM);
-    record(&world, &ledger);
-    for salt in 2..52 {
-        let made_up = world.claim_of_a_channel_that_is_not_there(salt);
-        ledger.record(&Entry::Claim(&made_up), world.now()).unwrap();
-    }
+    let (_dir, ledger, mut world) = among_made_up();
     let mut watcher = world.watcher(&[Honest]);
     let first = world.round_of(&mut watcher, &ledger);
     assert_eq!(first.reports.len(), 51);
@@ -273,10 +332,7 @@ fn a_closing_channel_is_settled_before_fifty_that_were_made_up_are_looked_at_aga
         round.reports.iter().filter(|report| report.outcome.is_some()).count()
     };
     assert_eq!(tried(&first), 51);
-    world.passes(HOUR);
-    world.earns(2 * GRAM);
-    record(&world, &ledger);
-    world.starts_to_close();
+    earns_more_and_closes(&mut world, &ledger);
     let second = world.round_of(&mut watcher, &ledger);
     assert_eq!((tried(&second), world.paid()), (1, 2 * GRAM), "the made up ones are left alone");
     let third = world.round_of(&mut watcher, &ledger);
@@ -286,8 +342,7 @@ fn a_closing_channel_is_settled_before_fifty_that_were_made_up_are_looked_at_aga
 /// One server, as most have: it never makes a channel closed, so every one that was stays in the list.
 #[test]
 fn channels_that_were_closed_and_paid_long_ago_are_looked_at_last() {
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&dir.path().join("earnings.redb"), Side::Payee).unwrap();
+    let (_dir, ledger) = ledger();
     let mut world = World::open(5 * GRAM);
     world.earns(GRAM);
     record(&world, &ledger);
