@@ -178,6 +178,12 @@ impl Machine {
         Some(self.number(items, current.accepts))
     }
 
+    /// Whether it knows one state, and the one from which nothing goes on.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) const fn is_forgetful(&self) -> bool {
+        self.states.len() <= 2
+    }
+
     /// Of the places of `state` how many rules the nearest to an end is inside.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn depth(&self, state: StateId) -> usize {

@@ -119,10 +119,11 @@ impl Answer {
         self.matcher.is_over()
     }
 
-    /// Whether what is kept until the next token is within its limits.
+    /// Whether what is kept until the next token is within its limits, or nothing but where the answer is,
+    /// which may be as many places at once as there may be of one state.
     #[must_use]
     pub fn keeps_little(&self) -> bool {
-        !self.matcher.machine.is_large()
+        !self.matcher.machine.is_large() || self.matcher.machine.is_forgetful()
     }
 
     /// A way to end from here, looked for with the work of `masks` masks: first the states that are inside of
