@@ -11,7 +11,7 @@ mod metadata;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use metadata::{Kind, Metadata, linked_by};
+use metadata::{Kind, Metadata, features_in, linked_by};
 
 /// Allowed direct dependencies between our crates (normal and build dependencies; tests may
 /// reach further). A crate that is not listed may not exist.
@@ -207,6 +207,20 @@ fn pid_1_links_no_runtime_no_server_and_no_simulator() {
         ["chrysalis-tee-sim", "chrysalis-worker", "candle-core", "tokio", "rustls", "aws-lc-sys"]
     {
         assert!(!linked.contains(absent), "chrysalis-init links {absent}");
+    }
+}
+
+/// What it compiles helps tests and fuzz targets, panics where they fail and is not counted as trusted.
+#[test]
+fn no_program_has_the_feature_testing_of_a_crate_of_ours() {
+    for program in ["chrysalis-worker", "chrysalis-worker-sim", "chrysalis-init", "chrysalis-cli"] {
+        let all = features_in(program);
+        assert!(all.iter().any(|(_, some)| !some.is_empty()), "no features: this checks nothing");
+        for (package, features) in all {
+            let ours = ["chrysalis-", "gramine-"].iter().any(|prefix| package.starts_with(prefix));
+            let has = features.iter().any(|feature| feature == "testing");
+            assert!(!(ours && has), "{program} links {package} with its feature `testing`");
+        }
     }
 }
 

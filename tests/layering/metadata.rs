@@ -74,6 +74,19 @@ pub(crate) fn linked_by(root: &str) -> BTreeSet<String> {
     names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
+/// The packages of the same tree, each with the features it has there.
+pub(crate) fn features_in(root: &str) -> Vec<(String, Vec<String>)> {
+    let output = cargo(&["tree", "-p", root, "-e", "normal", "--prefix", "none", "-f", "{p};{f}"]);
+    let package = |line: &str| {
+        let (package, features) = line.split_once(';')?;
+        // Behind the features it says where a package was shown before.
+        let features = features.split(' ').next().unwrap_or_default();
+        let features = features.split(',').filter(|name| !name.is_empty()).map(str::to_owned);
+        Some((package.split(' ').next()?.to_owned(), features.collect()))
+    };
+    output.lines().filter_map(package).collect()
+}
+
 /// Runs cargo in the workspace. The lock file must be current and the crates fetched.
 fn cargo(args: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))

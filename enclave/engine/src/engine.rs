@@ -158,7 +158,7 @@ pub(crate) struct TextSide {
     template: Option<ChatTemplate>,
     /// Whether the template knows tags of reasoning.
     reasons: bool,
-    context: u32,
+    pub(crate) context: u32,
 }
 
 impl CandleEngine {
@@ -422,7 +422,7 @@ impl Drop for CandleEngine {
 
 impl TextSide {
     /// What `gguf` says of text; the context is still to be set.
-    fn read(gguf: &Gguf) -> Result<Self, EngineError> {
+    pub(crate) fn read(gguf: &Gguf) -> Result<Self, EngineError> {
         let tokenizer = Tokenizer::read(gguf)?;
         let written = gguf.string_opt("tokenizer.chat_template")?;
         let reasons = written.is_some_and(|template| template.contains(THINK));

@@ -6,6 +6,7 @@
 
 mod bert;
 mod hub;
+mod talk;
 mod zoo;
 
 use std::collections::HashMap;
@@ -15,7 +16,9 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
+pub use crate::constrain::testing::{Answer, Way, Words};
 use crate::error::EngineError;
+pub use crate::kernels::testing::{FORMATS, Product, Sight};
 use crate::logprobs::{LoggedToken, TokenLogprob};
 pub use crate::probe::{Probe, ProbeBatch, ProbeSession};
 use crate::request::{
@@ -23,9 +26,10 @@ use crate::request::{
 };
 use crate::tokenizer::byte_alphabet;
 pub use bert::{Files, TinyBert, embed, embed_options, embedder};
-pub use hub::{Hub, checkpoint};
+pub use hub::{Hub, checkpoint, checkpoint_with};
 #[cfg(test)]
 pub(crate) use hub::{Published, shard};
+pub use talk::Talk;
 pub use zoo::{Ramp, Recipe};
 
 /// A chat template in the form ChatML models ship.

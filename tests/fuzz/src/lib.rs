@@ -3,7 +3,7 @@
 //! past a magic, a version and the first checks behind them.
 //!
 //! `TARGET [SECONDS]` mutates; `TARGET FILE` repeats one input. Exit code 1: an input made the
-//! target panic or took longer than [`SLOW`]; it is in the file that is named.
+//! target panic, took longer than [`SLOW`] or more memory than [`MEMORY`]; it is in the file that is named.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -12,8 +12,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 pub mod corpus;
+pub mod random;
 pub mod ratls;
+pub mod schema;
 pub mod seal;
+pub mod templates;
 
 /// Declares a target: its seeds, and what it does with one input. The outcome is a short word; a
 /// property that does not hold is a panic.
@@ -56,6 +59,10 @@ pub fn run(seeds: &[Vec<u8>], one: fn(&[u8]) -> String) -> ExitCode {
         if began.elapsed() > SLOW {
             return keep(name, "is slow", &input);
         }
+        // Memory that was written to takes time, and asking takes more than most inputs do.
+        if began.elapsed() > WORTH_ASKING && peak().is_some_and(|peak| peak > MEMORY) {
+            return keep(name, "takes too much memory", &input);
+        }
         if outcomes.insert(outcome) {
             corpus.push(input);
         }
@@ -69,6 +76,14 @@ pub fn run(seeds: &[Vec<u8>], one: fn(&[u8]) -> String) -> ExitCode {
 pub fn variant(error: &impl Debug) -> String {
     let text = format!("{error:?}");
     text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+/// The most memory that this process ever had, where the system says so.
+fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 fn keep(name: &str, what: &str, input: &[u8]) -> ExitCode {
@@ -145,4 +160,8 @@ impl Random {
 /// No input of these sizes may keep a parser busy this long, even on a loaded machine.
 pub const SLOW: Duration = Duration::from_secs(5);
 
+/// Nor may one take this much memory, with all that was kept before.
+pub const MEMORY: u64 = 1 << 30;
+
+const WORTH_ASKING: Duration = Duration::from_millis(2);
 const MAX_INPUT: usize = 1 << 18;

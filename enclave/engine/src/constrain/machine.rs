@@ -178,6 +178,20 @@ impl Machine {
         Some(self.number(items, current.accepts))
     }
 
+    /// Whether it knows one state, and the one from which nothing goes on.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) const fn is_forgetful(&self) -> bool {
+        self.states.len() <= 2
+    }
+
+    /// Of the places of `state` how many rules the nearest to an end is inside.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn depth(&self, state: StateId) -> usize {
+        let depth = |stack: StackId| self.frames.get(index(stack)).map_or(0, |frame| frame.depth);
+        let items = self.state(state).map_or(&[][..], |state| &state.items);
+        items.iter().map(|(_, stack)| depth(*stack)).min().unwrap_or(0)
+    }
+
     fn clear(&mut self) {
         let dead = State { items: Vec::new(), accepts: false, next: None };
         self.states = vec![dead];

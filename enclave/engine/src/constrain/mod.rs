@@ -16,6 +16,8 @@ mod machine;
 mod program;
 mod regex;
 mod rules;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod testing;
 mod value;
 mod vocabulary;
 mod weigh;
@@ -230,7 +232,7 @@ impl Matcher {
     }
 
     /// Whether the answer may end here.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn accepts(&self) -> bool {
         self.machine.accepts(self.state)
     }

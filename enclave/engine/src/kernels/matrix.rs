@@ -185,7 +185,7 @@ impl Matrix {
 
     /// Repacks a tensor of the file into memory of its own. `None` if `native` has not the size its
     /// shape needs, or its columns are no whole number of groups.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn pack(
         pool: &Pool,
         kind: Kind,

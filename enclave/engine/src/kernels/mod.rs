@@ -33,13 +33,15 @@ mod matrix;
 mod pool;
 mod product;
 mod residual;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod testing;
 mod tiled;
 
 pub(crate) use attention::{Attention, PAGE_TOKENS, Span};
 pub(crate) use encoder::{LayerNorm, add_bias, attend_all, gelu, lanes};
 pub(crate) use heads::{HeadNorm, Heads, Pairing, Rotation};
 pub(crate) use input::{Inputs, Norm};
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) use kept::unpacked;
 pub(crate) use kept::{Page, Piece, pieces, put};
 pub(crate) use likeliest::likeliest;

@@ -5,47 +5,11 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 
-use super::input::PANEL_ROWS;
 use super::isa::Path;
+use super::testing::{FORMATS, Product, Random, stored, tiled, weights};
 use super::*;
 
 mod attention;
-
-const KINDS: [(GgmlDType, usize); 11] = [
-    (GgmlDType::Q4_0, 32),
-    (GgmlDType::Q4_1, 32),
-    (GgmlDType::Q5_0, 32),
-    (GgmlDType::Q5_1, 32),
-    (GgmlDType::Q8_0, 32),
-    (GgmlDType::Q4K, 256),
-    (GgmlDType::Q5K, 256),
-    (GgmlDType::Q6K, 256),
-    (GgmlDType::F16, 1),
-    (GgmlDType::BF16, 1),
-    (GgmlDType::F32, 1),
-];
-
-/// 64-bit LCG (Knuth, MMIX), from -1 to 1.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    fn many(&mut self, count: usize) -> Vec<f32> {
-        (0..count).map(|_| self.next()).collect()
-    }
-}
-
-/// A random matrix as Candle stores it.
-fn stored(random: &mut Random, dtype: GgmlDType, rows: usize, columns: usize) -> QTensor {
-    let values = random.many(rows * columns);
-    let tensor = Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap();
-    QTensor::quantize(&tensor, dtype).unwrap()
-}
 
 fn packed(pool: &Pool, stored: &QTensor) -> Matrix {
     let (rows, columns) = stored.shape().dims2().unwrap();
@@ -53,42 +17,10 @@ fn packed(pool: &Pool, stored: &QTensor) -> Matrix {
     Matrix::pack(pool, kind, rows, columns, &stored.data().unwrap()).unwrap()
 }
 
-fn tiled(rows: usize, columns: usize, values: &[f32]) -> Tiled {
-    let mut out = Tiled::new(rows, columns);
-    for (row, values) in values.chunks_exact(columns).enumerate() {
-        out.set_row(row, values);
-    }
-    out
-}
-
-/// The inputs as the products see them, after rounding.
-fn seen(inputs: &Inputs, quantised: bool, row: usize, columns: usize) -> Vec<f64> {
-    let (panel, row) = (row / PANEL_ROWS, row % PANEL_ROWS);
-    if !quantised {
-        let panel = inputs.dense_panels().nth(panel).unwrap();
-        return panel[..columns].iter().map(|x| f64::from(x[row])).collect();
-    }
-    let block = |block: &super::input::Block| {
-        let d = f64::from(block.d[row]);
-        let bytes = block.q[row].iter().flat_map(|q| q.to_le_bytes());
-        bytes.map(|q| d * f64::from(q.cast_signed())).collect::<Vec<_>>()
-    };
-    inputs.block_panels().nth(panel).unwrap().iter().flat_map(block).collect()
-}
-
-fn weights(matrix: &Matrix, rows: usize, columns: usize) -> Vec<Vec<f32>> {
-    let row = |row| {
-        let mut out = vec![0.0; columns];
-        matrix.row(row, &mut out);
-        out
-    };
-    (0..rows).map(row).collect()
-}
-
 #[test]
 fn rows_of_tiles_are_what_candle_reads_from_the_file() {
     let pool = Pool::with_path(1, Path::best());
-    for (dtype, block) in KINDS {
+    for (dtype, block) in FORMATS {
         let (rows, columns) = (37, block.max(20) * 2);
         let stored = stored(&mut Random(1), dtype, rows, columns);
         let expected = stored.dequantize(&Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
@@ -96,57 +28,34 @@ fn rows_of_tiles_are_what_candle_reads_from_the_file() {
     }
 }
 
-/// Compares `out = weights * x` with the exact sum of the same operands.
-fn check(dtype: GgmlDType, rows: usize, outputs: usize, columns: usize, seed: u64) {
-    let mut random = Random(seed);
-    let stored = stored(&mut random, dtype, outputs, columns);
-    let x = random.many(rows * columns);
-    for path in Path::all() {
-        let pool = Pool::with_path(2, path);
-        let matrix = packed(&pool, &stored);
-        let mut inputs = Inputs::new(rows, columns);
-        inputs.fill(&pool, &tiled(rows, columns, &x), None, &[&matrix]);
-        let mut out = Tiled::new(rows, outputs);
-        product(&pool, &[&matrix], &inputs, &mut out);
-        let weights = weights(&matrix, outputs, columns);
-        for row in 0..rows {
-            let x = seen(&inputs, matrix.is_quantised(), row, columns);
-            for (output, weights) in weights.iter().enumerate() {
-                let terms = weights.iter().zip(&x).map(|(w, x)| f64::from(*w) * x);
-                let (exact, size) =
-                    terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
-                let got = f64::from(out.get(row, output));
-                assert!(
-                    (got - exact).abs() <= size * 2e-6 + 1e-9,
-                    "{} {dtype:?} {rows}x{columns}x{outputs} at {row},{output}: {got} is not {exact}",
-                    path.name()
-                );
-            }
-        }
-    }
+fn check(format: usize, [rows, outputs, columns]: [usize; 3], seed: u64) {
+    let native = Product::typical(format, outputs, columns, seed);
+    let x = Random(!seed).many(rows * columns);
+    let shape = [rows, outputs, columns];
+    Product { format, shape, native: &native, x: &x, threads: 2 }.check();
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
     fn products_of_every_format_and_path_equal_exact_arithmetic(
-        kind in 0..KINDS.len(),
+        format in 0..FORMATS.len(),
         rows in 1usize..40,
         outputs in 1usize..70,
         blocks in 1usize..5,
         odd in 0usize..32,
         seed in any::<u64>(),
     ) {
-        let (dtype, block) = KINDS[kind];
+        let (_, block) = FORMATS[format];
         let columns = if block == 1 { 32 * blocks - odd } else { block * blocks };
-        check(dtype, rows, outputs, columns, seed);
+        check(format, [rows, outputs, columns], seed);
     }
 }
 
 #[test]
 fn products_of_every_format_equal_exact_arithmetic_at_the_default_models_widths() {
-    for (dtype, block) in KINDS {
-        check(dtype, 9, 48, 576_usize.next_multiple_of(block), 7);
+    for (format, (_, block)) in FORMATS.into_iter().enumerate() {
+        check(format, [9, 48, 576_usize.next_multiple_of(block)], 7);
     }
 }
 
@@ -179,7 +88,7 @@ fn the_extremes_of_codes_and_inputs_do_not_saturate() {
 
 #[test]
 fn a_row_does_not_depend_on_its_neighbours_or_on_the_number_of_threads() {
-    for (dtype, block) in KINDS {
+    for (dtype, block) in FORMATS {
         // Whole panels and one that is not full.
         let (rows, outputs, columns) = (31, 50, block.max(32) * 2);
         let mut random = Random(3);
@@ -235,7 +144,7 @@ fn several_matrices_of_one_input_stand_side_by_side() {
 #[test]
 fn what_is_not_finite_reaches_every_result_of_its_row() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        for (dtype, block) in KINDS {
+        for (dtype, block) in FORMATS {
             let columns = block.max(32);
             let mut random = Random(4);
             let stored = stored(&mut random, dtype, 16, columns);

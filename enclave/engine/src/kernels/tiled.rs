@@ -27,7 +27,7 @@ impl Tiled {
         self.data.len() / self.rows.max(1) * 16
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn get(&self, row: usize, column: usize) -> f32 {
         self.data[column / 16 * self.rows + row][column % 16]
     }

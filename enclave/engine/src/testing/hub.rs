@@ -3,6 +3,7 @@
 //! spelled out here once more and not taken from the reader's table.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
 
 use candle_core::quantized::GgmlDType;
 use serde_json::{Map, Value, json};
@@ -22,7 +23,15 @@ pub type Hub = BTreeMap<String, Vec<u8>>;
 /// # Errors
 /// As [`crate::CandleEngine::open`].
 pub fn checkpoint(files: &Hub) -> Result<Probe, EngineError> {
-    let pool = Pool::new(None);
+    checkpoint_with(files, None)
+}
+
+/// As [`checkpoint`], computed by `threads`.
+///
+/// # Errors
+/// As [`crate::CandleEngine::open`].
+pub fn checkpoint_with(files: &Hub, threads: Option<NonZeroUsize>) -> Result<Probe, EngineError> {
+    let pool = Pool::new(threads);
     let mut checkpoint = Checkpoint::default();
     for (path, bytes) in files {
         checkpoint.file(path, bytes.len() as u64, &mut &bytes[..], &pool)?;

@@ -110,14 +110,14 @@ impl Path {
     }
 
     /// Every one this processor has.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn all() -> Vec<Self> {
         let (a, b) = (Avx512::detect().map(Self::Avx512), Avx2::detect().map(Self::Avx2));
         a.into_iter().chain(b).chain([Self::Portable(Portable)]).collect()
     }
 
     /// For messages.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Avx512(_) => "avx512-vnni",

@@ -358,7 +358,7 @@ const SCALE_PIECES: usize = PAGE_TOKENS * 2 / size_of::<Piece>();
 const FOURS: usize = PAGE_TOKENS / 4;
 
 /// Key and value of the token in `slot`.
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(super) fn unpacked(page: &Page<'_>, slot: usize, dim: usize) -> [Vec<f32>; 2] {
     let scale = |pieces: &[Piece]| {
         let at = slot % 16 * 2;

@@ -139,7 +139,7 @@ const MOST: f32 = 65504.0;
 const NAN: u16 = 0x7e00;
 
 /// Key and value of the token in `slot`.
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(super) fn unpacked(page: &Page<'_>, slot: usize, dim: usize) -> [Vec<f32>; 2] {
     let entry = |piece: &Piece, at: usize| {
         half::to_f32(u16::from_le_bytes([piece[2 * at], piece[2 * at + 1]]))

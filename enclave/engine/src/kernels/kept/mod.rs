@@ -123,7 +123,7 @@ pub(crate) fn put(
 }
 
 /// Key and value of the token in `slot`, of `dim` dimensions.
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) fn unpacked(
     kind: KvCacheType,
     page: &Page<'_>,

@@ -3,132 +3,24 @@
 
 use chrysalis_wire::manifest::KvCacheType;
 
+use super::super::testing::{CACHES, Sight, Slabs, attend, exact_attention};
 use super::*;
 
-const KINDS: [KvCacheType; 2] = [KvCacheType::F16, KvCacheType::Q8_0];
-
-/// Keys and values of one sequence in pages.
-struct Slabs {
-    kind: KvCacheType,
-    /// Of each head, page after page.
-    slabs: Vec<[Vec<Piece>; 2]>,
-    pages: usize,
-}
-
-impl Slabs {
-    /// Of tokens whose `kv` are, head by head, a key and a value for each of `dim` dimensions.
-    fn new(kind: KvCacheType, [kv_heads, dim]: [usize; 2], kv: &[[f32; 2]]) -> Self {
-        let pages = (kv.len() / dim / kv_heads).div_ceil(PAGE_TOKENS);
-        let empty = pieces(kind, dim).map(|count| vec![Piece::default(); count]);
-        let mut out = Self { kind, slabs: vec![empty; pages * kv_heads], pages };
-        for (i, kv) in kv.chunks_exact(dim).enumerate() {
-            out.put(i / kv_heads, i % kv_heads, kv);
-        }
-        out
-    }
-
-    fn put(&mut self, position: usize, head: usize, kv: &[[f32; 2]]) {
-        let [key, value] = [0, 1].map(|n| kv.iter().map(|kv| kv[n]).collect::<Vec<_>>());
-        let [keys, values] = &mut self.slabs[head * self.pages + position / PAGE_TOKENS];
-        put(self.kind, keys, values, position % PAGE_TOKENS, [&key, &value]);
-    }
-
-    fn pages(&self, head: usize, some: core::ops::Range<usize>) -> Vec<Page<'_>> {
-        let all = &self.slabs[head * self.pages..][some.start..some.end.min(self.pages)];
-        all.iter().map(|[keys, values]| Page { keys, values }).collect()
-    }
-
-    /// Key and value of a token as they were kept.
-    fn kept(&self, position: usize, head: usize, dim: usize) -> [Vec<f32>; 2] {
-        let page = position / PAGE_TOKENS;
-        let page = self.pages(head, page..page + 1);
-        unpacked(self.kind, &page[0], position % PAGE_TOKENS, dim)
-    }
-}
-
-/// Attention in `f64` over the keys and values of `kept`.
-fn exact_attention(
-    [tokens, before]: [usize; 2],
-    [heads, kv_heads, dim]: [usize; 3],
-    window: Option<usize>,
-    queries: &[f32],
-    kept: impl Fn(usize, usize) -> [Vec<f32>; 2],
-) -> Vec<f64> {
-    let mut out = Vec::new();
-    for token in 0..tokens {
-        for head in 0..heads {
-            let shared = head / (heads / kv_heads);
-            let query = &queries[(token * heads + head) * dim..][..dim];
-            let first = (before + token + 1).saturating_sub(window.unwrap_or(usize::MAX));
-            let seen: Vec<_> = (first..=before + token).map(|at| kept(at, shared)).collect();
-            let dot = |key: &[f32]| -> f64 {
-                query.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum()
-            };
-            let score = |kept: &[Vec<f32>; 2]| dot(&kept[0]) / (dim as f64).sqrt();
-            let scores: Vec<f64> = seen.iter().map(score).collect();
-            let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
-            let total: f64 = weights.iter().sum();
-            out.extend((0..dim).map(|i| {
-                let terms = weights.iter().zip(&seen).map(|(w, kept)| w * f64::from(kept[1][i]));
-                terms.sum::<f64>() / total
-            }));
-        }
-    }
-    out
-}
-
-/// Attention of the kernels, in the order of [`exact_attention`].
+/// Attention of the kernels to one sequence.
 fn computed(
     pool: &Pool,
     slabs: &Slabs,
-    [tokens, before]: [usize; 2],
-    [heads, kv_heads, dim]: [usize; 3],
+    span: [usize; 2],
+    shape: [usize; 3],
     window: Option<usize>,
     queries: &[f32],
 ) -> Vec<f32> {
-    let turns = vec![[1.0, 0.0]; tokens * dim / 2];
-    let still = Rotation { turns, pairs: dim / 2, pairing: Pairing::Neighbours };
-    let mut turned = Heads::new(tokens, heads, dim);
-    let from = tiled(tokens, heads * dim, queries);
-    turned.fill(pool, (&from, 0), None, &still, 1.0 / (dim as f32).sqrt());
-    let mut out = Tiled::new(tokens, heads * dim);
-    let spans = [Span { first: 0, tokens, before }];
-    let pages = |_: usize, head: usize, some: core::ops::Range<usize>| slabs.pages(head, some);
-    Attention::new(pool, slabs.kind, &spans, [heads, kv_heads, dim])
-        .run(pool, &turned, window, pages, &mut out);
-    (0..tokens * heads * dim).map(|i| out.get(i / (heads * dim), i % (heads * dim))).collect()
+    attend(pool, core::slice::from_ref(slabs), &[span], shape, window, queries)
 }
 
-/// Codes of queries and weights are rounded, beside `f32` itself.
-const fn tolerance(kind: KvCacheType) -> f64 {
-    match kind {
-        KvCacheType::F16 => 1e-5,
-        KvCacheType::Q8_0 => 1e-3,
-    }
-}
-
-fn check_attention(place: [usize; 2], shape: [usize; 3], window: Option<usize>, seed: u64) {
-    let ([tokens, before], [heads, kv_heads, dim]) = (place, shape);
-    let mut random = Random(seed);
-    let queries = random.many(tokens * heads * dim).iter().map(|x| x * 3.0).collect::<Vec<_>>();
-    let flat = random.many((tokens + before) * kv_heads * dim * 2);
-    for kind in KINDS {
-        let slabs = Slabs::new(kind, [kv_heads, dim], flat.as_chunks().0);
-        let kept = |position: usize, head: usize| slabs.kept(position, head, dim);
-        let exact = exact_attention(place, shape, window, &queries, kept);
-        for path in Path::all() {
-            let pool = Pool::with_path(2, path);
-            let got = computed(&pool, &slabs, place, shape, window, &queries);
-            for (i, (got, exact)) in got.iter().zip(&exact).enumerate() {
-                assert!(
-                    (f64::from(*got) - exact).abs() < tolerance(kind),
-                    "{} {kind:?} {place:?} {shape:?} {window:?} at {i}: {got} is not {exact}",
-                    path.name()
-                );
-            }
-        }
-    }
+fn check_attention(span: [usize; 2], shape: [usize; 3], window: Option<usize>, seed: u64) {
+    let (spans, peak, strange, threads) = (&[span][..], 3.0, None, 2);
+    Sight { spans, shape, window, peak, strange, seed, threads }.check();
 }
 
 proptest! {
@@ -176,7 +68,7 @@ fn a_token_sees_the_same_whoever_computes_its_ranges_and_whatever_comes_with_it(
     let tokens = 70;
     let queries = random.many(tokens * heads * dim);
     let flat = random.many((before + tokens) * kv_heads * dim * 2);
-    let slabs = KINDS.map(|kind| Slabs::new(kind, [kv_heads, dim], flat.as_chunks().0));
+    let slabs = CACHES.map(|kind| Slabs::new(kind, [kv_heads, dim], flat.as_chunks().0));
     let windows = [None, Some(1), Some(37), Some(256), Some(300), Some(704)];
     let all = Path::all().into_iter().flat_map(|path| slabs.iter().map(move |s| (path, s)));
     for ((path, slabs), window) in all.flat_map(|each| windows.map(|window| (each, window))) {
@@ -259,7 +151,7 @@ fn cost(kind: KvCacheType, outlier: f32) -> f64 {
 #[test]
 fn eight_bits_cost_a_thousandth_of_a_value_and_more_the_larger_one_dimension_of_keys_is() {
     for (outlier, limit) in LIMITS {
-        let [f16, q8] = KINDS.map(|kind| cost(kind, outlier));
+        let [f16, q8] = CACHES.map(|kind| cost(kind, outlier));
         assert!(q8 < limit && f16 < limit, "{outlier}: {f16} {q8}");
     }
 }
@@ -271,7 +163,8 @@ fn a_token_that_is_no_number_reaches_those_who_see_it_and_nobody_else() {
     let mut random = Random(5);
     let queries = random.many(2 * heads * dim);
     let kv: Vec<[f32; 2]> = random.many((before + 2) * kv_heads * dim * 2).as_chunks().0.to_vec();
-    for (kind, path) in KINDS.into_iter().flat_map(|k| Path::all().into_iter().map(move |p| (k, p)))
+    for (kind, path) in
+        CACHES.into_iter().flat_map(|k| Path::all().into_iter().map(move |p| (k, p)))
     {
         let pool = Pool::with_path(2, path);
         let mut slabs = Slabs::new(kind, [kv_heads, dim], &kv);
