@@ -130,7 +130,7 @@ async fn run(
         Err(error) => answer.send(FrameKind::Error, &error.frame_payload(), true).await,
         Ok(prepared) => {
             if let Some(held) = &mut held {
-                let prompt = prepared.generation.control.usage().prompt;
+                let prompt = prepared.generation.prompt_tokens;
                 held.narrow(&worker.manifest, prompt, header.max_tokens);
             }
             generate(worker, asked, &mut answer, prepared, held, started, over).await
@@ -251,9 +251,8 @@ async fn generate(
         }
     }
     // Dropping the receiver stops the engine; the counts stay readable.
-    let control = generation.control.clone();
-    drop(generation);
-    let outcome = Outcome::new(finish, control.usage(), control.has_begun());
+    drop(generation.events);
+    let outcome = Outcome { finish, tokens: generation.control.usage() };
     settle(worker, answer, facts, outcome, held, started, sent).await
 }
 
