@@ -237,7 +237,12 @@ async fn generate(
             Some(Event::Failed(error)) => {
                 finish = after_failure(&error);
                 let constraint = parsed.constraint.as_ref().map(|(_, field)| *field);
-                let error = convert::engine_error(&error, constraint);
+                // Who was told to ask again would pay again for what takes too long.
+                let begun = generation.control.usage().prompt > 0;
+                let error = match error {
+                    EngineError::Expired if begun => ApiError::out_of_time(),
+                    error => convert::engine_error(&error, constraint),
+                };
                 sent = answer.send(FrameKind::Error, &error.frame_payload(), false).await;
                 break;
             }
