@@ -332,7 +332,8 @@ fn tokens_of_a_text_count_once_its_vector_is_there() {
 
 #[test]
 fn all_tokens_of_a_request_were_computed_once_it_is_answered() {
-    let served = tiny().embed(TEXTS.iter().map(|t| text(t)).collect()).unwrap();
+    let embedder = tiny();
+    let served = embedder.embed(TEXTS.iter().map(|t| text(t)).collect()).unwrap();
     served.vectors.blocking_recv().unwrap().unwrap();
     assert_eq!(served.computed.load(Ordering::Relaxed), served.prompt_tokens);
 }
