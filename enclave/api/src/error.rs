@@ -86,6 +86,13 @@ impl ApiError {
         Self::new(429, ErrorKind::RateLimit, "rate_limit_exceeded", message)
     }
 
+    /// 504: the answer took longer than any may.
+    #[must_use]
+    pub fn out_of_time() -> Self {
+        let message = "The answer took longer than any may. It is not complete.";
+        Self::new(504, ErrorKind::Server, "timeout", message)
+    }
+
     /// 503: not ready to serve.
     #[must_use]
     pub fn not_ready() -> Self {

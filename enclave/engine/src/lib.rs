@@ -78,9 +78,7 @@ mod weights;
 
 pub use chrysalis_wordpiece::TextError;
 pub use constrain::{Constraint, ConstraintError, MAX_CONSTRAINT_BYTES, MAX_PATTERN_BYTES};
-pub use embed::{
-    Begun, EmbedInput, EmbedOptions, Embedder, EmbedderInfo, Embedding, MAX_INPUTS, Vector,
-};
+pub use embed::{EmbedInput, EmbedOptions, Embedder, EmbedderInfo, Embedding, MAX_INPUTS, Vector};
 pub use engine::{CandleEngine, EngineOptions, Held, Lost};
 pub use error::{EngineError, ModelError, TemplateError};
 pub use logprobs::{LEAST_LOGPROB, LoggedToken, TokenLogprob};

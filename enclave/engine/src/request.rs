@@ -204,16 +204,15 @@ pub struct Control {
 struct Shared {
     prompt: u32,
     cached: AtomicU32,
+    computed: AtomicU32,
     completion: AtomicU32,
-    begun: AtomicBool,
     cancelled: AtomicBool,
 }
 
 impl Control {
     pub(crate) fn new(prompt: u32) -> Self {
-        let (cached, completion) = (AtomicU32::new(0), AtomicU32::new(0));
-        let (begun, cancelled) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { prompt, cached, completion, begun, cancelled }) }
+        let (cached, computed, completion, cancelled) = Default::default();
+        Self { shared: Arc::new(Shared { prompt, cached, computed, completion, cancelled }) }
     }
 
     /// Stops the request within one step. Unlike dropping the receiver, the
@@ -222,34 +221,33 @@ impl Control {
         self.shared.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Tokens so far.
+    /// Tokens so far, of the prompt those that were computed or there by now: none until its turn has come.
     #[must_use]
     pub fn usage(&self) -> TokenUsage {
-        let completion = self.shared.completion.load(Ordering::Relaxed);
-        let cached = self.shared.cached.load(Ordering::Relaxed);
-        TokenUsage { prompt: self.shared.prompt, cached, completion }
+        // In the reverse order of what the engine notes: what is seen comes with all that it follows from.
+        let completion = self.shared.completion.load(Ordering::Acquire);
+        let prompt = self.shared.computed.load(Ordering::Acquire);
+        let cached = self.shared.cached.load(Ordering::Relaxed).min(prompt);
+        TokenUsage { prompt, cached, completion }
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.shared.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Whether its turn has come: until then nothing was computed of it, and [`Control::usage`] says what
-    /// would be.
-    #[must_use]
-    pub fn has_begun(&self) -> bool {
-        self.shared.begun.load(Ordering::Relaxed)
-    }
-
     /// Notes that its turn has come, with `cached` tokens of its prompt there already.
     pub(crate) fn begin(&self, cached: u32) {
         self.shared.cached.store(cached, Ordering::Relaxed);
-        self.shared.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that its first `tokens` are computed. One that lost its pages begins anew, and no token counts twice.
+    pub(crate) fn compute(&self, tokens: u32) {
+        self.shared.computed.fetch_max(tokens.min(self.shared.prompt), Ordering::Release);
     }
 
     /// Counts one token.
     pub(crate) fn count_token(&self) {
-        self.shared.completion.fetch_add(1, Ordering::Relaxed);
+        self.shared.completion.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -297,7 +295,7 @@ pub enum FinishReason {
 /// Tokens of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenUsage {
-    /// Tokens of the prompt, template included.
+    /// Tokens of the prompt, template included; while it is computed, those that are.
     pub prompt: u32,
     /// Tokens of the prompt that an earlier request of the same tenant had computed.
     pub cached: u32,

@@ -157,9 +157,7 @@ impl Serving {
         }
         step.wipe.iter().for_each(|page| self.store.wipe(*page));
         for (ticket, cached) in &step.started {
-            if let Some(sequence) = self.sequences.get(ticket) {
-                sequence.started(*cached);
-            }
+            self.sequences.get(ticket).inspect(|sequence| sequence.started(*cached));
         }
         for ticket in &step.expired {
             self.end(*ticket, |sequence| sequence.fail(EngineError::Expired));
@@ -171,6 +169,9 @@ impl Serving {
         match self.compute(&step) {
             Ok(rows) => {
                 self.core.computed(&step);
+                for work in &step.work {
+                    self.sequences.get(&work.ticket).inspect(|s| s.computed(work.tokens.end));
+                }
                 self.draw(&step, &rows);
             }
             Err(error @ EngineError::Lost { .. }) => self.lost = Some(error),

@@ -138,3 +138,32 @@ fn a_step_says_one_piece_of_text_however_many_tokens_it_has_drawn() {
     assert!(few * 3 < many, "{few} of {many} steps: this shows little");
     assert_eq!(pieces, 1);
 }
+
+#[test]
+fn tokens_of_a_prompt_count_once_they_are_computed_and_none_while_it_waits() {
+    let probe = Probe::load(&TinyModel::random(7).build()).unwrap();
+    let ids = probe.ids(&text(&"hello, wide world. ".repeat(20))).unwrap();
+    let mut serving = serving(probe, Limits { running: 1, ..LIMITS }, LIMITS.pages);
+    let ((runs, first), (waits, second)) = (job(&ids[..150]), job(&ids[..20]));
+    serving.accept(runs);
+    serving.accept(waits);
+    let counts = || [&first, &second].map(|request| request.control.usage().prompt);
+    assert_eq!(counts(), [0, 0]);
+    for expected in [64, 128, 150, 150] {
+        serving.step();
+        assert_eq!(counts(), [expected, 0]);
+    }
+    assert_eq!(first.control.usage().completion, 2);
+}
+
+#[test]
+fn no_token_of_a_prompt_counts_twice_and_none_as_cached_before_it_counts() {
+    let control = Control::new(150);
+    let counts = || (control.usage().prompt, control.usage().cached);
+    control.begin(32);
+    assert_eq!(counts(), (0, 0), "nothing was done for it yet");
+    for (computed, expected) in [(96, 96), (64, 96), (151, 150)] {
+        control.compute(computed);
+        assert_eq!(counts(), (expected, 32));
+    }
+}

@@ -107,10 +107,14 @@ impl Sequence {
     /// Notes that its turn has come, and how many tokens of the prompt were there already. For the other choices all were: theirs
     /// is the prompt of the first.
     pub(crate) fn started(&self, cached: usize) {
-        if self.job.choice > 0 {
-            return;
+        if self.job.choice == 0 {
+            self.job.control.begin(u32::try_from(cached).unwrap_or(u32::MAX));
         }
-        self.job.control.begin(u32::try_from(cached).unwrap_or(u32::MAX));
+    }
+
+    /// Notes that its first `tokens` are computed. Those of the other choices are the first one's before that.
+    pub(crate) fn computed(&self, tokens: usize) {
+        self.job.control.compute(u32::try_from(tokens).unwrap_or(u32::MAX));
     }
 
     /// Whether the likeliest token is all that is asked of a row.

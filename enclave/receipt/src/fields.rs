@@ -96,7 +96,7 @@ pub enum Finish {
     /// The token limit was reached.
     Length = 2,
     /// The requester went away, may not be answered any more, or asked for what cannot be; what was produced
-    /// is billed, and the prompt.
+    /// is billed, and the prompt as far as it was computed.
     Aborted = 3,
     /// The engine failed, or never came to the request; what was produced until then is billed, and nothing if
     /// that is nothing.

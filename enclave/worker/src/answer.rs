@@ -159,18 +159,9 @@ pub struct ReceiptFacts {
 pub struct Outcome {
     /// Why it ended.
     pub finish: Finish,
-    /// Tokens spent.
+    /// Tokens spent, of the prompt those that were computed: no more are paid, whoever ended the answer. Else a
+    /// host could earn prompts by cutting connections early.
     pub tokens: TokenUsage,
-}
-
-impl Outcome {
-    /// How an answer ended whose turn had come if `begun`. Of one that only waited nothing was computed: as of
-    /// one that failed nobody pays its prompt, whoever ended it. Else a host could earn prompts by cutting the
-    /// connections of those that wait.
-    #[must_use]
-    pub const fn new(finish: Finish, tokens: TokenUsage, begun: bool) -> Self {
-        Self { finish: if begun { finish } else { Finish::Failed }, tokens }
-    }
 }
 
 impl ReceiptFacts {
@@ -245,19 +236,5 @@ pub const fn ending(reason: FinishReason) -> Option<(api::FinishReason, Finish)>
         FinishReason::Stop => Some((api::FinishReason::Stop, Finish::Stop)),
         FinishReason::Length => Some((api::FinishReason::Length, Finish::Length)),
         FinishReason::Cancelled => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whoever_ends_an_answer_whose_turn_never_came_it_is_one_that_failed() {
-        let tokens = TokenUsage { prompt: 9, cached: 0, completion: 0 };
-        for finish in [Finish::Stop, Finish::Length, Finish::Aborted, Finish::Failed] {
-            assert_eq!(Outcome::new(finish, tokens, true).finish, finish);
-            assert_eq!(Outcome::new(finish, tokens, false).finish, Finish::Failed);
-        }
     }
 }

@@ -104,6 +104,10 @@ async fn boot_and_serve(
         _ = stop.wait_for(|stopped| *stopped) => {}
     }
     server.await.map_err(|_| WorkerError::Stopped("listener"))?;
+    if *worker.lost.borrow() {
+        // Not as if it had been stopped: the engine's last act ends this process.
+        std::future::pending::<()>().await;
+    }
     upkeep.abort();
     reporting.abort();
     refusing.abort();
@@ -247,6 +251,7 @@ fn assemble(args: &Args, setting: &Setting) -> Result<Worker, WorkerError> {
         replay_window: Mutex::new(ReplayCache::new(DEFAULT_REPLAY_CAPACITY)),
         stages: Arc::clone(stages),
         engine: OnceLock::new(),
+        lost: watch::Sender::new(false),
         requests: Arc::new(Semaphore::new(places as usize)),
         bodies: Semaphore::new(bounds.body_bytes),
         bounds,

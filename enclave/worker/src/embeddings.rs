@@ -1,6 +1,8 @@
 //! `/v1/embeddings` inside the sealed channel: parse, embed, seal, sign. As [`crate::inference`], but
 //! an answer is one body, and a text's vector is as secret as the text.
 
+use std::sync::atomic::Ordering;
+
 use chrysalis_api::{
     ApiError, EmbeddingInput, EmbeddingRequest, ErrorKind, Limits, embeddings_json, limits,
 };
@@ -87,7 +89,7 @@ fn parse(json: &[u8], manifest: &WorkerManifest) -> Result<EmbeddingRequest, Api
 }
 
 /// Waits for the vectors and ends with the receipt, also when the requester has gone or the engine has
-/// failed: what was taken on is provable, and billed as a prompt is.
+/// failed: what was taken on is provable, and what was computed billed as a prompt is.
 async fn embed(
     worker: &Worker,
     mut answer: Answer,
@@ -97,7 +99,7 @@ async fn embed(
     mut over: watch::Receiver<bool>,
 ) -> Result<(), Gone> {
     let Prepared { request, commit, facts, embedding } = prepared;
-    let Embedding { prompt_tokens, mut vectors, begun } = embedding;
+    let Embedding { prompt_tokens, mut vectors, computed } = embedding;
     answer.commit_with(commit);
     let come = loop {
         tokio::select! {
@@ -129,8 +131,8 @@ async fn embed(
         }
         None => (Err(Gone), Finish::Aborted),
     };
-    let tokens = TokenUsage { prompt: prompt_tokens, cached: 0, completion: 0 };
-    let outcome = Outcome::new(finish, tokens, begun.get());
+    let prompt = computed.load(Ordering::Relaxed);
+    let outcome = Outcome { finish, tokens: TokenUsage { prompt, cached: 0, completion: 0 } };
     settle(worker, &mut answer, facts, outcome, held, started, sent).await
 }
 

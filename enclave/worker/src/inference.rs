@@ -130,7 +130,7 @@ async fn run(
         Err(error) => answer.send(FrameKind::Error, &error.frame_payload(), true).await,
         Ok(prepared) => {
             if let Some(held) = &mut held {
-                let prompt = prepared.generation.control.usage().prompt;
+                let prompt = prepared.generation.prompt_tokens;
                 held.narrow(&worker.manifest, prompt, header.max_tokens);
             }
             generate(worker, asked, &mut answer, prepared, held, started, over).await
@@ -237,7 +237,12 @@ async fn generate(
             Some(Event::Failed(error)) => {
                 finish = after_failure(&error);
                 let constraint = parsed.constraint.as_ref().map(|(_, field)| *field);
-                let error = convert::engine_error(&error, constraint);
+                // Who was told to ask again would pay again for what takes too long.
+                let begun = generation.control.usage().prompt > 0;
+                let error = match error {
+                    EngineError::Expired if begun => ApiError::out_of_time(),
+                    error => convert::engine_error(&error, constraint),
+                };
                 sent = answer.send(FrameKind::Error, &error.frame_payload(), false).await;
                 break;
             }
@@ -251,9 +256,8 @@ async fn generate(
         }
     }
     // Dropping the receiver stops the engine; the counts stay readable.
-    let control = generation.control.clone();
-    drop(generation);
-    let outcome = Outcome::new(finish, control.usage(), control.has_begun());
+    drop(generation.events);
+    let outcome = Outcome { finish, tokens: generation.control.usage() };
     settle(worker, answer, facts, outcome, held, started, sent).await
 }
 

@@ -2,7 +2,7 @@
 //! long as it likes, so what is waited for has a limit.
 
 use std::io::Write as _;
-use std::sync::{Weak, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,14 +32,15 @@ pub fn ending(worker: Weak<Worker>) -> Lost {
     })
 }
 
-/// Takes no more requests, and waits until those that are here have ended: with an error, and the receipt of
-/// what they got, charged. Not for longer than an answer may take to be delivered; whether all have ended.
+/// Takes no more requests, and waits until those that are here have ended and their requesters have heard it:
+/// an error, and the receipt of what they got, charged. Not for longer than an answer may take to be delivered;
+/// whether all have.
 pub fn last_words(worker: &Worker) -> bool {
     worker.requests.close();
-    let places = usize::try_from(worker.bounds.places(&worker.manifest.limits));
-    let places = places.unwrap_or(usize::MAX);
+    worker.lost.send_replace(true);
     let begun = Instant::now();
-    while worker.requests.available_permits() < places {
+    // Each request has a permit, which holds on to what it is of; the server listens until no connection is left.
+    while Arc::strong_count(&worker.requests) > 1 || worker.lost.receiver_count() > 0 {
         if begun.elapsed() >= worker.bounds.delivery {
             return false;
         }

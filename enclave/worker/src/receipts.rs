@@ -4,6 +4,7 @@
 //! let a guess of the prompt be confirmed. Ids are requesters' choice and stand in the clear beside
 //! their requests, so the id alone does not say whose receipt it is: the channel that paid does.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::collections::hash_map::HashMap;
 use std::sync::Mutex;
@@ -13,7 +14,8 @@ use chrysalis_wire::{Digest, RequestId};
 
 use crate::limits::MAX_RECEIPTS;
 
-/// A bounded store; the oldest receipt goes first.
+/// A bounded store. The oldest receipt of whoever has the most goes first: requests that cost nothing are made
+/// without end, and push out no receipt of a channel that has fewer.
 #[derive(Default)]
 pub struct Receipts {
     inner: Mutex<Inner>,
@@ -23,7 +25,9 @@ pub struct Receipts {
 struct Inner {
     /// The oldest of each id first.
     by_id: HashMap<RequestId, Vec<Kept>>,
-    order: VecDeque<RequestId>,
+    /// The oldest of each channel first, with its number in the order of all.
+    by_channel: HashMap<Option<Digest>, VecDeque<(u64, RequestId)>>,
+    last: u64,
 }
 
 struct Kept {
@@ -43,9 +47,11 @@ impl Receipts {
             return;
         }
         kept.push(Kept { channel, receipt });
-        inner.order.push_back(id);
-        while inner.order.len() > MAX_RECEIPTS {
-            inner.forget_oldest();
+        inner.last = inner.last.saturating_add(1);
+        let numbered = (inner.last, id);
+        inner.by_channel.entry(channel).or_default().push_back(numbered);
+        if inner.by_channel.values().map(VecDeque::len).sum::<usize>() > MAX_RECEIPTS {
+            inner.forget_one();
         }
     }
 
@@ -64,12 +70,16 @@ impl Receipts {
 }
 
 impl Inner {
-    fn forget_oldest(&mut self) {
-        let Some(id) = self.order.pop_front() else { return };
+    fn forget_one(&mut self) {
+        let rank = |ids: &VecDeque<(u64, _)>| (ids.len(), Reverse(ids.front().map(|id| id.0)));
+        let most = self.by_channel.iter_mut().max_by_key(|(_, ids)| rank(ids));
+        let Some((channel, ids)) = most else { return };
+        let (channel, oldest) = (*channel, ids.pop_front());
+        self.by_channel.retain(|_, ids| !ids.is_empty());
+        let Some((_, id)) = oldest else { return };
         let Some(kept) = self.by_id.get_mut(&id) else { return };
-        if kept.len() > 1 {
-            kept.remove(0);
-        } else {
+        kept.retain(|kept| kept.channel != channel);
+        if kept.is_empty() {
             self.by_id.remove(&id);
         }
     }
@@ -115,13 +125,36 @@ mod tests {
         assert_eq!(r.paid_by(&id(1), channel(2)).unwrap(), "own");
         assert_eq!(r.get(&id(1)).unwrap(), "another's", "the first, for who asks by the id alone");
         assert!(r.paid_by(&id(1), channel(3)).is_none());
-        // Each is one of the bounded number, and the older goes first.
-        for n in 2..=MAX_RECEIPTS {
-            r.put(id(n), None, Bytes::from_static(b"x"));
+    }
+
+    #[test]
+    fn a_channel_pushes_out_its_own_receipts_before_those_of_others() {
+        let (r, [many, few, one]) = (Receipts::default(), [1, 2, 3].map(|n| Digest([n; 32])));
+        let put = |n, channel| r.put(id(n), Some(channel), Bytes::from_static(b"x"));
+        put(0, one);
+        put(1, few);
+        put(2, few);
+        for n in 3..3 * MAX_RECEIPTS {
+            put(n, many);
         }
-        assert!(r.paid_by(&id(1), channel(1)).is_none());
-        assert_eq!(r.get(&id(1)).unwrap(), "own");
-        r.put(id(MAX_RECEIPTS + 1), None, Bytes::from_static(b"x"));
-        assert!(r.get(&id(1)).is_none());
+        let held = |n, channel| r.paid_by(&id(n), channel).is_some();
+        assert!(held(0, one) && held(1, few) && held(2, few));
+        let kept = (3..3 * MAX_RECEIPTS).filter(|n| held(*n, many)).count();
+        assert_eq!(kept, MAX_RECEIPTS - 3);
+        let first = 3 * MAX_RECEIPTS - kept;
+        assert!(!held(first - 1, many) && held(first, many), "the oldest go first");
+    }
+
+    #[test]
+    fn of_channels_with_as_many_receipts_the_one_with_the_oldest_gives_it_up() {
+        let r = Receipts::default();
+        // Each of its own, under the same id two by two.
+        let channel = |n: usize| Some(Digest([n.to_be_bytes(); 4].concat().try_into().unwrap()));
+        for n in 0..MAX_RECEIPTS + 3 {
+            r.put(id(n / 2), channel(n), Bytes::from_static(b"x"));
+        }
+        let held = |n: usize| r.paid_by(&id(n / 2), channel(n).unwrap()).is_some();
+        assert_eq!((0..MAX_RECEIPTS + 3).filter(|n| !held(*n)).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(r.get(&id(0)).is_none() && r.get(&id(1)).is_some());
     }
 }

@@ -1,13 +1,15 @@
 //! The listener: TCP on loopback, TLS 1.3, HTTP/1.1. Bounds time and number of connections.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrysalis_evidence::Role;
 use chrysalis_evidence::exchange::{Challenger, Link, Prover};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -20,8 +22,11 @@ use crate::stall::Impatient;
 use crate::tls::shown_key;
 use crate::worker::Worker;
 
-/// Serves until `stop` turns true, then lets requests in progress end within a bounded time.
+/// Serves until `stop` turns true or nothing computes any more, then lets requests in progress end within a
+/// bounded time.
 pub async fn serve(worker: Arc<Worker>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    let mut lost = worker.lost.subscribe();
+    let (end, ended) = watch::channel(false);
     let tls = &worker.session.tls;
     let config = if worker.peers.is_some() { &tls.asking } else { &tls.config };
     let acceptor = TlsAcceptor::from(Arc::clone(config));
@@ -30,22 +35,26 @@ pub async fn serve(worker: Arc<Worker>, listener: TcpListener, mut stop: watch::
     loop {
         let (stream, slot) = tokio::select! {
             () = stopped(&mut stop) => break,
+            () = stopped(&mut lost) => break,
             Some(_) = connections.join_next() => continue,
             admitted = admit(&listener, &slots) => match admitted {
                 Some(admitted) => admitted,
                 None => continue,
             },
         };
-        let (worker, acceptor, stop) = (Arc::clone(&worker), acceptor.clone(), stop.clone());
+        let (worker, acceptor, ended) = (Arc::clone(&worker), acceptor.clone(), ended.clone());
         connections.spawn(async move {
-            connection(worker, acceptor, stream, stop).await;
+            connection(worker, acceptor, stream, ended).await;
             drop(slot);
         });
     }
     drop(listener);
+    end.send_replace(true);
     let drained = async { while connections.join_next().await.is_some() {} };
+    // Whoever waits for the last words has one.
+    let limit = if *lost.borrow() { Duration::MAX } else { worker.bounds.drain };
     // What has not ended by now is cut: the requester sees a stream without its final frame.
-    drop(timeout(worker.bounds.drain, drained).await);
+    drop(timeout(limit, drained).await);
 }
 
 /// The next connection, once there is a slot for it. An accept error concerns one connection
@@ -86,27 +95,33 @@ async fn connection(
         let (worker, connection) = (Arc::clone(&worker), Arc::clone(&connection));
         async move { Ok::<_, std::convert::Infallible>(route(worker, connection, request).await) }
     });
-    let serving = http1::Builder::new()
+    let mut serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.head)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(tls), service);
-    tokio::pin!(serving);
-    tokio::select! {
+    let limit = tokio::select! {
         // The peer's faults end here; there is nobody to report them to.
-        served = serving.as_mut() => drop(served),
-        () = stopped(&mut stop) => {
-            serving.as_mut().graceful_shutdown();
-            drop(serving.await);
-        }
+        served = &mut serving => return drop(served),
+        // Whoever stops has a limit of its own, for all connections.
+        () = stopped(&mut stop) => Duration::MAX,
         () = expelled(&gated, &own) => {
             own.end();
-            serving.as_mut().graceful_shutdown();
             // Time for the error that the answer in progress ends with.
-            drop(timeout(bounds.drain, serving).await);
+            bounds.drain
         }
-    }
+    };
+    Pin::new(&mut serving).graceful_shutdown();
+    // It is over once its peer has read all and ends it too: what the kernel has not sent by the end of the
+    // process may be gone with the machine.
+    let heard = async {
+        let Ok(said) = serving.without_shutdown().await else { return };
+        let mut stream = said.io.into_inner();
+        drop(stream.shutdown().await);
+        while let Ok(1..) = stream.read(&mut [0; 64]).await {}
+    };
+    drop(timeout(limit, heard).await);
 }
 
 /// Resolves when the client, once let in, has to prove itself again and has not; never where everybody

@@ -9,7 +9,7 @@ use chrysalis_engine::{Embedder, Engine};
 use chrysalis_evidence::Measured;
 use chrysalis_tee::{Devices, Platform};
 use chrysalis_wire::{Digest, RuntimeEvent, UnixMillis, UnixTime, WorkerManifest};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::grant::GrantDesk;
 use crate::http::Refused;
@@ -59,6 +59,8 @@ pub struct Worker {
     pub stages: Arc<Stages>,
     /// The model, once the worker is ready.
     pub engine: OnceLock<Loaded>,
+    /// Turns true once nothing computes any more.
+    pub lost: watch::Sender<bool>,
     /// One permit per request in progress.
     pub requests: Arc<Semaphore>,
     /// One permit per byte of a request body that is being read or opened, but for its first few.

@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc as jobs;
 use std::thread::JoinHandle;
 
@@ -76,24 +76,8 @@ pub struct Embedding {
     pub prompt_tokens: u32,
     /// The vectors, in the order of the texts. Closed without them, the engine is gone.
     pub vectors: oneshot::Receiver<Result<Vec<Vector>, EngineError>>,
-    /// Whether a text of it was in a step.
-    pub begun: Begun,
-}
-
-/// Whether the turn of a request has come: until then nothing was computed of it.
-#[derive(Clone, Debug, Default)]
-pub struct Begun(Arc<AtomicBool>);
-
-impl Begun {
-    /// Whether it has come by now.
-    #[must_use]
-    pub fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+    /// Tokens of the texts whose vectors are there by now. It is counted on until the work has stopped.
+    pub computed: Arc<AtomicU32>,
 }
 
 /// What is loaded.
@@ -126,7 +110,7 @@ type Ids = Zeroizing<Vec<u32>>;
 /// A request on its way to the thread.
 struct Job {
     texts: VecDeque<Ids>,
-    begun: Begun,
+    computed: Arc<AtomicU32>,
     answer: oneshot::Sender<Result<Vec<Vector>, EngineError>>,
     slot: Slot,
 }
@@ -135,7 +119,7 @@ struct Job {
 struct Open {
     vectors: Vec<Vector>,
     texts: usize,
-    begun: Begun,
+    computed: Arc<AtomicU32>,
     answer: oneshot::Sender<Result<Vec<Vector>, EngineError>>,
     _slot: Slot,
 }
@@ -234,10 +218,10 @@ impl Embedder {
         }
         let (answer, vectors) = oneshot::channel();
         let queue = self.jobs.as_ref().ok_or(EngineError::Stopped)?;
-        let begun = Begun::default();
-        let job = Job { texts, begun: begun.clone(), answer, slot };
+        let computed = Arc::<AtomicU32>::default();
+        let job = Job { texts, computed: Arc::clone(&computed), answer, slot };
         queue.send(job).map_err(|_| EngineError::Stopped)?;
-        Ok(Embedding { prompt_tokens, vectors, begun })
+        Ok(Embedding { prompt_tokens, vectors, computed })
     }
 
     fn ids(&self, index: usize, input: &EmbedInput) -> Result<Ids, EngineError> {
@@ -271,23 +255,17 @@ fn serve(model: &Bert, pool: &Pool, jobs: &jobs::Receiver<Job>) {
     let (mut turns, mut open, mut next) = (Turns::new(), HashMap::new(), 0u64);
     loop {
         // Without work wait for it; with work take what has come meanwhile.
-        let mut job = if turns.is_empty() {
-            match jobs.recv() {
-                Ok(job) => Some(job),
-                Err(_) => return,
-            }
-        } else {
-            match jobs.try_recv() {
-                Ok(job) => Some(job),
-                Err(jobs::TryRecvError::Empty) => None,
-                Err(jobs::TryRecvError::Disconnected) => return,
-            }
+        let come = if turns.is_empty() { jobs.recv().map_err(Into::into) } else { jobs.try_recv() };
+        let mut job = match come {
+            Ok(job) => Some(job),
+            Err(jobs::TryRecvError::Empty) => None,
+            Err(jobs::TryRecvError::Disconnected) => return,
         };
-        while let Some(Job { texts, begun, answer, slot }) = job {
+        while let Some(Job { texts, computed, answer, slot }) = job {
             let request = Open {
                 vectors: Vec::with_capacity(texts.len()),
                 texts: texts.len(),
-                begun,
+                computed,
                 answer,
                 _slot: slot,
             };
@@ -307,12 +285,13 @@ fn compute(model: &Bert, pool: &Pool, step: Vec<(u64, Ids)>, open: &mut HashMap<
     if step.is_empty() {
         return;
     }
-    step.iter().filter_map(|(key, _)| open.get(key)).for_each(|request| request.begun.set());
     let texts: Vec<&[u32]> = step.iter().map(|(_, ids)| ids.as_slice()).collect();
-    for ((key, _), vector) in step.iter().zip(model.embed(pool, &texts)) {
+    for ((key, ids), vector) in step.iter().zip(model.embed(pool, &texts)) {
         let Some(request) = open.get_mut(key) else { continue };
         let failed = match vector {
             Ok(vector) => {
+                let tokens = u32::try_from(ids.len()).unwrap_or_default();
+                request.computed.fetch_add(tokens, Ordering::Relaxed);
                 request.vectors.push(Vector(vector));
                 None
             }

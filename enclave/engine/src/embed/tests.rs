@@ -295,15 +295,45 @@ fn erf(x: f64) -> f64 {
     2.0 / std::f64::consts::PI.sqrt() * step / 3.0 * (f(0) + sum + f(1000))
 }
 
+/// Where a step is full with the texts of others, nothing of a request is computed, and it owes nothing.
 #[test]
-fn a_request_has_begun_once_a_text_of_it_was_computed_and_not_while_it_waits() {
-    let mut embedder = tiny();
-    let served = embedder.embed(vec![text("the cat sat.")]).unwrap();
+fn tokens_of_a_text_count_once_its_vector_is_there() {
+    let pool = Pool::new(NonZeroUsize::new(2));
+    let mut read = super::files::Files::default();
+    for (path, bytes) in TinyBert::default().files() {
+        let mut file = std::io::Cursor::new(bytes.as_slice());
+        read.file(&path, bytes.len() as u64, &mut file, &pool).unwrap();
+    }
+    let Loaded { model, tokenizer, .. } = read.finish().unwrap();
+    let ids = tokenizer.encode(TEXTS[0], 99).unwrap();
+    let len = ids.len() as u32;
+    let (mut turns, mut open) = (Turns::new(), HashMap::new());
+    let count = |computed: &Arc<AtomicU32>| computed.load(Ordering::Relaxed);
+    let mut request = |key: u64, texts: usize| {
+        turns.add(key, (0..texts).map(|_| ids.clone()).collect());
+        let (answer, vectors) = oneshot::channel();
+        let (computed, slot) = (Arc::default(), Slot::take(&Arc::default(), 1).unwrap());
+        let request =
+            Open { vectors: vec![], texts, computed: Arc::clone(&computed), answer, _slot: slot };
+        open.insert(key, request);
+        (computed, vectors)
+    };
+    let [(first, mut vectors), (second, mut other)] = [request(1, 2), request(2, 1)];
+    let mut told = vec![(count(&first), count(&second))];
+    for _ in 0..3 {
+        // One text fills the step.
+        compute(&model, &pool, turns.step(ids.len(), |ids| ids.len()), &mut open);
+        told.push((count(&first), count(&second)));
+    }
+    assert_eq!(told, [(0, 0), (len, 0), (len, len), (2 * len, len)]);
+    assert_eq!(vectors.try_recv().unwrap().unwrap().len(), 2);
+    assert_eq!(other.try_recv().unwrap().unwrap().len(), 1);
+}
+
+#[test]
+fn all_tokens_of_a_request_were_computed_once_it_is_answered() {
+    let embedder = tiny();
+    let served = embedder.embed(TEXTS.iter().map(|t| text(t)).collect()).unwrap();
     served.vectors.blocking_recv().unwrap().unwrap();
-    assert!(served.begun.get());
-    let (sender, nobody) = jobs::channel();
-    embedder.jobs = Some(sender);
-    let waits = embedder.embed(vec![text("the cat sat.")]).unwrap();
-    drop(nobody);
-    assert!(!waits.begun.get());
+    assert_eq!(served.computed.load(Ordering::Relaxed), served.prompt_tokens);
 }

@@ -195,11 +195,11 @@ async fn an_embedder_that_fails_says_so_and_costs_nothing() {
     assert!(text(&frames[..1]).contains("internal_error") && !text(&frames).contains("the cat"));
     let receipt = receipt(&frames);
     let usage = &receipt.receipt().usage;
-    assert_eq!((usage.finish, usage.prompt, receipt.receipt().amount), (Finish::Failed, 4, 0));
+    assert_eq!((usage.finish, usage.prompt, receipt.receipt().amount), (Finish::Failed, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_requester_that_goes_away_pays_for_its_texts_and_its_place_is_free() {
+async fn a_requester_that_goes_away_pays_for_the_texts_that_were_computed_and_its_place_is_free() {
     let rig =
         Rig::embedding(embedder(&TinyBert::default().files(), embed_options(1)).unwrap(), "").await;
     let input = vec!["a"; MAX_EMBEDDING_INPUTS];
@@ -210,9 +210,10 @@ async fn a_requester_that_goes_away_pays_for_its_texts_and_its_place_is_free() {
     let stored =
         rig.worker.receipts.get(&header.request_id).expect("what was taken on is provable");
     let stored: Value = serde_json::from_slice(&stored).unwrap();
-    // One token each and two around it, at 20 nanogram.
-    let amount = (3 * 20 * MAX_EMBEDDING_INPUTS).to_string();
-    assert_eq!(stored["head"]["amount"], json!(amount));
+    let amount: usize = stored["head"]["amount"].as_str().unwrap().parse().unwrap();
+    // One token each and two around it, at 20 nanogram; how many were computed by then is chance.
+    let each = 3 * 20;
+    assert!(amount % each == 0 && amount <= each * MAX_EMBEDDING_INPUTS, "{amount}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -249,7 +249,7 @@ impl Engine for TooComplex {
     fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
         let mut generation = self.0.generate(request)?;
         // One that never began costs nothing.
-        while !generation.control.has_begun() {
+        while generation.control.usage().prompt == 0 {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         let (failed, events) = tokio::sync::mpsc::channel(1);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use chrysalis_channel::ResponseOpener;
+use chrysalis_channel::{Frame, FrameKind, ResponseOpener};
 use chrysalis_engine::testing::TinyModel;
-use chrysalis_engine::{Engine, EngineOptions};
+use chrysalis_engine::{Engine, EngineOptions, PREFILL_CHUNK_TOKENS};
 use chrysalis_receipt::{Finish, PublicReceipt};
 use chrysalis_wire::RequestId;
+use chrysalis_wire::inner::decode_error;
 use chrysalis_wire::manifest::WAITING_SECONDS;
 use chrysalis_worker::limits::Bounds;
 use http_body_util::BodyExt as _;
@@ -17,6 +18,7 @@ use hyper::{Method, Response, StatusCode};
 use tokio::time::timeout;
 
 use crate::bounds::{LONG, talkative};
+use crate::payment;
 use crate::rig::{Rig, chat, code, engine_with, eventually, receipt, text};
 
 /// An engine that computes one request at a time, by this clock.
@@ -58,15 +60,54 @@ async fn amount(rig: &Rig, id: u8) -> u128 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_while_waiting_pays_nothing_and_who_leaves_later_pays_the_prompt() {
-    let rig = Rig::start(Bounds::default(), Some(narrow(Instant::now))).await;
-    let (first, mut opener) = rig.seal(1, &chat("talk"));
-    let mut held = rig.send(Method::POST, "/v1/sealed", first).await;
+    let rig = Rig::paid_with(narrow(Instant::now), &payment::section()).await;
+    let standing = || rig.worker.payments.as_ref().unwrap().standing(&payment::channel(&rig));
+    let (mut held, mut opener) = paid(&rig, 1, "talk").await;
     timeout(LONG, text_begins(&mut held, &mut opener)).await.unwrap();
-    let (second, _) = rig.seal(2, &chat("talk"));
-    drop(rig.send(Method::POST, "/v1/sealed", second).await);
+    let before = standing();
+    drop(paid(&rig, 2, "talk").await);
     assert_eq!(amount(&rig, 2).await, 0, "nothing of it was computed");
+    assert_eq!(standing(), before, "what was set aside for it is given back");
     drop(held);
-    assert!(amount(&rig, 1).await > 0);
+    let cost = amount(&rig, 1).await;
+    assert!(cost > 0);
+    assert_eq!(standing(), (cost, 0));
+}
+
+/// Sends a request that is paid for.
+async fn paid(rig: &Rig, id: u8, prompt: &str) -> (Response<Incoming>, ResponseOpener) {
+    let (sealed, opener) = rig.seal(id, &chat(prompt));
+    let offer = payment::offer(rig, &sealed, payment::PLENTY);
+    (payment::post(rig, Some(offer), sealed).await, opener)
+}
+
+/// Steps that the engine of [`who_leaves_while_the_prompt_is_computed_pays_as_far_as_it_was`] came to, and
+/// whether it may compute the second.
+static READS: AtomicU64 = AtomicU64::new(0);
+static GOES_ON: AtomicBool = AtomicBool::new(false);
+
+fn stops_after_a_step() -> Instant {
+    let (begun, step) = (Instant::now(), READS.fetch_add(1, Ordering::SeqCst));
+    // It is read once when the engine starts, then before each step.
+    while step == 2 && !GOES_ON.load(Ordering::SeqCst) && begun.elapsed() < LONG {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Instant::now()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_while_the_prompt_is_computed_pays_as_far_as_it_was() {
+    let rig = Rig::paid_with(narrow(stops_after_a_step), &payment::section()).await;
+    let (held, _) = paid(&rig, 1, &"hi ".repeat(100)).await;
+    eventually("a step was computed", || READS.load(Ordering::SeqCst) == 3).await;
+    drop(held);
+    let amount = amount(&rig, 1).await;
+    GOES_ON.store(true, Ordering::SeqCst);
+    let prices = rig.worker.manifest.prices;
+    let computed = u64::try_from(PREFILL_CHUNK_TOKENS).unwrap();
+    assert_eq!(amount, u128::from(computed * prices.prompt / 1_000_000));
+    let payments = rig.worker.payments.as_ref().unwrap();
+    assert_eq!(payments.standing(&payment::channel(&rig)), (amount, 0));
 }
 
 /// Reads until the answer says something.
@@ -141,23 +182,59 @@ fn jumps_before_its_end() -> Instant {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_given_up_that_does_not_begin_in_time_and_one_that_began_has_its_own_time() {
-    let clocks: [(fn() -> Instant, bool); 4] = [
-        (|| Instant::now() + WAITING - LONG, true),
-        (|| Instant::now() + WAITING, false),
-        (jumps_before_its_end, true),
-        (jumps_to_its_end, false),
+    let clocks: [(fn() -> Instant, Option<&str>); 4] = [
+        (|| Instant::now() + WAITING - LONG, None),
+        (|| Instant::now() + WAITING, Some("rate_limit_exceeded")),
+        (jumps_before_its_end, None),
+        (jumps_to_its_end, Some("timeout")),
     ];
-    for (clock, answered) in clocks {
+    for (clock, refused) in clocks {
         let options = EngineOptions { clock, ..EngineOptions::new(|| 1) };
         let model = TinyModel::scripted(&["Hello"]).context(4096);
-        let rig = Rig::start(Bounds::default(), Some(engine_with(&model, options))).await;
+        let rig = Rig::paid_with(engine_with(&model, options), &payment::section()).await;
         // Its prompt takes more than a step.
-        let frames = rig.ask(1, &chat(&"hi ".repeat(100))).await;
-        assert_eq!(text(&frames).contains("Hello"), answered);
-        assert_eq!(text(&frames).contains("rate_limit_exceeded"), !answered);
+        let (response, opener) = paid(&rig, 1, &"hi ".repeat(100)).await;
+        let frames = read(response, opener).await;
+        assert_eq!(text(&frames).contains("Hello"), refused.is_none());
+        assert!(refused.is_none_or(|code| text(&frames).contains(code)), "{refused:?}");
         let receipt = receipt(&frames);
         let (usage, amount) = (&receipt.receipt().usage, receipt.receipt().amount);
-        assert_eq!(usage.finish == Finish::Failed, !answered);
-        assert_eq!(amount == 0, !answered, "nobody pays for an answer that never came");
+        assert_eq!(usage.finish == Finish::Failed, refused.is_some());
+        assert_eq!(amount == 0, refused.is_some(), "nobody pays for an answer that never came");
+        let payments = rig.worker.payments.as_ref().unwrap();
+        assert_eq!(payments.standing(&payment::channel(&rig)), (amount, 0));
     }
+}
+
+async fn read(response: Response<Incoming>, mut opener: ResponseOpener) -> Vec<Frame> {
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let frames = opener.push(&bytes).unwrap();
+    opener.finish().unwrap();
+    frames
+}
+
+/// The time, until the requester has a part of its answer; then that is over.
+static ANSWERING: AtomicBool = AtomicBool::new(false);
+
+fn ends_midway() -> Instant {
+    let answering = ANSWERING.load(Ordering::SeqCst);
+    Instant::now() + if answering { LONGEST } else { Duration::ZERO }
+}
+
+/// 429 has every SDK ask again, which would cost the same again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_whose_time_is_over_midway_is_paid_so_far_and_said_to_take_too_long() {
+    let rig = Rig::paid_with(narrow(ends_midway), &payment::section()).await;
+    let (mut response, mut opener) = paid(&rig, 1, "talk").await;
+    timeout(LONG, text_begins(&mut response, &mut opener)).await.unwrap();
+    ANSWERING.store(true, Ordering::SeqCst);
+    let frames = read(response, opener).await;
+    let [.., error, last] = &frames[..] else { panic!("{} frames", frames.len()) };
+    assert_eq!((error.kind, last.kind), (FrameKind::Error, FrameKind::Receipt));
+    let (status, json) = decode_error(error.payload.expose()).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(json).unwrap();
+    assert_eq!((status, &json["error"]["code"]), (504, &"timeout".into()));
+    let receipt = receipt(&frames);
+    assert_eq!(receipt.receipt().usage.finish, Finish::Failed);
+    assert!(receipt.receipt().usage.completion > 0 && receipt.receipt().amount > 0);
 }

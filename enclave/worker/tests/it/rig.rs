@@ -248,6 +248,7 @@ impl Rig {
             replay_window: Mutex::new(ReplayCache::new(DEFAULT_REPLAY_CAPACITY)),
             stages: Arc::new(stages),
             engine: slot,
+            lost: watch::Sender::new(false),
             requests: Arc::new(Semaphore::new(places as usize)),
             bodies: Semaphore::new(bounds.body_bytes),
             bounds,

@@ -91,7 +91,7 @@ impl Engine for Cancelling {
 
     fn generate(&self, request: GenerateRequest) -> Result<Generation, EngineError> {
         let generation = self.0.generate(request)?;
-        while !generation.control.has_begun() {
+        while generation.control.usage().prompt == 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
         generation.control.cancel();

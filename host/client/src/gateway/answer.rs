@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 use zeroize::Zeroizing;
 
 use super::State as Shared;
-use super::error::{GatewayError, broken, json, status, too_large};
+use super::error::{GatewayError, SHOULD_RETRY, broken, json, status, too_large};
 use super::routes::blocking;
 use crate::error::ClientError;
 use crate::limits::{GATEWAY_BODY_TIMEOUT, GATEWAY_KEEP_ALIVE, MAX_GATEWAY_REQUEST_BYTES};
@@ -120,8 +120,8 @@ impl Pipe {
                     return Ok(json(StatusCode::OK, whole.concat()));
                 }
                 Some(ClientEvent::Error { status: code, json: error }) => {
-                    self.after_error().await;
-                    return Ok(refused(code, &error));
+                    let cost = self.after_error().await;
+                    return Ok(refused(code, &error, cost));
                 }
                 Some(ClientEvent::Chunk(_)) | None => return Err(wrong_form().into()),
             }
@@ -133,8 +133,8 @@ impl Pipe {
     async fn events(mut self) -> Result<Response, GatewayError> {
         let first = match self.stream.take_first() {
             Some(ClientEvent::Error { status: code, json: error }) => {
-                self.after_error().await;
-                return Ok(refused(code, &error));
+                let cost = self.after_error().await;
+                return Ok(refused(code, &error, cost));
             }
             Some(first) => Step::Ready(Box::new(self), first),
             None => Step::Read(Box::new(self)),
@@ -196,12 +196,14 @@ impl Pipe {
         blocking(move || store.save_completed(&completed)).await.map(drop)
     }
 
-    /// A failed answer may still have a receipt for what was produced; it is kept if it comes.
-    async fn after_error(&mut self) {
-        if let Ok(Some(ClientEvent::Done(completed))) = self.stream.next().await {
-            // The requester learns that the answer failed, which matters more than this.
-            drop(self.save(*completed).await);
-        }
+    /// A failed answer may still have a receipt for what was produced; it is kept if it comes. Returns what it
+    /// cost, nanogram.
+    async fn after_error(&mut self) -> u128 {
+        let Ok(Some(ClientEvent::Done(completed))) = self.stream.next().await else { return 0 };
+        let cost = completed.stored.receipt().receipt().amount;
+        // The requester learns that the answer failed, which matters more than this.
+        drop(self.save(*completed).await);
+        cost
     }
 }
 
@@ -240,10 +242,14 @@ enum Step {
 }
 
 /// The answer to a request that the worker refused inside the channel, where there are no headers: one
-/// that found no place there asks to wait as long as one that found none outside.
-fn refused(code: u16, error: &SecretBytes) -> Response {
+/// that found no place there asks to wait as long as one that found none outside. What has cost something, or
+/// took as long as anything may, no SDK repeats by itself: it would be paid again, two times by default.
+fn refused(code: u16, error: &SecretBytes, cost: u128) -> Response {
     let mut response = json(status(code), error.expose().to_vec());
-    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+    let status = response.status();
+    if cost > 0 || status == StatusCode::GATEWAY_TIMEOUT {
+        response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    } else if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
     }
     response

@@ -49,7 +49,7 @@ impl IntoResponse for GatewayError {
         }
         // SDKs repeat every 5xx by default; a worker that was refused stays refused.
         if !self.may_retry {
-            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response
     }
@@ -130,3 +130,6 @@ pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
 pub(super) fn status(code: u16) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY)
 }
+
+/// What OpenAI's SDKs obey before their own rule, which is to repeat after 408, 409, 429 and every 5xx.
+pub(super) const SHOULD_RETRY: &str = "x-should-retry";

@@ -305,6 +305,21 @@ async fn an_answer_whose_receipt_does_not_hold_is_withheld_and_not_retried() {
     assert_eq!(reply.header("x-should-retry"), Some("false"));
 }
 
+/// SDKs repeat every 5xx twice by default, which would cost three times as much for nothing.
+#[tokio::test]
+async fn an_answer_that_failed_and_cost_something_is_not_retried() {
+    let failed = StatusCode::INTERNAL_SERVER_ERROR;
+    let reply = withheld(Answer::FailsMidway, failed, "internal_error").await;
+    assert_eq!(reply.header("x-should-retry"), Some("false"));
+}
+
+#[tokio::test]
+async fn an_answer_that_ran_out_of_time_is_not_retried_and_its_requester_is_not_told_to_wait() {
+    let reply = withheld(Answer::OutOfTime, StatusCode::GATEWAY_TIMEOUT, "timeout").await;
+    assert_eq!(reply.header("x-should-retry"), Some("false"));
+    assert_eq!(reply.headers.get(RETRY_AFTER), None);
+}
+
 #[tokio::test]
 async fn a_refusal_inside_the_channel_keeps_its_status() {
     let reply =

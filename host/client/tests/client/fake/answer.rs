@@ -71,8 +71,13 @@ fn acts(state: &State, opened: OpenedRequest, script: Answer) -> Vec<Act> {
     let OpenedRequest { header, body, mut sealer } = opened;
     let inner = InnerRequest::decode(body.expose()).unwrap();
     let prefix = sealer.prefix();
-    if script == Answer::BusyInside {
-        let payload = ApiError::overloaded().frame_payload();
+    let outright = match script {
+        Answer::BusyInside => Some(ApiError::overloaded()),
+        Answer::OutOfTime => Some(ApiError::out_of_time()),
+        _ => None,
+    };
+    if let Some(error) = outright {
+        let payload = error.frame_payload();
         return vec![send(&prefix, &sealer.frame(FrameKind::Error, &payload, true).unwrap())];
     }
     let refused = match script {

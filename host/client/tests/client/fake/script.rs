@@ -139,6 +139,8 @@ pub(crate) enum Answer {
     Busy,
     /// The request finds no place inside the channel, where there are no headers.
     BusyInside,
+    /// The answer takes longer than any may.
+    OutOfTime,
     /// HTTP 200 with a web page.
     WebPage,
     /// A refusal of one byte over its limit.
