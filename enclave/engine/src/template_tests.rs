@@ -33,6 +33,15 @@ fn renders_what_python_templates_use() {
     assert_eq!(out, "<s>b,c2undated!</s>");
 }
 
+/// `minijinja` 3.0.5 panicked where nothing was there: a requester's empty text would have ended the worker.
+#[test]
+fn a_slice_that_goes_backwards_over_nothing_is_nothing() {
+    let source = "{% for m in messages[1:][::-1] %}{{ m.content }}{% endfor %}\
+        {{ messages[0].content[::-1] }}{{ messages[0].content[5:2:-1] }}.{{ [][::-1] | length }}";
+    assert_eq!(render(source, &[(Role::User, "")]).unwrap(), ".0");
+    assert_eq!(render(source, &[(Role::User, "ab")]).unwrap(), "ba.0");
+}
+
 #[test]
 fn trims_blocks_as_transformers_does() {
     assert_eq!(hello("  {% if true %}\nx\n  {% endif %}\ny").unwrap(), "x\ny");

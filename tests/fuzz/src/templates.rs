@@ -157,9 +157,9 @@ const GEMMA: &str = r"
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}";
 
-/// What else templates are written with, but for slices that go backwards: `minijinja` 3.0.5 panics at one of
-/// something empty (see `LEDGER.toml`).
-pub const OTHERS: [&str; 6] = [
+/// What else templates are written with.
+pub const OTHERS: [&str; 7] = [
+    "{% for m in messages[1:][::-1] %}{{ m.content[::-1] }}{{ m.content[4:1:-2] }}{% endfor %}",
     "{% macro turn(role, text) %}<|im_start|>{{ role }}\n{{ text|trim }}<|im_end|>\n{% endmacro %}\
      {% for m in messages %}{{ turn(m.role, m.content) }}{% endfor %}{{ caller }}",
     "{% set ns = namespace(n=0, seen=[]) %}{% for m in messages | reverse recursive %}{% set ns.n = ns.n + 1 %}\
