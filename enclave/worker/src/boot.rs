@@ -390,7 +390,7 @@ fn gpu(manifest: &WorkerManifest) -> Result<Option<chrysalis_cuda::Device>, Work
 }
 
 /// The seed of a request that brings none. Without randomness there would be no keys either.
-fn entropy() -> u64 {
+pub(crate) fn entropy() -> u64 {
     let mut bytes = [0u8; 8];
     // Zero if the system has none: a fixed seed is no worse than what the caller could ask for.
     getrandom::fill(&mut bytes).map_or(0, |()| u64::from_be_bytes(bytes))

@@ -3,6 +3,7 @@
 //!
 //! A worker whose manifest has no `[payment]` serves for nothing and counts nothing.
 
+use std::collections::BTreeMap;
 use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +27,7 @@ pub struct Payments {
     payee: Payee,
     code: ChannelCode,
     /// Channels that nobody vouches for and somebody wants served.
-    wanted: Mutex<Vec<ChannelTerms>>,
+    wanted: Mutex<Wanted>,
     wants: Notify,
     /// Requests of a channel after which its claim is told.
     batch: u32,
@@ -122,7 +123,7 @@ impl Payments {
                     required.shortfall = Some((*shortfall).into());
                 }
                 if let ReceiptError::Unfunded { .. } = &error {
-                    self.want(terms);
+                    self.want(terms, book.saw_coins(&account));
                 }
                 // A payer that lost its ledger learns from its own signature what it owes.
                 if let Some(claim) = book.latest(&account) {
@@ -168,15 +169,13 @@ impl Payments {
     pub async fn wanted(&self) -> Vec<ChannelTerms> {
         self.wants.notified().await;
         // Pushed to and taken in one step each.
-        take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        take(&mut wanted.0).into_values().collect()
     }
 
-    fn want(&self, terms: ChannelTerms) {
+    fn want(&self, terms: ChannelTerms, seen: bool) {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        // One too many asks again: its payer is told to.
-        if wanted.len() < MAX_FUNDING_WANTED && !wanted.contains(&terms) {
-            wanted.push(terms);
-        }
+        wanted.add(terms, seen, crate::boot::entropy());
         self.wants.notify_one();
     }
 
@@ -218,6 +217,23 @@ impl Payments {
         // Poisoned in builds that unwind only: a panic ends a release worker (`profile.release`), and its
         // payers resume from their claims.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Channels that the owner is told of next, each in one place: those where she saw coins before the others, which
+/// anybody can make up, and these in the order of their lots. Whoever asks has as good a chance of a place as
+/// everybody else, however many come and when.
+#[derive(Default)]
+struct Wanted(BTreeMap<(bool, u64), ChannelTerms>);
+
+impl Wanted {
+    fn add(&mut self, terms: ChannelTerms, seen: bool, lot: u64) {
+        self.0.retain(|_, known| *known != terms);
+        self.0.insert((!seen, lot), terms);
+        // The one too many asks again: its payer is told to.
+        if self.0.len() > MAX_FUNDING_WANTED {
+            self.0.pop_last();
+        }
     }
 }
 
@@ -283,3 +299,53 @@ fn payment_refused(
 pub const PAYMENT_HEADER: &str = "chrysalis-payment";
 
 const MISSING: &str = "this worker is paid for its requests, and this one carries no offer";
+
+#[cfg(test)]
+mod tests {
+    use chrysalis_receipt::{PayerKey, PayerPublicKey, TermsParts};
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    fn terms(salt: u64) -> ChannelTerms {
+        let key = PayerKey::from_seed(&Zeroizing::new([0x22; 32])).public();
+        ChannelTerms::new(TermsParts {
+            payer_key: PayerPublicKey::parse(&key).unwrap(),
+            payer: Digest([8; 32]),
+            payee: Digest([7; 32]),
+            close_delay: DEFAULT_CLOSE_DELAY,
+            min_settle: DEFAULT_MIN_SETTLE,
+            salt,
+        })
+        .unwrap()
+    }
+
+    fn salts(wanted: &Wanted) -> Vec<u64> {
+        wanted.0.values().map(ChannelTerms::salt).collect()
+    }
+
+    #[test]
+    fn a_channel_waits_in_one_place_and_those_where_coins_were_seen_go_first() {
+        let mut wanted = Wanted::default();
+        for (salt, seen, lot) in [(1, false, 1), (2, true, 9), (1, false, 5), (3, false, 3)] {
+            wanted.add(terms(salt), seen, lot);
+        }
+        assert_eq!(salts(&wanted), [2, 3, 1], "whoever asks again has the last lot alone");
+    }
+
+    #[test]
+    fn strangers_who_fill_all_places_keep_nobody_out_who_draws_a_better_lot_or_has_coins() {
+        let mut wanted = Wanted::default();
+        for salt in 0..1_000 {
+            wanted.add(terms(salt), false, 1_000 + salt);
+        }
+        let most = u64::try_from(MAX_FUNDING_WANTED).unwrap();
+        assert!(salts(&wanted).into_iter().eq(0..most), "the best lots, whenever they came");
+        wanted.add(terms(2_000), false, 5_000);
+        assert!(!salts(&wanted).contains(&2_000));
+        wanted.add(terms(2_000), false, 7);
+        wanted.add(terms(3_000), true, u64::MAX);
+        assert_eq!(salts(&wanted)[..3], [3_000, 2_000, 0]);
+        assert_eq!(wanted.0.len(), MAX_FUNDING_WANTED);
+    }
+}

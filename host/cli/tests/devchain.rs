@@ -179,6 +179,23 @@ fn claim(payer: Digest, payee: Digest, cum_amount: u128) -> Claim {
     Claim::new(config.terms().unwrap(), cap, settlement).unwrap()
 }
 
+/// A channel with a deposit, and a ledger by which it owes `nano`; and how its payer signs.
+fn owing(world: &World, url: &str, nano: u128) -> (String, String) {
+    let wallet = json(world, "devchain wallet --out @wallet.key");
+    let (address, account) =
+        (wallet["address"].as_str().unwrap(), wallet["account"].as_str().unwrap());
+    world.run(&format!("devchain faucet {address} 10 --chain {url}")).success();
+    let payer_key = Digest(PayerKey::from_seed(&Zeroizing::new([0x22; 32])).public());
+    let signing = format!("--dev-wallet @wallet.key --chain {url}");
+    let deploy =
+        format!("channel deploy --payee {PAYEE} --payer-key {payer_key} --deposit 2 {signing}");
+    let channel = json(world, &deploy)["address"].as_str().unwrap().to_owned();
+    let claim = claim(account.parse().unwrap(), Digest([7; 32]), nano);
+    let ledger = Ledger::open(&world.path("earnings.redb"), Side::Payee).unwrap();
+    ledger.record(&Entry::Claim(&claim), UnixTime(1_795_000_000)).unwrap();
+    (channel, signing)
+}
+
 #[test]
 fn a_payee_is_paid_by_whoever_watches_and_sees_what_she_earned() {
     let world = World::new();
@@ -271,19 +288,7 @@ fn less_than_the_smallest_settlement_is_brought_by_a_wallet_once_its_payer_close
     let world = World::new();
     let chain = Chain::start(&world);
     let url = chain.url().to_owned();
-    let wallet = json(&world, "devchain wallet --out @wallet.key");
-    let (address, account) =
-        (wallet["address"].as_str().unwrap(), wallet["account"].as_str().unwrap());
-    world.run(&format!("devchain faucet {address} 10 --chain {url}")).success();
-    let payer_key = Digest(PayerKey::from_seed(&Zeroizing::new([0x22; 32])).public());
-    let signing = format!("--dev-wallet @wallet.key --chain {url}");
-    let deploy =
-        format!("channel deploy --payee {PAYEE} --payer-key {payer_key} --deposit 2 {signing}");
-    let channel = json(&world, &deploy)["address"].as_str().unwrap().to_owned();
-    let claim = claim(account.parse().unwrap(), Digest([7; 32]), NANO / 100);
-    let ledger = Ledger::open(&world.path("earnings.redb"), Side::Payee).unwrap();
-    ledger.record(&Entry::Claim(&claim), UnixTime(1_795_000_000)).unwrap();
-    drop(ledger);
+    let (channel, signing) = owing(&world, &url, NANO / 100);
 
     let settle = format!("channel settle --ledger @earnings.redb {signing}");
     world.run(&settle).exits(10).says("E-SETTLE-LITTLE");
@@ -363,19 +368,7 @@ fn one_honest_server_is_enough_to_be_paid_beside_one_that_lies_and_one_that_is_s
     let world = World::new();
     let chain = Chain::start(&world);
     let url = chain.url().to_owned();
-    let wallet = json(&world, "devchain wallet --out @wallet.key");
-    let (address, account) =
-        (wallet["address"].as_str().unwrap(), wallet["account"].as_str().unwrap());
-    world.run(&format!("devchain faucet {address} 10 --chain {url}")).success();
-    let payer_key = Digest(PayerKey::from_seed(&Zeroizing::new([0x22; 32])).public());
-    let signing = format!("--dev-wallet @wallet.key --chain {url}");
-    let deploy =
-        format!("channel deploy --payee {PAYEE} --payer-key {payer_key} --deposit 2 {signing}");
-    let channel = json(&world, &deploy)["address"].as_str().unwrap().to_owned();
-    let claim = claim(account.parse().unwrap(), Digest([7; 32]), NANO);
-    let ledger = Ledger::open(&world.path("earnings.redb"), Side::Payee).unwrap();
-    ledger.record(&Entry::Claim(&claim), UnixTime(1_795_000_000)).unwrap();
-    drop(ledger);
+    let (channel, signing) = owing(&world, &url, NANO);
     world.run(&format!("channel close {channel} {signing}")).success();
 
     let (lying, kept) = liar();
@@ -406,6 +399,38 @@ fn one_honest_server_is_enough_to_be_paid_beside_one_that_lies_and_one_that_is_s
     let again = format!("watch --once --ledger @earnings.redb --chain {lying} --also {url}");
     world.run(&again).success();
     assert_eq!(paid(), "\"1250000000\"");
+}
+
+/// A link is made and nothing is sent: the payee's wallet would.
+#[test]
+fn a_channel_is_given_back_only_where_all_servers_that_are_asked_say_the_same() {
+    let world = World::new();
+    let chain = Chain::start(&world);
+    let url = chain.url().to_owned();
+    let (channel, _) = owing(&world, &url, NANO);
+    let agree = |also: &str| {
+        let ledger = "--step agree --ledger @earnings.redb";
+        world.run(&format!("channel close {channel} {ledger} --chain {url} {also}"))
+    };
+    agree("").exits(10).says("E-CHANNEL-OWED");
+    for _ in 0..2 {
+        world.run(&format!("watch --once --ledger @earnings.redb --chain {url}")).success();
+    }
+    let run = agree("").success();
+    assert!(run.stderr().contains("is the word of"), "{}", run.stderr());
+    let second = url.replace("127.0.0.1", "localhost");
+    let run = agree(&format!("--also {second}")).success();
+    assert!(!run.stderr().contains("is the word of"), "{}", run.stderr());
+    agree(&format!("--also {url}")).exits(64).says("E-CHAIN-TWICE");
+    let (lying, _) = liar();
+    let run = agree(&format!("--also {second} --also {lying}")).exits(10);
+    for said in
+        ["E-CHAIN-DISAGREE", "says 1250000000 nanogram paid", "says 2500000000 nanogram paid"]
+    {
+        assert!(run.stderr().contains(said), "{}", run.stderr());
+    }
+    let run = agree("--also http://127.0.0.1:9/api/v2").exits(10);
+    assert!(run.stderr().contains("says no answer (E-CHAIN-UNREACHABLE)"), "{}", run.stderr());
 }
 
 #[test]

@@ -96,7 +96,8 @@ async fn answered(
 }
 
 /// Whether the worker holds as many claims of channels that it does not serve as it takes.
-fn is_no_room(error: &ClientError) -> bool {
+#[must_use]
+pub fn is_no_room(error: &ClientError) -> bool {
     let full = ReceiptError::ClaimsFull.code();
     match error {
         ClientError::PaymentRequired { code, .. } | ClientError::WorkerRefused { code, .. } => {

@@ -61,7 +61,7 @@ pub use embed::embed;
 pub use error::{ClientError, ErrorClass};
 pub use evidence::Appraised;
 pub use gateway::{Exposure, Gateway};
-pub use handover::{HandedIn, hand_in_claims, hand_in_note};
+pub use handover::{HandedIn, hand_in_claims, hand_in_note, is_no_room};
 pub use history::{
     ChannelHistory, Counted, HISTORY_REPORT_SCHEMA, HISTORY_SCHEMA, HistoryReport, MeterHistory,
     Place,

@@ -173,7 +173,9 @@ impl MeterBook {
             claimed = channel.signed();
         }
         // A place among those who pay is taken only by a request that is served.
-        let served = uncovered(shortfall)
+        let covered = (shortfall.missing() == 0).then_some(());
+        let served = covered
+            .ok_or(ReceiptError::Uncovered(shortfall))
             .and_then(|()| self.funded(&account, shortfall.wanted(), claimed, now))
             .and_then(|()| if pays { Ok(()) } else { self.make_room() });
         if pays || served.is_ok() {
@@ -300,8 +302,13 @@ impl MeterBook {
         Ok(())
     }
 
-    /// Whether coins are seen to stand behind `needed` nanogram of a channel, of which claims for `claimed`
-    /// are known.
+    /// Whether the last note of a channel saw coins, be it good still or over.
+    #[must_use]
+    pub fn saw_coins(&self, account: &Digest) -> bool {
+        self.notes.get(account).is_some_and(|note| note.covers > 0)
+    }
+
+    /// Whether coins are seen to stand behind `needed` nanogram of a channel with claims for `claimed`.
     fn funded(
         &self,
         account: &Digest,
@@ -485,13 +492,6 @@ impl Account {
         self.issued = Some(Issued { claim: claim.clone(), acknowledged });
         Ok(claim)
     }
-}
-
-const fn uncovered(shortfall: Shortfall) -> Result<(), ReceiptError> {
-    if shortfall.wanted() > shortfall.max_cum {
-        return Err(ReceiptError::Uncovered(shortfall));
-    }
-    Ok(())
 }
 
 /// Most channels that pay one meter key; with the hashes of a log each, a few megabytes.

@@ -72,6 +72,10 @@ pub(crate) enum ChannelCommand {
         /// owed by it and not settled, so it is looked at first.
         #[arg(long, value_name = "FILE")]
         ledger: Option<PathBuf>,
+        /// Ask this server too what was paid, without a key. All have to say the same, or `--step agree` is
+        /// refused.
+        #[arg(long, value_name = "URL", requires = "ledger")]
+        also: Vec<String>,
         #[command(flatten)]
         signing: Signing,
     },
@@ -155,9 +159,16 @@ pub(crate) fn run(command: &ChannelCommand, context: &Context) -> Result<ExitCod
         }
         ChannelCommand::Settle(arguments) => settle::run(arguments, context)?,
         ChannelCommand::Stopped(arguments) => stopped::run(arguments, context)?,
-        ChannelCommand::Close { channel, step, ledger, signing } => {
+        ChannelCommand::Close { channel, step, ledger, also, signing } => {
             if *step == Step::Agree {
-                settle::expect_nothing_owed(*channel, ledger.as_deref(), signing, context)?;
+                let servers = signing.servers(also)?;
+                settle::expect_nothing_owed(
+                    *channel,
+                    ledger.as_deref(),
+                    signing,
+                    &servers,
+                    context,
+                )?;
             }
             let (body, what) = step.message()?;
             let message = Outgoing {
@@ -224,6 +235,11 @@ impl Signing {
     /// The chain server that is asked.
     pub(crate) fn server(&self) -> Result<Toncenter, Failure> {
         self.chain.open()
+    }
+
+    /// That one and others, each once.
+    fn servers(&self, also: &[String]) -> Result<Vec<Toncenter>, Failure> {
+        self.chain.open_with(also)
     }
 
     /// # Errors

@@ -127,18 +127,10 @@ struct Vouched {
 }
 
 impl Vouched {
-    /// Which goes first among those that are due: where coins were seen, then what nobody has seen yet. A
-    /// channel that is not there is made up at no cost.
-    const fn rank(&self) -> u8 {
-        match self.covers {
-            Some(1..) => 0,
-            None => 1,
-            Some(0) => 2,
-        }
-    }
-
-    fn has_coins(&self) -> bool {
-        self.rank() == 0
+    /// These go first among those that are due, and the others in the order in which they are: of channels that
+    /// are not there, which cost nothing, as many new ones can be made up as wait for one whose deposit came late.
+    const fn has_coins(&self) -> bool {
+        matches!(self.covers, Some(1..))
     }
 
     fn is_idle(&self, now: Instant) -> bool {
@@ -268,11 +260,13 @@ impl Voucher {
             // can make up channels.
             Ok(()) if covers == 0 => None,
             Ok(()) => Some(LOOK_INTERVAL),
-            // Of an earlier life of the worker, or for good; whoever wants it served asks again.
             Err(
                 ClientError::PaymentRequired { code, message, .. }
                 | ClientError::WorkerRefused { code, message, .. },
-            ) => return looked(Saw::Refused(code, message), None),
+            ) => {
+                let again = after_refusal(covers, &code);
+                return looked(Saw::Refused(code, message), again);
+            }
             Err(_) => Some(AGAIN),
         };
         looked(Saw::Covers(covers), again)
@@ -322,7 +316,7 @@ fn next(
 ) -> Option<(FundingWanted, UnixTime, bool)> {
     let due = channels.iter_mut().filter(|channel| room.is_for(channel));
     let due = due.filter(|channel| channel.due.is_some_and(|due| due <= now));
-    let channel = due.min_by_key(|channel| (channel.rank(), channel.due))?;
+    let channel = due.min_by_key(|channel| (!channel.has_coins(), channel.due))?;
     (channel.looked, channel.due) = (Some(now), None);
     Some((channel.wanted.clone(), channel.seen_at, channel.has_coins()))
 }
@@ -366,6 +360,13 @@ fn note_look(
     tell
 }
 
+/// When a channel is looked at again whose note the worker does not take, if nobody asks. Whoever pays from it
+/// should not have to wait for that, where clocks are set right or a place is free meanwhile. A note of an
+/// earlier life of the worker it never takes.
+fn after_refusal(covers: u128, code: &str) -> Option<Duration> {
+    (covers > 0 && PASSING.contains(&code)).then_some(REFUSED_INTERVAL)
+}
+
 /// Notes that a channel is wanted: it is looked at now, or a pause after the last time. False if one that is
 /// in use had to make room for it.
 fn ask(channels: &mut Vec<Vouched>, wanted: FundingWanted, now: Instant) -> bool {
@@ -406,6 +407,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 const MAX_DOUBLINGS: u32 = 2;
 /// How often a channel that is in use is looked at: so long a close request can go unseen here.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+/// How often one whose note the worker did not take, and why it may take the next one.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(60);
+const PASSING: [&str; 3] = ["E-FUNDING-TIME", "E-FUNDING-OLD", "E-PAYMENT-FULL"];
 /// How long it is looked at as often after the worker asked for it, and one that covers nothing at all.
 const KEPT: Duration = Duration::from_secs(1_800);
 /// How often it is looked at from then on: half of a note's time.
@@ -493,7 +497,7 @@ mod tests {
         for wait in [2, 4, 4] {
             look(&mut channels, at).unwrap();
             failed(&mut channels, 1, at);
-            assert_eq!(channels[0].rank(), 0);
+            assert!(channels[0].has_coins());
             assert_eq!(channels[0].due, Some(at + Duration::from_secs(wait)));
             at += Duration::from_secs(wait);
         }
@@ -598,6 +602,36 @@ mod tests {
         assert_eq!(told(1, "E-FUNDING-TIME").as_deref(), Some("E-FUNDING-TIME: by its clock"));
         assert_eq!(told(1, "E-FUNDING-TIME"), None);
         assert!(told(1, "E-FUNDING-OLD").is_some() && told(2, "E-FUNDING-TIME").is_some());
+    }
+
+    #[test]
+    fn a_channel_with_coins_whose_note_was_refused_is_looked_at_again_though_nobody_asks() {
+        let (note_time, other_meter) = ("E-FUNDING-TIME", "E-CAP-METER");
+        assert_eq!(after_refusal(0, note_time), None, "anybody can make it up");
+        assert_eq!(after_refusal(7, other_meter), None, "of an earlier life, for good");
+        let (mut channels, now) = (vec![], Instant::now());
+        ask(&mut channels, wanted(1), now);
+        look(&mut channels, now).unwrap();
+        let saw = Saw::Refused(note_time.to_owned(), String::new());
+        let looked = Looked { seen_at: UnixTime(1), saw, again: after_refusal(7, note_time) };
+        note_look(&mut channels, &wanted(1), &looked, now);
+        assert_eq!(look(&mut channels, now + REFUSED_INTERVAL - AGAIN), None);
+        assert_eq!(look(&mut channels, now + REFUSED_INTERVAL), Some(wanted(1)));
+    }
+
+    /// It was looked at before its deposit was there; strangers ask for new ones all the time.
+    #[test]
+    fn a_channel_that_covered_nothing_yet_has_its_turn_among_new_ones() {
+        let (mut channels, now) = (vec![], Instant::now());
+        ask(&mut channels, wanted(0), now);
+        look(&mut channels, now).unwrap();
+        saw(&mut channels, 0, 0, now);
+        let later = now + AGAIN * 2;
+        ask(&mut channels, wanted(0), later);
+        for salt in 1..100 {
+            ask(&mut channels, wanted(salt), later + Duration::from_millis(salt));
+        }
+        assert_eq!(look(&mut channels, later + AGAIN), Some(wanted(0)));
     }
 
     #[test]

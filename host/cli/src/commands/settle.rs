@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use chrysalis_chain::{ChannelView, channel_view};
+use chrysalis_chain::{AccessError, ChannelView, Toncenter, channel_view};
+use chrysalis_client::Utc;
 use chrysalis_ledger::Channel;
 use chrysalis_loader::{EARNINGS_FILE, Status, status};
 use chrysalis_ton::{Gram, Outgoing, RESERVE, TonError, settle};
@@ -92,12 +93,13 @@ fn due(channel: &Channel, seen: Option<&ChannelView>) -> Result<u128, Failure> {
     Ok(due)
 }
 
-/// Refuses to give a channel back while its payee's ledger says that it owes something. Without a ledger
-/// nobody here can know, and that is said.
+/// Refuses to give a channel back while its payee's ledger says that it owes something, or servers do not say
+/// the same of it. Without a ledger nobody here can know, and that is said.
 pub(crate) fn expect_nothing_owed(
     account: Digest,
     path: Option<&Path>,
     signing: &Signing,
+    servers: &[Toncenter],
     context: &Context,
 ) -> Result<(), Failure> {
     let Some(path) = path else {
@@ -109,9 +111,66 @@ pub(crate) fn expect_nothing_owed(
     expect_no_worker(path)?;
     let channel = one_of(ledger(path)?.view().each_channel()?, Some(account))?;
     signing.expect(channel.id.network)?;
-    let server = signing.server()?;
-    let seen = context.block_on(async { Ok(channel_view(&server, account).await?) })?;
-    nothing_owed(&channel, seen.as_ref())
+    let said = context.block_on(async {
+        let mut said = Vec::new();
+        for server in servers {
+            let answer = channel_view(server, account).await;
+            said.push(Said { server: server.endpoint().to_string(), answer });
+        }
+        Ok(said)
+    })?;
+    if let [Said { server, .. }] = said.as_slice() {
+        context
+            .report
+            .note(&format!("what was paid is the word of {server} alone; --also asks another"));
+    }
+    nothing_owed(&channel, agreed(&said)?.as_ref())
+}
+
+/// What a server says of a channel.
+struct Said {
+    server: String,
+    answer: Result<Option<ChannelView>, AccessError>,
+}
+
+/// What all servers say of a channel, if they say the same of what was paid and of when it closes. What is left
+/// in it they see at different times.
+fn agreed(said: &[Said]) -> Result<Option<ChannelView>, Failure> {
+    match said {
+        [Said { answer: Err(error), .. }] => return Err(error.clone().into()),
+        [Said { answer: Ok(first), .. }, others @ ..] => {
+            let of = |view: &ChannelView| (view.cum_paid, view.close_at);
+            let same = |said: &Said| match &said.answer {
+                Ok(view) => view.as_ref().map(of) == first.as_ref().map(of),
+                Err(_) => false,
+            };
+            if others.iter().all(same) {
+                return Ok(*first);
+            }
+        }
+        _ => {}
+    }
+    let each = said.iter().map(Said::words).collect::<Vec<_>>().join("; ");
+    let message = format!("the chain servers do not agree on this channel: {each}");
+    Err(Failure::new(Class::Refused, "E-CHAIN-DISAGREE", message).next(
+        "try again once the one that is behind has caught up, or leave out the one that is wrong",
+    ))
+}
+
+impl Said {
+    fn words(&self) -> String {
+        let what = match &self.answer {
+            Ok(None) => "no channel".to_owned(),
+            Ok(Some(ChannelView { cum_paid, close_at: None, .. })) => {
+                format!("{cum_paid} nanogram paid, open")
+            }
+            Ok(Some(ChannelView { cum_paid, close_at: Some(at), .. })) => {
+                format!("{cum_paid} nanogram paid, closes at {}", Utc(*at))
+            }
+            Err(error) => format!("no answer ({})", error.code()),
+        };
+        format!("{} says {what}", self.server)
+    }
 }
 
 /// Whether all was paid, by the ledger as well as by what a server shows: she who agrees gives up the rest, and
@@ -219,6 +278,57 @@ mod tests {
         assert_eq!(says(5 * MIN, 4 * MIN), owed, "the ledger's may be from a liar before");
         assert!(nothing_owed(&Channel { settled: 1, ..channel(1) }, None).is_err());
         assert!(nothing_owed(&channel(0), None).is_ok(), "nothing was ever earned");
+    }
+
+    #[test]
+    fn takes_the_word_of_several_servers_only_where_all_say_the_same_and_tells_each() {
+        let says = |cum_paid, close_at: Option<u64>, balance| {
+            Ok(Some(view(cum_paid, close_at.map(UnixTime), balance)))
+        };
+        let said = |server: &str, answer| Said { server: server.to_owned(), answer };
+        let word = |[a, b]: [Result<_, _>; 2]| {
+            agreed(&[said("a", a), said("b", b)]).map_err(|refused| {
+                assert_eq!(refused.code, "E-CHAIN-DISAGREE");
+                refused.message
+            })
+        };
+        let seen = view(MIN, None, 5);
+        assert_eq!(
+            word([says(MIN, None, 5), says(MIN, None, 4)]),
+            Ok(Some(seen)),
+            "rent was taken"
+        );
+        assert_eq!(word([Ok(None), Ok(None)]), Ok(None));
+        let silent = || Err(AccessError::RateLimited);
+        for (answers, a, b) in [
+            (
+                [says(7, None, 5), says(0, None, 5)],
+                "7 nanogram paid, open",
+                "0 nanogram paid, open",
+            ),
+            (
+                [says(0, None, 5), says(0, Some(86_400), 5)],
+                "0 nanogram paid, open",
+                "0 nanogram paid, closes at 1970-01-02T00:00:00Z",
+            ),
+            ([says(0, None, 5), Ok(None)], "0 nanogram paid, open", "no channel"),
+            ([Ok(None), silent()], "no channel", "no answer (E-CHAIN-RATE-LIMIT)"),
+            (
+                [silent(), silent()],
+                "no answer (E-CHAIN-RATE-LIMIT)",
+                "no answer (E-CHAIN-RATE-LIMIT)",
+            ),
+        ] {
+            let told =
+                format!("the chain servers do not agree on this channel: a says {a}; b says {b}");
+            assert_eq!(word(answers), Err(told));
+        }
+        let alone = agreed(&[said("a", silent())]).unwrap_err();
+        assert_eq!(
+            alone.code,
+            AccessError::RateLimited.code(),
+            "its own, of one that is asked alone"
+        );
     }
 
     #[test]
