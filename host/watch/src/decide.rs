@@ -48,8 +48,8 @@ pub struct Memory {
     pub owed_since: Option<(u128, UnixTime)>,
     /// When the payer may take the rest, by the last look.
     pub close_at: Option<UnixTime>,
-    /// Since when every answer says that everything is paid and the rest went back.
-    pub over_since: Option<UnixTime>,
+    /// When it was looked at last, if every answer said then that everything is paid and the rest went back.
+    pub over_at: Option<UnixTime>,
 }
 
 /// What to do.

@@ -116,8 +116,6 @@ struct Look {
     unanswered: Vec<AccessError>,
     decision: Decision,
     outcome: Option<Outcome>,
-    /// For how long answers have said that it is over, seconds.
-    over_for: u64,
     not_noted: Option<BookError>,
 }
 
@@ -157,6 +155,7 @@ impl<C: ChainAccess> Watcher<C> {
                 Err(refused) => round.refused.push(refused),
             }
         }
+        channels.retain(|channel| !self.rests(channel, now));
         // Where time is short comes first, and last where it is over and nothing is owed: of those there are
         // more and more.
         channels.sort_by_key(|channel| {
@@ -201,6 +200,16 @@ impl<C: ChainAccess> Watcher<C> {
         for memory in self.memory.values_mut() {
             memory.sent = memory.sent.filter(|(_, at)| *at < since);
         }
+    }
+
+    /// Whether a channel is left out of a look, because the only server that is asked said a little while ago
+    /// that it is over. That may be a lie, and is asked again while there is time to bring a claim.
+    fn rests(&self, channel: &Watched, now: UnixTime) -> bool {
+        let over_at = self.memory.get(&key(channel.id())).and_then(|memory| memory.over_at);
+        let since = over_at.and_then(|at| now.0.checked_sub(at.0));
+        let pause = u64::from(channel.close_delay()) / LOOKS_IN_A_DELAY;
+        let settled = claimed(channel) <= channel.settled();
+        self.servers.len() < AGREEING && settled && since.is_some_and(|since| since < pause)
     }
 }
 
@@ -300,11 +309,9 @@ impl<'a, C: ChainAccess> Asked<'a, C> {
         let decision = decide(policy, &channel, seen.as_ref(), &mut memory, now);
         let paid = seen.is_some_and(|seen| seen.cum_paid >= claimed(&channel));
         let over = paid && views.iter().all(|view| is_over(view, now));
-        memory.over_since = over.then(|| memory.over_since.unwrap_or(now));
-        let over_for = memory.over_since.map_or(0, |since| now.0.saturating_sub(since.0));
+        memory.over_at = over.then_some(now);
         let (outcome, not_noted) = (None, None);
-        let mut look =
-            Look { channel, views, seen, unanswered, decision, outcome, over_for, not_noted };
+        let mut look = Look { channel, views, seen, unanswered, decision, outcome, not_noted };
         look.outcome = self.bring(&look).await;
         if let (Some(outcome), Some(claim)) = (&look.outcome, look.channel.claim())
             && outcome.is_answer()
@@ -365,8 +372,7 @@ impl<'a, C: ChainAccess> Asked<'a, C> {
 
     /// Takes down what is new, and takes back what is not so. Of what was paid only what
     /// [`AGREEING`] servers show counts, where there are as many: one that lies, or is behind, would put a
-    /// wrong sum into the owner's book. That a channel is closed counts from as many only, or after a while
-    /// where fewer are asked.
+    /// wrong sum into the owner's book. That a channel is closed counts from as many only.
     async fn take_down(
         &self,
         look: &Look,
@@ -392,12 +398,10 @@ impl<'a, C: ChainAccess> Asked<'a, C> {
             let (fee, transaction) = found.unwrap_or((0, Digest([0; 32])));
             book.note(id, Note::Paid { cum_paid: seen.cum_paid, fee, transaction }, now)?;
         }
-        // No watcher looks at a closed channel again, so this word could not be taken back: one server
-        // alone does not give it, but where no other is asked and it says so for a whole closing delay, in
-        // which it could have kept every claim from the chain as well.
+        // No watcher looks at a closed channel again, so this word could not be taken back, also not by the
+        // servers that its owner asks later.
         let agreed = look.views.iter().filter(|view| is_over(view, now)).count() >= AGREEING;
-        let stood = look.over_for >= u64::from(channel.close_delay()).max(1);
-        if agreed || (self.servers.len() < AGREEING && stood) {
+        if agreed {
             book.note(id, Note::Closed, now)?;
         }
         Ok(())
@@ -461,6 +465,8 @@ fn claimed(channel: &Watched) -> u128 {
 
 /// Servers that have to show a payment before it is taken down, where there are as many.
 pub const AGREEING: usize = 2;
+/// How often a channel that the only server says is over is looked at in its closing delay.
+pub const LOOKS_IN_A_DELAY: u64 = 4;
 /// Channels that are looked at at once: one server that is slow does not carry the others past a closing
 /// delay.
 pub const AT_ONCE: usize = 16;

@@ -197,8 +197,9 @@ fn a_channel_whose_rest_went_back_is_closed_and_left_alone_once_everything_was_p
     assert_eq!(world.round_of(&mut watcher, &ledger).reports, []);
 }
 
+/// What a ledger calls closed is in no look any more, also not in one of other servers.
 #[test]
-fn a_channel_is_closed_by_one_server_where_no_other_is_asked_once_it_said_so_for_a_closing_delay() {
+fn one_server_closes_no_channel_however_long_it_says_so_and_is_asked_about_it_less_often() {
     let (_dir, ledger) = ledger();
     let mut world = World::open(5 * GRAM);
     world.earns(GRAM);
@@ -208,14 +209,32 @@ fn a_channel_is_closed_by_one_server_where_no_other_is_asked_once_it_said_so_for
     world.starts_to_close();
     world.passes(DAY + 1);
     world.finishes_the_close();
-    let mut closed_after = |seconds| {
+    let mut looks_after = |seconds| {
         world.passes(seconds);
-        world.round_of(&mut watcher, &ledger);
-        ledger.view().channel(world.channel).unwrap().unwrap().phase == Phase::Closed
+        world.round_of(&mut watcher, &ledger).reports.len()
     };
-    assert!(!closed_after(0));
-    assert!(!closed_after(DAY - 1));
-    assert!(closed_after(1));
+    let looks = [0, 1, DAY / 4 - 2, 1, 1, DAY / 4 - 2, 2 * DAY].map(&mut looks_after);
+    assert_eq!(looks, [1, 0, 0, 1, 0, 0, 1]);
+    let phase = || ledger.view().channel(world.channel).unwrap().unwrap().phase;
+    assert!(matches!(phase(), Phase::Closing { .. }));
+    world.round_of(&mut world.watcher(&[Honest, Honest]), &ledger);
+    assert_eq!(phase(), Phase::Closed);
+}
+
+#[test]
+fn what_the_only_server_said_for_days_keeps_no_claim_from_the_one_that_is_asked_next() {
+    let (_dir, ledger) = ledger();
+    let mut world = World::open(5 * GRAM);
+    world.earns(2 * GRAM);
+    record(&world, &ledger);
+    let mut watcher = world.watcher(&[ClaimsPaidAndClosed(2_000_000_000)]);
+    for _ in 0..5 {
+        world.round_of(&mut watcher, &ledger);
+        world.passes(DAY / 2);
+    }
+    assert_eq!(world.paid(), 0);
+    world.round_of(&mut world.watcher(&[Honest]), &ledger);
+    assert_eq!(world.paid(), 2 * GRAM);
 }
 
 /// Both lies at once, in one look, and the message of that look goes nowhere.
@@ -239,6 +258,7 @@ fn one_server_that_says_that_all_was_paid_and_closed_ends_no_watch() {
         "who asks one server has its word, but not the last one"
     );
     // The same process goes on to ask it, and another one asks the truth.
+    world.passes(DAY / 4);
     assert_eq!(world.round_of(&mut watcher, &ledger).reports.len(), 1);
     let mut watcher = world.watcher(&[Honest]);
     let round = world.round_of(&mut watcher, &ledger);
