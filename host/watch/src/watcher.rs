@@ -466,7 +466,7 @@ fn claimed(channel: &Watched) -> u128 {
 /// Servers that have to show a payment before it is taken down, where there are as many.
 pub const AGREEING: usize = 2;
 /// How often a channel that the only server says is over is looked at in its closing delay.
-pub const LOOKS_IN_A_DELAY: u64 = 4;
+pub(crate) const LOOKS_IN_A_DELAY: u64 = 4;
 /// Channels that are looked at at once: one server that is slow does not carry the others past a closing
 /// delay.
 pub const AT_ONCE: usize = 16;
