@@ -133,7 +133,7 @@ fn at_once(weights: Tiles<'_>, count: usize) -> u32 {
     let fits = |n: &&u32| **n != WIDE || blocks >= ENOUGH_BLOCKS;
     let kernels = || tokens_at_once(weights.kind).iter().filter(fits);
     let enough = kernels().find(|n| count <= **n as usize);
-    enough.or(kernels().next_back()).copied().unwrap_or(1)
+    enough.or_else(|| kernels().next_back()).copied().unwrap_or(1)
 }
 
 /// Tiles of a block that computes [`WIDE`] tokens.

@@ -213,7 +213,7 @@ async fn a_requester_that_goes_away_pays_for_the_texts_that_were_computed_and_it
     let amount: usize = stored["head"]["amount"].as_str().unwrap().parse().unwrap();
     // One token each and two around it, at 20 nanogram; how many were computed by then is chance.
     let each = 3 * 20;
-    assert!(amount % each == 0 && amount <= each * MAX_EMBEDDING_INPUTS, "{amount}");
+    assert!(amount.is_multiple_of(each) && amount <= each * MAX_EMBEDDING_INPUTS, "{amount}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

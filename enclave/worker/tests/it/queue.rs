@@ -182,7 +182,8 @@ fn jumps_before_its_end() -> Instant {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_given_up_that_does_not_begin_in_time_and_one_that_began_has_its_own_time() {
-    let clocks: [(fn() -> Instant, Option<&str>); 4] = [
+    type Clock = fn() -> Instant;
+    let clocks: [(Clock, Option<&str>); 4] = [
         (|| Instant::now() + WAITING - LONG, None),
         (|| Instant::now() + WAITING, Some("rate_limit_exceeded")),
         (jumps_before_its_end, None),
