@@ -67,7 +67,7 @@ impl TcbError {
     pub const fn next_step(&self) -> &'static str {
         match self {
             Self::Cargo { .. } | Self::Output { .. } => {
-                "run it in the source tree, with Rust installed and after one `cargo build --locked`"
+                "run it in the source tree, with Rust installed and after one `cargo fetch --locked`"
             }
             Self::Read { .. } => "check the path and its permissions",
             Self::Source { .. } => "correct the file",
