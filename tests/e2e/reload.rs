@@ -139,7 +139,8 @@ fn a_denial_ends_an_answer_in_progress_even_beside_collateral_that_is_broken() {
     let serving = Serving::start(world, &worker);
     let first = serving.policy();
     let good = fs::read_to_string(world.path("pins.toml")).unwrap();
-    let body = r#"{"model":"smollm2-135m-instruct","max_tokens":1500,"stream":true,"messages":[{"role":"user","content":"Count to one thousand, in words, and leave out no number."}],"temperature":1.5,"seed":7}"#;
+    // Long enough, whatever is drawn: the tokens that end a turn never are.
+    let body = r#"{"model":"smollm2-135m-instruct","max_tokens":1500,"stream":true,"messages":[{"role":"user","content":"Count to one thousand, in words, and leave out no number."}],"temperature":1.5,"seed":7,"logit_bias":{"0":-100,"2":-100}}"#;
     let stream = serving.send("POST /v1/chat/completions", body);
     let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
     assert!(lines.any(|line| line.starts_with("data: {")), "the answer does not begin");
