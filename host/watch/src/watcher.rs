@@ -205,9 +205,16 @@ impl<C: ChainAccess> Watcher<C> {
     /// Whether a channel is left out of a look, because the only server that is asked said a little while ago
     /// that it is over. That may be a lie, and is asked again while there is time to bring a claim.
     fn rests(&self, channel: &Watched, now: UnixTime) -> bool {
-        let over_at = self.memory.get(&key(channel.id())).and_then(|memory| memory.over_at);
-        let since = over_at.and_then(|at| now.0.checked_sub(at.0));
+        let memory = self.memory.get(&key(channel.id()));
+        let ago = |at: UnixTime| now.0.checked_sub(at.0);
+        let since = memory.and_then(|memory| memory.over_at).and_then(ago);
         let pause = u64::from(channel.close_delay()) / LOOKS_IN_A_DELAY;
+        // A claim is brought again before three quarters of the delay: no rest may reach beyond them.
+        let sent = memory.and_then(|memory| memory.sent).map(|(_, at)| at);
+        let latest = pause.saturating_mul(LOOKS_IN_A_DELAY.saturating_sub(1));
+        if sent.is_some_and(|at| ago(at).is_none_or(|age| age >= latest)) {
+            return false;
+        }
         let settled = claimed(channel) <= channel.settled();
         self.servers.len() < AGREEING && settled && since.is_some_and(|since| since < pause)
     }
