@@ -322,16 +322,15 @@ impl<S: BufRead> Reader<'_, S> {
         Ok(())
     }
 
-    /// The next bytes; the caller has bounded `len`.
-    fn take(&mut self, what: &str, len: u64) -> Result<Vec<u8>, ModelError> {
+    /// The next bytes instead of what is in `buffer`; the caller has bounded `len`.
+    fn take(&mut self, what: &str, len: u64, buffer: &mut Vec<u8>) -> Result<(), ModelError> {
         let left = self.len.saturating_sub(self.at);
         let bytes = usize::try_from(len).ok().filter(|_| len <= left);
         let Some(bytes) = bytes else {
             return Err(ModelError::Truncated { what: what.to_owned(), at: self.at, needed: len });
         };
-        let mut out = vec![0; bytes];
-        self.fill(what, &mut out)?;
-        Ok(out)
+        buffer.resize(bytes, 0);
+        self.fill(what, buffer)
     }
 
     fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], ModelError> {
@@ -354,9 +353,16 @@ impl<S: BufRead> Reader<'_, S> {
     }
 
     fn string(&mut self, what: &str) -> Result<String, ModelError> {
+        let mut bytes = Vec::new();
+        self.text(what, &mut bytes).map(str::to_owned)
+    }
+
+    /// A string, in `buffer`: a vocabulary has so many that a block of the heap for each takes longer than
+    /// all of their bytes.
+    fn text<'b>(&mut self, what: &str, buffer: &'b mut Vec<u8>) -> Result<&'b str, ModelError> {
         let len = self.count("string length", MAX_STRING_BYTES)?;
-        String::from_utf8(self.take(what, len)?)
-            .map_err(|_| malformed(what, "not UTF-8".to_owned()))
+        self.take(what, len, buffer)?;
+        core::str::from_utf8(buffer).map_err(|_| malformed(what, "not UTF-8".to_owned()))
     }
 
     /// The items of an array. No memory is asked for by its length, which is believed item by item.
@@ -364,9 +370,9 @@ impl<S: BufRead> Reader<'_, S> {
         let kind = self.u32(key)?;
         let len = self.count("array length", MAX_ARRAY_ITEMS)?;
         if kind == TYPE_STRING {
-            let mut texts = Texts::default();
+            let (mut texts, mut buffer) = (Texts::default(), Vec::new());
             for _ in 0..len {
-                texts.push(&self.string(key)?);
+                texts.push(self.text(key, &mut buffer)?);
             }
             return Ok(Array::Texts(texts));
         }

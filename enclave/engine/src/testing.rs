@@ -313,7 +313,7 @@ impl Vocabulary {
 
 /// Byte-level spelling of `bytes`.
 fn spell(bytes: &[u8]) -> String {
-    let chars: HashMap<u8, char> = byte_alphabet().into_iter().map(|(c, b)| (b, c)).collect();
+    let chars: HashMap<u8, char> = byte_alphabet().map(|(c, b)| (b, c)).collect();
     bytes.iter().map(|b| chars[b]).collect()
 }
 

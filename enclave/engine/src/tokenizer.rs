@@ -14,14 +14,16 @@ use std::collections::HashSet;
 use zeroize::Zeroizing;
 
 pub(crate) use spm::{SPACE, byte_of};
-pub(crate) use words::{LLAMA3_PATTERN, QWEN2_PATTERN, TEKKEN_PATTERN, byte_alphabet};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use words::byte_alphabet;
+pub(crate) use words::{LLAMA3_PATTERN, QWEN2_PATTERN, TEKKEN_PATTERN};
 
 use crate::defuse::{self, TokenTable};
 use crate::error::{EngineError, ModelError};
 use crate::gguf::Gguf;
 use bpe::Bpe;
 use spm::Pieces;
-use words::Words;
+use words::{Alphabet, Words};
 
 /// Vocabulary, merges and token classes of one model.
 pub(crate) struct Tokenizer {
@@ -86,7 +88,7 @@ impl Tokenizer {
             MERGED_PIECES => (Merger::Pieces(merged_pieces(gguf, &tokens, &types)?), true),
             other => return Err(unsupported(other)),
         };
-        let alphabet = byte_alphabet();
+        let (alphabet, mut spelled) = (Alphabet::new(), Vec::new());
         let mut spellings = Spellings::default();
         let (mut controls, mut defined) = (Vec::new(), Vec::new());
         for (id, (token, kind)) in (0u32..).zip(tokens.iter().zip(types)) {
@@ -99,7 +101,10 @@ impl Tokenizer {
                     defined.push(((*token).to_owned(), id));
                     spellings.push(token.as_bytes(), false);
                 }
-                (_, Merger::Words(_)) => spellings.push(&words::decode(token, &alphabet), false),
+                (_, Merger::Words(_)) => {
+                    alphabet.decode(token, &mut spelled);
+                    spellings.push(&spelled, false);
+                }
                 (BYTE, Merger::Pieces(_)) => {
                     let byte = byte_of(token);
                     let byte = byte.ok_or_else(|| inconsistent("a byte token names no byte"))?;

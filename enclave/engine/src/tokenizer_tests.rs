@@ -41,7 +41,7 @@ fn a_word_never_becomes_a_control_token_of_the_same_letters() {
     let words = |kind| {
         let probe = Probe::load(&Recipe::llama().build()).unwrap();
         let spelled = |id: u32| String::from_utf8(probe.decode(&[id])).unwrap_or_default();
-        let alphabet: Vec<(char, u8)> = byte_alphabet().into_iter().collect();
+        let alphabet: Vec<(char, u8)> = byte_alphabet().collect();
         let letter = |id: u32| alphabet.iter().find(|(_, b)| u32::from(*b) + 4 == id).unwrap().0;
         let mut tokens: Vec<String> = ["stop", "b", "c", "d"].map(str::to_owned).into();
         tokens.extend((4..260).map(|id| letter(id).to_string()));

@@ -79,7 +79,7 @@ impl<'p, R: Read> VerifiedFiles<'p, R> {
         while self.verified <= self.at {
             self.turn()?;
         }
-        self.refused.clone().map_or(Ok(()), Err)?;
+        self.not_refused()?;
         let (chunk, from) = split(self.at);
         let slot = self.ahead.ready().iter().find(|slot| slot.index == chunk);
         Ok(slot.and_then(|slot| slot.bytes().get(from..)).unwrap_or_default())
@@ -87,10 +87,14 @@ impl<'p, R: Read> VerifiedFiles<'p, R> {
 
     /// Takes the next bank, verified. After a refusal there is nothing but that refusal.
     fn turn(&mut self) -> Result<(), VaultError> {
-        self.refused.clone().map_or(Ok(()), Err)?;
+        self.not_refused()?;
         let turned = self.judge();
         self.refused = turned.as_ref().err().cloned();
         turned
+    }
+
+    fn not_refused(&self) -> Result<(), VaultError> {
+        self.refused.as_ref().map_or(Ok(()), |refusal| Err(refusal.clone()))
     }
 
     fn judge(&mut self) -> Result<(), VaultError> {

@@ -2,8 +2,6 @@
 //! the bytes of each word are joined by a list of merges. Another pattern gives other tokens and worse
 //! answers, so an unknown one is refused by name.
 
-use std::collections::HashMap;
-
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
@@ -94,19 +92,51 @@ pub(super) fn splitter(pre: &str) -> Result<Option<(PreTokenizerWrapper, Default
     }))
 }
 
-/// Bytes of a byte-level token; a token written with other characters is its own text.
-pub(super) fn decode(token: &str, alphabet: &HashMap<char, u8>) -> Vec<u8> {
-    let bytes: Option<Vec<u8>> = token.chars().map(|c| alphabet.get(&c).copied()).collect();
-    bytes.unwrap_or_else(|| token.as_bytes().to_vec())
+/// The bytes that the characters of GPT-2's byte-level alphabet stand for.
+pub(super) struct Alphabet {
+    /// By code point.
+    bytes: Vec<Option<u8>>,
 }
 
-/// The printable stand-ins of GPT-2's byte-level alphabet: printable Latin-1 stands for itself, the
-/// other bytes in order for the characters from U+0100.
-pub(crate) fn byte_alphabet() -> HashMap<char, u8> {
+impl Alphabet {
+    pub(super) fn new() -> Self {
+        let mut bytes = Vec::new();
+        for (character, byte) in byte_alphabet() {
+            let at = place(character);
+            bytes.resize(bytes.len().max(at.saturating_add(1)), None);
+            if let Some(place) = bytes.get_mut(at) {
+                *place = Some(byte);
+            }
+        }
+        Self { bytes }
+    }
+
+    /// Puts the bytes of a byte-level token into `out`; a token written with other characters is its own
+    /// text.
+    pub(super) fn decode(&self, token: &str, out: &mut Vec<u8>) {
+        let byte = |character| self.bytes.get(place(character)).copied().flatten();
+        out.clear();
+        for character in token.chars() {
+            let Some(byte) = byte(character) else {
+                out.clear();
+                return out.extend_from_slice(token.as_bytes());
+            };
+            out.push(byte);
+        }
+    }
+}
+
+fn place(character: char) -> usize {
+    usize::try_from(u32::from(character)).unwrap_or(usize::MAX)
+}
+
+/// The alphabet: printable Latin-1 stands for itself, the other bytes in order for the characters from
+/// U+0100.
+pub(crate) fn byte_alphabet() -> impl Iterator<Item = (char, u8)> {
     let printable = |b: &u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let own = (0..=u8::MAX).filter(printable).map(|b| (char::from(b), b));
-    let shifted = ('\u{100}'..).zip((0..=u8::MAX).filter(|b| !printable(b)));
-    own.chain(shifted).collect()
+    let shifted = ('\u{100}'..).zip((0..=u8::MAX).filter(move |b| !printable(b)));
+    own.chain(shifted)
 }
 
 /// Word pattern of Llama 3, from its published tokenizer.
