@@ -222,7 +222,8 @@ impl Payments {
 
 /// Channels that the owner is told of next, each in one place: those where she saw coins before the others, which
 /// anybody can make up, and these in the order of their lots. Whoever asks has as good a chance of a place as
-/// everybody else, however many come and when.
+/// everybody else, however many come and when. Neither kind keeps the other out: the places of both are
+/// half of all at least, once there is no place left.
 #[derive(Default)]
 struct Wanted(BTreeMap<(bool, u64), ChannelTerms>);
 
@@ -232,7 +233,12 @@ impl Wanted {
         self.0.insert((!seen, lot), terms);
         // The one too many asks again: its payer is told to.
         if self.0.len() > MAX_FUNDING_WANTED {
-            self.0.pop_last();
+            let with_coins = self.0.range(..(true, 0));
+            let surplus = with_coins.clone().count() > MAX_FUNDING_WANTED / 2;
+            let mut of = if surplus { with_coins } else { self.0.range(..) };
+            if let Some(last) = of.next_back().map(|(place, _)| *place) {
+                self.0.remove(&last);
+            }
         }
     }
 }
@@ -347,5 +353,20 @@ mod tests {
         wanted.add(terms(3_000), true, u64::MAX);
         assert_eq!(salts(&wanted)[..3], [3_000, 2_000, 0]);
         assert_eq!(wanted.0.len(), MAX_FUNDING_WANTED);
+    }
+
+    #[test]
+    fn channels_with_coins_leave_half_of_the_places_to_new_payers_who_ask() {
+        let mut wanted = Wanted::default();
+        let most = u64::try_from(MAX_FUNDING_WANTED).unwrap();
+        for salt in 0..2 * most {
+            wanted.add(terms(salt), true, salt);
+        }
+        assert!(salts(&wanted).into_iter().eq(0..most), "nobody else asks");
+        for salt in 0..most {
+            wanted.add(terms(1_000 + salt), false, salt);
+        }
+        let both: Vec<u64> = (0..most / 2).chain(1_000..1_000 + most / 2).collect();
+        assert_eq!(salts(&wanted), both);
     }
 }
