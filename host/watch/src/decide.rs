@@ -50,6 +50,8 @@ pub struct Memory {
     pub close_at: Option<UnixTime>,
     /// When it was looked at last, if every answer said then that everything is paid and the rest went back.
     pub over_at: Option<UnixTime>,
+    /// When it was last to be sent once more because a server answers again.
+    pub again_at: Option<UnixTime>,
 }
 
 /// What to do.
@@ -112,6 +114,12 @@ pub enum Reason {
     Insist,
 }
 
+/// For how many seconds a claim that was brought is not brought again, of a closing delay of `delay`: its last
+/// quarter is left for messages that get lost.
+pub(crate) fn three_quarters(delay: u32) -> u64 {
+    u64::from(delay).saturating_mul(3).div_ceil(4)
+}
+
 /// Decides about a channel and updates what is remembered of when something became owed. What is
 /// remembered of sending is up to whoever sends.
 pub fn decide(
@@ -145,8 +153,7 @@ pub fn decide(
         Some((_, at)) if at > now => return settle(Reason::Insist),
         Some((sent, at)) => {
             let age = now.0.saturating_sub(at.0);
-            // The last quarter of the delay is left for messages that get lost.
-            if age.saturating_mul(4) >= u64::from(channel.close_delay()).saturating_mul(3) {
+            if age >= three_quarters(channel.close_delay()) {
                 return settle(Reason::Insist);
             }
             if sent >= cum && age < REPEAT_SECONDS && owed > 0 {

@@ -14,7 +14,7 @@ use futures_util::future::{join, join_all};
 use futures_util::stream::{self, StreamExt as _};
 
 use crate::book::{Book, BookError, Note, Proven, Watched};
-use crate::decide::{Decision, Memory, Seen, Waiting, decide};
+use crate::decide::{Decision, Memory, Seen, Waiting, decide, three_quarters};
 use crate::error::WatchError;
 use crate::policy::{POLL_SECONDS, Policy, URGENT_SECONDS};
 
@@ -186,19 +186,26 @@ impl<C: ChainAccess> Watcher<C> {
         for (look, noted) in looks.iter_mut().zip(noted) {
             look.not_noted = noted.err();
         }
+        if let Some(since) = heard {
+            self.bring_again(&looks, since, now);
+        }
         let asked = self.servers.len();
         round.reports = looks.into_iter().map(|look| look.report(asked)).collect();
-        if let Some(since) = heard {
-            self.bring_again(since);
-        }
         Ok(round)
     }
 
     /// A server that was left alone `since` then got none of the claims that were brought meanwhile, and may be the
-    /// only one that passes them on: they are brought once more.
-    fn bring_again(&mut self, since: UnixTime) {
-        for memory in self.memory.values_mut() {
-            memory.sent = memory.sent.filter(|(_, at)| *at < since);
+    /// only one that passes them on: they are brought once more. Not for each time that a server comes and
+    /// goes: it would make every payment small and early, at the owner's cost.
+    fn bring_again(&mut self, looks: &[Look], since: UnixTime, now: UnixTime) {
+        for look in looks {
+            let Some(memory) = self.memory.get_mut(&key(look.channel.id())) else { continue };
+            let pause = three_quarters(look.channel.close_delay());
+            let lately = memory.again_at.and_then(|at| now.0.checked_sub(at.0));
+            let missed = memory.sent.is_some_and(|(_, at)| at >= since);
+            if missed && lately.is_none_or(|age| age >= pause) {
+                (memory.sent, memory.again_at) = (None, Some(now));
+            }
         }
     }
 
@@ -211,7 +218,7 @@ impl<C: ChainAccess> Watcher<C> {
         let pause = u64::from(channel.close_delay()) / LOOKS_IN_A_DELAY;
         // A claim is brought again before three quarters of the delay: no rest may reach beyond them.
         let sent = memory.and_then(|memory| memory.sent).map(|(_, at)| at);
-        let latest = pause.saturating_mul(LOOKS_IN_A_DELAY.saturating_sub(1));
+        let latest = three_quarters(channel.close_delay());
         if sent.is_some_and(|at| ago(at).is_none_or(|age| age >= latest)) {
             return false;
         }

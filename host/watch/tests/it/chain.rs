@@ -38,6 +38,8 @@ pub enum Manner {
     Stalls,
     /// The same, when it is asked the first times.
     StallsFirst(usize),
+    /// Only each so manieth time that it is asked.
+    AnswersEach(usize),
 }
 
 /// A server.
@@ -71,6 +73,9 @@ impl Server {
                 Err(AccessError::TimedOut(STALL))
             }
             Manner::Gone => Err(AccessError::Unreachable(std::io::ErrorKind::ConnectionRefused)),
+            Manner::AnswersEach(n) if (turn + 1) % n != 0 => {
+                Err(AccessError::Unreachable(std::io::ErrorKind::TimedOut))
+            }
             _ => Ok(()),
         }
     }

@@ -383,3 +383,24 @@ fn channels_that_were_closed_and_paid_long_ago_are_looked_at_last() {
     world.passes(DAY + 1);
     assert_eq!(first(&mut watcher), other.channel());
 }
+
+#[test]
+fn no_rest_that_begins_late_keeps_a_claim_past_three_quarters_of_the_delay() {
+    let (_dir, ledger) = ledger();
+    let mut world = World::open(5 * GRAM);
+    world.earns(2 * GRAM);
+    record(&world, &ledger);
+    // The only server calls all of it paid, with what is earned later, and the channel over.
+    let lying = world.server(ClaimsPaidAndClosed(2_000_000_001));
+    let mut watcher = Watcher::new(vec![lying.clone()], Policy::default());
+    world.round_of(&mut watcher, &ledger);
+    assert_eq!(lying.messages(), 1, "whatever it says");
+    world.passes(DAY / 4 * 3 - 1);
+    world.earns(2 * GRAM + 1);
+    record(&world, &ledger);
+    let round = world.round_of(&mut watcher, &ledger);
+    assert_eq!((round.reports.len(), lying.messages()), (1, 1), "a rest begins");
+    world.passes(1);
+    let round = world.round_of(&mut watcher, &ledger);
+    assert_eq!((round.reports.len(), lying.messages()), (1, 2), "it would reach to the refund");
+}

@@ -3,7 +3,8 @@
 use chrysalis_watch::{Decision, Outcome, Reason, Waiting};
 
 use crate::chain::Manner::{
-    ClaimsAllIsPaid, ClaimsClosingAndEmpty, Gone, HidesClosing, HidesTheChannel, Honest,
+    AnswersEach, ClaimsAllIsPaid, ClaimsClosingAndEmpty, Gone, HidesClosing, HidesTheChannel,
+    Honest,
 };
 use crate::world::{DAY, GRAM, HOUR, World, taken};
 
@@ -43,6 +44,25 @@ fn a_lie_makes_it_early_no_more_than_once_in_three_quarters_of_the_delay() {
     // Hours 0, 18, 36 and so on to 234.
     assert_eq!(server.messages(), 14);
     assert_eq!(*world.book.notes.lock().unwrap(), [], "more was paid than was ever owed?");
+}
+
+#[test]
+fn a_server_that_comes_and_goes_makes_it_early_no_more_than_once_in_three_quarters_of_the_delay() {
+    let mut world = World::open(5 * GRAM);
+    let (honest, flaky) = (world.server(Honest), world.server(AnswersEach(4)));
+    let servers = vec![honest.clone(), flaky];
+    let mut watcher = chrysalis_watch::Watcher::new(servers, chrysalis_watch::Policy::default());
+    let (mut owed, mut heard) = (GRAM / 10, 0);
+    let end = world.now().0 + u64::from(17 * HOUR);
+    while world.now().0 < end {
+        world.earns(owed);
+        owed += GRAM / 1_000;
+        let round = world.round(&mut watcher);
+        heard += u32::from(round.heard_again);
+        world.passes(u32::try_from(round.next_in()).unwrap());
+    }
+    assert!(heard > 10, "it came back {heard} times");
+    assert_eq!(honest.messages(), 2, "at the start, and once more");
 }
 
 #[test]
