@@ -73,7 +73,7 @@ impl Server {
                 Err(AccessError::TimedOut(STALL))
             }
             Manner::Gone => Err(AccessError::Unreachable(std::io::ErrorKind::ConnectionRefused)),
-            Manner::AnswersEach(n) if (turn + 1) % n != 0 => {
+            Manner::AnswersEach(n) if !(turn + 1).is_multiple_of(n) => {
                 Err(AccessError::Unreachable(std::io::ErrorKind::TimedOut))
             }
             _ => Ok(()),
