@@ -298,8 +298,8 @@ impl Payer {
             let text = format!("it is about request {}, not {request}", receipt.request_id());
             return Err(ClientError::ReceiptMalformed(text));
         }
-        let inner = Arc::clone(&self.inner);
-        blocking(move || inner.find(&receipt)).await
+        let (inner, meter) = (Arc::clone(&self.inner), Digest(verified.keyset().meter_key));
+        blocking(move || inner.find(&receipt, meter)).await
     }
 
     /// The question for the latest claim, and what to hold the answer against.
@@ -400,7 +400,8 @@ impl Inner {
         Ok(offer)
     }
 
-    fn find(&self, receipt: &PublicReceipt) -> Result<(), ClientError> {
+    /// Counts the receipt of a request whose answer was given up, of `meter`.
+    fn find(&self, receipt: &PublicReceipt, meter: Digest) -> Result<(), ClientError> {
         let (request, amount) = (receipt.request_id(), receipt.amount());
         let mut state = self.state();
         // Somebody else asked for it too.
@@ -409,6 +410,10 @@ impl Inner {
         let entry = Entry::Found { channel: self.channel, receipt };
         self.ledger.record(&entry, self.clock.now().seconds())?;
         state.standing.find(request, amount);
+        if state.meter != Some(meter) {
+            // Another one was named while it was on its way.
+            state.standing.stray(amount);
+        }
         state.tries.remove(&request);
         Ok(())
     }

@@ -140,6 +140,11 @@ impl Standing {
         self.adrift = self.unclaimed();
     }
 
+    /// A receipt that was just found is of a meter before this one.
+    pub(crate) fn stray(&mut self, amount: u128) {
+        self.adrift = self.adrift.saturating_add(amount).min(self.unclaimed());
+    }
+
     /// What may have come since the last claim that was accepted.
     const fn unclaimed(&self) -> u128 {
         self.known.receipted.saturating_sub(self.known.included).saturating_add(self.open)
@@ -451,6 +456,23 @@ mod tests {
                 "all of it is in there, and no request holds it back twice"
             );
         }
+    }
+
+    /// Another clone asked for it before the later meter was named, and is answered after that.
+    #[test]
+    fn what_is_found_of_an_earlier_meter_may_come_with_a_later_claim_too() {
+        let mut s = standing();
+        begin(&mut s, 60).unwrap();
+        s.lose(lost(60));
+        s.change_meter();
+        begin(&mut s, 40).unwrap();
+        s.end(40, 5);
+        s.find(lost(60).request, 10);
+        s.stray(10);
+        assert_eq!(accept(&mut s, NOW, 5), Ok(true), "of the later meter alone");
+        assert_eq!(s.may_owe(), 15);
+        assert_eq!(accept(&mut s, NOW, 16), Err(TooMuch { accounted: 15 }));
+        assert_eq!(accept(&mut s, NOW, 15), Ok(true), "the earlier one's claim was handed in");
     }
 
     #[test]

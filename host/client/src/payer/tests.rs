@@ -73,6 +73,11 @@ impl Worker {
         Self { key, book, asked: 0 }
     }
 
+    /// Its meter.
+    fn id(&self) -> Digest {
+        Digest(self.key.public())
+    }
+
     /// Shows what it knows, before the first cap of a process.
     fn hear(&mut self, payer: &Payer) -> Result<(), ClientError> {
         let meter = Some(Digest(self.book.payee().meter_key.to_bytes()));
@@ -623,11 +628,11 @@ fn a_receipt_that_was_found_counts_once_and_for_no_more_than_its_request_could_c
     let dir = TempDir::new().unwrap();
     let (payer, worker) = (open(dir.path(), BUDGET), Worker::new(0x11));
     worker.gives_up(&payer, 9, 50);
-    let refused = payer.inner.find(&closed(&worker.key, 9, 51));
+    let refused = payer.inner.find(&closed(&worker.key, 9, 51), worker.id());
     assert!(matches!(refused, Err(ClientError::ReceiptMalformed(_))), "{refused:?}");
     assert_eq!(payer.standing().may_owe, 50);
     for _ in 0..2 {
-        payer.inner.find(&closed(&worker.key, 9, 7)).unwrap();
+        payer.inner.find(&closed(&worker.key, 9, 7), worker.id()).unwrap();
         assert_eq!(payer.standing().may_owe, 7);
     }
     let channel = payer.channel();
