@@ -1,3 +1,5 @@
+//! What the client keeps of a meter: receipts in any order, found late, or of an earlier meter.
+
 use super::*;
 
 const BUDGET: Budget = Budget { limit: 1_000, step: 100 };
