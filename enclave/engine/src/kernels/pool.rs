@@ -12,6 +12,7 @@
 use core::cell::UnsafeCell;
 use core::hint::spin_loop;
 use core::num::NonZeroUsize;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -42,7 +43,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             job: UnsafeCell::new(None),
-            next: AtomicUsize::new(0),
+            taken: (0..threads).map(|_| Taken(AtomicUsize::new(0))).collect(),
             broken: AtomicBool::new(false),
             sleeping,
         });
@@ -81,33 +82,32 @@ impl Pool {
         if self.workers.is_empty() || chunks < 2 {
             return work(0, data);
         }
-        // Several parts for each thread, so that a thread that is interrupted holds up little; of almost the
-        // same size, so that threads which take them in turn end together.
-        let parts = chunks.min(self.threads().saturating_mul(PARTS));
-        let start = |part: usize| part.saturating_mul(chunks) / parts;
         let (len, base) = (data.len(), Shareable(data.as_mut_ptr()));
-        self.run(parts, &|part| {
+        self.run(chunks, &|part| {
             let base = &base;
-            let [from, to] = [start(part), start(part + 1)].map(|at| (at * chunk).min(len));
+            let [from, to] = [part.start, part.end].map(|at| (at * chunk).min(len));
             // SAFETY: `from <= to <= len`, so this lies in `data`, which is borrowed for the whole call.
-            // `run` calls this once for each `part`, and a part ends where the next one starts.
+            // `run` calls this with parts none of which has an item of another.
             let items = unsafe { core::slice::from_raw_parts_mut(base.0.add(from), to - from) };
-            work(start(part), items);
+            work(part.start, items);
         });
     }
 
-    /// Calls `task` once with each number below `count`, and returns when all calls have.
-    fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+    /// Calls `task` with parts of `0..count` that together are all of it, each number in one of them, and
+    /// returns when all calls have.
+    fn run(&self, count: usize, task: &Task<'_>) {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: only the lifetime changes. The task is gone from the job, and no thread is inside,
         // once `Open` below is dropped, which is before this function returns or unwinds.
-        let task: &'static (dyn Fn(usize) + Sync) = unsafe { core::mem::transmute(task) };
+        let task: &'static Task<'static> = unsafe { core::mem::transmute(task) };
         // SAFETY: workers read the job only while they are inside an open job. None is open, and
         // nobody is inside: the last `Open` waited for that, and `turn` keeps other callers out.
         unsafe { *self.shared.job.get() = Some(Job { task, count }) };
-        self.shared.next.store(0, Ordering::Relaxed);
+        for taken in &self.shared.taken {
+            taken.0.store(0, Ordering::Relaxed);
+        }
         let open = Open::new(self);
-        self.shared.share(Job { task, count });
+        self.shared.share(Job { task, count }, self.workers.len());
         drop(open);
         drop(turn);
         let broken = self.shared.broken.load(Ordering::Acquire);
@@ -161,8 +161,8 @@ struct Shared {
     /// Threads inside the job, whether it is open to more, and its number.
     state: AtomicU64,
     job: UnsafeCell<Option<Job>>,
-    /// The next part nobody has taken.
-    next: AtomicUsize,
+    /// How much of the range of each thread was taken. The last one's is who brings the work.
+    taken: Vec<Taken>,
     /// A worker panicked, so that some part is not done.
     broken: AtomicBool,
     sleeping: Vec<AtomicBool>,
@@ -172,20 +172,36 @@ struct Shared {
 // and read inside only; `state` orders the two.
 unsafe impl Sync for Shared {}
 
+/// On cache lines of its own, two of which are fetched together: while threads have work of their own
+/// they write to none that another one reads.
+#[repr(align(128))]
+struct Taken(AtomicUsize);
+
+/// What is done with a part of the work.
+type Task<'a> = dyn Fn(Range<usize>) + Sync + 'a;
+
 #[derive(Clone, Copy)]
 struct Job {
-    task: &'static (dyn Fn(usize) + Sync),
+    task: &'static Task<'static>,
     count: usize,
 }
 
 impl Shared {
-    fn share(&self, job: Job) {
-        loop {
-            let part = self.next.fetch_add(1, Ordering::Relaxed);
-            if part >= job.count {
-                return;
+    /// Does what is left of the range of the thread `index`, and then of the others' ranges. A range is a
+    /// thread's in every job of the same size, so that the next product finds what the last one left in
+    /// this thread's cache. The parts become smaller towards its end: threads end together, and one that
+    /// is interrupted holds up little.
+    fn share(&self, job: Job, index: usize) {
+        let threads = self.taken.len();
+        let start = |thread: usize| thread.saturating_mul(job.count) / threads;
+        for owner in (index..threads).chain(0..index) {
+            let len = start(owner + 1) - start(owner);
+            let end = |from: usize| from + (len - from).div_ceil(PARTS);
+            let taken = &self.taken[owner].0;
+            let next = |from: usize| (from < len).then(|| end(from));
+            while let Ok(from) = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
+                (job.task)(start(owner) + from..start(owner) + end(from));
             }
-            (job.task)(part);
         }
     }
 
@@ -197,7 +213,7 @@ impl Shared {
             let inside = Inside(self);
             // SAFETY: this thread is inside an open job, so nobody writes.
             if let Some(job) = unsafe { *self.job.get() } {
-                self.share(job);
+                self.share(job, index);
             }
             drop(inside);
         }
@@ -259,7 +275,7 @@ unsafe impl<T: Send> Sync for Shareable<T> {}
 
 /// More than a decoder of the sizes run here can use, and far fewer than [`INSIDE`] can count.
 pub(crate) const MAX_THREADS: usize = 64;
-/// Parts of a piece of work for each thread.
+/// A thread takes this share of what is left of a range at once.
 const PARTS: usize = 4;
 /// Looks at the state before a thread sleeps: about 40 µs.
 const SPINS: u32 = 2000;
