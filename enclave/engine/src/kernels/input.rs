@@ -192,37 +192,28 @@ pub(super) fn normalise(x: &mut Lanes, scale: f32, weight: &Lanes) {
 /// NaN: it must reach the logits, where it is refused.
 #[inline(always)]
 fn quantise<S: Isa>(isa: S, x: &[Lanes; 2], block: &mut Block, row: usize) {
-    let mut most = [0.0f32; 16];
-    for half in x {
-        for i in 0..16 {
-            let size = half[i].abs();
-            most[i] = if size > most[i] { size } else { most[i] };
-        }
-    }
-    let most = isa.most(isa.load(&most));
+    let most = isa.reach(isa.load(&x[0]), isa.load(&x[1]));
     // So small that its inverse overflows: nothing.
     let inverse = if most > SMALLEST { 127.0 / most } else { 0.0 };
-    // In registers: the compiler would add up what is left of zeros one by one.
-    let mut taint = isa.splat(0.0);
-    let mut sums = [0i32; 2];
+    let mut whole = [[0.0; 16]; 2];
     for (n, half) in x.iter().enumerate() {
-        taint = isa.mul_add(isa.load(half), isa.splat(0.0), taint);
         let mut bytes = [0i8; 16];
-        let mut whole = [0.0; 16];
         #[allow(clippy::cast_possible_truncation)] // from -127 to 127
         for i in 0..16 {
             let rounded = math::round(half[i] * inverse);
             bytes[i] = rounded as i8;
-            whole[i] = math::whole(half[i] * inverse);
+            whole[n][i] = math::whole(half[i] * inverse);
         }
-        // Of what is not finite the sum may be anything; it must not overflow later.
-        let total = math::round(isa.sum(isa.load(&whole)));
-        sums[n] = total.clamp(-16 * 127, 16 * 127);
         for (word, bytes) in block.q[row][4 * n..].iter_mut().zip(bytes.as_chunks::<4>().0) {
             *word = i32::from_le_bytes(bytes.map(i8::cast_unsigned));
         }
     }
-    let d = if most > SMALLEST { most / 127.0 } else { 0.0 } + isa.sum(taint);
+    // Of what is not finite the sums may be anything; they must not overflow later.
+    let limit = 16 * 127;
+    let [left, right] = isa.sums(isa.load(&whole[0]), isa.load(&whole[1]));
+    let sums = [math::round(left).clamp(-limit, limit), math::round(right).clamp(-limit, limit)];
+    let taint = most * 0.0;
+    let d = if most > SMALLEST { most / 127.0 } else { 0.0 } + taint;
     block.d[row] = d;
     #[allow(clippy::cast_precision_loss)] // at most 32 * 127
     let total = (sums[0] + sums[1]) as f32;

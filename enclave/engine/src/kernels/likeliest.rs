@@ -92,9 +92,9 @@ impl Kernel for Scan<'_> {
                 for i in 0..16 {
                     let bits = lanes[i].to_bits();
                     let key = key(bits.cast_signed());
-                    let more = key > keys[i];
-                    keys[i] = if more { key } else { keys[i] };
-                    tiles[i] = if more { tile } else { tiles[i] };
+                    tiles[i] = if key > keys[i] { tile } else { tiles[i] };
+                    // Not by the same condition: that becomes a store to part of the lanes.
+                    keys[i] = keys[i].max(key);
                     strange[i] |= u32::from(bits & 0x7fff_ffff > 0x7f80_0000);
                 }
             }

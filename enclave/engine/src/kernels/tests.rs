@@ -143,13 +143,16 @@ fn several_matrices_of_one_input_stand_side_by_side() {
 
 #[test]
 fn what_is_not_finite_reaches_every_result_of_its_row() {
-    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+    let bad = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+    // Lanes that are folded in different steps, of both halves of a block.
+    let each = bad.iter().flat_map(|bad| [0, 7, 13, 18, 27, 31].map(|at| (*bad, at)));
+    for (bad, at) in each {
         for (dtype, block) in FORMATS {
             let columns = block.max(32);
             let mut random = Random(4);
             let stored = stored(&mut random, dtype, 16, columns);
             let mut x = random.many(2 * columns);
-            x[7] = bad;
+            x[at] = bad;
             for path in Path::all() {
                 let pool = Pool::with_path(1, path);
                 let matrix = packed(&pool, &stored);

@@ -200,6 +200,38 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn sums(self, [a, b]: [__m256; 2], [c, d]: [__m256; 2]) -> [f32; 2] {
+        // SAFETY: detected.
+        unsafe {
+            let (a, b) = (_mm256_add_ps(a, b), _mm256_add_ps(c, d));
+            let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let b = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps::<1>(b));
+            let pairs = _mm_hadd_ps(a, b);
+            let both = _mm_hadd_ps(pairs, pairs);
+            [_mm_cvtss_f32(both), _mm_cvtss_f32(_mm_movehdup_ps(both))]
+        }
+    }
+
+    #[inline(always)]
+    fn reach(self, [a, b]: [__m256; 2], [c, d]: [__m256; 2]) -> f32 {
+        // SAFETY: detected. The bits of floats without their signs are in the order of the floats, and what
+        // is not finite comes last.
+        unsafe {
+            let bits = _mm256_castsi256_ps(_mm256_set1_epi32(i32::MAX));
+            let (a, b) = (_mm256_and_ps(a, bits), _mm256_and_ps(b, bits));
+            let (c, d) = (_mm256_and_ps(c, bits), _mm256_and_ps(d, bits));
+            let a = _mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b));
+            let c = _mm256_max_epi32(_mm256_castps_si256(c), _mm256_castps_si256(d));
+            let all = _mm256_max_epi32(a, c);
+            let upper = _mm256_extracti128_si256::<1>(all);
+            let all = _mm_max_epi32(_mm256_castsi256_si128(all), upper);
+            let all = _mm_max_epi32(all, _mm_shuffle_epi32::<0b11_10>(all));
+            let all = _mm_max_epi32(all, _mm_shuffle_epi32::<0b01>(all));
+            _mm_cvtss_f32(_mm_castsi128_ps(all))
+        }
+    }
+
+    #[inline(always)]
     fn max(self, [a, b]: [__m256; 2], [c, d]: [__m256; 2]) -> [__m256; 2] {
         // SAFETY: detected.
         unsafe { [_mm256_max_ps(a, c), _mm256_max_ps(b, d)] }

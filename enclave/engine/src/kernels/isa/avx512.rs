@@ -157,6 +157,38 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn sums(self, a: __m512, b: __m512) -> [f32; 2] {
+        // SAFETY: detected.
+        unsafe {
+            let a = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            let b = _mm256_add_ps(_mm512_castps512_ps256(b), _mm512_extractf32x8_ps::<1>(b));
+            let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let b = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps::<1>(b));
+            let pairs = _mm_hadd_ps(a, b);
+            let both = _mm_hadd_ps(pairs, pairs);
+            [_mm_cvtss_f32(both), _mm_cvtss_f32(_mm_movehdup_ps(both))]
+        }
+    }
+
+    #[inline(always)]
+    fn reach(self, a: __m512, b: __m512) -> f32 {
+        // SAFETY: detected. The bits of floats without their signs are in the order of the floats, and what
+        // is not finite comes last.
+        unsafe {
+            let bits = _mm512_set1_epi32(i32::MAX);
+            let a = _mm512_and_si512(_mm512_castps_si512(a), bits);
+            let all = _mm512_max_epi32(a, _mm512_and_si512(_mm512_castps_si512(b), bits));
+            let upper = _mm512_extracti32x8_epi32::<1>(all);
+            let all = _mm256_max_epi32(_mm512_castsi512_si256(all), upper);
+            let upper = _mm256_extracti128_si256::<1>(all);
+            let all = _mm_max_epi32(_mm256_castsi256_si128(all), upper);
+            let all = _mm_max_epi32(all, _mm_shuffle_epi32::<0b11_10>(all));
+            let all = _mm_max_epi32(all, _mm_shuffle_epi32::<0b01>(all));
+            _mm_cvtss_f32(_mm_castsi128_ps(all))
+        }
+    }
+
+    #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: detected.
         unsafe { _mm512_max_ps(a, b) }

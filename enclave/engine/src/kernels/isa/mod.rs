@@ -68,6 +68,10 @@ pub(crate) trait Isa: Copy {
     fn times_power(self, a: Self::F, n: Self::F) -> Self::F;
     /// The sum of the lanes, in the order of `math::sum`.
     fn sum(self, lanes: Self::F) -> f32;
+    /// The sums of the lanes of both: of whole numbers whose sums an `f32` holds, so that no order matters.
+    fn sums(self, a: Self::F, b: Self::F) -> [f32; 2];
+    /// The largest absolute value of the lanes of both; not finite if one of them is not.
+    fn reach(self, a: Self::F, b: Self::F) -> f32;
     /// The larger in each lane, of numbers; the second if one is none.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     /// The largest of lanes that are numbers.

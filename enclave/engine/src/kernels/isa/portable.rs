@@ -113,6 +113,21 @@ impl Isa for Portable {
     }
 
     #[inline(always)]
+    fn sums(self, a: [f32; 16], b: [f32; 16]) -> [f32; 2] {
+        [math::sum(&a), math::sum(&b)]
+    }
+
+    #[inline(always)]
+    fn reach(self, a: [f32; 16], b: [f32; 16]) -> f32 {
+        // Bits of floats without their signs are in the order of the floats, and what is not finite comes last.
+        let mut most = 0;
+        for i in 0..16 {
+            most = most.max(a[i].abs().to_bits()).max(b[i].abs().to_bits());
+        }
+        f32::from_bits(most)
+    }
+
+    #[inline(always)]
     fn max(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
         core::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
     }
