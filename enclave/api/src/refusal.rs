@@ -47,7 +47,7 @@ pub enum RequestError {
         param: String,
     },
     /// A value OpenAI allows and this server does not support.
-    #[error("Unsupported value: '{param}' must be {allowed}; nothing else is supported yet.")]
+    #[error("Unsupported value: '{param}' must be {allowed} here.")]
     UnsupportedValue {
         /// The field.
         param: String,
