@@ -143,7 +143,7 @@ impl<'a> Open<'a> {
 }
 
 impl Drop for Open<'_> {
-    /// Lets nobody in any more, waits for who is inside (at most the time of one part), and forgets the
+    /// Lets nobody in any more, waits for who is inside (mostly the time of one part), and forgets the
     /// task, which its owner may now end.
     fn drop(&mut self) {
         self.0.state.fetch_and(!OPEN, Ordering::AcqRel);
@@ -161,7 +161,7 @@ struct Shared {
     /// Threads inside the job, whether it is open to more, and its number.
     state: AtomicU64,
     job: UnsafeCell<Option<Job>>,
-    /// How much of the range of each thread was taken. The last one's is who brings the work.
+    /// How much of each range was taken: one for each thread, and for threads that the system did not give.
     taken: Vec<Taken>,
     /// A worker panicked, so that some part is not done.
     broken: AtomicBool,
@@ -275,7 +275,7 @@ unsafe impl<T: Send> Sync for Shareable<T> {}
 
 /// More than a decoder of the sizes run here can use, and far fewer than [`INSIDE`] can count.
 pub(crate) const MAX_THREADS: usize = 64;
-/// A thread takes this share of what is left of a range at once.
+/// A thread takes one of so many parts of what is left of a range at once.
 const PARTS: usize = 4;
 /// Looks at the state before a thread sleeps: about 40 µs.
 const SPINS: u32 = 2000;
@@ -302,6 +302,25 @@ mod tests {
                 });
                 assert!(items.iter().enumerate().all(|(i, n)| *n == i + 1), "{len} by {chunk}");
             }
+        }
+    }
+
+    #[test]
+    fn who_is_held_up_has_its_work_done_by_the_others() {
+        let pool = Pool::with_path(2, Path::best());
+        let caller = std::thread::current().id();
+        for _ in 0..50 {
+            let done = AtomicUsize::new(0);
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            pool.chunks(&mut [0u8; 64], 1, |_, items| {
+                let others = 64 - items.len();
+                while std::thread::current().id() != caller && done.load(Ordering::Relaxed) < others
+                {
+                    assert!(std::time::Instant::now() < deadline, "its range waits for it");
+                    std::thread::yield_now();
+                }
+                done.fetch_add(items.len(), Ordering::Relaxed);
+            });
         }
     }
 

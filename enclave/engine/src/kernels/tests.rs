@@ -5,7 +5,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 
-use super::isa::Path;
+use super::isa::{Isa, Kernel, Path};
 use super::testing::{FORMATS, Product, Random, stored, tiled, weights};
 use super::*;
 
@@ -138,6 +138,45 @@ fn several_matrices_of_one_input_stand_side_by_side() {
             }
         }
         at += outputs.next_multiple_of(16);
+    }
+}
+
+/// What is folded over the lanes of two vectors.
+struct Fold<'a> {
+    from: &'a [[f32; 16]; 2],
+    to: &'a mut [f32; 3],
+}
+
+impl Kernel for Fold<'_> {
+    #[inline(always)]
+    fn run<S: Isa>(self, isa: S) {
+        let (a, b) = (isa.load(&self.from[0]), isa.load(&self.from[1]));
+        let [left, right] = isa.sums(a, b);
+        *self.to = [left, right, isa.reach(a, b)];
+    }
+}
+
+#[test]
+fn lanes_are_folded_to_the_sum_of_each_vector_and_to_the_largest_size_in_both() {
+    // Whole numbers, so that sums are exact; negative zeros and the least numbers beside them.
+    let base: [f32; 32] = core::array::from_fn(|i| [-0.0, f32::from_bits(1), 3.0, -2.0][i % 4]);
+    let most = [4.0, -4.0, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN];
+    for path in Path::all() {
+        for (at, most) in (0..32).flat_map(|at| most.map(|most| (at, most))) {
+            let mut all = base;
+            all[at] = most;
+            let from = [*all.first_chunk().unwrap(), *all.last_chunk().unwrap()];
+            let mut to = [0.0; 3];
+            path.run(Fold { from: &from, to: &mut to });
+            let [left, right, reach] = to;
+            assert_eq!(reach.to_bits(), most.abs().to_bits(), "{} {at} {most}", path.name());
+            if most.abs() == 4.0 {
+                let sums = from.map(|lanes| lanes.iter().sum::<f32>());
+                // The least numbers may stay where all else cancels.
+                let whole = [left, right].map(f32::round);
+                assert_eq!(whole, sums.map(f32::round), "{} {at} {most}", path.name());
+            }
+        }
     }
 }
 
