@@ -31,7 +31,7 @@ use crate::scheduler::{PREFILL_CHUNK_TOKENS, Scheduler, Slot};
 use crate::sequence::Job;
 use crate::stop::StopMatcher;
 use crate::telling::Told;
-use crate::template::ChatTemplate;
+use crate::template::{ChatTemplate, Sources, THINK, TOOLS_TEMPLATE};
 use crate::tokenizer::Tokenizer;
 use crate::tool_style::ToolStyle;
 use crate::weights::Weights;
@@ -424,11 +424,15 @@ impl TextSide {
     /// What `gguf` says of text; the context is still to be set.
     pub(crate) fn read(gguf: &Gguf) -> Result<Self, EngineError> {
         let tokenizer = Tokenizer::read(gguf)?;
-        let written = gguf.string_opt("tokenizer.chat_template")?;
-        let reasons = written.is_some_and(|template| template.contains(THINK));
-        let template = written
-            .map(|text| ChatTemplate::compile(text, tokenizer.bos_text(), tokenizer.eos_text()))
+        let tools = gguf.string_opt(&format!("tokenizer.chat_template.{TOOLS_TEMPLATE}"))?;
+        let default = gguf.string_opt("tokenizer.chat_template")?;
+        let template = default
+            .map(|default| {
+                let sources = Sources { default, tools };
+                ChatTemplate::compile(sources, tokenizer.bos_text(), tokenizer.eos_text())
+            })
             .transpose()?;
+        let reasons = template.as_ref().is_some_and(ChatTemplate::reasons);
         Ok(Self { tokenizer: Arc::new(tokenizer), template, reasons, context: 0 })
     }
 
@@ -532,8 +536,6 @@ fn utf8(bytes: &[u8], index: usize) -> Result<&str, EngineError> {
     core::str::from_utf8(bytes).map_err(|_| EngineError::NotUtf8 { index })
 }
 
-/// The tag before reasoning.
-const THINK: &str = "<think>";
 /// Most tokens of a step, however many requests there are: more are no faster, and each may need
 /// logits of the whole vocabulary.
 const MAX_STEP_TOKENS: usize = 256;

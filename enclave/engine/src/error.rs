@@ -179,7 +179,9 @@ pub enum ModelError {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum TemplateError {
     /// The conversation has tools, and the template does not tell of them.
-    #[error("the model's chat template knows no tools; tell them in the messages")]
+    #[error(
+        "the model's chat template does not tell of tools or calls here; tell them in the messages"
+    )]
     NoTools,
     /// The request switches reasoning, and the template does not know how.
     #[error("the model cannot be told whether to think; leave enable_thinking out")]

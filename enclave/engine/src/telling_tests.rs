@@ -20,7 +20,7 @@ const MISTRAL: &str = include_str!("../../../tests/parity/templates/mistral-tool
 const TOOL: &str = r#"{"name":"f","description":"<Ü>","parameters":{"type":"object","required":[],"properties":{"b":{},"a":{"enum":[1,2.5,true,null]}}}}"#;
 
 fn compiled(source: &str) -> ChatTemplate {
-    ChatTemplate::compile(source, "<s>", "</s>").unwrap()
+    ChatTemplate::compile(source.into(), "<s>", "</s>").unwrap()
 }
 
 fn said(role: Role, content: &str) -> ChatMessage {

@@ -1,6 +1,6 @@
 //! The model's own chat template, run in a sandbox. A template is a program from the model's author:
-//! it gets the messages and nothing else, no clock, no file, no include, and is stopped after a fixed
-//! number of instructions and of output bytes.
+//! it gets the messages and nothing else, no clock, no file, no other template but the one for tools, and is
+//! stopped after a fixed number of instructions and of output bytes.
 //!
 //! `strftime_now` is not defined. Templates that print the date fall back to the constant they carry
 //! if they test for the function, and are refused if they do not: an answer must depend on the
@@ -22,21 +22,50 @@ use crate::request::{ChatMessage, Conversation, Role};
 use crate::telling::{Told, to_json};
 use crate::tool_style::ToolStyle;
 
+/// What a model's files have of chat templates.
+#[derive(Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    pub(crate) default: &'a str,
+    /// For requests with tools, of models that have a template of its own for them (Hermes, Command R).
+    pub(crate) tools: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for Sources<'a> {
+    /// One for all requests.
+    fn from(default: &'a str) -> Self {
+        Self { default, tools: None }
+    }
+}
+
 /// A compiled chat template.
 pub(crate) struct ChatTemplate {
     env: Environment<'static>,
     bos: String,
     eos: String,
     style: ToolStyle,
+    /// Whether requests with tools have a template of their own.
+    separate: bool,
     /// Whether it can be told to leave reasoning out.
     switch: bool,
+    reasons: bool,
 }
 
 impl ChatTemplate {
-    /// Compiles `source` and renders one trial conversation, so that a template that always loops or
-    /// fails is refused when the model is loaded.
-    pub(crate) fn compile(source: &str, bos: &str, eos: &str) -> Result<Self, TemplateError> {
-        let mut template = Self::compile_untried(source, bos, eos)?;
+    /// Compiles `sources` and renders one trial conversation, so that a template that always loops or
+    /// fails is refused when the model is loaded. One for tools that cannot be used is left out.
+    pub(crate) fn compile(
+        sources: Sources<'_>,
+        bos: &str,
+        eos: &str,
+    ) -> Result<Self, TemplateError> {
+        let default = Self::compile_one(sources.default.into(), bos, eos)?;
+        let both = sources.tools.map(|_| Self::compile_one(sources, bos, eos));
+        let useful = |both: &Self| both.style != ToolStyle::Told;
+        Ok(both.and_then(Result::ok).filter(useful).unwrap_or(default))
+    }
+
+    fn compile_one(sources: Sources<'_>, bos: &str, eos: &str) -> Result<Self, TemplateError> {
+        let mut template = Self::compile_untried(sources, bos, eos)?;
         template.render(&[(Role::User, "Hello")])?;
         // Whether it tells tools is tried too: many templates name them only to say that there are none.
         let messages = vec![context! { role => "user", content => "Hello" }];
@@ -45,15 +74,12 @@ impl ChatTemplate {
         let tools = Value::from(vec![context! { type => "function", function }]);
         let told = template.render_told(&Told { messages, tools, thinking: None });
         if told.is_ok_and(|told| told.contains(TRIAL)) {
-            template.style = ToolStyle::of(source);
+            template.style = ToolStyle::of(sources.tools.unwrap_or(sources.default));
         }
         Ok(template)
     }
 
-    fn compile_untried(source: &str, bos: &str, eos: &str) -> Result<Self, TemplateError> {
-        if source.len() > MAX_TEMPLATE_BYTES {
-            return Err(TemplateError::TooLarge { got: source.len() });
-        }
+    fn compile_untried(sources: Sources<'_>, bos: &str, eos: &str) -> Result<Self, TemplateError> {
         let mut env = Environment::new();
         // What `transformers` sets for chat templates.
         let syntax = SyntaxConfig::builder()
@@ -67,10 +93,30 @@ impl ChatTemplate {
         env.set_unknown_method_callback(unknown_method_callback);
         env.add_function("raise_exception", raise_exception);
         env.add_filter("tojson", to_json);
-        env.add_template_owned(NAME, source.to_owned())
-            .map_err(|e| TemplateError::Syntax { line: e.line().unwrap_or(0) })?;
-        let (style, switch) = (ToolStyle::Told, source.contains(SWITCH));
-        Ok(Self { env, bos: bos.to_owned(), eos: eos.to_owned(), style, switch })
+        let each = [(DEFAULT_TEMPLATE, Some(sources.default)), (TOOLS_TEMPLATE, sources.tools)];
+        let each = each.map(|(name, source)| Some((name, source?)));
+        let each = || each.iter().flatten();
+        for (name, source) in each() {
+            if source.len() > MAX_TEMPLATE_BYTES {
+                return Err(TemplateError::TooLarge { got: source.len() });
+            }
+            env.add_template_owned(*name, without_marks(source))
+                .map_err(|e| TemplateError::Syntax { line: e.line().unwrap_or(0) })?;
+        }
+        Ok(Self {
+            env,
+            bos: bos.to_owned(),
+            eos: eos.to_owned(),
+            style: ToolStyle::Told,
+            separate: sources.tools.is_some(),
+            switch: each().all(|(_, source)| source.contains(SWITCH)),
+            reasons: each().any(|(_, source)| source.contains(THINK)),
+        })
+    }
+
+    /// Whether answers may begin with reasoning.
+    pub(crate) const fn reasons(&self) -> bool {
+        self.reasons
     }
 
     /// How it tells tools.
@@ -84,8 +130,12 @@ impl ChatTemplate {
             return Err(TemplateError::NoThinkingSwitch);
         }
         let tools = |message: &ChatMessage| message.role == Role::Tool || !message.calls.is_empty();
-        let tools = !conversation.tools.is_empty() || conversation.messages.iter().any(tools);
-        if tools && self.style == ToolStyle::Told {
+        let calls = conversation.messages.iter().any(tools);
+        let known = self.style != ToolStyle::Told;
+        // Calls of a conversation that has no tools any more go through the default one.
+        let told =
+            if conversation.tools.is_empty() { !calls || known && !self.separate } else { known };
+        if !told {
             return Err(TemplateError::NoTools);
         }
         Ok(())
@@ -113,10 +163,12 @@ impl ChatTemplate {
         if let Some(thinking) = told.thinking {
             context = context! { enable_thinking => thinking, ..context };
         }
+        let tools = self.separate && told.tools.is_true();
+        let name = if tools { TOOLS_TEMPLATE } else { DEFAULT_TEMPLATE };
         let mut out = Bounded { bytes: Zeroizing::new(Vec::new()), full: false };
         let rendered = self
             .env
-            .get_template(NAME)
+            .get_template(name)
             .and_then(|template| template.render_captured_to(context, &mut out).map(drop));
         if out.full {
             return Err(TemplateError::OutputTooLarge);
@@ -127,6 +179,32 @@ impl ChatTemplate {
             .map(Zeroizing::new)
             .map_err(|_| TemplateError::Failed { kind: "output is not UTF-8", line: 0 })
     }
+}
+
+/// Without the marks `generation` and `endgeneration`, between which `transformers` finds what the model
+/// said when it is trained; they print nothing. In their place stands a condition that holds, so that white
+/// space beside them goes where it went.
+fn without_marks(source: &str) -> String {
+    let (mut out, mut rest) = (String::new(), source);
+    while let Some((before, tag)) = rest.split_once("{%") {
+        let Some((inside, after)) = tag.split_once("%}") else { break };
+        let word = inside.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']);
+        let instead = match word.trim() {
+            "generation" => inside.replace("generation", "if true"),
+            "endgeneration" => inside.replace("endgeneration", "endif"),
+            _ => {
+                // What follows may open a tag inside of this one, which is text then.
+                let (this, next) = rest.split_at(before.len().saturating_add(2));
+                out.push_str(this);
+                rest = next;
+                continue;
+            }
+        };
+        out.extend([before, "{%", &instead, "%}"]);
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Maps the error without its message: that may quote the conversation.
@@ -197,7 +275,11 @@ impl io::Write for Bounded {
     }
 }
 
-const NAME: &str = "chat";
+/// What `transformers` calls the template of requests without tools, and the one of requests with them.
+pub(crate) const DEFAULT_TEMPLATE: &str = "default";
+pub(crate) const TOOLS_TEMPLATE: &str = "tool_use";
+/// What templates of models that reason begin their answers with, or look for in them.
+pub(crate) const THINK: &str = "<think>";
 /// Name of a tool that templates are tried with.
 const TRIAL: &str = "a_tool_to_try_with";
 /// What templates of models that may leave their reasoning out name the wish.

@@ -4,7 +4,7 @@
 use super::*;
 
 fn render(source: &str, messages: &[(Role, &str)]) -> Result<String, TemplateError> {
-    let template = ChatTemplate::compile(source, "<bos>", "<eos>")?;
+    let template = ChatTemplate::compile(source.into(), "<bos>", "<eos>")?;
     template.render(messages).map(|out| out.to_string())
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::CHATML;
 
 fn render(source: &str, messages: &[(Role, &str)]) -> Result<String, TemplateError> {
-    let template = ChatTemplate::compile_untried(source, "<s>", "</s>")?;
+    let template = ChatTemplate::compile_untried(source.into(), "<s>", "</s>")?;
     template.render(messages).map(|out| out.to_string())
 }
 
@@ -47,11 +47,63 @@ fn trims_blocks_as_transformers_does() {
     assert_eq!(hello("  {% if true %}\nx\n  {% endif %}\ny").unwrap(), "x\ny");
 }
 
+/// `transformers` prints nothing for them, and trims what is beside them as beside any other tag.
+#[test]
+fn marks_of_what_the_model_said_print_nothing() {
+    let source = "{% for m in messages %}\n  {% generation %}\n<{{ m.content }}>\n  {%- endgeneration -%}\n .{% endfor %}";
+    let plain = source.replace("endgeneration", "endif").replace("generation", "if true");
+    assert_eq!(hello(source).unwrap(), "<Hello>.");
+    assert_eq!(hello(&plain).unwrap(), "<Hello>.");
+    // A tag is not what looks like the start of one, or names something else.
+    let other = "{{ '{%' }}{%+ generation %}{% set generations = 1 %}{{ generations }}{% endgeneration %}{{ '{%' }}";
+    assert_eq!(hello(other).unwrap(), "{%1{%");
+    assert!(matches!(hello("{% generation %}"), Err(TemplateError::Syntax { line: 1 })));
+}
+
+#[test]
+fn requests_with_tools_go_through_the_template_that_is_for_them() {
+    let sources = Sources {
+        default: "{{ messages[0].content }}",
+        tools: Some("{{ tools[0].function.name }}:{{ messages[0].content }}<tool_call>"),
+    };
+    let template = ChatTemplate::compile(sources, "", "").unwrap();
+    assert_eq!(template.style(), ToolStyle::Tagged);
+    assert_eq!(*template.render(&[(Role::User, "Hi")]).unwrap(), "Hi");
+    let told = |tools| {
+        let messages = vec![context! { role => "user", content => "Hi" }];
+        template.render_told(&Told { messages, tools, thinking: None }).unwrap().to_string()
+    };
+    let tool = context! { function => context! { name => "look" } };
+    assert_eq!(told(Value::from(vec![tool])), "look:Hi<tool_call>");
+    assert_eq!(told(Value::from(Vec::<Value>::new())), "Hi", "no tools are none");
+    // What an earlier turn called is told by the one for tools only.
+    let said = |role, text: &str| ChatMessage::new(role, text.as_bytes().to_vec().into());
+    let messages = vec![said(Role::User, "Hi"), said(Role::Tool, "found")];
+    let mut conversation = Conversation { messages, ..Conversation::default() };
+    assert_eq!(template.check(&conversation), Err(TemplateError::NoTools));
+    conversation.tools.push(b"{\"name\": \"look\"}".to_vec().into());
+    assert_eq!(template.check(&conversation), Ok(()));
+}
+
+/// Before they were looked at, such a model answered; and so it does.
+#[test]
+fn a_template_for_tools_that_cannot_be_used_leaves_the_other_one() {
+    let default = "{{ messages[0].content }}{% for t in tools %}{{ t | tojson }}<tool_call>{% endfor %}<think>";
+    for tools in
+        ["{% if %}", "{{ raise_exception('no') }}", "no style", &"x".repeat(MAX_TEMPLATE_BYTES + 1)]
+    {
+        let template =
+            ChatTemplate::compile(Sources { default, tools: Some(tools) }, "", "").unwrap();
+        assert_eq!(template.style(), ToolStyle::Tagged);
+        assert!(template.reasons() && !template.separate);
+    }
+}
+
 #[test]
 fn refuses_a_template_that_loops() {
     let source = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
     assert_eq!(hello(source), Err(TemplateError::OutOfFuel));
-    let compiled = ChatTemplate::compile(source, "", "").err();
+    let compiled = ChatTemplate::compile(source.into(), "", "").err();
     assert_eq!(compiled, Some(TemplateError::OutOfFuel), "refused when the model is loaded");
 }
 
@@ -65,7 +117,7 @@ fn refuses_a_template_that_calls_itself_for_ever() {
 fn refuses_a_template_that_loops_on_some_content_only() {
     let source = "{% if messages[0].content == 'now' %}{% for a in range(9999) %}\
         {% for b in range(9999) %}{% endfor %}{% endfor %}{% endif %}ok";
-    assert!(ChatTemplate::compile(source, "", "").is_ok());
+    assert!(ChatTemplate::compile(source.into(), "", "").is_ok());
     assert_eq!(render(source, &[(Role::User, "now")]), Err(TemplateError::OutOfFuel));
 }
 
@@ -116,6 +168,6 @@ fn refuses_a_template_that_does_not_compile() {
 #[test]
 fn refuses_to_include_another_template() {
     assert!(hello("{% include '/etc/passwd' %}").is_err());
-    assert!(hello("{% extends 'chat' %}").is_err());
-    assert_eq!(hello("{% include 'chat' %}"), Err(TemplateError::OutOfFuel), "itself");
+    assert!(hello("{% extends 'default' %}").is_err());
+    assert_eq!(hello("{% include 'default' %}"), Err(TemplateError::OutOfFuel), "itself");
 }

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::error::ModelError;
 use crate::gguf::{Array, Gguf, Texts};
+use crate::template::{DEFAULT_TEMPLATE, TOOLS_TEMPLATE};
 use crate::tokenizer::{
     END_IDS, END_TOKENS, LLAMA3_PATTERN, MERGED_PIECES, QWEN2_PATTERN, SPACE, TEKKEN_PATTERN,
     byte_of,
@@ -153,7 +154,7 @@ pub(crate) struct Settings {
     eos_token: Option<Special>,
     add_bos_token: Option<bool>,
     add_eos_token: Option<bool>,
-    chat_template: Option<String>,
+    chat_template: Option<Templates>,
 }
 
 impl Settings {
@@ -169,6 +170,30 @@ impl Settings {
         named.map(Special::text).any(|token| token == text)
             || END_TOKENS.contains(&text)
             || BRACKETS.iter().any(within)
+    }
+}
+
+/// One chat template, or several by name, of which there is one for requests with tools.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Templates {
+    One(String),
+    Named(Vec<Named>),
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    template: String,
+}
+
+impl Templates {
+    /// The one that `transformers` calls so: a single one is the default.
+    fn named(&self, name: &str) -> Option<&str> {
+        match self {
+            Self::One(text) => (name == DEFAULT_TEMPLATE).then_some(text),
+            Self::Named(all) => all.iter().find(|one| one.name == name).map(|one| &*one.template),
+        }
     }
 }
 
@@ -285,7 +310,12 @@ impl File {
             put(&format!("ggml.{key}_token_id"), Value::U32(*id));
         }
         put("ggml.add_bos_token", Value::Bool(adds_bos));
-        if let Some(template) = template.or_else(|| settings.chat_template.clone()) {
+        let named = |name| settings.chat_template.as_ref().and_then(|all| all.named(name));
+        // A file of the template alone stands for all that are here.
+        if let (None, Some(tools)) = (&template, named(TOOLS_TEMPLATE)) {
+            put(&format!("chat_template.{TOOLS_TEMPLATE}"), Value::String(tools.to_owned()));
+        }
+        if let Some(template) = template.or_else(|| named(DEFAULT_TEMPLATE).map(str::to_owned)) {
             put("chat_template", Value::String(template));
         }
         Ok(())

@@ -19,14 +19,18 @@ fn file(recipe: &Recipe, edits: &[(&str, Json)]) -> Json {
     file
 }
 
-fn described(file: &Json, settings: &Json) -> Result<Gguf, ModelError> {
-    let read: File = serde_json::from_value(file.clone()).unwrap();
-    let mut gguf = Gguf::described(candle_core::quantized::gguf_file::Content {
+fn empty() -> Gguf {
+    Gguf::described(candle_core::quantized::gguf_file::Content {
         magic: candle_core::quantized::gguf_file::VersionedMagic::GgufV3,
         metadata: HashMap::new(),
         tensor_infos: HashMap::new(),
         tensor_data_offset: 0,
-    });
+    })
+}
+
+fn described(file: &Json, settings: &Json) -> Result<Gguf, ModelError> {
+    let read: File = serde_json::from_value(file.clone()).unwrap();
+    let mut gguf = empty();
     let settings = serde_json::from_value(settings.clone()).unwrap();
     read.describe(&settings, None, usize::MAX, Vec::new(), &mut gguf)?;
     Ok(gguf)
@@ -118,6 +122,37 @@ fn a_marker_of_turns_is_no_text_whatever_its_entry_says() {
     assert!(described("<|im_end|>", 2, &none).ends_turn(2));
     let call = described("<tool_call>", next, &none);
     assert_eq!((call.control("<tool_call>"), call.bytes(next as u32)), (None, &b"<tool_call>"[..]));
+}
+
+/// Some models have one for requests with tools beside the other (Hermes 2 and 3, Command R).
+#[test]
+fn chat_templates_may_be_one_or_several_by_name() {
+    let file = file(&Recipe::smollm2(), &[]);
+    let templates = |settings: Json| {
+        let gguf = described(&file, &settings).unwrap();
+        ["tokenizer.chat_template", "tokenizer.chat_template.tool_use"]
+            .map(|key| gguf.string_opt(key).unwrap().map(str::to_owned))
+    };
+    let named = |name: &str, text: &str| json!({"name": name, "template": text});
+    let [one, two] = [Some("one".to_owned()), Some("two".to_owned())];
+    assert_eq!(templates(json!({})), [None, None]);
+    assert_eq!(templates(json!({"chat_template": "one"})), [one.clone(), None]);
+    let both = [named("rag", "three"), named("tool_use", "two"), named("default", "one")];
+    assert_eq!(templates(json!({"chat_template": both})), [one, two.clone()]);
+    assert_eq!(templates(json!({"chat_template": [named("tool_use", "two")]})), [None, two]);
+}
+
+#[test]
+fn a_file_of_the_template_alone_stands_for_all_templates_of_the_settings() {
+    let read: File = serde_json::from_value(file(&Recipe::smollm2(), &[])).unwrap();
+    let both = json!([
+        {"name": "default", "template": "one"}, {"name": "tool_use", "template": "two"},
+    ]);
+    let settings = serde_json::from_value(json!({"chat_template": both})).unwrap();
+    let mut gguf = empty();
+    read.describe(&settings, Some("alone".to_owned()), usize::MAX, Vec::new(), &mut gguf).unwrap();
+    assert_eq!(gguf.string_opt("tokenizer.chat_template").unwrap(), Some("alone"));
+    assert_eq!(gguf.string_opt("tokenizer.chat_template.tool_use").unwrap(), None);
 }
 
 #[test]

@@ -89,10 +89,12 @@ fn chat_template(folder: &Path) -> Result<AssetSource, Failure> {
         return Ok(AssetSource::None);
     }
     let settings: Settings = json(folder, TOKENIZER_CONFIG, "it is no tokenizer's configuration")?;
-    Ok(match settings.chat_template {
-        Some(_) => AssetSource::File(TOKENIZER_CONFIG.to_owned()),
-        None => AssetSource::None,
-    })
+    let there = match settings.chat_template {
+        Some(Templates::One(_)) => true,
+        Some(Templates::Named(all)) => all.iter().any(|one| one.name == "default"),
+        None => false,
+    };
+    Ok(if there { AssetSource::File(TOKENIZER_CONFIG.to_owned()) } else { AssetSource::None })
 }
 
 /// Refuses a file that Git LFS left in the place of one it did not fetch.
@@ -128,7 +130,20 @@ struct Index {
 /// `tokenizer_config.json`.
 #[derive(Deserialize)]
 struct Settings {
-    chat_template: Option<serde::de::IgnoredAny>,
+    chat_template: Option<Templates>,
+}
+
+/// One template, or several by name.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Templates {
+    Named(Vec<Named>),
+    One(serde::de::IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
 }
 
 /// Reads a file of `folder`; `fault` says what it is not.
