@@ -309,15 +309,21 @@ mod tests {
     fn who_is_held_up_has_its_work_done_by_the_others() {
         let pool = Pool::with_path(2, Path::best());
         let caller = std::thread::current().id();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let wait = |until: &dyn Fn() -> bool| {
+            while !until() {
+                assert!(std::time::Instant::now() < deadline, "nobody does the rest");
+                std::thread::yield_now();
+            }
+        };
         for _ in 0..50 {
-            let done = AtomicUsize::new(0);
-            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            let (done, arrived) = (AtomicUsize::new(0), AtomicBool::new(false));
             pool.chunks(&mut [0u8; 64], 1, |_, items| {
-                let others = 64 - items.len();
-                while std::thread::current().id() != caller && done.load(Ordering::Relaxed) < others
-                {
-                    assert!(std::time::Instant::now() < deadline, "its range waits for it");
-                    std::thread::yield_now();
+                if std::thread::current().id() == caller {
+                    wait(&|| arrived.load(Ordering::Relaxed));
+                } else {
+                    arrived.store(true, Ordering::Relaxed);
+                    wait(&|| done.load(Ordering::Relaxed) + items.len() == 64);
                 }
                 done.fetch_add(items.len(), Ordering::Relaxed);
             });
