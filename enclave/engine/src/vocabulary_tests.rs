@@ -6,7 +6,9 @@ use serde_json::json;
 use tokenizers::Tokenizer as Library;
 
 use super::*;
+use crate::engine::TextSide;
 use crate::error::EngineError;
+use crate::request::{ChatMessage, Conversation, Role};
 use crate::testing::Recipe;
 use crate::tokenizer::Tokenizer;
 
@@ -140,6 +142,22 @@ fn chat_templates_may_be_one_or_several_by_name() {
     let both = [named("rag", "three"), named("tool_use", "two"), named("default", "one")];
     assert_eq!(templates(json!({"chat_template": both})), [one, two.clone()]);
     assert_eq!(templates(json!({"chat_template": [named("tool_use", "two")]})), [None, two]);
+}
+
+#[test]
+fn a_request_with_tools_is_told_through_the_template_the_settings_have_for_them() {
+    let both = json!([
+        {"name": "default", "template": "plain {{ messages[0].content }}"},
+        {"name": "tool_use", "template": "{{ tools[0].function.name }} <tool_call>"},
+    ]);
+    let gguf = described(&file(&Recipe::smollm2(), &[]), &json!({"chat_template": both})).unwrap();
+    let text = TextSide::read(&gguf).unwrap();
+    let bytes = |text: &str| text.as_bytes().to_vec().into();
+    let messages = vec![ChatMessage::new(Role::User, bytes("Hi"))];
+    let mut conversation = Conversation { messages, ..Conversation::default() };
+    assert_eq!(*text.render(&conversation).unwrap(), "plain Hi");
+    conversation.tools.push(bytes(r#"{"name":"look","parameters":{"type":"object"}}"#));
+    assert_eq!(*text.render(&conversation).unwrap(), "look <tool_call>");
 }
 
 #[test]

@@ -292,7 +292,11 @@ mod tests {
         let inside = r#"{"chat_template":"{{ messages }}"}"#;
         assert_eq!(with(inside, &[]), AssetSource::File(TOKENIZER_CONFIG.into()));
         assert_eq!(with(inside, &[(TEMPLATE, "x")]), AssetSource::File(TEMPLATE.into()));
-        for none in ["{}", r#"{"chat_template":null}"#] {
+        let named = |name: &str| {
+            format!(r#"{{"chat_template":[{{"name":"{name}","template":"{{{{ messages }}}}"}}]}}"#)
+        };
+        assert_eq!(with(&named("default"), &[]), AssetSource::File(TOKENIZER_CONFIG.into()));
+        for none in ["{}", r#"{"chat_template":null}"#, &named("tool_use")] {
             assert_eq!(with(none, &[]), AssetSource::None);
         }
     }
